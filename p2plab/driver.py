@@ -1,0 +1,224 @@
+"""What every driver does with a machine: feed it, pull it, watch it, check its word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from p2plab.endpoint import Receiver, Sender, require_receiver, require_sender
+from p2plab.errors import BrokenContract
+from p2plab.link import CORRUPT
+from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, Packet
+from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
+
+PULL_LIMIT: Final = 10_000  # packets at one moment, beyond two for each payload
+TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
+
+
+def wire_size(packet: Packet) -> int:
+    """Return the bytes that a packet has on a link: header and payload."""
+    return HEADER_SIZE + len(packet.payload)
+
+
+class Host:
+    """A machine, and everything that its driver knows about it.
+
+    After every input (`send`, `feed`, `damage`, `fire`) the driver pulls, settles, and
+    reads `wake_at`. All of them raise BrokenContract when the machine breaks a promise
+    of `endpoint`, naming the machine, the time and the remedy.
+
+    role: SENDER or RECEIVER.
+    trace: where to record; None records nothing.
+    on_payload: gets what a receiver delivers.
+    """
+
+    __slots__ = (
+        "_at",
+        "_fired",
+        "_last_state",
+        "_on_corrupt",
+        "_paced",
+        "_pull_at",
+        "_pulled",
+        "_read",
+        "_seen",
+        "_timeouts",
+        "machine",
+        "number",
+        "on_payload",
+        "payloads",
+        "role",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        machine: Sender | Receiver,
+        role: str,
+        trace: Trace | None = None,
+        on_payload: Callable[[bytes], object] | None = None,
+    ) -> None:
+        (require_sender if role == SENDER else require_receiver)(machine)
+        self.machine: Any = machine
+        self.role = role
+        self.trace = trace
+        self.on_payload = on_payload
+        self.number = 0  # packets sent
+        self.payloads = 0  # taken by a sender, or delivered by a receiver
+        self._on_corrupt = getattr(machine, "on_corrupt", None)
+        self._paced = hasattr(machine, "pacing_rate")
+        self._pull_at: float | None = None  # when pacing allows the next packet
+        self._seen: dict[int, bytes] = {}  # the payload last sent under a number
+        self._at = -1.0  # the moment that the two counters below are about
+        self._pulled = self._timeouts = 0
+        self._fired = False  # on_timeout was called, and nothing has come of it yet
+        self._last_state: object = None
+        names, self._read = probe(machine)
+        if trace is not None:
+            trace.names[role] = names
+
+    def wake_at(self) -> float | None:
+        """Return when to `fire` or to pull again, whichever comes first [s]."""
+        deadline: float | None = self.machine.deadline
+        if self._pull_at is None or (deadline is not None and deadline < self._pull_at):
+            return deadline
+        return self._pull_at
+
+    def send(self, payload: bytes) -> None:
+        """Queue a payload at a sender."""
+        self.machine.send(payload)
+        self.payloads += 1
+
+    def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
+        """Hand over a packet that has arrived intact; `what` is the trace's word."""
+        if self.trace is not None:
+            kind, seq, payload, _, _ = packet
+            self.trace.rows.append(
+                (now, self.role, what, kind, seq, len(payload), number)
+            )
+        try:
+            self.machine.on_packet(packet, now)
+        except Exception as why:
+            self._raised("on_packet", now, why)
+
+    def damage(self, packet: Packet, now: float, number: int) -> None:
+        """Tell that `packet` has arrived damaged: only the trace knows which it was."""
+        if self.trace is not None:
+            kind, seq, payload, _, _ = packet
+            self.trace.rows.append(
+                (now, self.role, CORRUPT, kind, seq, len(payload), number)
+            )
+        if self._on_corrupt is not None:
+            try:
+                self._on_corrupt(now)
+            except Exception as why:
+                self._raised("on_corrupt", now, why)
+
+    def fire(self, now: float) -> None:
+        """Call on_timeout if the deadline has passed; otherwise it was time to pull."""
+        deadline = self.machine.deadline
+        if deadline is None or deadline > now:
+            return
+        if self.trace is not None:
+            self.trace.rows.append((now, self.role, TIMEOUT, 0, -1, 0, -1))
+        self._count(now)
+        self._timeouts += 1
+        if self._timeouts > TIMEOUT_LIMIT:
+            self._break(now, f"on_timeout was called {TIMEOUT_LIMIT} times", deadline)
+        try:
+            self.machine.on_timeout(now)
+        except Exception as why:
+            self._raised("on_timeout", now, why)
+        self._fired = True
+
+    def pull(self, now: float) -> Iterator[Packet]:
+        """Yield what the machine puts on the wire now; the caller may stop early."""
+        if self._pull_at is not None and now < self._pull_at:
+            return
+        self._pull_at = None
+        next_packet = self.machine.next_packet
+        while True:
+            try:
+                packet = next_packet(now)
+            except Exception as why:
+                self._raised("next_packet", now, why)
+            if packet is None:
+                break
+            self._record(packet, now)
+            self.number += 1
+            self._fired = False
+            yield packet
+            if self._paced and (rate := self.machine.pacing_rate):
+                self._pull_at = now + 1 / rate
+                return
+        if self._fired:
+            self._fired = False
+            deadline = self.machine.deadline
+            if deadline is not None and deadline <= now:
+                self._break(now, "on_timeout was called, nothing was sent,", deadline)
+
+    def settle(self, now: float) -> None:
+        """Deliver what a receiver has for its application, and note new numbers."""
+        rows = None if self.trace is None else self.trace.rows
+        if self.role != SENDER:
+            while (payload := self.machine.next_payload()) is not None:
+                if rows is not None:
+                    rows.append(
+                        (now, self.role, DELIVER, 0, self.payloads, len(payload), -1)
+                    )
+                self.payloads += 1
+                if self.on_payload is not None:
+                    self.on_payload(payload)
+        if self.trace is not None:
+            state = self._read(self.machine)
+            if state != self._last_state:
+                self._last_state = state
+                self.trace.states.append((now, self.role, state))
+
+    def _record(self, packet: Packet, now: float) -> None:
+        if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
+            raise BrokenContract(
+                f"{self._name}: at t={now:.3f} next_packet returned {packet!r:.80}. "
+                f"Return one Packet of kind DATA, ACK, NAK or FIN, or None."
+            )
+        if now != self._at:
+            self._count(now)
+        self._pulled += 1
+        if self._pulled > PULL_LIMIT + 2 * self.payloads:
+            raise BrokenContract(
+                f"{self._name}: at t={now:.3f} next_packet returned {self._pulled} "
+                f"packets and still did not say None. Return None once nothing more "
+                f"may be sent now."
+            )
+        if self.trace is not None:
+            kind, seq, payload, _, _ = packet
+            what = SEND
+            if kind != ACK:
+                if self._seen.get(seq) is payload:
+                    what = RETRANSMIT
+                self._seen[seq] = payload
+            self.trace.rows.append(
+                (now, self.role, what, kind, seq, len(payload), self.number)
+            )
+
+    def _count(self, now: float) -> None:
+        if now != self._at:
+            self._at, self._pulled, self._timeouts = now, 0, 0
+
+    @property
+    def _name(self) -> str:
+        inner = getattr(self.machine, self.role, self.machine)  # inside a Finish…
+        return type(inner).__name__
+
+    def _break(self, now: float, what: str, deadline: float) -> None:
+        raise BrokenContract(
+            f"{self._name}: at t={now:.3f} {what} and the deadline is still "
+            f"{deadline:.3f}. Restart the timer (deadline = now + rto) or stop it "
+            f"(deadline = None)."
+        )
+
+    def _raised(self, method: str, now: float, why: Exception) -> None:
+        raise BrokenContract(
+            f"{self._name}: at t={now:.3f} {method} raised {type(why).__name__}: "
+            f"{why}. A machine must not raise because of what it is told."
+        ) from why

@@ -1,0 +1,153 @@
+"""What a protocol machine is, what it promises, and what its driver promises."""
+
+from __future__ import annotations
+
+import inspect
+from difflib import get_close_matches
+from typing import Protocol
+
+from p2plab.errors import BrokenContract
+from p2plab.packet import Packet
+
+
+class Endpoint(Protocol):
+    """One side of a conversation: no sockets, no clock, no randomness.
+
+    The machine promises its driver:
+    1. Same inputs, same outputs: no clock, chance, thread or printing inside.
+    2. `next_packet` says None in the end.
+    3. After `on_timeout` and pulling until None, a packet has come out or `deadline`
+       has moved or is None.
+    4. A timer runs exactly while something is in flight: `done` means no deadline.
+    5. It never raises because of what arrives.
+
+    The driver promises the machine:
+    1. `now` never decreases [s].
+    2. After every input it pulls; it may stop early (pacing, a full socket) and go
+       on later, timers firing meanwhile. It may pull before anything was sent.
+    3. `on_timeout` is never called before `deadline`.
+    4. Bytes whose checksum does not fit never reach `on_packet`.
+    5. At equal times a packet arrives before a timer fires.
+
+    Two members are optional: `on_corrupt(now)` hears of damaged packets, and
+    `pacing_rate` (packets/s or None) asks the driver to space its pulls.
+    """
+
+    @property
+    def deadline(self) -> float | None:
+        """When on_timeout must be called [s]; None while no timer runs."""
+
+    def next_packet(self, now: float) -> Packet | None:
+        """The next packet to put on the wire at `now`, or None when there is none."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        """A packet has arrived intact. Duplicates and reordering are normal."""
+
+    def on_timeout(self, now: float) -> None:
+        """The deadline has passed. Never called before it."""
+
+
+class Sender(Endpoint, Protocol):
+    """The side that has payloads to move."""
+
+    def send(self, payload: bytes) -> None:
+        """Queue a payload from the application, an empty one too."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is queued or in flight."""
+
+
+class Receiver(Endpoint, Protocol):
+    """The side that hands payloads to its application."""
+
+    def next_payload(self) -> bytes | None:
+        """The next payload for the application, or None while there is none."""
+
+
+class RttEstimator(Protocol):
+    """How long to wait for an ACK: see rtt."""
+
+    @property
+    def rto(self) -> float:
+        """The retransmission timeout [s]."""
+
+    def on_send(self, seq: int, now: float) -> None:
+        """Packet `seq` goes out, for the first time or again."""
+
+    def on_ack(self, seq: int, now: float, echo: float | None = None) -> None:
+        """Packet `seq` is acknowledged; `echo` is the ACK's echoed timestamp [s]."""
+
+    def on_timeout(self) -> None:
+        """The timer has fired."""
+
+
+class Window(Protocol):
+    """How many packets may be in flight: see congestion."""
+
+    @property
+    def size(self) -> int:
+        """Packets that may be in flight, at least 1."""
+
+    def on_ack(self, seq: int, now: float) -> None:
+        """Packet `seq` is newly acknowledged."""
+
+    def on_loss(self, in_flight: int, now: float) -> None:
+        """A loss was inferred from what arrived, not from a timer."""
+
+    def on_timeout(self, in_flight: int, now: float) -> None:
+        """The retransmission timer has fired."""
+
+
+# member -> the arguments that the driver calls it with; () for what it only reads
+_ENDPOINT = {"next_packet": 1, "on_packet": 2, "on_timeout": 1}
+_SENDER = {**_ENDPOINT, "send": 1}
+_RECEIVER = {**_ENDPOINT, "next_payload": 0}
+
+
+def require_sender(machine: object) -> None:
+    """Raise BrokenContract, in words, unless `machine` has a Sender's members."""
+    _require(machine, "sender", _SENDER, ("deadline", "done"))
+
+
+def require_receiver(machine: object) -> None:
+    """Raise BrokenContract, in words, unless `machine` has a Receiver's members."""
+    _require(machine, "receiver", _RECEIVER, ("deadline",))
+
+
+def _require(
+    machine: object, role: str, methods: dict[str, int], values: tuple[str, ...]
+) -> None:
+    name = type(machine).__name__
+    if isinstance(machine, type):
+        raise BrokenContract(
+            f"{machine.__name__} is a class: hand over a machine made of it, "
+            f"{machine.__name__}()."
+        )
+    for member in (*values, *methods):
+        if not hasattr(machine, member):
+            raise BrokenContract(_missing(machine, name, role, member))
+    for member in values:
+        if inspect.ismethod(getattr(machine, member)):
+            raise BrokenContract(
+                f"{name}.{member} is a method, but the driver reads it as a value. "
+                f"Write @property above it."
+            )
+    for member, arguments in methods.items():
+        method = getattr(machine, member)
+        if not callable(method):
+            raise BrokenContract(f"{name}.{member} is a value, but must be a method.")
+        try:
+            inspect.signature(method).bind(*range(arguments))
+        except TypeError as why:
+            raise BrokenContract(
+                f"{name}.{member} is called with {arguments} argument(s) after self, "
+                f"and cannot be: {why}."
+            ) from None
+
+
+def _missing(machine: object, name: str, role: str, member: str) -> str:
+    names = [each for each in dir(machine) if not each.startswith("__")]
+    close = get_close_matches(member, names, n=1, cutoff=0.6)
+    hint = f" It has {close[0]}: is that a misspelling?" if close else ""
+    return f"{name} has no {member}, which every {role} needs (see Endpoint).{hint}"

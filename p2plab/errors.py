@@ -1,0 +1,101 @@
+"""Every error that p2plab raises on purpose.
+
+P2PLabError
+ ├─ CorruptPacket           bytes that are not a well-formed packet of ours
+ ├─ BrokenContract          a protocol machine did not keep one of its promises
+ ├─ TransferError           a transfer ended before everything had arrived
+ │   ├─ TransferRefused     the receiver did not want it, and says why
+ │   ├─ TransferStalled     nothing moved for longer than our patience
+ │   └─ TransferStopped     somebody pressed Stop
+ ├─ NotDelivered            a text was sent as often as allowed, and never acknowledged
+ ├─ BadContent              a picture, file or text that cannot be sent
+ ├─ PeerNotFound            no peer of that name is registered
+ ├─ PeerUnreachable         the peer is registered, but nobody answers there
+ ├─ NameTaken               another peer holds the name
+ ├─ RendezvousError         the rendezvous refused a request, and says why
+ │   └─ RendezvousAway      nobody answers at the rendezvous, or its Redis is away
+ └─ PortInUse               another program listens on the port
+"""
+
+from __future__ import annotations
+
+
+class P2PLabError(Exception):
+    """The base of them all: catch it to catch every error on purpose."""
+
+
+class CorruptPacket(P2PLabError):
+    """Bytes that are not a well-formed packet of ours."""
+
+
+class BrokenContract(P2PLabError):
+    """A protocol machine did not keep one of its promises (see endpoint)."""
+
+
+class TransferError(P2PLabError):
+    """A transfer ended before everything had arrived.
+
+    partial: the Run or Transfer so far, with its trace and what did arrive.
+    """
+
+    def __init__(self, message: str, partial: object = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class TransferRefused(TransferError):
+    """The receiver did not accept the offer; the message carries its reason."""
+
+
+class TransferStalled(TransferError):
+    """Nothing moved for longer than our patience."""
+
+
+class TransferStopped(TransferError):
+    """Somebody stopped the transfer half-way."""
+
+
+class NotDelivered(P2PLabError):
+    """A text was sent as often as allowed, and never acknowledged.
+
+    text: the message itself, so that nothing is lost.
+    """
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class BadContent(P2PLabError):
+    """A picture, file or text that cannot be sent; the message names the limit."""
+
+
+class PeerNotFound(P2PLabError):
+    """No peer of that name is registered at the rendezvous."""
+
+
+class PeerUnreachable(P2PLabError):
+    """The peer is registered, but nobody answers at its address."""
+
+
+class NameTaken(P2PLabError):
+    """Another peer holds the name.
+
+    retry_after: seconds after which its lease ends unless it is renewed.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RendezvousError(P2PLabError):
+    """The rendezvous refused a request; the message says what to do."""
+
+
+class RendezvousAway(RendezvousError):
+    """Nobody answers at the rendezvous, or its Redis is away."""
+
+
+class PortInUse(P2PLabError):
+    """Another program listens on the port that was asked for."""

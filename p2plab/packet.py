@@ -1,0 +1,153 @@
+"""A packet, the bytes that carry it over the wire, and its checksum."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from p2plab.errors import CorruptPacket
+
+
+class Kind(IntEnum):
+    """What a packet is for; machines use the first four, drivers the others."""
+
+    DATA = 1
+    ACK = 2
+    NAK = 3
+    FIN = 4
+    OFFER = 5
+    ACCEPT = 6
+    REFUSE = 7
+    STOP = 8
+
+
+DATA: Final = Kind.DATA
+ACK: Final = Kind.ACK
+NAK: Final = Kind.NAK
+FIN: Final = Kind.FIN
+MACHINE_KINDS: Final = frozenset((DATA, ACK, NAK, FIN))
+
+MAX_PAYLOAD: Final = 65_000  # a UDP datagram over IPv4 holds 65,507 bytes
+
+
+# A named tuple and not a dataclass: immutable at a third of the cost, and every
+# packet of every simulation is one.
+class Packet(NamedTuple):
+    """One packet, as machines see it.
+
+    seq: the number of the payload. An ACK names a packet that *has arrived*
+        (cumulatively in go-back-N, where -1 says that nothing has arrived in
+        order), as in Kurose & Ross; TCP writes the same fact as the number that it
+        expects next, which is one more (RFC 9293, section 3.4).
+    payload: at most MAX_PAYLOAD bytes; an empty one is a payload like any other.
+    stamp: when the packet was sent, by its sender's clock [s].
+    echo: in an ACK, the stamp of the packet that it answers [s]
+        (RFC 7323, section 3: TSval and TSecr).
+    """
+
+    kind: Kind
+    seq: int
+    payload: bytes = b""
+    stamp: float | None = None
+    echo: float | None = None
+
+
+#   0                   1                   2                   3
+#   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |       "p"     |       "2"     |      kind     |         |E|S|V|
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |            transfer: which conversation on this socket        |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |               seq: the payload's number, signed               |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |   number: how many packets this side had sent before this one |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |              stamp, in microseconds, if S is set              |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |              echo, in microseconds, if E is set               |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |  checksum: CRC-32 of everything else, header and payload      |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+#  |  payload, to the end of the datagram ...
+#
+# V is the version, 1. Big-endian, as everything on the Internet (RFC 791, app. B).
+# `number` never repeats within a transfer, so that a trace can tell two copies of
+# one packet apart (RFC 9000, section 12.3, has it for the same reason).
+_HEADER: Final = struct.Struct("!2sBBIiIII")
+_CHECKSUM: Final = struct.Struct("!I")
+_MAGIC: Final = b"p2"
+_VERSION, _HAS_STAMP, _HAS_ECHO = 1, 2, 4
+_KINDS: Final = {int(kind): kind for kind in Kind}
+HEADER_SIZE: Final = _HEADER.size + _CHECKSUM.size  # [bytes]
+
+
+def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
+    """Return the datagram that carries `packet`.
+
+    transfer, number: 0 to 2**32 - 1, see the picture above.
+    Stamps are rounded to microseconds and wrap after 71 minutes.
+    Raises ValueError for a seq outside 32 bits or a payload over MAX_PAYLOAD.
+    """
+    kind, seq, payload, stamp, echo = packet
+    flags = _VERSION
+    stamp_us = echo_us = 0
+    if stamp is not None:
+        flags |= _HAS_STAMP
+        stamp_us = round(stamp * 1e6) & 0xFFFFFFFF
+    if echo is not None:
+        flags |= _HAS_ECHO
+        echo_us = round(echo * 1e6) & 0xFFFFFFFF
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"a payload holds {MAX_PAYLOAD} bytes, got {len(payload)}")
+    try:
+        header = _HEADER.pack(
+            _MAGIC, kind, flags, transfer, seq, number, stamp_us, echo_us
+        )
+    except struct.error as why:
+        raise ValueError(f"{packet!r} does not fit its header: {why}") from why
+    checksum = zlib.crc32(payload, zlib.crc32(header))
+    return b"".join((header, _CHECKSUM.pack(checksum), payload))
+
+
+def decode(datagram: bytes) -> tuple[Packet, int, int]:
+    """Return the packet in `datagram`, its transfer and its transmission number.
+
+    Raises CorruptPacket for anything that `encode` has not made.
+    """
+    if not HEADER_SIZE <= len(datagram) <= HEADER_SIZE + MAX_PAYLOAD:
+        raise CorruptPacket(f"{len(datagram)} bytes are no packet of ours")
+    magic, kind, flags, transfer, seq, number, stamp, echo = _HEADER.unpack_from(
+        datagram
+    )
+    payload = datagram[HEADER_SIZE:]
+    checksum = zlib.crc32(payload, zlib.crc32(datagram[: _HEADER.size]))
+    if _CHECKSUM.unpack_from(datagram, _HEADER.size)[0] != checksum:
+        raise CorruptPacket("the checksum does not fit")
+    known = _KINDS.get(kind)
+    if magic != _MAGIC or known is None or flags & ~6 != _VERSION:
+        raise CorruptPacket("the header is not one of ours")
+    packet = Packet(
+        known,
+        seq,
+        payload,
+        stamp / 1e6 if flags & _HAS_STAMP else None,
+        echo / 1e6 if flags & _HAS_ECHO else None,
+    )
+    return packet, transfer, number
+
+
+def wrap(seq: int, bits: int | None) -> int:
+    """Write `seq` with `bits` bits; None leaves it as it is."""
+    return seq if bits is None else seq % (1 << bits)
+
+
+def unwrap(seq: int, base: int, bits: int | None) -> int:
+    """Return the number from `base` on that is written as `seq` with `bits` bits.
+
+    None leaves it as it is. Numbers before `base` cannot be meant: whether that is
+    safe is what the lesson on window sizes is about.
+    """
+    return seq if bits is None else base + (seq - base) % (1 << bits)

@@ -1,0 +1,126 @@
+"""The protocol pages, and how to choose one by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from p2plab.congestion import FixedWindow
+from p2plab.endpoint import Receiver, RttEstimator, Sender
+from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
+from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.selective_repeat import (
+    SelectiveRepeatReceiver,
+    SelectiveRepeatSender,
+)
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto, Rfc6298
+
+MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Which protocol, with which parameters: enough to build both of its sides.
+
+    protocol: a name in PROTOCOLS.
+    window: packets in flight, 1 to MAX_WINDOW; stop-and-wait and best effort have none.
+    timeout: a fixed retransmission timeout, > 0 [s]; None learns it (RFC 6298).
+    timestamps: let the learning timeout time retransmissions, too (RFC 7323). Without,
+        a go-back-N that loses a packet of every window never gets a sample, and its
+        timeout doubles to a minute.
+    seq_bits: bits that a number has on the wire, 1 to 31; None numbers every packet.
+    Raises ValueError outside these ranges.
+    """
+
+    protocol: str = "selective_repeat"
+    window: int = 16
+    timeout: float | None = None
+    timestamps: bool = True
+    seq_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"there is no protocol {self.protocol!r}; choose one of "
+                f"{', '.join(PROTOCOLS)}"
+            )
+        if not 1 <= self.window <= MAX_WINDOW:
+            raise ValueError(
+                f"a window holds 1 to {MAX_WINDOW} packets, got {self.window}"
+            )
+        if self.timeout is not None and not 0 < self.timeout < 3600:
+            raise ValueError(
+                f"a timeout is above 0 s and below an hour, got {self.timeout}"
+            )
+        if self.seq_bits is not None and not 1 <= self.seq_bits <= 31:
+            raise ValueError(f"seq_bits is 1 to 31, or None, got {self.seq_bits}")
+
+    def sender(self) -> FinishSender:
+        """Build the sending side."""
+        rtt: RttEstimator
+        if self.timeout is None:
+            rtt = Rfc6298(timestamps=self.timestamps)
+        else:
+            rtt = FixedRto(self.timeout)
+        return FinishSender(PROTOCOLS[self.protocol][0](self, rtt), rtt)
+
+    def receiver(self) -> FinishReceiver:
+        """Build the receiving side."""
+        return FinishReceiver(PROTOCOLS[self.protocol][1](self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters as JSON can carry them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, object]) -> Setup:
+        """Return the setup that `to_dict` described.
+
+        Raises ValueError for unknown names, wrong types and impossible values.
+        """
+        types: dict[str, tuple[type, ...]] = {
+            "protocol": (str,),
+            "window": (int,),
+            "timeout": (int, float, type(None)),
+            "timestamps": (bool,),
+            "seq_bits": (int, type(None)),
+        }
+        if unknown := set(given) - {field.name for field in fields(cls)}:
+            raise ValueError(f"a setup has no {', '.join(sorted(map(str, unknown)))}")
+        for name, value in given.items():
+            if type(value) not in types[name]:
+                raise ValueError(f"{name} cannot be {value!r}")
+        return cls(**given)  # type: ignore[arg-type]  # their types were just checked
+
+
+_Build = tuple[
+    Callable[[Setup, RttEstimator], Sender],
+    Callable[[Setup], Receiver],
+]
+
+# name -> how to build its two sides; add yours to run it everywhere by its name
+PROTOCOLS: Final[dict[str, _Build]] = {
+    "best_effort": (
+        lambda setup, rtt: BestEffortSender(),
+        lambda setup: BestEffortReceiver(),
+    ),
+    "stop_and_wait": (
+        lambda setup, rtt: StopAndWaitSender(rtt, setup.seq_bits),
+        lambda setup: StopAndWaitReceiver(setup.seq_bits),
+    ),
+    "go_back_n": (
+        lambda setup, rtt: GoBackNSender(
+            rtt, FixedWindow(setup.window), setup.seq_bits
+        ),
+        lambda setup: GoBackNReceiver(setup.seq_bits),
+    ),
+    "selective_repeat": (
+        lambda setup, rtt: SelectiveRepeatSender(
+            rtt, FixedWindow(setup.window), setup.seq_bits
+        ),
+        lambda setup: SelectiveRepeatReceiver(setup.window, setup.seq_bits),
+    ),
+}

@@ -1,0 +1,122 @@
+"""Finish: say that there is no more, and be sure that it was heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2plab.endpoint import Receiver, RttEstimator, Sender
+from p2plab.packet import ACK, FIN, Packet
+
+
+@dataclass(slots=True)
+class FinishSender:
+    """A sender that ends its conversation: after the last payload, a FIN.
+
+    The FIN takes the number after the last payload's, as in TCP (RFC 9293, section
+    3.4), so that its ACK is an ordinary one. It is sent again until it is answered, at
+    most `tries` times: the receiver may have heard it and gone, its last ACK lost. No
+    number of ACKs would make both sides certain (the two-generals problem), so what
+    counts is that neither waits for ever. By then a reliable `sender` is done.
+    """
+
+    sender: Sender
+    rtt: RttEstimator
+    tries: Final[int] = 10
+    total: int = 0  # payloads handed to us, and the FIN's number
+    closing: bool = False  # the application has said that there is no more
+    fins: int = 0  # FINs sent
+    confirmed: bool = False  # the FIN was acknowledged
+    fin_deadline: float | None = field(default=None, repr=False)
+
+    @property
+    def deadline(self) -> float | None:
+        inner = self.sender.deadline
+        return self.fin_deadline if inner is None else inner
+
+    @property
+    def done(self) -> bool:
+        return self.sender.done and (not self.closing or self._over)
+
+    @property
+    def _over(self) -> bool:
+        return self.confirmed or (self.fins == self.tries and self.fin_deadline is None)
+
+    def send(self, payload: bytes) -> None:
+        self.sender.send(payload)
+        self.total += 1
+
+    def finish(self) -> None:
+        """Say that there is no more to send."""
+        self.closing = True
+
+    def next_packet(self, now: float) -> Packet | None:
+        packet = self.sender.next_packet(now)
+        if packet is not None or not self.closing or not self.sender.done:
+            return packet
+        if self.confirmed or self.fin_deadline is not None or self.fins == self.tries:
+            return None
+        self.fins += 1
+        self.rtt.on_send(self.total, now)
+        self.fin_deadline = now + self.rtt.rto
+        return Packet(FIN, self.total, stamp=now)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.fins and packet.kind == ACK and packet.seq == self.total:
+            self.rtt.on_ack(self.total, now, packet.echo)
+            self.confirmed = True
+            self.fin_deadline = None
+        else:
+            self.sender.on_packet(packet, now)
+
+    def on_timeout(self, now: float) -> None:
+        if self.sender.deadline is not None:
+            self.sender.on_timeout(now)
+        else:
+            self.rtt.on_timeout()
+            self.fin_deadline = None
+
+
+@dataclass(slots=True)
+class FinishReceiver:
+    """A receiver that knows when the conversation is over, and answers every FIN.
+
+    linger: how long it stays after the last FIN, in case its ACK was lost and the FIN
+        comes again (TCP's TIME-WAIT, RFC 9293, section 3.6.1) [s].
+    """
+
+    receiver: Receiver
+    linger: Final[float] = 2.0
+    total: int | None = None  # payloads that there were, once a FIN has told
+    fin_acks: list[Packet] = field(default_factory=list, repr=False)
+    fin_deadline: float | None = field(default=None, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the sender has said that there is no more."""
+        return self.total is not None
+
+    @property
+    def deadline(self) -> float | None:
+        inner = self.receiver.deadline
+        return self.fin_deadline if inner is None else inner
+
+    def next_payload(self) -> bytes | None:
+        return self.receiver.next_payload()
+
+    def next_packet(self, now: float) -> Packet | None:
+        return self.fin_acks.pop() if self.fin_acks else self.receiver.next_packet(now)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.kind != FIN:
+            self.receiver.on_packet(packet, now)
+            return
+        self.total = packet.seq
+        self.fin_deadline = now + self.linger
+        self.fin_acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+
+    def on_timeout(self, now: float) -> None:
+        if self.receiver.deadline is not None:
+            self.receiver.on_timeout(now)
+        else:
+            self.fin_deadline = None  # nobody asked again: we may go

@@ -1,0 +1,186 @@
+"""What happened in a run: every packet's fate, and the machines' own numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from p2plab.packet import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# What a row can say; `link` has the words for what the network does.
+SEND: Final = "send"
+RETRANSMIT: Final = "retransmit"
+TIMEOUT: Final = "timeout"
+DELIVER: Final = "deliver"
+
+SENDER: Final = "sender"
+RECEIVER: Final = "receiver"
+
+_FORMAT: Final = "p2plab trace 1"
+
+
+class Event(NamedTuple):
+    """One row of a trace.
+
+    time: seconds since the run began.
+    host: SENDER or RECEIVER. A packet is sent, and lost, at the host that sent it; it
+        arrives at the other one.
+    what: send, retransmit, timeout or deliver, or one of the fates in `link`.
+    kind, seq: the packet's. A timeout has none (0, -1); a delivery counts payloads.
+    size: bytes of payload.
+    number: counts what its sender sent, so that a send and its fate can be matched.
+    """
+
+    time: float
+    host: str
+    what: str
+    kind: int
+    seq: int
+    size: int
+    number: int
+
+
+Row = tuple[float, str, str, int, int, int, int]
+State = tuple[float, str, tuple[Any, ...]]
+
+
+@dataclass(slots=True)
+class Trace:
+    """Everything that the driver saw, in the order in which it saw it.
+
+    rows: the fields of an Event each; plain tuples, because that is what a driver can
+        append a million times.
+    states: (time, host, values) whenever one of a machine's own numbers has changed;
+        `names` says what the values of a host mean.
+    about: what was run (protocol, link, seed, ...), for titles and for repeating it.
+    """
+
+    about: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list, repr=False)
+    states: list[State] = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Event]:
+        return map(Event._make, list(self.rows))
+
+    def table(self) -> np.ndarray[Any, Any]:
+        """Return the rows as a numpy record array with an Event's fields."""
+        import numpy as np
+
+        kinds = [("time", "f8"), ("host", "U8"), ("what", "U10"), ("kind", "i2")]
+        rest = [("seq", "i8"), ("size", "i4"), ("number", "i8")]
+        return np.array(list(self.rows), dtype=[*kinds, *rest]).view(np.recarray)
+
+    def state(self, host: str, name: str) -> np.ndarray[Any, Any]:
+        """Return one of a machine's numbers over time.
+
+        Shape (n, 2): seconds and value, not-a-number where there was none yet.
+        Raises KeyError, naming what there is, for an unknown host or name.
+        """
+        import numpy as np
+
+        if name not in self.names.get(host, ()):
+            raise KeyError(f"{host} has no {name}, only {self.names.get(host, ())}")
+        column = self.names[host].index(name)
+        pairs = [(at, _number(v[column])) for at, who, v in self.states if who == host]
+        return np.array(pairs, dtype=float).reshape(-1, 2)
+
+    def digest(self) -> str:
+        """Return a SHA-256 of rows and states: equal runs have equal digests."""
+        text = json.dumps([self.names, self.rows, self.states], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def merged(self, other: Trace) -> Trace:
+        """Return both in one: what two hosts saw of the same run on the same clock."""
+        return Trace(
+            {**other.about, **self.about},
+            {**other.names, **self.names},
+            sorted([*self.rows, *other.rows], key=lambda row: row[0]),
+            sorted([*self.states, *other.states], key=lambda state: state[0]),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the trace as JSON, readable by `load` and by other programs."""
+        content = {
+            "format": _FORMAT,
+            "about": self.about,
+            "names": self.names,
+            "fields": Event._fields,
+            "rows": self.rows,
+            "states": self.states,
+        }
+        Path(path).write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read what `save` has written; raises ValueError for anything else."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != _FORMAT:
+                raise ValueError(content["format"])
+            return cls(
+                content["about"],
+                {host: tuple(names) for host, names in content["names"].items()},
+                [_row(row) for row in content["rows"]],
+                [(at, host, tuple(values)) for at, host, values in content["states"]],
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as why:
+            raise ValueError(f"{path} is not a trace that p2plab saved: {why}") from why
+
+
+def _row(row: list[Any]) -> Row:
+    time, host, what, kind, seq, size, number = row
+    return time, host, what, Kind(kind) if kind else 0, seq, size, number
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def probe(machine: object) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
+    """Return the names of a machine's own numbers, and a function that reads them.
+
+    They are the numeric fields of the machine and of the parts that it holds, such as
+    `send_base` and `rtt.srtt`. A machine that wraps a `sender` or `receiver` shows the
+    wrapped one's numbers as its own.
+    """
+    paths = dict(_paths(machine, "", "", set()))
+    if not paths:
+        return (), lambda machine: ()
+    read = attrgetter(*paths.values())
+    if len(paths) == 1:
+        return tuple(paths), lambda machine: (read(machine),)
+    return tuple(paths), read
+
+
+def _paths(
+    thing: object, name: str, path: str, seen: set[int]
+) -> Iterator[tuple[str, str]]:
+    seen.add(id(thing))
+    for each, value in _attributes(thing).items():
+        if value is None or type(value) in (int, float):
+            yield name + each, path + each
+        elif is_dataclass(value) and id(value) not in seen:
+            inner = name if each in (SENDER, RECEIVER) else f"{name}{each}."
+            yield from _paths(value, inner, f"{path}{each}.", seen)
+
+
+def _attributes(thing: object) -> Mapping[str, object]:
+    if is_dataclass(thing):
+        return {
+            each.name: getattr(thing, each.name)
+            for each in fields(thing)
+            if not str(each.type).startswith("Final")  # a parameter, not a state
+        }
+    return vars(thing) if hasattr(thing, "__dict__") else {}
