@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from p2plab.endpoint import Receiver, Sender, require_receiver, require_sender
 from p2plab.errors import BrokenContract
@@ -11,7 +11,8 @@ from p2plab.link import CORRUPT
 from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, Packet
 from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
 
-PULL_LIMIT: Final = 10_000  # packets at one moment, beyond two for each payload
+PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
+ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in then
 TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
 
 
@@ -34,8 +35,11 @@ class Host:
 
     __slots__ = (
         "_at",
+        "_fed",
+        "_fed_before",
         "_fired",
         "_last_state",
+        "_name",
         "_on_corrupt",
         "_paced",
         "_pull_at",
@@ -65,12 +69,15 @@ class Host:
         self.on_payload = on_payload
         self.number = 0  # packets sent
         self.payloads = 0  # taken by a sender, or delivered by a receiver
-        self._on_corrupt = getattr(machine, "on_corrupt", None)
-        self._paced = hasattr(machine, "pacing_rate")
+        inner = getattr(machine, role, machine)  # inside a Finish…
+        self._name = type(inner).__name__
+        self._on_corrupt = getattr(inner, "on_corrupt", None)
+        self._paced = inner if hasattr(inner, "pacing_rate") else None
         self._pull_at: float | None = None  # when pacing allows the next packet
         self._seen: dict[int, bytes] = {}  # the payload last sent under a number
-        self._at = -1.0  # the moment that the two counters below are about
-        self._pulled = self._timeouts = 0
+        self._fed = 0  # packets that have come in
+        self._at = -1.0  # the moment that the counters below are about
+        self._pulled = self._timeouts = self._fed_before = 0
         self._fired = False  # on_timeout was called, and nothing has come of it yet
         self._last_state: object = None
         names, self._read = probe(machine)
@@ -80,9 +87,11 @@ class Host:
     def wake_at(self) -> float | None:
         """Return when to `fire` or to pull again, whichever comes first [s]."""
         deadline: float | None = self.machine.deadline
-        if self._pull_at is None or (deadline is not None and deadline < self._pull_at):
+        if self._pull_at is None:
             return deadline
-        return self._pull_at
+        if deadline is None or self._fired:  # its answer is still held back
+            return self._pull_at
+        return min(deadline, self._pull_at)
 
     def send(self, payload: bytes) -> None:
         """Queue a payload at a sender."""
@@ -96,6 +105,7 @@ class Host:
             self.trace.rows.append(
                 (now, self.role, what, kind, seq, len(payload), number)
             )
+        self._fed += 1
         try:
             self.machine.on_packet(packet, now)
         except Exception as why:
@@ -148,7 +158,7 @@ class Host:
             self.number += 1
             self._fired = False
             yield packet
-            if self._paced and (rate := self.machine.pacing_rate):
+            if self._paced is not None and (rate := self._paced.pacing_rate):
                 self._pull_at = now + 1 / rate
                 return
         if self._fired:
@@ -159,21 +169,32 @@ class Host:
 
     def settle(self, now: float) -> None:
         """Deliver what a receiver has for its application, and note new numbers."""
-        rows = None if self.trace is None else self.trace.rows
         if self.role != SENDER:
-            while (payload := self.machine.next_payload()) is not None:
-                if rows is not None:
-                    rows.append(
-                        (now, self.role, DELIVER, 0, self.payloads, len(payload), -1)
-                    )
-                self.payloads += 1
-                if self.on_payload is not None:
-                    self.on_payload(payload)
+            self._deliver(now)
         if self.trace is not None:
             state = self._read(self.machine)
             if state != self._last_state:
                 self._last_state = state
                 self.trace.states.append((now, self.role, state))
+
+    def _deliver(self, now: float) -> None:
+        next_payload = self.machine.next_payload
+        while True:
+            try:
+                payload = next_payload()
+            except Exception as why:
+                self._raised("next_payload", now, why)
+            if payload is None:
+                return
+            if self.payloads > PULL_LIMIT + 2 * self._fed:
+                self._endless(now, "next_payload", self.payloads, "is waiting")
+            if self.trace is not None:
+                self.trace.rows.append(
+                    (now, self.role, DELIVER, 0, self.payloads, len(payload), -1)
+                )
+            self.payloads += 1
+            if self.on_payload is not None:
+                self.on_payload(payload)
 
     def _record(self, packet: Packet, now: float) -> None:
         if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
@@ -184,12 +205,9 @@ class Host:
         if now != self._at:
             self._count(now)
         self._pulled += 1
-        if self._pulled > PULL_LIMIT + 2 * self.payloads:
-            raise BrokenContract(
-                f"{self._name}: at t={now:.3f} next_packet returned {self._pulled} "
-                f"packets and still did not say None. Return None once nothing more "
-                f"may be sent now."
-            )
+        echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
+        if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
+            self._endless(now, "next_packet", self._pulled, "may be sent now")
         if self.trace is not None:
             kind, seq, payload, _, _ = packet
             what = SEND
@@ -204,20 +222,22 @@ class Host:
     def _count(self, now: float) -> None:
         if now != self._at:
             self._at, self._pulled, self._timeouts = now, 0, 0
+            self._fed_before = self._fed
 
-    @property
-    def _name(self) -> str:
-        inner = getattr(self.machine, self.role, self.machine)  # inside a Finish…
-        return type(inner).__name__
-
-    def _break(self, now: float, what: str, deadline: float) -> None:
+    def _break(self, now: float, what: str, deadline: float) -> NoReturn:
         raise BrokenContract(
             f"{self._name}: at t={now:.3f} {what} and the deadline is still "
             f"{deadline:.3f}. Restart the timer (deadline = now + rto) or stop it "
             f"(deadline = None)."
         )
 
-    def _raised(self, method: str, now: float, why: Exception) -> None:
+    def _endless(self, now: float, method: str, times: int, more: str) -> NoReturn:
+        raise BrokenContract(
+            f"{self._name}: at t={now:.3f} {method} had answered {times} times and "
+            f"still did not say None. Return None once nothing more {more}."
+        )
+
+    def _raised(self, method: str, now: float, why: Exception) -> NoReturn:
         raise BrokenContract(
             f"{self._name}: at t={now:.3f} {method} raised {type(why).__name__}: "
             f"{why}. A machine must not raise because of what it is told."

@@ -124,9 +124,11 @@ def _require(
             f"{machine.__name__} is a class: hand over a machine made of it, "
             f"{machine.__name__}()."
         )
-    for member in (*values, *methods):
+    members = (*values, *methods)
+    for member in members:
         if not hasattr(machine, member):
-            raise BrokenContract(_missing(machine, name, role, member))
+            spare = [each for each in dir(machine) if each not in members]
+            raise BrokenContract(_missing(name, role, member, spare))
     for member in values:
         if inspect.ismethod(getattr(machine, member)):
             raise BrokenContract(
@@ -139,6 +141,8 @@ def _require(
             raise BrokenContract(f"{name}.{member} is a value, but must be a method.")
         try:
             inspect.signature(method).bind(*range(arguments))
+        except ValueError:
+            continue  # built into Python, which does not say how it is called
         except TypeError as why:
             raise BrokenContract(
                 f"{name}.{member} is called with {arguments} argument(s) after self, "
@@ -146,8 +150,8 @@ def _require(
             ) from None
 
 
-def _missing(machine: object, name: str, role: str, member: str) -> str:
-    names = [each for each in dir(machine) if not each.startswith("__")]
+def _missing(name: str, role: str, member: str, spare: list[str]) -> str:
+    names = [each for each in spare if not each.startswith("__")]
     close = get_close_matches(member, names, n=1, cutoff=0.6)
     hint = f" It has {close[0]}: is that a misspelling?" if close else ""
     return f"{name} has no {member}, which every {role} needs (see Endpoint).{hint}"

@@ -29,7 +29,12 @@ class CorruptPacket(P2PLabError):
 
 
 class BrokenContract(P2PLabError):
-    """A protocol machine did not keep one of its promises (see endpoint)."""
+    """A protocol machine did not keep one of its promises (see endpoint).
+
+    partial: the Run until then, if there was one.
+    """
+
+    partial: object = None
 
 
 class TransferError(P2PLabError):

@@ -30,15 +30,15 @@ class FixedRto:
 class Rfc6298:
     """A timeout that follows the round trips it sees (RFC 6298).
 
-    min_rto: the floor; the RFC says 1 s (2.4), Linux uses 0.2 s, and on a classroom's
-        network nothing interesting happens with more [s].
+    min_rto: the floor; the RFC says 1 s (2.4), Linux uses 0.2 s, and on the links of
+        a classroom every loss would cost that much [s].
     granularity: the clock's tick, G in the RFC [s].
     timestamps: believe an ACK's echo, so that also the ACK of a retransmission can be
         timed (RFC 7323, section 4); otherwise Karn's rule leaves those out.
     """
 
     rto: float = 1.0  # RFC 6298 (2.1)
-    min_rto: Final[float] = 0.2
+    min_rto: Final[float] = 0.1
     max_rto: Final[float] = 60.0  # RFC 6298 (2.5)
     granularity: Final[float] = 0.001
     timestamps: Final[bool] = False

@@ -10,7 +10,7 @@ from typing import Final
 
 from p2plab.driver import Host, wire_size
 from p2plab.endpoint import Receiver, Sender
-from p2plab.errors import CorruptPacket, TransferStalled
+from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
 from p2plab.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
 from p2plab.packet import Packet, decode, encode
 from p2plab.trace import RECEIVER, SENDER, Trace
@@ -135,8 +135,8 @@ def simulate(
     record: keep a trace; without one the trace stays empty.
     on_payload: called with each payload as it is delivered.
     wire: send every packet as bytes, damage for real, and check the checksum.
-    Raises TransferStalled, with the `Run` so far as its `partial`, when patience ends,
-    and BrokenContract when a machine breaks a promise.
+    Raises TransferStalled when patience ends, and BrokenContract when a machine breaks
+    a promise; both have the Run so far as their `partial`.
     """
     link = link or Link()
     trace = Trace({"link": repr(link)})
@@ -157,10 +157,14 @@ def simulate(
         simulation.sender.send(payload)
     if hasattr(sender, "finish"):
         sender.finish()
-    simulation.react(0)
-    while simulation.step():
-        if simulation.now - moved_at > patience:
-            raise _stalled(Run(trace, delivered, simulation.now, False), patience)
+    try:
+        simulation.react(0)
+        while simulation.step():
+            if simulation.now - moved_at > patience:
+                raise _stalled(Run(trace, delivered, simulation.now, False), patience)
+    except BrokenContract as why:
+        why.partial = Run(trace, delivered, simulation.now, False)
+        raise
     return Run(trace, delivered, simulation.now, sender.done)
 
 

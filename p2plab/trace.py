@@ -101,13 +101,18 @@ class Trace:
         text = json.dumps([self.names, self.rows, self.states], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def merged(self, other: Trace) -> Trace:
-        """Return both in one: what two hosts saw of the same run on the same clock."""
+    def merged(self, other: Trace, later: float = 0.0) -> Trace:
+        """Return both in one: what two hosts saw of the same run.
+
+        later: how much later than ours the other's clock was started [s].
+        """
+        rows = [(row[0] + later, *row[1:]) for row in list(other.rows)]
+        states = [(at + later, host, v) for at, host, v in list(other.states)]
         return Trace(
             {**other.about, **self.about},
             {**other.names, **self.names},
-            sorted([*self.rows, *other.rows], key=lambda row: row[0]),
-            sorted([*self.states, *other.states], key=lambda state: state[0]),
+            sorted([*self.rows, *rows], key=lambda row: row[0]),
+            sorted([*self.states, *states], key=lambda state: state[0]),
         )
 
     def save(self, path: str | Path) -> None:

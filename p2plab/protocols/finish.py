@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.endpoint import Receiver, RttEstimator, Sender
+from p2plab.endpoint import (
+    Receiver,
+    RttEstimator,
+    Sender,
+    require_receiver,
+    require_sender,
+)
 from p2plab.packet import ACK, FIN, Packet
 
 
@@ -28,6 +34,9 @@ class FinishSender:
     fins: int = 0  # FINs sent
     confirmed: bool = False  # the FIN was acknowledged
     fin_deadline: float | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_sender(self.sender)
 
     @property
     def deadline(self) -> float | None:
@@ -90,6 +99,9 @@ class FinishReceiver:
     total: int | None = None  # payloads that there were, once a FIN has told
     fin_acks: list[Packet] = field(default_factory=list, repr=False)
     fin_deadline: float | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_receiver(self.receiver)
 
     @property
     def finished(self) -> bool:

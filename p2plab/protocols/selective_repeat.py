@@ -27,6 +27,7 @@ class SelectiveRepeatSender:
     sent_at: dict[int, float] = field(default_factory=dict)  # in flight, oldest first
     lost: deque[int] = field(default_factory=deque)  # timed out, to be sent again
     acked: set[int] = field(default_factory=set)  # acknowledged beyond send_base
+    backed_off_at: float = 0.0  # when a timeout last counted as a new one [s]
 
     @property
     def deadline(self) -> float | None:
@@ -72,8 +73,10 @@ class SelectiveRepeatSender:
 
     def on_timeout(self, now: float) -> None:
         oldest = next(iter(self.sent_at))
-        self.rtt.on_timeout()
-        self.window.on_timeout(len(self.sent_at), now)
+        if self.sent_at[oldest] >= self.backed_off_at:  # once for a flight of losses
+            self.backed_off_at = now
+            self.rtt.on_timeout()
+            self.window.on_timeout(len(self.sent_at), now)
         del self.sent_at[oldest]
         self.lost.append(oldest)  # repeat this one only
 

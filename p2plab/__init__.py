@@ -1,0 +1,59 @@
+"""p2plab: peer-to-peer networking to teach with and to experiment with."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from p2plab.errors import P2PLabError
+from p2plab.link import GilbertElliott, Link, ScriptedLink
+from p2plab.packet import ACK, DATA, FIN, NAK, Packet
+from p2plab.protocols import Setup
+from p2plab.simulator import simulate
+from p2plab.trace import Trace
+
+if TYPE_CHECKING:
+    from p2plab.lab import Lab
+    from p2plab.peer import Peer
+    from p2plab.sample import sample_picture
+    from p2plab.transfer import simulate_picture
+    from p2plab.widgets import PeerPanel, TransferPanel
+
+__all__ = [
+    "ACK",
+    "DATA",
+    "FIN",
+    "NAK",
+    "GilbertElliott",
+    "Lab",
+    "Link",
+    "P2PLabError",
+    "Packet",
+    "Peer",
+    "PeerPanel",
+    "ScriptedLink",
+    "Setup",
+    "Trace",
+    "TransferPanel",
+    "sample_picture",
+    "simulate",
+    "simulate_picture",
+]
+
+# What needs sockets, HTTP, pictures or widgets is loaded when it is first used.
+_LATE = {
+    "Lab": "p2plab.lab",
+    "Peer": "p2plab.peer",
+    "PeerPanel": "p2plab.widgets",
+    "TransferPanel": "p2plab.widgets",
+    "sample_picture": "p2plab.sample",
+    "simulate_picture": "p2plab.transfer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    if name in ("metrics", "plots", "experiments", "theory", "widgets"):
+        return import_module(f"p2plab.{name}")
+    raise AttributeError(f"p2plab has no {name}; it has {', '.join(__all__)}")

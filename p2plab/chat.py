@@ -1,0 +1,193 @@
+"""Text over TCP between two peers: an application ACK, a timeout, and sending again."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+from p2plab.chat_server import ChatServer as ChatServer  # the other end
+from p2plab.errors import CorruptPacket, NotDelivered, PeerUnreachable
+from p2plab.frames import MAX_NAME, Frame, FrameKind, Line, MessageId, encode, utf8
+from p2plab.inbox import Address, Event, Log
+
+CONNECT_TIMEOUT = 5.0  # TCP repeats its own SYN; Windows takes 2 s to say "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A text was acknowledged: at which attempt, and how long after the first."""
+
+    id: MessageId
+    attempts: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Route:
+    """The way to one peer: a connection that is kept for the next text."""
+
+    address: Address
+    line: Line | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)  # one text at a time
+
+    def connect(self) -> Line:
+        """The kept connection if it is alive, otherwise a new one."""
+        if self.line is not None and not self.line.alive():
+            self.close()
+        if self.line is None:
+            try:
+                connection = socket.create_connection(self.address, CONNECT_TIMEOUT)
+            except (OSError, ValueError, OverflowError) as error:  # no address at all
+                host, port = self.address
+                raise PeerUnreachable(
+                    f"nobody answers at {host}:{port} ({error}): is the peer still "
+                    "running? Look up its address again"
+                ) from error
+            self.line = Line(connection)
+        return self.line
+
+    def close(self) -> None:
+        if self.line is not None:
+            self.line.socket.close()
+            self.line = None
+
+
+class ChatClient:
+    """Sends texts, and sends them again until they are acknowledged.
+
+    Any thread may send; texts to one peer go one after another over one connection,
+    which is kept and replaced when it breaks.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        utf8(name, MAX_NAME, "name")
+        self.name = name
+        self._log = Log(name)
+        self._key = secrets.randbits(64)  # unseeded: two runs must not share their ids
+        self._numbers = itertools.count(1)
+        self._routes: dict[Address, _Route] = {}
+        self._lock = threading.Lock()  # for the numbers and the routes
+        self._closed = threading.Event()
+
+    @property
+    def events(self) -> list[Event]:
+        return self._log.events()
+
+    def send_text(
+        self, address: Address, text: str, *, timeout: float = 2.0, tries: int = 5
+    ) -> Delivery:
+        """Return when the text has been acknowledged.
+
+        timeout: how long one attempt waits for its ACK [s]; every attempt takes so
+        long, also if its connection breaks, which gives the peer time to come back.
+        Raises BadContent, or NotDelivered with the text: at once if nobody listens at
+        the address (its cause is a PeerUnreachable then), otherwise after the last try.
+        """
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"timeout must be more than 0 seconds, got {timeout}")
+        if tries < 1:
+            raise ValueError(f"tries must be at least 1, got {tries}")
+        with self._lock:
+            id = MessageId(self._key, next(self._numbers))
+            if address not in self._routes:
+                self._close_dead_lines()
+                self._routes[address] = _Route(address)
+            route = self._routes[address]
+        frame = Frame(FrameKind.TEXT, id, self.name, text)
+        with route.lock:
+            return self._deliver(route, frame, timeout, tries)
+
+    def close(self) -> None:
+        """Hang up; a text on its way raises NotDelivered in its own thread."""
+        self._closed.set()
+        with self._lock:
+            routes = list(self._routes.values())
+        for route in routes:
+            if (line := route.line) is not None:
+                line.hang_up()
+        for route in routes:
+            if route.lock.acquire(timeout=CONNECT_TIMEOUT):
+                route.close()
+                route.lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _deliver(
+        self, route: _Route, frame: Frame, timeout: float, tries: int
+    ) -> Delivery:
+        started = next_at = time.perf_counter()
+        for attempt in range(1, tries + 1):
+            if self._closed.wait(max(0.0, next_at - time.perf_counter())):
+                break
+            next_at = time.perf_counter() + timeout
+            if self._attempt(route, frame, timeout, attempt):
+                return Delivery(frame.id, attempt, time.perf_counter() - started)
+        route.close()  # whatever ails this connection, the next text gets a new one
+        if self._closed.is_set():
+            raise _not_delivered("this client is closed: make a new one", frame)
+        host, port = route.address
+        seconds = time.perf_counter() - started
+        raise _not_delivered(
+            f"{host}:{port} acknowledged none of {tries} tries within {seconds:.1f} s "
+            f"(timeout {timeout:g} s): it is gone, or its inbox is full, or its ACKs "
+            "are lost or late. Allow more time or tries, or ask its owner",
+            frame,
+        )
+
+    def _attempt(
+        self, route: _Route, frame: Frame, timeout: float, attempt: int
+    ) -> bool:
+        """Send once and wait once; say whether the text has been acknowledged."""
+        data = encode(frame)
+        try:
+            line = route.connect()
+            if self._closed.is_set():  # close() may have come too early to hang up
+                return False
+            self._log.add("send" if attempt == 1 else "resend", frame.id, attempt)
+            line.write(data, timeout)
+            acknowledged = _wait_for_ack(line, frame.id, timeout)
+            self._log.add("ack" if acknowledged else "timeout", frame.id, attempt)
+            return acknowledged
+        except PeerUnreachable as error:
+            self._log.add("unreachable", frame.id, attempt)
+            if attempt == 1:  # later it may be on its way back
+                raise _not_delivered(str(error), frame) from error
+        except (OSError, CorruptPacket):
+            self._log.add("dropped", frame.id, attempt)
+            route.close()
+        except BaseException:  # a cell was interrupted: half a text may be on its way
+            route.close()
+            raise
+        return False
+
+    def _close_dead_lines(self) -> None:
+        """Give back what peers hung up on since."""
+        for route in self._routes.values():
+            if route.lock.acquire(blocking=False):
+                if route.line is not None and not route.line.alive():
+                    route.close()
+                route.lock.release()
+
+
+def _wait_for_ack(line: Line, id: MessageId, timeout: float) -> bool:
+    """Any ACK of this text will do, also a late one of an earlier attempt."""
+    deadline = time.perf_counter() + timeout
+    acknowledged = False
+    while not acknowledged and (rest := deadline - time.perf_counter()) > 0:
+        for frame in line.read(rest):
+            acknowledged |= frame.kind == FrameKind.ACK and frame.id == id
+    return acknowledged
+
+
+def _not_delivered(why: str, frame: Frame) -> NotDelivered:
+    return NotDelivered(f"{why}. The text is kept in this error's text.", frame.text)

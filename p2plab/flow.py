@@ -1,0 +1,263 @@
+"""One end of one transfer on a real socket: offer, machine, link and end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Final
+
+from p2plab.driver import Host, wire_size
+from p2plab.errors import (
+    BadContent,
+    P2PLabError,
+    TransferRefused,
+    TransferStalled,
+    TransferStopped,
+)
+from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
+from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
+from p2plab.trace import RECEIVER, SEND, SENDER
+from p2plab.transfer import State, Transfer
+
+BURST: Final = 32  # packets in one go; more would overrun a default socket buffer
+BREATH: Final = 0.001  # between two bursts [s]
+OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
+MAX_OFFER_RTO: Final = 2.0
+OFFER_PATIENCE: Final = 10.0  # [s]
+
+
+class Flow:
+    """The driver of one end of a transfer; its socket calls it from one thread.
+
+    All times are the transfer's own: seconds since its `started_at`.
+
+    machine: the sending or receiving machine.
+    payloads: what the sender is to send.
+    emit: puts a datagram on the socket.
+    forward, backward: what the link does to what we send, and to what comes back. Only
+        the sender has them, so that one person turns the knobs of both directions.
+    patience: how long to go on without a word from the other side [s].
+    """
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        machine: Any,
+        emit: Callable[[bytes], None],
+        *,
+        payloads: Sequence[bytes] = (),
+        forward: Channel | None = None,
+        backward: Channel | None = None,
+        patience: float = 30.0,
+    ) -> None:
+        self.transfer = transfer
+        self._payloads = payloads
+        self._emit = emit
+        self._delayed: list[tuple[float, int, Callable[[float], None]]] = []
+        self._order = count()
+        self._forward, self._backward = forward, backward
+        self._patience = patience
+        self._heard_at = 0.0  # when the other side last said something [s]
+        self._offer_at: float | None = None  # when to repeat the offer [s]
+        self._offer_rto = OFFER_RTO
+        self._more_at: float | None = None  # when to go on after a burst [s]
+        self._arrived: set[int] = set()  # transmissions that have arrived
+        receiving = transfer.role == RECEIVER and transfer.assembly
+        self.host = Host(
+            machine,
+            transfer.role,
+            transfer.own_trace,
+            transfer.assembly.add if receiving and transfer.assembly else None,
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over, and nobody will need its answers any more."""
+        return self.transfer.ended and self.host.machine.deadline is None
+
+    def open(self, now: float) -> None:
+        """Begin: the sender offers, the receiver accepts."""
+        if self.transfer.role == RECEIVER:
+            self.transfer.state = State.RUNNING
+            self._say(Kind.ACCEPT, now)
+        else:
+            self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
+            self._offer_at = now + self._offer_rto
+            self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
+
+    def arrive(self, packet: Packet, number: int, now: float) -> None:
+        """A datagram has come; the link decides what becomes of it here."""
+        if self._backward is None:
+            self._hear(packet, number, ARRIVE, now)
+            return
+        for when, what in self._backward.transmit(wire_size(packet), now):
+            if what in (LOSS, OVERFLOW):
+                self._row(now, self._other, what, packet, number)
+            else:
+                self._later(when, partial(self._hear, packet, number, what))
+
+    def tick(self, now: float) -> None:
+        """Do what is due: repeat the offer, fire the timer, go on sending, give up."""
+        while self._delayed and self._delayed[0][0] <= now:
+            heappop(self._delayed)[2](now)
+        if self.transfer.state is State.OFFERED:
+            if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
+                self._stall(now, "nobody has answered our offer")
+            elif self._offer_at is not None and self._offer_at <= now:
+                self.open(now)
+            return
+        if not self.transfer.ended and self._heard_at + self._patience <= now:
+            self._stall(now, "the other side has said nothing")
+            return
+        wake_at = self.host.wake_at()
+        if wake_at is not None and wake_at <= now:
+            self.host.fire(now)
+            self._react(now)
+        elif self._more_at is not None and self._more_at <= now:
+            self._react(now)
+
+    def wake_at(self) -> float | None:
+        """Return when `tick` is due [s], or None."""
+        times = [self._delayed[0][0]] if self._delayed else []
+        if self.closed or self._failed:
+            return min(times, default=None)
+        times.append(self._heard_at + self._patience)
+        if self.transfer.state is State.OFFERED:
+            times.append(self._heard_at + OFFER_PATIENCE)
+            times += [] if self._offer_at is None else [self._offer_at]
+        else:
+            wake_at = self.host.wake_at()
+            times += [] if wake_at is None else [wake_at]
+            times += [] if self._more_at is None else [self._more_at]
+        return min(times)
+
+    def fail(self, now: float, error: P2PLabError) -> None:
+        """End with an error, and tell the other side to stop."""
+        if not self.transfer.ended:
+            self.transfer.end(now, error)
+            self._say(Kind.STOP, now)
+
+    def _hear(self, packet: Packet, number: int, what: str, now: float) -> None:
+        if what == CORRUPT:
+            self.host.damage(packet, now, number)
+            return
+        if number in self._arrived:
+            what = DUPLICATE
+        self._arrived.add(number)
+        self._heard_at = now
+        if packet.kind not in MACHINE_KINDS:
+            self._row(now, self.transfer.role, what, packet, number)
+            self._control(packet, now)
+        elif self._failed:
+            self._say(Kind.STOP, now)
+        elif self.transfer.state is not State.OFFERED:
+            self.host.feed(packet, now, what, number)
+            self._react(now)
+
+    def _control(self, packet: Packet, now: float) -> None:
+        kind, offered = packet.kind, self.transfer.state is State.OFFERED
+        if kind == Kind.OFFER and self.transfer.role == RECEIVER:
+            self._say(Kind.ACCEPT, now)  # our first answer was lost
+        elif kind == Kind.ACCEPT and offered:
+            self._begin(now)
+        elif kind == Kind.REFUSE and offered:
+            why = packet.payload[:1000].decode(errors="replace")
+            self.transfer.end(now, TransferRefused(f"the offer was refused: {why}"))
+        elif kind == Kind.STOP:
+            message = "the other side has stopped the transfer"
+            self.transfer.end(now, TransferStopped(message, self.transfer))
+
+    def _begin(self, now: float) -> None:
+        self.transfer.state = State.RUNNING
+        for payload in self._payloads:
+            self.host.send(payload)
+        if hasattr(self.host.machine, "finish"):
+            self.host.machine.finish()
+        self._react(now)
+
+    def _react(self, now: float) -> None:
+        host = self.host
+        host.settle(now)
+        self._more_at = None
+        for sent, packet in enumerate(host.pull(now), start=1):
+            self._put(packet, host.number - 1, now)
+            if sent == BURST:
+                self._more_at = now + BREATH
+                break
+        host.settle(now)
+        if not self.transfer.ended:
+            self._look_for_the_end(now)
+
+    def _look_for_the_end(self, now: float) -> None:
+        machine, transfer = self.host.machine, self.transfer
+        if transfer.role == SENDER:
+            inner = getattr(machine, "sender", machine)
+            transfer.acknowledged = getattr(inner, "send_base", self.host.number)
+            if machine.done:
+                transfer.end(now)
+            return
+        assert transfer.assembly is not None
+        if getattr(machine, "finished", transfer.assembly.complete):
+            whole = not transfer.assembly.complete or transfer.assembly.verify()
+            message = "everything has arrived, but its fingerprint is another one"
+            transfer.end(now, None if whole else BadContent(message))
+
+    def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
+        packet = Packet(kind, 0, payload)
+        self._row(now, self.transfer.role, SEND, packet, self.host.number)
+        self.host.number += 1
+        self._put(packet, self.host.number - 1, now)
+
+    def _put(self, packet: Packet, number: int, now: float) -> None:
+        datagram = encode(packet, self.transfer.id, number)
+        if self._forward is None:
+            self._emit(datagram)
+            return
+        for when, what in self._forward.transmit(wire_size(packet), now):
+            if what in (LOSS, OVERFLOW):
+                self._row(now, self.transfer.role, what, packet, number)
+            else:
+                self._later(when, partial(self._leave, datagram, what, packet, number))
+
+    def _leave(
+        self, datagram: bytes, what: str, packet: Packet, number: int, now: float
+    ) -> None:
+        if what == CORRUPT:
+            # The receiver will only see rubbish, so its row is written here.
+            self._row(now, self._other, CORRUPT, packet, number)
+            at = number * 7 % len(datagram)
+            flipped = bytes((datagram[at] ^ 1 << number % 8,))
+            datagram = datagram[:at] + flipped + datagram[at + 1 :]
+        self._emit(datagram)
+
+    def _later(self, when: float, call: Callable[[float], None]) -> None:
+        heappush(self._delayed, (when, next(self._order), call))
+
+    def _stall(self, now: float, what: str) -> None:
+        waited = now - self._heard_at
+        self.fail(
+            now,
+            TransferStalled(
+                f"{what} for {waited:.0f} s. Is the peer still there, and does the "
+                f"link let anything through? What happened until now is in the trace.",
+                self.transfer,
+            ),
+        )
+
+    @property
+    def _failed(self) -> bool:
+        return self.transfer.state is State.FAILED
+
+    @property
+    def _other(self) -> str:
+        return SENDER if self.transfer.role == RECEIVER else RECEIVER
+
+    def _row(
+        self, now: float, host: str, what: str, packet: Packet, number: int
+    ) -> None:
+        kind, seq, payload, _, _ = packet
+        self.transfer.own_trace.rows.append(
+            (now, host, what, kind, seq, len(payload), number)
+        )

@@ -1,0 +1,81 @@
+"""How a transfer opens: what the sender offers, and what the receiver allows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from p2plab.content import Content
+from p2plab.errors import BadContent
+from p2plab.protocols import Setup
+
+MAX_OFFER: Final = 4096  # bytes; a real one has about 500
+MAX_NAME: Final = 64  # characters of a peer's name
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is to be sent, by whom, and with which protocol.
+
+    sender: the name that the sending peer gives itself; nobody has checked it.
+    content: what and how large, with a fingerprint (see chunks).
+    """
+
+    sender: str
+    content: Content
+    setup: Setup
+
+    def to_bytes(self) -> bytes:
+        """Return the offer as JSON in UTF-8."""
+        offer = {
+            "sender": self.sender,
+            "content": self.content.to_dict(),
+            "setup": self.setup.to_dict(),
+        }
+        return json.dumps(offer, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, given: bytes) -> Offer:
+        """Return the offer that `to_bytes` wrote; raises BadContent for others."""
+        if len(given) > MAX_OFFER:
+            raise BadContent(f"an offer has at most {MAX_OFFER} bytes")
+        try:
+            offer = json.loads(given)
+            sender = offer["sender"]
+            if not isinstance(sender, str) or len(sender) > MAX_NAME:
+                raise ValueError(f"a name has at most {MAX_NAME} characters")
+            content = Content.from_dict(offer["content"])
+            return cls(sender, content, Setup.from_dict(offer["setup"]))
+        except BadContent:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as why:
+            raise BadContent(f"this is no offer of ours: {why!r:.200}") from why
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a receiver takes on.
+
+    max_bytes: of one transfer; max_transfers: that arrive at the same time.
+    """
+
+    max_bytes: int = 64_000_000
+    max_transfers: int = 8
+
+    def objection(self, offer: Offer, arriving: int) -> str | None:
+        """Say why the offer cannot be accepted, or None.
+
+        arriving: transfers that are under way towards us.
+        """
+        if offer.content.size > self.max_bytes:
+            return (
+                f"{offer.content.size:,} bytes are too many: I take "
+                f"{self.max_bytes:,} at most"
+            )
+        if arriving >= self.max_transfers:
+            return (
+                f"{arriving} transfers are arriving already, which is my limit: try "
+                f"again when one of them has ended"
+            )
+        return None

@@ -1,0 +1,247 @@
+"""A peer: a name at the rendezvous, a text server, a UDP socket and an inbox."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Final, Self
+
+from p2plab.chat import ChatClient, ChatServer, Delivery
+from p2plab.chunks import cut
+from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
+from p2plab.inbox import Event, Message
+from p2plab.link import AnyLink
+from p2plab.offer import Limits, Offer
+from p2plab.protocols import Setup
+from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
+from p2plab.transfer import Transfer
+from p2plab.udp import Address, UdpSocket
+
+KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
+ANY_HOST: Final = ("0.0.0.0", "::", "")
+
+
+class Peer:
+    """A peer that talks: the report's console peer, as an object.
+
+    name: how others find us; see `legal_name` for what a name may be.
+    rendezvous: its URL.
+    host: where we listen. 127.0.0.1 is reached from this machine only; 0.0.0.0 from
+        every machine of the network.
+    tcp_port, udp_port: for texts and for pictures; 0 lets the system choose.
+    ack_delay, ack_loss, seed: how our text server acknowledges (see ChatServer); also
+        as `peer.texts.ack_delay` and so on while it runs.
+    on_offer: asked before a picture or file is taken; returns why not, or None. It is
+        called from the socket's thread, and must answer at once.
+    on_news: called, from some thread, with each new Message and Transfer.
+    Raises PortInUse. Close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rendezvous: str,
+        *,
+        host: str = "127.0.0.1",
+        tcp_port: int = 0,
+        udp_port: int = 0,
+        limits: Limits | None = None,
+        ack_delay: float = 0.0,
+        ack_loss: float = 0.0,
+        seed: int = 0,
+        on_offer: Callable[[Offer, Address], str | None] | None = None,
+        on_news: Callable[[Message | Transfer], None] | None = None,
+    ) -> None:
+        self.name = legal_name(name)
+        self.host = host
+        self.trouble: P2PLabError | None = None  # why the last heartbeat failed
+        self.registration: Registration | None = None
+        self.rendezvous = RendezvousClient(rendezvous)
+        self.on_news = on_news
+        self._on_offer = on_offer
+        self._inbox: list[Message | Transfer] = []
+        self._closed = threading.Event()
+        self._heart: threading.Thread | None = None
+        self._chat = ChatClient(self.name)
+        self.texts = ChatServer(
+            host,
+            tcp_port,
+            name=self.name,
+            ack_delay=ack_delay,
+            ack_loss=ack_loss,
+            seed=seed,
+            on_message=self._news,
+        ).start()
+        try:
+            self.pictures = UdpSocket(
+                host,
+                udp_port,
+                limits=limits,
+                on_offer=self._consider,
+                on_transfer=self._news,
+            )
+        except P2PLabError:
+            self.texts.stop()
+            raise
+
+    def register(self, lease: float = 60.0) -> Registration:
+        """Take our name at the rendezvous, and keep it until we close.
+
+        Raises NameTaken, with how long to wait, RendezvousAway, RendezvousError.
+        """
+        token = self.registration.token if self.registration is not None else ""
+        self.registration = self.rendezvous.register(
+            self.name,
+            [lan_address() if self.host in ANY_HOST else self.host],
+            self.texts.address[1],
+            self.pictures.address[1],
+            lease,
+            token=token,
+        )
+        self.trouble = None
+        if self._heart is None:
+            context = contextvars.copy_context()
+            self._heart = threading.Thread(
+                target=context.run, args=(self._beat,), daemon=True
+            )
+            self._heart.start()
+        return self.registration
+
+    def peers(self) -> list[PeerInfo]:
+        """Return the others who are registered, in the order of their names."""
+        return [peer for peer in self.rendezvous.peers() if peer.name != self.name]
+
+    def send_text(
+        self, to: str, text: str, *, timeout: float = 2.0, tries: int = 5
+    ) -> Delivery:
+        """Send a text to the peer named `to`; return when it was acknowledged.
+
+        timeout, tries: how long to wait for each ACK [s], and how often to send.
+        Raises PeerNotFound, NotDelivered with the text, BadContent, RendezvousAway.
+        """
+        peer = self.rendezvous.peer(to)
+        address = (peer.addresses[0], peer.tcp_port)
+        return self._chat.send_text(address, text, timeout=timeout, tries=tries)
+
+    def send_picture(
+        self,
+        to: str,
+        picture: object,
+        setup: Setup | None = None,
+        link: AnyLink | None = None,
+        *,
+        payload_size: int = 1200,
+        order: str = "rows",
+        patience: float = 30.0,
+    ) -> Transfer:
+        """Send a picture to the peer named `to`; returns at once, `wait()` for the end.
+
+        picture: a path, a PIL image, an array, an upload, or the bytes of a file.
+        setup: the protocol and its parameters; link: impairments on the way, both ways.
+        payload_size, order: how it is cut (see `chunks.cut`).
+        patience: how long to go on without hearing from the other side [s].
+        Raises BadContent, PeerNotFound, RendezvousAway; the rest `wait()` raises.
+        """
+        parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
+        peer = self.rendezvous.peer(to)
+        return self.pictures.send(
+            (peer.addresses[0], peer.udp_port),
+            parcel,
+            setup,
+            link=link,
+            sender=self.name,
+            patience=patience,
+        )
+
+    def send_file(
+        self,
+        to: str,
+        file: object,
+        setup: Setup | None = None,
+        link: AnyLink | None = None,
+        *,
+        payload_size: int = 1200,
+    ) -> Transfer:
+        """Send a file, or bytes, as they are; otherwise as `send_picture`."""
+        kind = "bytes" if isinstance(file, bytes | bytearray | memoryview) else "file"
+        parcel = cut(file, kind=kind, payload_size=payload_size)
+        peer = self.rendezvous.peer(to)
+        address = (peer.addresses[0], peer.udp_port)
+        return self.pictures.send(address, parcel, setup, link=link, sender=self.name)
+
+    @property
+    def inbox(self) -> list[Message | Transfer]:
+        """What has come, oldest first: texts, and pictures also while they arrive."""
+        return list(self._inbox)
+
+    def clear_inbox(self) -> None:
+        """Forget what has come, except for transfers that are still arriving."""
+        self.texts.clear()
+        self._inbox = [
+            each
+            for each in self._inbox
+            if isinstance(each, Transfer) and not each.ended
+        ]
+
+    @property
+    def text_events(self) -> list[Event]:
+        """Every attempt, ACK and duplicate of our texts, in the order of time."""
+        return sorted([*self._chat.events, *self.texts.events])
+
+    def close(self) -> None:
+        """Leave the rendezvous, stop transfers, close all sockets. Twice is fine."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._chat.close()
+        self.texts.stop()
+        self.pictures.close()
+        if self.registration is not None:
+            try:
+                self.rendezvous.leave(self.registration)
+            except RendezvousError as why:
+                self.trouble = why  # then the lease ends the name
+        self.rendezvous.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        tcp, udp = self.texts.address[1], self.pictures.address[1]
+        return f"<Peer {self.name}: text on TCP port {tcp}, pictures on UDP port {udp}>"
+
+    def _beat(self) -> None:
+        assert self.registration is not None
+        while not self._closed.wait(self.registration.lease / 3):
+            try:
+                self.rendezvous.heartbeat(self.registration)
+                self.trouble = None
+            except PeerNotFound:
+                self._register_again()
+            except (RendezvousError, NameTaken) as why:
+                self.trouble = why
+
+    def _register_again(self) -> None:
+        try:
+            self.register()
+        except P2PLabError as why:
+            self.trouble = why
+
+    def _consider(self, offer: Offer, address: Address) -> str | None:
+        kept = sum(isinstance(each, Transfer) for each in self._inbox)
+        if kept >= KEEP:
+            return f"my inbox is full: it holds {KEEP} pictures and files already"
+        return self._on_offer(offer, address) if self._on_offer is not None else None
+
+    def _news(self, news: Message | Transfer) -> None:
+        if news not in self._inbox:
+            if isinstance(news, Transfer) and news.role != "receiver":
+                return
+            self._inbox.append(news)
+        if self.on_news is not None:
+            self.on_news(news)

@@ -1,0 +1,1 @@
+"""The rendezvous: the one known place where peers find each other."""

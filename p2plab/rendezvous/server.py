@@ -1,0 +1,210 @@
+"""Runs the rendezvous: behind a notebook, inside a test, or from a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import errno
+import logging
+import os
+import signal
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+import fakeredis
+import uvicorn
+from redis.asyncio import Redis
+
+from p2plab.errors import PortInUse, RendezvousError
+from p2plab.rendezvous.api import make_app
+from p2plab.rendezvous.model import Limits, lan_address
+from p2plab.rendezvous.store import connect
+
+BACKLOG = 128  # a class that connects at once
+START_PATIENCE = 10.0  # seconds
+KEEP_ALIVE = 75  # seconds, longer than a heartbeat's pause
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+# Whoever configures logging sees uvicorn's messages; nobody else's cell does.
+logging.getLogger("uvicorn").addHandler(logging.NullHandler())
+
+
+class RendezvousServer:
+    """A rendezvous in a background thread.
+
+    port: 0 lets the operating system choose; a restart keeps the port.
+    redis_url: `redis://host:6379/0`; None asks the variable P2PLAB_REDIS_URL; empty,
+    the default, keeps the names inside this process.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        redis_url: str | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be in 0..65535, got {port}")
+        if redis_url is None:
+            redis_url = os.environ.get("P2PLAB_REDIS_URL", "")
+        if redis_url:
+            connect(redis_url)  # a wrong URL is an error here, not in the thread
+        self.host = host
+        self.port = port
+        self._redis_url = redis_url
+        self._memory = fakeredis.FakeServer()
+        self._limits = limits or Limits()
+        self._running: _Uvicorn | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the rendezvous, once it has started."""
+        return url_of(ANY_HOST.get(self.host, self.host), self.port)
+
+    def start(self) -> Self:
+        """Return when requests are answered; starting twice is starting once.
+
+        Raises PortInUse, or RendezvousError for a host that is not this machine's.
+        """
+        if self._running is not None:
+            return self
+        listener = bind(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        running = _Uvicorn(self._config())
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run,  # ipykernel routes output by context
+            args=(running.run, [listener]),
+            name=f"rendezvous on port {self.port}",
+            daemon=True,
+        )
+        self._thread.start()
+        if not running.ready.wait(START_PATIENCE) or not running.started:
+            running.should_exit = True
+            listener.close()
+            raise RendezvousError(f"the rendezvous did not start on {self.url}")
+        self._running = running
+        atexit.register(self.stop)
+        return self
+
+    def stop(self) -> None:
+        """Answer what has been asked, then end; stopping twice is stopping once."""
+        if self._running is None or self._thread is None:
+            return
+        self._running.should_exit = True
+        self._thread.join()
+        self._running = self._thread = None
+        atexit.unregister(self.stop)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            make_app(self._redis(), self._limits),
+            # What was tested is what runs, whatever else is installed.
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # or anybody could choose the address that we see
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=1,
+        )
+
+    def _redis(self) -> Redis:
+        if self._redis_url:
+            return connect(self._redis_url)
+        redis = fakeredis.FakeAsyncRedis(server=self._memory, decode_responses=True)
+        assert isinstance(redis, Redis)
+        return redis
+
+
+class _Uvicorn(uvicorn.Server):
+    """A server that tells when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Windows complains there about every client that hangs up.
+        asyncio.get_running_loop().set_exception_handler(_to_log)
+        try:
+            await super().startup(sockets)
+        finally:
+            self.ready.set()
+
+
+def _to_log(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    logging.getLogger("uvicorn.error").warning("%s", context.get("message"))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; a busy port is found here, not in a thread."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Only where the protocol is named does asyncio switch Nagle's algorithm off, which
+    # would hold every answer back for the 40 ms of a delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # on Windows, two servers would share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        return listener
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"port {port} on {host} is used by another program: stop that program, "
+                "or take another port (0 lets the system choose a free one)"
+            ) from None
+        raise RendezvousError(
+            f"cannot listen on {host}, port {port} ({error.strerror}): host must be an "
+            "address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them, "
+            "and ports below 1024 may need rights that you do not have"
+        ) from None
+
+
+def url_of(host: str, port: int) -> str:
+    """`http://host:port`, with brackets around IPv6."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve_forever(
+    host: str = "127.0.0.1", port: int = 0, redis_url: str | None = None
+) -> None:
+    """Run in the foreground until Ctrl-C or SIGTERM, and print where.
+
+    Raises PortInUse.
+    """
+    stop = threading.Event()
+    with RendezvousServer(host, port, redis_url) as server:
+        old = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+        print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
+        if host in ANY_HOST:
+            print(f"other machines: {url_of(lan_address(), server.port)}", flush=True)
+        try:
+            while not stop.wait(0.5):  # on Windows, Ctrl-C waits for the pause to end
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, old)
+    print("rendezvous stopped", flush=True)

@@ -1,0 +1,211 @@
+"""One picture, file or byte string on its way: what a notebook holds and watches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Self
+from weakref import WeakValueDictionary
+
+from p2plab.chunks import Assembly, Parcel, cut
+from p2plab.errors import (
+    BadContent,
+    BrokenContract,
+    P2PLabError,
+    TransferError,
+    TransferStalled,
+)
+from p2plab.link import AnyLink, Link
+from p2plab.offer import Offer
+from p2plab.protocols import Setup
+from p2plab.simulator import PATIENCE, Run, simulate
+from p2plab.trace import RECEIVER, SENDER, Trace
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class State(StrEnum):
+    """How far a transfer is."""
+
+    OFFERED = "offered"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # its error says why: refused, stalled, stopped, ...
+
+
+# Both ends of a transfer may live in one process; then each can show what the other
+# has seen. (transfer id, role) -> that end.
+_ENDS: Final[WeakValueDictionary[tuple[int, str], Transfer]] = WeakValueDictionary()
+
+
+class Transfer:
+    """One end of a transfer: real or simulated, sending or receiving.
+
+    id: the number that both ends know it by; 0 if it is simulated.
+    role: SENDER or RECEIVER.
+    offer: who sends what, and how.
+    link: the impairments, if any; the sender applies them in both directions.
+    started_at: the moment that the trace counts from, by time.monotonic() [s].
+    stop: how a driver is asked to end it.
+    """
+
+    def __init__(
+        self,
+        id: int,
+        role: str,
+        offer: Offer,
+        *,
+        link: AnyLink | None = None,
+        started_at: float = 0.0,
+        stop: Callable[[Transfer], None] | None = None,
+    ) -> None:
+        self.id = id
+        self.role = role
+        self.offer = offer
+        self.link = link
+        self.started_at = started_at
+        self.state = State.OFFERED
+        self.error: P2PLabError | None = None
+        self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
+        self.acknowledged = 0  # payloads that its sender need not think of any more
+        self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
+        self._assembly = Assembly(offer.content) if role == RECEIVER else None
+        self._ended = threading.Event()
+        self._stop = stop
+        if id:
+            _ENDS[id, role] = self
+
+    def __repr__(self) -> str:
+        what = self.offer.content.name or self.offer.content.kind
+        return f"<{self.role} of {what}: {self.state}, {100 * self.progress:.0f} %>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, one way or another."""
+        return self._ended.is_set()
+
+    @property
+    def assembly(self) -> Assembly | None:
+        """What has arrived so far; None at the sender of a far-away receiver."""
+        twin = self._twin
+        return self._assembly or (None if twin is None else twin._assembly)
+
+    @assembly.setter
+    def assembly(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+
+    @property
+    def trace(self) -> Trace:
+        """What happened, as far as it was seen in this process.
+
+        With both ends here it is complete; otherwise it is what this end saw.
+        """
+        twin = self._twin
+        if twin is None:
+            return self.own_trace
+        later = twin.started_at - self.started_at
+        return self.own_trace.merged(twin.own_trace, later)
+
+    @property
+    def progress(self) -> float:
+        """How much has arrived, as far as this end knows, from 0 to 1."""
+        if self.assembly is not None:
+            return self.assembly.progress
+        return min(self.acknowledged / self.offer.content.count, 1.0)
+
+    def picture(self) -> Image:
+        """Return the picture as received so far, holes marked.
+
+        Raises BadContent where nothing of it can be seen: at the sender of a far-away
+        receiver, or if it is no picture.
+        """
+        if self.assembly is None:
+            raise BadContent("only the receiver can see what has arrived: ask it there")
+        return self.assembly.picture()
+
+    def wait(self, timeout: float = threading.TIMEOUT_MAX) -> Self:
+        """Wait for the end and return the transfer.
+
+        Raises what it failed with, or TransferError after `timeout` seconds, when it
+        still goes on. The transfer's own patience ends every other waiting.
+        """
+        if not self._ended.wait(timeout):
+            raise TransferError(f"not at its end after {timeout:g} s: {self!r}", self)
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def stop(self) -> None:
+        """End it now; the partial picture and the trace stay."""
+        if self._stop is not None and not self.ended:
+            self._stop(self)
+
+    def end(self, seconds: float, error: P2PLabError | None = None) -> None:
+        """For drivers: it is over, well or with `error`. Only the first call counts."""
+        if self.ended:
+            return
+        self.seconds = seconds
+        self.error = error
+        self.state = State.DONE if error is None else State.FAILED
+        self._ended.set()
+
+    @property
+    def _twin(self) -> Transfer | None:
+        return _ENDS.get((self.id, RECEIVER if self.role == SENDER else SENDER))
+
+
+def simulate_transfer(
+    parcel: Parcel,
+    setup: Setup | None = None,
+    link: AnyLink | None = None,
+    *,
+    back: AnyLink | None = None,
+    patience: float = PATIENCE,
+) -> Transfer:
+    """Move a parcel in virtual time, and return the transfer when it has ended.
+
+    What a peer's `send` does on real sockets, in the time that it takes to compute. The
+    transfer has failed, with all that happened until then, where `simulate` raises.
+    """
+    setup, link = setup or Setup(), link or Link()
+    offer = Offer("", parcel.content, setup)
+    transfer = Transfer(0, SENDER, offer, link=link)
+    transfer.assembly = assembly = Assembly(parcel.content)
+    try:
+        run = simulate(
+            setup.sender(),
+            setup.receiver(),
+            parcel.payloads,
+            link,
+            back=back,
+            patience=patience,
+            on_payload=assembly.add,
+        )
+        transfer.own_trace = run.trace
+        transfer.end(run.time)
+    except (TransferStalled, BrokenContract) as why:
+        if not isinstance(why.partial, Run):
+            raise
+        transfer.own_trace = why.partial.trace
+        transfer.end(why.partial.time, why)
+    transfer.own_trace.about |= setup.to_dict()
+    return transfer
+
+
+def simulate_picture(
+    picture: object,
+    setup: Setup | None = None,
+    link: AnyLink | None = None,
+    *,
+    payload_size: int = 1200,
+    order: str = "rows",
+    back: AnyLink | None = None,
+) -> Transfer:
+    """Send a picture in virtual time: what `Peer.send_picture` does on real sockets.
+
+    picture, payload_size, order: as for `chunks.cut`. Raises BadContent.
+    """
+    parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
+    return simulate_transfer(parcel, setup, link, back=back)

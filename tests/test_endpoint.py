@@ -1,0 +1,491 @@
+"""The contract: what a machine of one's own is told when it does not keep it."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from p2plab.driver import Host
+from p2plab.endpoint import require_receiver, require_sender
+from p2plab.errors import BrokenContract
+from p2plab.link import Link, ScriptedLink
+from p2plab.packet import ACK, DATA, Kind, Packet
+from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.go_back_n import GoBackNReceiver
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver
+from p2plab.rtt import FixedRto
+from p2plab.simulator import simulate
+from p2plab.trace import RECEIVER, SENDER, Trace
+
+# Machines as a student would write them: plain classes, no types, no dataclass.
+
+
+class MySender:
+    """Stop-and-wait, and right."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.base = 0
+        self.in_flight = False
+        self.deadline: float | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.base == len(self.payloads)
+
+    def send(self, payload: bytes) -> None:
+        self.payloads.append(payload)
+
+    def next_packet(self, now: float) -> Packet | None:
+        if self.in_flight or self.done:
+            return None
+        self.in_flight = True
+        self.deadline = now + 1.0
+        return Packet(DATA, self.base, self.payloads[self.base])
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.base and self.in_flight:
+            self.base += 1
+            self.in_flight = False
+            self.deadline = None
+
+    def on_timeout(self, now: float) -> None:
+        self.in_flight = False
+
+
+class MyReceiver:
+    """Stop-and-wait's other side, and right."""
+
+    def __init__(self) -> None:
+        self.expected = 0
+        self.inbox: list[bytes] = []
+        self.answers: list[Packet] = []
+        self.deadline: float | None = None
+
+    def next_payload(self) -> bytes | None:
+        return self.inbox.pop(0) if self.inbox else None
+
+    def next_packet(self, now: float) -> Packet | None:
+        return self.answers.pop(0) if self.answers else None
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected:
+            self.inbox.append(packet.payload)
+            self.expected += 1
+        self.answers.append(Packet(ACK, packet.seq))
+
+    def on_timeout(self, now: float) -> None:
+        return
+
+
+def run(sender: Any, receiver: Any = None, payloads: int = 3, **options: Any) -> Any:
+    options.setdefault("link", ScriptedLink(lose={2}, delay=0.25))
+    receiver = MyReceiver() if receiver is None else receiver
+    return simulate(
+        sender, receiver, [b"%d" % each for each in range(payloads)], **options
+    )
+
+
+def broken(sender: Any, receiver: Any = None, **options: Any) -> str:
+    """Run it; it must break its contract. Return the words."""
+    with pytest.raises(BrokenContract) as caught:
+        run(sender, receiver, **options)
+    return str(caught.value)
+
+
+def test_a_plain_class_without_any_p2plab_in_it_runs() -> None:
+    result = run(MySender())
+    assert result.done
+    assert result.delivered == [b"0", b"1", b"2"]
+    assert result.trace.state(SENDER, "base")[-1, 1] == 3
+    assert result.trace.state(RECEIVER, "expected")[-1, 1] == 3
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_page_has_the_members_that_it_needs(protocol: str) -> None:
+    setup = Setup(protocol)
+    require_sender(setup.sender())
+    require_sender(setup.sender().sender)
+    require_receiver(setup.receiver())
+    require_receiver(setup.receiver().receiver)
+
+
+# Missing, misspelt or misshapen members
+
+
+def without(machine: type, member: str, **others: Any) -> Any:
+    """Make a machine of a copy of its class that lacks a member and has others."""
+    gone = {member, "__dict__", "__weakref__"}
+    kept = {name: value for name, value in vars(machine).items() if name not in gone}
+    return type(machine.__name__, (), {**kept, **others})()
+
+
+@pytest.mark.parametrize(
+    "member", ["send", "done", "next_packet", "on_packet", "on_timeout"]
+)
+def test_a_sender_without_a_member_is_told_which(member: str) -> None:
+    told = broken(without(MySender, member))
+    assert f"MySender has no {member}, which every sender needs" in told
+
+
+@pytest.mark.parametrize(
+    "member", ["next_payload", "next_packet", "on_packet", "on_timeout"]
+)
+def test_a_receiver_without_a_member_is_told_which(member: str) -> None:
+    told = broken(MySender(), without(MyReceiver, member))
+    assert f"MyReceiver has no {member}, which every receiver needs" in told
+
+
+@pytest.mark.parametrize("machine", [MySender, MyReceiver])
+def test_another_member_of_the_contract_is_not_called_its_misspelling(
+    machine: type,
+) -> None:
+    require = require_sender if machine is MySender else require_receiver
+    for member in ("next_packet", "on_packet", "on_timeout"):
+        with pytest.raises(BrokenContract) as caught:
+            require(without(machine, member))
+        assert "misspelling" not in str(caught.value)
+
+
+def test_a_machine_without_a_deadline_is_told_so() -> None:
+    sender = MySender()
+    del sender.deadline
+    assert "MySender has no deadline, which every sender needs" in broken(sender)
+
+
+@pytest.mark.parametrize(
+    ("member", "misspelt"),
+    [
+        ("on_timeout", "on_time_out"),
+        ("next_packet", "nextPacket"),
+        ("on_packet", "on_paket"),
+        ("send", "snd"),
+    ],
+)
+def test_a_misspelt_member_is_recognised(member: str, misspelt: str) -> None:
+    sender = without(MySender, member, **{misspelt: vars(MySender)[member]})
+    assert f"It has {misspelt}: is that a misspelling?" in broken(sender)
+
+
+def test_a_class_instead_of_a_machine_is_recognised() -> None:
+    told = broken(MySender)
+    assert told == ("MySender is a class: hand over a machine made of it, MySender().")
+
+
+def test_done_as_a_method_would_always_be_true_and_is_refused() -> None:
+    def done(self: MySender) -> bool:
+        return False
+
+    told = broken(without(MySender, "done", done=done))
+    assert "MySender.done is a method, but the driver reads it as a value" in told
+    assert "@property" in told
+
+
+def test_a_property_in_place_of_a_method_is_refused() -> None:
+    sender = without(MySender, "next_packet", next_packet=property(lambda self: None))
+    assert "MySender.next_packet is a value, but must be a method" in broken(sender)
+
+
+@pytest.mark.parametrize(
+    ("member", "method", "words"),
+    [
+        ("next_packet", lambda self: None, "is called with 1 argument"),
+        ("on_timeout", lambda self: None, "is called with 1 argument"),
+        ("on_packet", lambda self, packet: None, "is called with 2 argument"),
+        ("on_packet", lambda self, packet, now, more: None, "missing .*'more'"),
+        ("send", lambda self: None, "is called with 1 argument"),
+    ],
+)
+def test_a_method_with_the_wrong_number_of_arguments_is_refused(
+    member: str, method: Callable[..., None], words: str
+) -> None:
+    told = broken(without(MySender, member, **{member: method}))
+    assert told.startswith(f"MySender.{member} ")
+    assert re.search(words, told)
+
+
+def test_optional_arguments_of_one_s_own_are_fine() -> None:
+    def on_timeout(self: MySender, now: float, loud: bool = False) -> None:
+        self.in_flight = False
+
+    assert run(without(MySender, "on_timeout", on_timeout=on_timeout)).done
+
+
+def test_a_method_that_is_built_into_python_is_fine() -> None:
+    queue: deque[bytes] = deque()
+    sender = MySender()
+    sender.send = queue.append  # type: ignore[assignment,method-assign]  # as students do
+    require_sender(sender)
+    Host(sender, SENDER).send(b"a")
+    assert list(queue) == [b"a"]
+
+
+def test_a_machine_inside_a_finish_is_checked_by_its_own_name() -> None:
+    with pytest.raises(BrokenContract, match="MySender has no on_timeout"):
+        FinishSender(without(MySender, "on_timeout"), FixedRto(1.0))
+    with pytest.raises(BrokenContract, match="MyReceiver has no next_payload"):
+        FinishReceiver(without(MyReceiver, "next_payload"))
+
+
+# Promises that are broken later
+
+
+def test_a_timer_that_is_neither_moved_nor_stopped_is_found() -> None:
+    class Forgetful(MySender):
+        def on_timeout(self, now: float) -> None:
+            return
+
+    told = broken(Forgetful())
+    assert told == (
+        "Forgetful: at t=1.500 on_timeout was called, nothing was sent, and the "
+        "deadline is still 1.500. Restart the timer (deadline = now + rto) or stop it "
+        "(deadline = None)."
+    )
+
+
+def test_a_timer_that_is_restarted_in_the_past_is_found() -> None:
+    class Past(MySender):
+        def next_packet(self, now: float) -> Packet | None:
+            packet = super().next_packet(now)
+            if packet is not None:
+                self.deadline = 1.0  # where now + 1.0 was meant
+            return packet
+
+    told = broken(Past())
+    assert told.startswith("Past: at t=1.000 on_timeout was called 1000 times")
+    assert "deadline = now + rto" in told
+
+
+def test_a_next_packet_without_an_end_is_found() -> None:
+    class Chatty(MySender):
+        def next_packet(self, now: float) -> Packet | None:
+            return Packet(DATA, 0, b"again")
+
+    told = broken(Chatty())
+    assert told.startswith("Chatty: at t=0.000 next_packet had answered ")
+    assert told.endswith("Return None once nothing more may be sent now.")
+
+
+def test_a_large_window_that_arrives_at_one_moment_is_no_endless_next_packet() -> None:
+    setup = Setup("go_back_n", window=15_000, timeout=1.0)
+    result = simulate(
+        setup.sender(),
+        setup.receiver(),
+        [b""] * 15_000,
+        ScriptedLink(lose={1}),
+        record=False,
+    )
+    assert len(result.delivered) == 15_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[], [Packet(DATA, 0)], (DATA, 0), b"payload", Packet(Kind.OFFER, 0)],
+    ids=["empty list", "list", "tuple", "bytes", "a driver's kind"],
+)
+def test_a_next_packet_that_returns_something_else_is_found(answer: Any) -> None:
+    class Odd(MySender):
+        def next_packet(self, now: float) -> Packet | None:
+            return answer  # type: ignore[no-any-return]  # that is the mistake
+
+    told = broken(Odd())
+    assert told.startswith("Odd: at t=0.000 next_packet returned ")
+    assert told.endswith("Return one Packet of kind DATA, ACK, NAK or FIN, or None.")
+
+
+@pytest.mark.parametrize("member", ["on_packet", "next_packet", "on_timeout"])
+def test_an_exception_in_a_machine_names_the_machine_the_time_and_the_cause(
+    member: str,
+) -> None:
+    def wrong(self: MySender, *told: Any) -> None:
+        raise KeyError("base")
+
+    when = {"on_packet": "0.500", "next_packet": "0.000", "on_timeout": "1.500"}
+    with pytest.raises(BrokenContract) as caught:
+        run(without(MySender, member, **{member: wrong}))
+    assert str(caught.value).startswith(
+        f"MySender: at t={when[member]} {member} raised KeyError: 'base'."
+    )
+    assert isinstance(caught.value.__cause__, KeyError)  # with the line in their file
+
+
+def test_a_next_payload_that_raises_is_named_like_the_others() -> None:
+    class Empty(MyReceiver):
+        def next_payload(self) -> bytes | None:
+            return self.inbox.pop(0)  # without asking whether there is one
+
+    told = broken(MySender(), Empty())
+    assert told.startswith("Empty: at t=0.250 next_payload raised IndexError: pop from")
+
+
+def test_a_next_payload_without_an_end_is_found() -> None:
+    class Repeating(MyReceiver):
+        def next_payload(self) -> bytes | None:
+            return self.inbox[0] if self.inbox else None  # and never takes it out
+
+    told = broken(MySender(), Repeating())
+    assert told.startswith("Repeating: at t=0.250 next_payload had answered ")
+    assert told.endswith("Return None once nothing more is waiting.")
+
+
+def test_a_machine_inside_a_finish_is_blamed_by_its_own_name() -> None:
+    class Forgetful(MySender):
+        def on_timeout(self, now: float) -> None:
+            return
+
+    told = broken(
+        FinishSender(Forgetful(), FixedRto(1.0)), FinishReceiver(MyReceiver())
+    )
+    assert told.startswith("Forgetful: at t=1.500 on_timeout was called")
+
+
+# Optional members
+
+
+class Listening(MyReceiver):
+    """A receiver that counts what it was told about damaged packets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[float] = []
+
+    def on_corrupt(self, now: float) -> None:
+        self.heard.append(now)
+
+
+def test_on_corrupt_hears_of_a_damaged_packet_and_on_packet_does_not() -> None:
+    receiver = Listening()
+    run(MySender(), receiver, payloads=1, link=ScriptedLink(corrupt={1}, delay=0.25))
+    assert receiver.heard == [0.25]
+    assert receiver.expected == 1
+
+
+def test_on_corrupt_is_heard_inside_a_finish_too() -> None:
+    receiver = Listening()
+    run(
+        FinishSender(MySender(), FixedRto(1.0)),
+        FinishReceiver(receiver),
+        payloads=1,
+        link=ScriptedLink(corrupt={1}, delay=0.25),
+    )
+    assert receiver.heard == [0.25]
+
+
+class Paced(MySender):
+    """Everything at once if it were allowed; its timer restarts with each packet."""
+
+    pacing_rate: float | None = 8.0  # packets/s: 0.125 s apart
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next = 0
+
+    def next_packet(self, now: float) -> Packet | None:
+        if self.next == len(self.payloads):
+            return None
+        self.next += 1
+        self.deadline = now + 1.0
+        return Packet(DATA, self.next - 1, self.payloads[self.next - 1])
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self.base = max(self.base, packet.seq + 1)
+        self.deadline = None if self.done else now + 1.0
+
+    def on_timeout(self, now: float) -> None:
+        self.next = self.base
+
+
+def sent_at(trace: Trace) -> list[float]:
+    return [
+        row.time
+        for row in trace
+        if row.host == SENDER and row.what in ("send", "retransmit")
+    ]
+
+
+def test_pacing_spaces_the_packets_exactly_and_fires_no_timer() -> None:
+    result = run(Paced(), payloads=20, link=ScriptedLink(delay=0.25))
+    assert sent_at(result.trace) == [0.125 * each for each in range(20)]
+    assert not [row for row in result.trace if row.what == "timeout"]
+    assert result.done
+
+
+def test_pacing_works_inside_a_finish_too() -> None:
+    result = run(
+        FinishSender(Paced(), FixedRto(1.0)),
+        FinishReceiver(MyReceiver()),
+        payloads=20,
+        link=ScriptedLink(delay=0.25),
+    )
+    assert sent_at(result.trace)[:20] == [0.125 * each for each in range(20)]
+
+
+def test_a_pacing_rate_of_none_is_no_pacing() -> None:
+    sender = Paced()
+    sender.pacing_rate = None
+    result = run(sender, payloads=20, link=ScriptedLink(delay=0.25))
+    assert sent_at(result.trace) == [0.0] * 20
+
+
+def test_a_timer_that_fires_while_pacing_holds_back_the_answer_is_no_fault() -> None:
+    class Slow(Paced):
+        pacing_rate = 0.5  # the next packet may go 2 s after the last one
+
+    receiver = GoBackNReceiver()
+    result = run(Slow(), receiver, payloads=2, link=ScriptedLink(lose={1}))
+    assert result.delivered == [b"0", b"1"]
+
+
+# What a driver promises
+
+
+def test_a_packet_that_arrives_when_the_timer_is_due_arrives_first() -> None:
+    result = run(MySender(), payloads=1, link=ScriptedLink(delay=0.5))  # RTT = 1 s
+    assert not [row for row in result.trace if row.what == "timeout"]
+
+
+def test_a_host_records_nothing_without_a_trace() -> None:
+    result = run(MySender(), record=False)
+    assert result.delivered == [b"0", b"1", b"2"]
+    assert len(result.trace) == 0
+    assert result.trace.states == []
+    assert result.trace.names == {}
+
+
+def test_a_host_does_not_fire_before_the_deadline() -> None:
+    host = Host(MySender(), SENDER, Trace())
+    host.send(b"a")
+    assert len(list(host.pull(0.0))) == 1
+    assert host.wake_at() == 1.0
+    host.fire(0.999)
+    assert list(host.pull(0.999)) == []
+    host.fire(1.0)
+    assert [packet.seq for packet in host.pull(1.0)] == [0]
+    assert host.wake_at() == 2.0
+
+
+def test_a_driver_may_stop_pulling_early_and_go_on_later() -> None:
+    setup = Setup("go_back_n", window=4, timeout=1.0)
+    host = Host(setup.sender(), SENDER, Trace())
+    for _ in range(4):
+        host.send(b"a")
+    first = host.pull(0.0)
+    assert next(first).seq == 0  # then its socket is full
+    first.close()  # type: ignore[attr-defined]  # it is a generator
+    assert [packet.seq for packet in host.pull(0.25)] == [1, 2, 3]
+    assert host.number == 4
+
+
+def test_a_number_used_for_a_new_payload_is_no_retransmission() -> None:
+    result = simulate(
+        Setup("stop_and_wait", seq_bits=1).sender(),
+        FinishReceiver(StopAndWaitReceiver(1)),
+        [b"payload %d" % each for each in range(6)],
+        Link(),
+    )
+    assert not [row for row in result.trace if row.what == "retransmit"]

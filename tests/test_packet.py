@@ -1,0 +1,154 @@
+"""The packet's bytes: every field survives, and nothing damaged gets through."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2plab.errors import CorruptPacket
+from p2plab.packet import (
+    ACK,
+    DATA,
+    HEADER_SIZE,
+    MAX_PAYLOAD,
+    Kind,
+    Packet,
+    decode,
+    encode,
+    unwrap,
+    wrap,
+)
+
+STAMPS = st.none() | st.floats(0, 4294)  # [s]; they wrap after 2**32 microseconds
+WORDS = st.integers(0, 2**32 - 1)
+PACKETS = st.builds(
+    Packet,
+    st.sampled_from(Kind),
+    st.integers(-(2**31), 2**31 - 1),
+    st.binary(max_size=64),
+    STAMPS,
+    STAMPS,
+)
+several = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+
+
+@several
+@given(PACKETS, WORDS, WORDS)
+def test_every_field_survives_the_wire(
+    packet: Packet, transfer: int, number: int
+) -> None:
+    got, got_transfer, got_number = decode(encode(packet, transfer, number))
+    assert (got_transfer, got_number) == (transfer, number)
+    assert got[:3] == packet[:3]
+    assert type(got.kind) is Kind
+    for stamp, was in ((got.stamp, packet.stamp), (got.echo, packet.echo)):
+        assert (stamp is None) == (was is None)
+        if stamp is not None and was is not None:
+            assert abs(stamp - was) < 1e-6
+
+
+@several
+@given(st.floats(0, 4294))
+def test_a_stamp_that_has_crossed_the_wire_once_does_not_change_again(
+    stamp: float,
+) -> None:
+    once = decode(encode(Packet(ACK, 0, stamp=stamp)))[0]
+    assert decode(encode(once))[0] == once
+
+
+@several
+@given(st.binary(max_size=200))
+def test_random_bytes_are_no_packet(datagram: bytes) -> None:
+    with pytest.raises(CorruptPacket):
+        decode(datagram)
+
+
+@settings(several, max_examples=50)
+@given(PACKETS)
+def test_any_single_flipped_bit_is_noticed(packet: Packet) -> None:
+    datagram = encode(packet, 7, 9)
+    for bit in range(8 * len(datagram)):
+        damaged = bytearray(datagram)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptPacket):
+            decode(bytes(damaged))
+
+
+@settings(several, max_examples=50)
+@given(PACKETS)
+def test_a_datagram_cut_short_or_with_a_tail_is_noticed(packet: Packet) -> None:
+    datagram = encode(packet)
+    for length in range(len(datagram)):
+        with pytest.raises(CorruptPacket):
+            decode(datagram[:length])
+    with pytest.raises(CorruptPacket):
+        decode(datagram + b"\0")
+
+
+def with_a_good_checksum(header: bytes) -> bytes:
+    return header + struct.pack("!I", zlib.crc32(header))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        pytest.param(0, ord("q"), id="the magic"),
+        pytest.param(2, 0, id="no kind"),
+        pytest.param(2, max(Kind) + 1, id="a kind that nobody knows"),
+        pytest.param(3, 0, id="no version"),
+        pytest.param(3, 1 | 8, id="a flag that nobody knows"),
+    ],
+)
+def test_a_header_that_is_not_ours_is_refused_even_with_a_good_checksum(
+    place: int, value: int
+) -> None:
+    header = bytearray(encode(Packet(DATA, 1))[: HEADER_SIZE - 4])
+    assert decode(with_a_good_checksum(bytes(header)))
+    header[place] = value
+    with pytest.raises(CorruptPacket, match="not one of ours"):
+        decode(with_a_good_checksum(bytes(header)))
+
+
+def test_the_largest_payload_travels_and_one_byte_more_does_not() -> None:
+    packet = Packet(DATA, 0, bytes(MAX_PAYLOAD))
+    datagram = encode(packet)
+    assert len(datagram) == HEADER_SIZE + MAX_PAYLOAD <= 65_507
+    assert decode(datagram)[0] == packet
+    with pytest.raises(ValueError, match="65000 bytes, got 65001"):
+        encode(Packet(DATA, 0, bytes(MAX_PAYLOAD + 1)))
+    with pytest.raises(CorruptPacket, match="no packet of ours"):
+        decode(datagram + b"\0")
+
+
+@pytest.mark.parametrize("seq", [2**31, -(2**31) - 1])
+def test_a_number_that_needs_more_than_32_bits_is_refused(seq: int) -> None:
+    with pytest.raises(ValueError, match="does not fit its header"):
+        encode(Packet(DATA, seq))
+
+
+@pytest.mark.parametrize("word", [-1, 2**32])
+def test_a_transfer_or_transmission_outside_32_bits_is_refused(word: int) -> None:
+    with pytest.raises(ValueError, match="does not fit its header"):
+        encode(Packet(DATA, 0), transfer=word)
+    with pytest.raises(ValueError, match="does not fit its header"):
+        encode(Packet(DATA, 0), number=word)
+
+
+@several
+@given(st.integers(1, 31), st.integers(0, 10**6), st.data())
+def test_unwrap_finds_the_number_that_was_wrapped_within_one_turn_of_the_base(
+    bits: int, base: int, data: st.DataObject
+) -> None:
+    seq = base + data.draw(st.integers(0, 2**bits - 1))
+    assert 0 <= wrap(seq, bits) < 2**bits
+    assert unwrap(wrap(seq, bits), base, bits) == seq
+
+
+@several
+@given(st.integers(), st.integers())
+def test_without_bits_a_number_is_written_as_it_is(seq: int, base: int) -> None:
+    assert wrap(seq, None) == unwrap(seq, base, None) == seq

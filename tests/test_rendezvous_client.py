@@ -1,0 +1,286 @@
+"""A peer's side of the rendezvous, against a real one and against impostors."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis_server import free_port
+
+from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
+from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.model import Limits, PeerInfo, Registration
+from p2plab.rendezvous.server import RendezvousServer
+
+ANN = Registration("ann", "token", 60, "127.0.0.1")
+PEER = {"name": "ann", "addresses": ["192.168.1.7"], "tcp_port": 1, "udp_port": 2}
+
+
+@pytest.fixture
+def server() -> Iterator[RendezvousServer]:
+    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:
+        yield run
+
+
+@pytest.fixture
+def client(server: RendezvousServer) -> Iterator[RendezvousClient]:
+    with RendezvousClient(server.url) as run:
+        yield run
+
+
+class Impostor(BaseHTTPRequestHandler):
+    """Answers everything with the one answer that its server was given."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        status, body = self.server.given  # type: ignore[attr-defined]  # see impostor()
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Location", "http://127.0.0.1:1/")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+@contextmanager
+def impostor(status: int, body: bytes) -> Iterator[RendezvousClient]:
+    with HTTPServer(("127.0.0.1", 0), Impostor) as http:
+        http.given = status, body  # type: ignore[attr-defined]  # read by Impostor
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{http.server_address[1]}"
+        with RendezvousClient(url) as client:
+            try:
+                yield client
+            finally:
+                client.close()  # or the server would wait for the next request
+                http.shutdown()
+                thread.join()
+
+
+def test_a_peer_registers_is_found_and_leaves(client: RendezvousClient) -> None:
+    ann = client.register("ann", ["192.168.1.7", "2001:DB8::7"], 5001, 5002, lease=30)
+    assert (ann.name, ann.lease, ann.seen) == ("ann", 30, "127.0.0.1")
+    known = PeerInfo("ann", ("192.168.1.7", "2001:db8::7"), 5001, 5002, "127.0.0.1")
+    assert client.peer("ann") == known
+    assert client.peers() == [known]
+    assert client.heartbeat(ann) == 30
+    client.leave(ann)
+    assert client.peers() == []
+    client.leave(ann)  # twice is once
+
+
+def test_a_name_of_any_script_goes_there_and_back(client: RendezvousClient) -> None:
+    for name in ("हिन्दी", "آوا", "李", "a.b-c_d"):
+        assert client.register(name, ["10.0.0.1"], 1, 2).name == name
+        assert client.peer(name).name == name
+
+
+def test_the_list_has_all_pages(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
+    names = [f"Zoë{number:03}" for number in range(230)]
+    for name in names:
+        client.register(name, ["10.0.0.1"], 1, 2)
+    assert [peer.name for peer in client.peers()] == names
+
+
+def test_a_taken_name_tells_how_long_to_wait(client: RendezvousClient) -> None:
+    client.register("ann", ["10.0.0.1"], 1, 2)
+    with pytest.raises(NameTaken, match="Choose another name, or wait") as caught:
+        client.register("ann", ["10.0.0.1"], 1, 2)
+    assert caught.value.retry_after == pytest.approx(60, abs=5)
+
+
+def test_the_owner_takes_its_name_back_after_a_crash(client: RendezvousClient) -> None:
+    before = client.register("ann", ["10.0.0.1"], 1, 2)
+    after = client.register("ann", ["10.0.0.2"], 3, 4, token=before.token)
+    assert after.token == before.token
+    assert client.peer("ann").addresses == ("10.0.0.2",)
+
+
+def test_a_peer_that_is_not_there_is_not_found(client: RendezvousClient) -> None:
+    with pytest.raises(PeerNotFound, match="Look at the list of peers"):
+        client.peer("nobody")
+    with pytest.raises(PeerNotFound, match="register it again"):
+        client.heartbeat(ANN)
+
+
+def test_who_has_lost_its_name_is_told_so(client: RendezvousClient) -> None:
+    client.register("ann", ["10.0.0.1"], 1, 2)
+    with pytest.raises(NameTaken, match="Another peer holds this name"):
+        client.heartbeat(ANN)
+    client.leave(ANN)  # no error, and nothing happens to the other
+    assert client.peer("ann").name == "ann"
+
+
+def test_what_cannot_be_is_refused_before_it_is_sent(client: RendezvousClient) -> None:
+    with pytest.raises(ValueError, match="a name has letters"):
+        client.register("..", ["10.0.0.1"], 1, 2)
+    with pytest.raises(ValueError, match="a name has letters"):
+        client.peer("a/b")
+    with pytest.raises(ValueError, match="must be an IP address"):
+        client.register("ann", ["localhost"], 1, 2)
+    with pytest.raises(ValueError, match="Out of range float"):
+        client.register("ann", ["10.0.0.1"], 1, 2, lease=float("nan"))
+    with pytest.raises(ValueError, match="url must look like"):
+        RendezvousClient("localhost:8080")
+    with pytest.raises(ValueError, match="timeout must be above 0"):
+        RendezvousClient("http://localhost", timeout=0)
+
+
+def test_what_the_rendezvous_refuses_is_said_in_its_words(
+    client: RendezvousClient,
+) -> None:
+    with pytest.raises(RendezvousError, match=r"tcp_port: .* 65535"):
+        client.register("ann", ["10.0.0.1"], 70_000, 2)
+    with pytest.raises(RendezvousError, match=r"lease: .* 300"):
+        client.register("ann", ["10.0.0.1"], 1, 2, lease=1000)
+
+
+def test_a_rendezvous_that_does_not_run_is_away() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with (
+        RendezvousClient(url) as client,
+        pytest.raises(RendezvousAway, match=f"{url} does not answer: check the add"),
+    ):
+        client.peers()
+
+
+def test_a_rendezvous_that_says_nothing_is_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        with (
+            RendezvousClient(url, timeout=0.05) as client,
+            pytest.raises(RendezvousAway, match=r"gave no answer within 0\.05 s"),
+        ):
+            client.peers()
+
+
+def test_a_rendezvous_without_its_redis_is_away() -> None:
+    with (
+        RendezvousServer(redis_url="redis://127.0.0.1:1") as server,
+        RendezvousClient(server.url) as client,
+        pytest.raises(RendezvousAway, match="cannot reach its Redis"),
+    ):
+        client.register("ann", ["10.0.0.1"], 1, 2)
+
+
+def test_when_the_rendezvous_is_back_the_same_client_goes_on(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
+    ann = client.register("ann", ["10.0.0.1"], 1, 2)
+    server.stop()
+    with pytest.raises(RendezvousAway):
+        client.heartbeat(ann)
+    server.start()
+    assert client.heartbeat(ann) == 60
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *(
+            (200, b"<html>"),
+            (200, b""),
+            (200, b"[]"),
+            (200, b'"peers"'),
+            (200, b"\xff"),
+        ),
+        *((200, b"{}"), (200, b'{"peers": [{}], "next": null}'), (200, b"[" * 9000)),
+        *((404, b"<html>"), (404, b"{}"), (500, b"oops"), (302, b"")),
+    ],
+)
+def test_another_web_server_is_no_rendezvous(status: int, body: bytes) -> None:
+    with (
+        impostor(status, body) as client,
+        pytest.raises(RendezvousError, match="is not a p2plab rendezvous"),
+    ):
+        client.peers()
+
+
+def test_a_gateway_that_finds_nobody_means_away() -> None:
+    with (
+        impostor(502, b"<html>Bad Gateway") as client,
+        pytest.raises(RendezvousAway, match=r"HTTP 502.*try again"),
+    ):
+        client.peer("ann")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"tcp_port": 0}, {"udp_port": 65536}, {"addresses": ["example.org"]}),
+        *({"addresses": ["224.0.0.1"]}, {"name": "../x"}, {"seen": "nowhere"}),
+    ],
+)
+def test_a_peer_that_cannot_be_is_not_believed(change: dict[str, object]) -> None:
+    body = json.dumps(PEER | {"seen": "203.0.113.9"} | change).encode()
+    with impostor(200, body) as client, pytest.raises(RendezvousError):
+        client.peer("ann")
+
+
+def test_an_answer_has_a_largest_size() -> None:
+    with (
+        impostor(200, b" " * (1 << 21)) as client,
+        pytest.raises(RendezvousError, match="more than 1048576 bytes"),
+    ):
+        client.peers()
+
+
+def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2plab.rendezvous.client.MAX_PAGES", 5)
+    with (
+        impostor(200, b'{"peers": [], "next": "again"}') as client,
+        pytest.raises(RendezvousError, match="does not end"),
+    ):
+        client.peers()
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=20, deadline=None)
+def test_no_answer_is_too_strange(body: bytes) -> None:
+    with impostor(200, body) as client, pytest.raises(RendezvousError):
+        client.peer("ann")
+
+
+def test_a_proxy_of_this_machine_is_not_asked(
+    client: RendezvousClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    assert client.peers() == []
+
+
+def test_threads_share_a_client(client: RendezvousClient) -> None:
+    def claim(number: int) -> str:
+        client.register(f"p{number:02}", ["10.0.0.1"], 1, 2)
+        return client.peer(f"p{number:02}").name
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(claim, range(40)))
+    assert [peer.name for peer in client.peers()] == names
+
+
+def test_the_client_needs_neither_the_server_nor_redis() -> None:
+    script = "import sys, p2plab.rendezvous.client; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert not {"fastapi", "uvicorn", "redis", "fakeredis"} & set(done.stdout.split())

@@ -1,0 +1,554 @@
+"""The rendezvous as a program: what it answers, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis_server import RedisServer
+
+from p2plab.errors import PortInUse, RendezvousError
+from p2plab.rendezvous import refusals
+from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.server import RendezvousServer
+
+CLAIM = {"addresses": ["192.168.1.7"], "tcp_port": 5001, "udp_port": 5002}
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(autouse=True)
+def no_redis_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("P2PLAB_REDIS_URL", raising=False)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RendezvousServer]:
+    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:
+        yield run
+
+
+def ask(
+    server: RendezvousServer, method: str, path: str, **options: Any
+) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, server.url + path, timeout=10, **options)
+
+
+def owner(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def register(server: RendezvousServer, name: str) -> str:
+    answer = ask(server, "PUT", f"/peers/{quote(name)}", json=CLAIM)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+def assert_refused(answer: requests.Response, status: int, error: str) -> None:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == {"error", "message", "do", "retry_after"}
+    assert body["error"] == error
+    assert body["message"].endswith((".", "'")) or ":" in body["message"]
+    assert body["do"].endswith(".")
+    if body["retry_after"] is not None:
+        assert int(answer.headers["Retry-After"]) >= body["retry_after"]
+
+
+def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -> None:
+    answer = ask(server, "PUT", "/peers/ann", json=CLAIM | {"lease": 30})
+    assert answer.status_code == 201
+    body = answer.json()
+    token = body.pop("token")
+    assert body == {"peer": {"name": "ann", **CLAIM, "seen": "127.0.0.1"}, "lease": 30}
+    assert ask(server, "GET", "/peers/ann").json() == body["peer"]
+    assert token not in ask(server, "GET", "/peers").text
+
+
+def test_a_name_may_be_of_any_script_and_has_one_spelling(
+    server: RendezvousServer,
+) -> None:
+    for name in ("हिन्दी", "آوا", "李"):
+        register(server, name)
+        assert ask(server, "GET", f"/peers/{quote(name)}").json()["name"] == name
+    register(server, "Zoe\u0308")
+    assert_refused(ask(server, "PUT", "/peers/Zo\u00eb", json=CLAIM), 409, "name_taken")
+
+
+def test_a_taken_name_is_refused_with_how_long_to_wait(
+    server: RendezvousServer,
+) -> None:
+    register(server, "bob")
+    answer = ask(server, "PUT", "/peers/bob", json=CLAIM)
+    assert_refused(answer, 409, "name_taken")
+    assert answer.json()["retry_after"] == pytest.approx(60, abs=5)
+
+
+def test_the_owner_takes_its_name_back_after_a_crash(server: RendezvousServer) -> None:
+    token = register(server, "carol")
+    moved = CLAIM | {"tcp_port": 6001}
+    answer = ask(server, "PUT", "/peers/carol", json=moved, headers=owner(token))
+    assert answer.status_code == 200
+    assert answer.json()["token"] is None
+    assert ask(server, "GET", "/peers/carol").json()["tcp_port"] == 6001
+
+
+def test_an_owner_beats_and_leaves(server: RendezvousServer) -> None:
+    token = register(server, "dave")
+    beat = ask(server, "POST", "/peers/dave/heartbeat", headers=owner(token))
+    assert (beat.status_code, beat.json()) == (200, {"lease": 60})
+    left = ask(server, "DELETE", "/peers/dave", headers=owner(token))
+    assert (left.status_code, left.content) == (204, b"")
+    assert_refused(ask(server, "GET", "/peers/dave"), 404, "no_such_peer")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/peers/erin/heartbeat"), ("DELETE", "/peers/erin")]
+)
+def test_what_is_an_owners_needs_its_token(
+    server: RendezvousServer, method: str, path: str
+) -> None:
+    ask(server, "PUT", "/peers/erin", json=CLAIM)
+    assert_refused(ask(server, method, path), 401, "token_missing")
+    basic = {"Authorization": "Basic YTpi"}
+    assert_refused(ask(server, method, path, headers=basic), 401, "token_missing")
+    guess = ask(server, method, path, headers=owner("guess"))
+    assert_refused(guess, 403, "not_owner")
+
+
+def test_the_list_comes_in_pages(server: RendezvousServer) -> None:
+    for number in range(5):
+        register(server, f"page{number}")
+    first = ask(server, "GET", "/peers?limit=2&cursor=page").json()
+    assert [peer["name"] for peer in first["peers"]] == ["page0", "page1"]
+    assert first["next"] == "page1"
+    rest = ask(server, "GET", "/peers?limit=3&cursor=page1").json()
+    assert [peer["name"] for peer in rest["peers"]] == ["page2", "page3", "page4"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("GET", "/nowhere", 404, "no_such_path"),
+        ("GET", "/peers/", 404, "no_such_path"),
+        ("GET", "/peers/a%2Fb", 404, "no_such_path"),
+        ("GET", "/peers/nobody", 404, "no_such_peer"),
+        ("POST", "/peers/ann", 405, "method_not_allowed"),
+        ("PATCH", "/docs", 405, "method_not_allowed"),
+        ("BREW", "/", 405, "method_not_allowed"),
+        ("GET", "/peers/%00", 422, "invalid"),
+        ("GET", "/peers/%FF%FE", 422, "invalid"),
+        ("GET", "/peers/%ED%A0%80", 422, "invalid"),
+        ("GET", f"/peers/{'x' * 65}", 422, "invalid"),
+        ("GET", "/peers?limit=101", 422, "invalid"),
+        ("GET", "/peers?limit=0", 422, "invalid"),
+        ("GET", "/peers?limit=1e9", 422, "invalid"),
+        ("GET", f"/peers?limit={'9' * 5000}", 422, "invalid"),
+        ("GET", f"/peers?cursor={'x' * 129}", 422, "invalid"),
+    ],
+)
+def test_a_wrong_request_is_told_what_to_do(
+    server: RendezvousServer, method: str, path: str, status: int, error: str
+) -> None:
+    assert_refused(ask(server, method, path), status, error)
+
+
+def test_405_names_all_the_methods_of_the_path(server: RendezvousServer) -> None:
+    answer = ask(server, "POST", "/peers/ann")
+    assert answer.headers["Allow"] == "DELETE, GET, PUT"
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"addresses": []}, "addresses"),
+        ({"addresses": ["10.0.0.1"] * 9}, "addresses"),
+        ({"addresses": ["localhost"]}, "addresses.0"),
+        ({"addresses": [3232235783]}, "addresses.0"),
+        ({"addresses": ["\ud800"]}, "addresses.0"),
+        ({"addresses": "10.0.0.1"}, "addresses"),
+        ({"tcp_port": 0}, "tcp_port"),
+        ({"tcp_port": 65536}, "tcp_port"),
+        ({"tcp_port": 10**300}, "tcp_port"),
+        ({"tcp_port": "5001"}, "tcp_port"),
+        ({"udp_port": True}, "udp_port"),
+        ({"udp_port": None}, "udp_port"),
+        ({"udp_port": 1.5}, "udp_port"),
+        ({"lease": 4.9}, "lease"),
+        ({"lease": 301}, "lease"),
+        ({"lease": float("nan")}, "lease"),
+        ({"lease": float("inf")}, "lease"),
+        ({"tcpport": 1}, "tcpport"),
+    ],
+)
+def test_a_wrong_claim_is_told_the_place(
+    server: RendezvousServer, change: dict[str, object], place: str
+) -> None:
+    body = json.dumps(CLAIM | change)
+    answer = ask(server, "PUT", "/peers/wrong", data=body, headers=JSON)
+    assert_refused(answer, 422, "invalid")
+    assert answer.json()["message"].startswith(f"{place}: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "error"),
+    [
+        (b"", "application/json", "invalid"),
+        (b"null", "application/json", "invalid"),
+        (b"[1]", "application/json", "invalid"),
+        (b"{", "application/json", "not_json"),
+        (b"[" * 4000, "application/json", "not_json"),
+        (b'{"a": "\xff"}', "application/json", "not_json"),
+        (b"\x00\x01", "application/json", "not_json"),
+        (json.dumps(CLAIM).encode(), "text/plain", "invalid"),
+        (json.dumps(CLAIM).encode(), "application/xml; charset=\xff", "invalid"),
+        (b"tcp_port=1", "application/x-www-form-urlencoded", "invalid"),
+    ],
+)
+def test_what_is_not_a_claim_is_told_so(
+    server: RendezvousServer, body: bytes, kind: str, error: str
+) -> None:
+    headers = {"Content-Type": kind}
+    answer = ask(server, "PUT", "/peers/wrong", data=body, headers=headers)
+    assert_refused(answer, 422, error)
+    assert "JSON" in answer.json()["message"]
+
+
+def test_a_body_has_at_most_4096_bytes(server: RendezvousServer) -> None:
+    body = json.dumps(CLAIM).encode().ljust(4096)
+    answer = ask(server, "PUT", "/peers/fits", data=body, headers=JSON)
+    assert answer.status_code == 201
+    answer = ask(server, "PUT", "/peers/fat", data=body + b" ", headers=JSON)
+    assert_refused(answer, 413, "body_too_large")
+    pieces = iter([b" " * 3000] * 100)  # without a Content-Length
+    answer = ask(server, "PUT", "/peers/fat", data=pieces, headers=JSON)
+    assert_refused(answer, 413, "body_too_large")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    server: RendezvousServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "BODY_PATIENCE", 0.05)
+    head = b"PUT /peers/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    assert b"408" in talk(server, head, until=b'"body_too_slow"')
+
+
+def test_no_header_changes_the_address_that_is_seen(server: RendezvousServer) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+    answer = ask(server, "PUT", "/peers/frank", json=CLAIM, headers=headers)
+    assert answer.json()["peer"]["seen"] == "127.0.0.1"
+
+
+def test_too_many_names_from_one_address_have_to_wait() -> None:
+    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=2)) as server:
+        token = register(server, "a")
+        register(server, "b")
+        answer = ask(server, "PUT", "/peers/c", json=CLAIM)
+        assert_refused(answer, 429, "too_many_names")
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+        again = ask(server, "PUT", "/peers/a", json=CLAIM, headers=owner(token))
+        assert again.status_code == 200
+
+
+def test_a_full_rendezvous_says_so() -> None:
+    with RendezvousServer(redis_url="", limits=Limits(peers=1)) as server:
+        register(server, "a")
+        answer = ask(server, "PUT", "/peers/b", json=CLAIM)
+        assert_refused(answer, 503, "rendezvous_full")
+
+
+def test_of_twenty_threads_that_want_one_name_one_gets_it(
+    server: RendezvousServer,
+) -> None:
+    together = threading.Barrier(20)
+
+    def claim(_: int) -> int:
+        together.wait()
+        return ask(server, "PUT", "/peers/wanted", json=CLAIM).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        statuses = sorted(pool.map(claim, range(20)))
+    assert statuses == [201] + [409] * 19
+
+
+def test_the_description_lists_the_refusals(server: RendezvousServer) -> None:
+    paths = ask(server, "GET", "/openapi.json").json()["paths"]
+    put = paths["/peers/{name}"]["put"]["responses"]
+    assert set(put) == {"200", "201", "408", "409", "413", "422", "429", "503"}
+    assert set(paths["/"]["get"]["responses"]) == {"200", "422", "503"}
+    for path in paths.values():
+        for operation in path.values():
+            shape = operation["responses"]["422"]["content"]["application/json"]
+            assert shape["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_the_door_says_who_answers(server: RendezvousServer) -> None:
+    body = ask(server, "GET", "/").json()
+    assert body["service"] == "p2plab rendezvous"
+    assert body["peers"] >= 0
+
+
+# Starting and stopping
+
+
+def test_a_busy_port_is_an_error_that_names_the_cure(server: RendezvousServer) -> None:
+    with pytest.raises(PortInUse, match=f"port {server.port} .* take another port"):
+        RendezvousServer(port=server.port).start()
+
+
+def test_a_host_that_is_not_ours_is_an_error() -> None:
+    with pytest.raises(RendezvousError, match="host must be an address of this"):
+        RendezvousServer(host="192.0.2.1").start()
+
+
+def test_impossible_arguments_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"port must be in 0\.\.65535"):
+        RendezvousServer(port=65536)
+    with pytest.raises(ValueError, match="redis_url must look like"):
+        RendezvousServer(redis_url="localhost:6379")
+    with pytest.raises(ValueError, match="peers must be at least 1"):
+        Limits(peers=0)
+
+
+def test_a_restart_keeps_the_port_and_the_names() -> None:
+    server = RendezvousServer(redis_url="")
+    with server.start() as same:
+        assert same is server
+        url = server.url
+        register(server, "ann")
+    server.stop()  # twice is once
+    with pytest.raises(requests.ConnectionError):
+        ask(server, "GET", "/")
+    with server:
+        assert server.url == url
+        assert ask(server, "GET", "/peers/ann").status_code == 200
+
+
+def test_stopping_is_quick_though_clients_stay_connected() -> None:
+    server = RendezvousServer(redis_url="").start()
+    address = ("127.0.0.1", server.port)
+    head = b"PUT /peers/a HTTP/1.1\r\nHost: x\r\n"
+    with socket.create_connection(address) as idle, requests.Session() as session:
+        session.trust_env = False
+        session.get(server.url, timeout=5)
+        idle.sendall(head)  # and no more
+        began = time.perf_counter()
+        server.stop()
+        assert time.perf_counter() - began < 0.5
+        assert idle.recv(1) == b""
+
+
+def test_two_servers_in_one_process_have_names_of_their_own() -> None:
+    with RendezvousServer(redis_url="") as one, RendezvousServer(redis_url="") as two:
+        register(one, "ann")
+        register(two, "ann")
+
+
+def test_it_listens_on_ipv6_too() -> None:
+    try:
+        server = RendezvousServer(host="::1", redis_url="").start()
+    except RendezvousError:
+        pytest.skip("this machine has no IPv6")
+    with server:
+        assert server.url == f"http://[::1]:{server.port}"
+        answer = ask(server, "PUT", "/peers/ann", json=CLAIM)
+        assert answer.json()["peer"]["seen"] == "::1"
+
+
+def test_nothing_is_printed_whatever_comes_in() -> None:
+    script = """
+import socket
+from p2plab.rendezvous.server import RendezvousServer
+with RendezvousServer(redis_url="redis://127.0.0.1:1") as server:
+    for junk in (b"junk", b"GET / HTTP/1.1", b"GET / HTTP/1.1\\r\\nHost: x"):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(junk + b"\\r\\n\\r\\n")
+            assert client.recv(8) == b"HTTP/1.1"
+RendezvousServer(redis_url="").start()  # and the end of the program stops it
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT for a child")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_in_the_foreground_it_prints_its_address_and_ends_on_a_signal(
+    name: str,
+) -> None:
+    script = "from p2plab.rendezvous.server import serve_forever; serve_forever()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[2]
+        with requests.Session() as session:
+            session.trust_env = False
+            assert session.get(url, timeout=5).status_code == 200
+        process.send_signal(getattr(signal, name))
+        assert process.stdout.read() == "rendezvous stopped\n"
+        assert process.wait(10) == 0
+
+
+# Bytes from strangers
+
+
+def talk(
+    server: RendezvousServer,
+    request: bytes,
+    until: bytes = b"\r\n",
+    patience: float = 5,
+) -> bytes:
+    """Send bytes, and return what comes back until we know enough or lose patience."""
+    address = ("127.0.0.1", server.port)
+    with socket.create_connection(address, timeout=patience) as client:
+        answer = b""
+        try:
+            client.sendall(request)
+            while until not in answer and (piece := client.recv(1 << 16)):
+                answer += piece
+        except (ConnectionError, TimeoutError):
+            pass
+        return answer
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=60, deadline=None)
+def test_random_bytes_do_no_harm(server: RendezvousServer, junk: bytes) -> None:
+    answer = talk(server, junk + b"\r\n\r\n", patience=0.2)
+    assert not answer.startswith(b"HTTP/1.1 5")
+    assert ask(server, "GET", "/").status_code == 200
+
+
+TARGETS = st.binary(min_size=1, max_size=40).map(lambda raw: quote(raw, safe="/?&=%"))
+METHODS = st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "X"])
+HEADERS = st.sampled_from(
+    [
+        *(b"", b"Authorization: \xff\x80\r\n", b"Authorization: Bearer\r\n"),
+        *(b"Content-Type: application/json\r\n", b"Content-Type: ;;=\xff\r\n"),
+        *(b"Content-Length: -1\r\n", b"Expect: 100-continue\r\n"),
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\n",
+    ]
+)
+
+
+@given(METHODS, TARGETS, st.lists(HEADERS, max_size=3), st.binary(max_size=100))
+@settings(max_examples=150, deadline=None)
+def test_requests_that_almost_make_sense_are_answered(
+    server: RendezvousServer,
+    method: str,
+    target: str,
+    headers: list[bytes],
+    body: bytes,
+) -> None:
+    line = f"{method} /peers/{target} HTTP/1.1\r\nHost: x\r\n".encode()
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    answer = talk(server, line + b"".join(headers) + length + body)
+    assert answer[:10] in (b"HTTP/1.1 1", b"HTTP/1.1 2", b"HTTP/1.1 4"), answer
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner)
+    ),
+    max_leaves=8,
+)
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("addresses", "tcp_port", "udp_port", "lease"), VALUES)
+    | {"\ud800": VALUES},
+)
+
+
+@given(st.text(min_size=1, max_size=70), CLAIMS | VALUES)
+@settings(max_examples=150, deadline=None)
+def test_no_claim_is_too_strange(
+    server: RendezvousServer, name: str, claim: object
+) -> None:
+    path = f"/peers/{quote(name, safe='', errors='replace')}"
+    answer = ask(server, "PUT", path, data=json.dumps(claim), headers=JSON)
+    assert answer.status_code in (201, 404, 405, 409, 413, 422), answer.text
+
+
+# A real Redis
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as run:
+        yield run
+
+
+def test_servers_over_one_redis_see_the_same_names(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2PLAB_REDIS_URL", redis.url)
+    with RendezvousServer(redis_url=redis.url) as one, RendezvousServer() as other:
+        token = register(one, "ann")
+        assert_refused(ask(other, "PUT", "/peers/ann", json=CLAIM), 409, "name_taken")
+        beat = ask(other, "POST", "/peers/ann/heartbeat", headers=owner(token))
+        assert beat.status_code == 200
+
+
+def test_when_redis_dies_and_comes_back_so_does_the_service(
+    redis: RedisServer,
+) -> None:
+    with RendezvousServer(redis_url=redis.url) as server:
+        token = register(server, "ann")
+        redis.kill()
+        for method, path in [("GET", "/"), ("GET", "/peers"), ("GET", "/peers/ann")]:
+            answer = ask(server, method, path)
+            assert_refused(answer, 503, "redis_away")
+            assert answer.headers["Retry-After"] == "1"
+        answer = ask(server, "PUT", "/peers/bob", json=CLAIM)
+        assert_refused(answer, 503, "redis_away")
+        redis.start()
+        assert ask(server, "GET", "/peers/ann").json()["name"] == "ann"
+        beat = ask(server, "POST", "/peers/ann/heartbeat", headers=owner(token))
+        assert beat.status_code == 200
+        register(server, "bob")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot freeze a process")
+def test_a_redis_that_hangs_is_a_redis_that_is_away(redis: RedisServer) -> None:
+    with RendezvousServer(redis_url=redis.url) as server:
+        register(server, "ann")
+        assert redis.process is not None
+        redis.process.send_signal(signal.SIGSTOP)
+        began = time.perf_counter()
+        assert_refused(ask(server, "GET", "/peers/ann"), 503, "redis_away")
+        assert time.perf_counter() - began < 2, "the client's own patience"
+        redis.process.send_signal(signal.SIGCONT)
+        assert ask(server, "GET", "/peers/ann").status_code == 200
+
+
+def test_a_redis_that_was_never_there_is_a_503_and_not_a_crash() -> None:
+    with RendezvousServer(redis_url="redis://127.0.0.1:1") as server:
+        answer = ask(server, "PUT", "/peers/ann", json=CLAIM)
+        assert_refused(answer, 503, "redis_away")
+        assert "ConnectionError" in answer.json()["message"]

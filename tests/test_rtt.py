@@ -1,0 +1,158 @@
+"""Retransmission timeouts, against numbers worked by hand (RFC 6298)."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2plab.rtt import FixedRto, Rfc6298
+
+SAMPLES = (0.100, 0.120, 0.090, 0.300, 0.100)  # [s]
+
+
+def feed(rtt: Rfc6298, *samples: float) -> list[float]:
+    """Send and acknowledge a packet for each round trip; return the RTOs [ms]."""
+    rtos = []
+    for seq, sample in enumerate(samples):
+        rtt.on_send(seq, now=10.0 * seq)
+        rtt.on_ack(seq, now=10.0 * seq + sample)
+        rtos.append(1e3 * rtt.rto)
+    return rtos
+
+
+def test_the_rto_follows_the_sequence_that_was_worked_by_hand() -> None:
+    rtt = Rfc6298(min_rto=0.0, granularity=0.0)
+    rtos = feed(rtt, *SAMPLES)
+    assert rtos == pytest.approx([300, 272.5, 240.94, 429.88, 376.46], abs=0.01)
+    # The same, with a digit more: RTTVAR is updated before SRTT (RFC 6298, 2.3).
+    assert rtos[1:3] == pytest.approx([272.5, 240.9375], abs=1e-4)
+    assert rtt.srtt is not None
+    assert rtt.rttvar is not None
+    assert 1e3 * rtt.srtt == pytest.approx(122.59, abs=0.01)
+    assert 1e3 * rtt.rttvar == pytest.approx(63.47, abs=0.01)
+
+
+def test_before_the_first_sample_it_is_one_second() -> None:
+    assert Rfc6298().rto == 1.0  # RFC 6298 (2.1)
+
+
+def test_the_first_sample_gives_three_times_itself() -> None:
+    rtt = Rfc6298(min_rto=0.0)
+    feed(rtt, 0.25)
+    assert (rtt.srtt, rtt.rttvar, rtt.rto) == (0.25, 0.125, 0.75)  # RFC 6298 (2.2)
+
+
+def test_steady_round_trips_leave_the_clock_s_granularity_above_srtt() -> None:
+    rtt = Rfc6298(min_rto=0.0, granularity=0.25)
+    feed(rtt, *[0.5] * 60)
+    assert rtt.rto == pytest.approx(0.75)
+
+
+def test_the_rto_never_falls_below_its_floor() -> None:
+    assert feed(Rfc6298(min_rto=1.0), *SAMPLES) == [1000.0] * 5  # RFC 6298 (2.4)
+
+
+def test_the_rto_never_rises_above_its_cap() -> None:
+    assert feed(Rfc6298(max_rto=60.0), 59.0) == [60_000.0]  # RFC 6298 (2.5)
+
+
+def test_each_timeout_doubles_the_rto_up_to_the_cap() -> None:
+    rtt = Rfc6298()
+    rtos = []
+    for _ in range(7):
+        rtt.on_timeout()
+        rtos.append(rtt.rto)
+    assert rtos == [2, 4, 8, 16, 32, 60, 60]  # RFC 6298 (5.5)
+
+
+def test_a_new_sample_ends_the_back_off() -> None:
+    rtt = Rfc6298(min_rto=0.0)
+    for _ in range(5):
+        rtt.on_timeout()
+    feed(rtt, 0.25)
+    assert rtt.rto == 0.75
+
+
+def test_a_packet_sent_twice_is_not_timed() -> None:
+    rtt = Rfc6298()
+    rtt.on_send(0, 0.0)
+    rtt.on_timeout()
+    rtt.on_send(0, 1.0)
+    rtt.on_ack(0, 1.1)  # of the first copy, or of the second?
+    assert rtt.srtt is None
+    assert rtt.rto == 2.0  # and the back-off stays: Karn, RFC 6298 (3)
+
+
+def test_a_packet_sent_three_times_is_not_timed_either() -> None:
+    rtt = Rfc6298()
+    for now in (0.0, 1.0, 2.0):
+        rtt.on_send(0, now)
+    rtt.on_ack(0, 2.1)
+    assert rtt.srtt is None
+
+
+def test_after_karn_s_rule_the_next_packet_is_timed_again() -> None:
+    rtt = Rfc6298(min_rto=0.0)
+    rtt.on_send(0, 0.0)
+    rtt.on_send(0, 1.0)
+    rtt.on_ack(0, 1.1)
+    rtt.on_send(1, 2.0)
+    rtt.on_ack(1, 2.25)
+    assert rtt.srtt == 0.25
+
+
+def test_a_timestamp_tells_which_copy_was_answered() -> None:
+    rtt = Rfc6298(min_rto=0.0, timestamps=True)
+    rtt.on_send(0, 0.0)
+    rtt.on_timeout()
+    rtt.on_send(0, 1.0)
+    rtt.on_ack(0, 1.25, echo=1.0)  # RFC 7323, section 4
+    assert rtt.srtt == 0.25
+    assert rtt.rto == 0.75
+
+
+def test_without_the_option_an_echo_is_not_believed() -> None:
+    rtt = Rfc6298()
+    rtt.on_send(0, 0.0)
+    rtt.on_send(0, 1.0)
+    rtt.on_ack(0, 1.25, echo=1.0)
+    assert rtt.srtt is None
+
+
+def test_with_the_option_an_ack_without_an_echo_is_timed_by_karn_s_rule() -> None:
+    rtt = Rfc6298(timestamps=True)
+    rtt.on_send(0, 0.0)
+    rtt.on_ack(0, 0.5)
+    assert rtt.srtt == 0.5
+
+
+def test_an_ack_of_a_packet_that_was_never_sent_says_nothing() -> None:
+    rtt = Rfc6298()
+    rtt.on_ack(5, 3.0)
+    assert rtt == Rfc6298()
+
+
+def test_it_remembers_only_what_is_in_flight() -> None:
+    rtt = Rfc6298()
+    feed(rtt, *[0.1] * 50)
+    assert rtt.sent_at == {}
+
+
+def test_a_fixed_timeout_stays() -> None:
+    rtt = FixedRto(0.5)
+    rtt.on_send(0, 0.0)
+    rtt.on_timeout()
+    rtt.on_ack(0, 7.0, echo=1.0)
+    assert rtt.rto == 0.5
+
+
+@pytest.mark.parametrize("rto", [0.0, -1.0, float("nan")])
+def test_a_timeout_of_no_time_is_refused(rto: float) -> None:
+    with pytest.raises(ValueError, match="above 0 s, got"):
+        FixedRto(rto)
+    with pytest.raises(ValueError, match="rto > 0, got"):
+        Rfc6298(rto)
+
+
+def test_a_floor_above_the_cap_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"min_rto <= max_rto .* 2\.0, 1\.0"):
+        Rfc6298(min_rto=2.0, max_rto=1.0)
