@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from math import isqrt
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -29,6 +28,7 @@ from p2plab.content import (
     clean_name,
 )
 from p2plab.errors import BadContent, TransferError
+from p2plab.orders import pixels, places
 from p2plab.packet import MAX_PAYLOAD
 from p2plab.sources import kind_of, opened, raw_bytes, unpacked
 
@@ -101,9 +101,9 @@ def _cut_picture(thing: object, name: str, payload_size: int, order: str) -> Par
         *image.size,
         order,
     )
-    places = _places(content)
-    if places is not None:
-        raw = _pixels(raw, content)[places].tobytes()
+    way = places(content)
+    if way is not None:
+        raw = pixels(raw, content)[way].tobytes()
     return Parcel(content, _payloads(raw, content))
 
 
@@ -124,47 +124,6 @@ def _payloads(stream: bytes, content: Content) -> list[bytes]:
 
 
 # The order in which pixels travel
-
-
-def _places(content: Content) -> NDArray[np.int64] | None:
-    """The places of the pixels in the order of travel; None: they keep their order."""
-    if content.order == "rows":
-        return None
-    if content.order == "interleaved":
-        return _scattered(content.width, content.height)
-    per_chunk = content.chunk_size // BYTES_PER_PIXEL[content.mode]
-    return _tiled(content.width, content.height, isqrt(per_chunk))
-
-
-def _scattered(width: int, height: int) -> NDArray[np.int64]:
-    """Sorted so that any stretch of the journey is spread evenly over the picture.
-
-    Source: M. Roberts, The Unreasonable Effectiveness of Quasirandom Sequences (2018):
-    the fractions of x / g + y / g^2, g^3 = g + 1, here in units of 2^-32.
-    """
-    import numpy as np
-
-    x = np.arange(width, dtype=np.uint32) * np.uint32(3_242_174_889)
-    y = np.arange(height, dtype=np.uint32) * np.uint32(2_447_445_414)
-    return np.argsort((y[:, None] + x).ravel(), kind="stable")
-
-
-def _tiled(width: int, height: int, side: int) -> NDArray[np.int64]:
-    """Bands of `side` rows, column by column, every other band from right to left."""
-    import numpy as np
-
-    grid = np.arange(width * height, dtype=np.int64).reshape(height, width)
-    whole = height - height % side
-    bands = grid[:whole].reshape(-1, side, width).transpose(0, 2, 1).copy()
-    bands[1::2] = bands[1::2, ::-1].copy()
-    rest = grid[whole:].T[:: -1 if len(bands) % 2 else 1]
-    return np.concatenate([bands.ravel(), rest.ravel()])
-
-
-def _pixels(raw: bytes, content: Content) -> NDArray[np.void]:
-    import numpy as np
-
-    return np.frombuffer(raw, dtype=np.dtype((np.void, BYTES_PER_PIXEL[content.mode])))
 
 
 # At the receiver
@@ -225,14 +184,14 @@ class Assembly:
 
     @cached_property
     def _places(self) -> NDArray[np.int64] | None:
-        return _places(self.content)  # not before somebody looks: it takes its time
+        return places(self.content)  # not before somebody looks: it takes its time
 
     def _in_place(self, stream: bytes) -> bytes:
         if self._places is None:
             return stream
-        pixels = _pixels(stream, self.content)
-        picture = pixels.copy()
-        picture[self._places] = pixels
+        travelled = pixels(stream, self.content)
+        picture = travelled.copy()
+        picture[self._places] = travelled
         return picture.tobytes()
 
     def data(self) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 from p2plab.endpoint import Receiver, Sender, require_receiver, require_sender
 from p2plab.errors import BrokenContract
 from p2plab.link import CORRUPT
-from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, Packet
+from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, STAMP_PERIOD, Packet
 from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
 
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
@@ -24,9 +24,9 @@ def wire_size(packet: Packet) -> int:
 class Host:
     """A machine, and everything that its driver knows about it.
 
-    After every input (`send`, `feed`, `damage`, `fire`) the driver pulls, settles, and
-    reads `wake_at`. All of them raise BrokenContract when the machine breaks a promise
-    of `endpoint`, naming the machine, the time and the remedy.
+    After every input (`send`, `feed`, `damage`, `fire`) the driver delivers, pulls,
+    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks a
+    promise of `endpoint`, naming the machine, the time and the remedy.
 
     role: SENDER or RECEIVER.
     trace: where to record; None records nothing.
@@ -103,9 +103,12 @@ class Host:
         if self.trace is not None:
             kind, seq, payload, _, _ = packet
             self.trace.rows.append(
-                (now, self.role, what, kind, seq, len(payload), number)
+                (now, self.role, what, +kind, seq, len(payload), number)
             )
         self._fed += 1
+        if packet.echo is not None and now - packet.echo >= STAMP_PERIOD:
+            turns = (now - packet.echo) // STAMP_PERIOD
+            packet = packet._replace(echo=packet.echo + turns * STAMP_PERIOD)
         try:
             self.machine.on_packet(packet, now)
         except Exception as why:
@@ -116,7 +119,7 @@ class Host:
         if self.trace is not None:
             kind, seq, payload, _, _ = packet
             self.trace.rows.append(
-                (now, self.role, CORRUPT, kind, seq, len(payload), number)
+                (now, self.role, CORRUPT, +kind, seq, len(payload), number)
             )
         if self._on_corrupt is not None:
             try:
@@ -140,6 +143,7 @@ class Host:
         except Exception as why:
             self._raised("on_timeout", now, why)
         self._fired = True
+        self.note(now)  # before the pull: this is where go-back-N steps back
 
     def pull(self, now: float) -> Iterator[Packet]:
         """Yield what the machine puts on the wire now; the caller may stop early."""
@@ -167,17 +171,18 @@ class Host:
             if deadline is not None and deadline <= now:
                 self._break(now, "on_timeout was called, nothing was sent,", deadline)
 
-    def settle(self, now: float) -> None:
-        """Deliver what a receiver has for its application, and note new numbers."""
-        if self.role != SENDER:
-            self._deliver(now)
+    def note(self, now: float) -> None:
+        """Write down which of the machine's own numbers have changed."""
         if self.trace is not None:
             state = self._read(self.machine)
             if state != self._last_state:
                 self._last_state = state
                 self.trace.states.append((now, self.role, state))
 
-    def _deliver(self, now: float) -> None:
+    def deliver(self, now: float) -> None:
+        """Hand what a receiver has for its application to `on_payload`."""
+        if self.role == SENDER:
+            return
         next_payload = self.machine.next_payload
         while True:
             try:
@@ -216,7 +221,7 @@ class Host:
                     what = RETRANSMIT
                 self._seen[seq] = payload
             self.trace.rows.append(
-                (now, self.role, what, kind, seq, len(payload), self.number)
+                (now, self.role, what, +kind, seq, len(payload), self.number)
             )
 
     def _count(self, now: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -17,11 +17,12 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
+from p2plab.offer import to_words, words
 from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
 from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
-BURST: Final = 32  # packets in one go; more would overrun a default socket buffer
+BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 BREATH: Final = 0.001  # between two bursts [s]
 OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
 MAX_OFFER_RTO: Final = 2.0
@@ -35,7 +36,7 @@ class Flow:
 
     machine: the sending or receiving machine.
     payloads: what the sender is to send.
-    emit: puts a datagram on the socket.
+    emit: puts datagrams on the socket, a turn's at once.
     forward, backward: what the link does to what we send, and to what comes back. Only
         the sender has them, so that one person turns the knobs of both directions.
     patience: how long to go on without a word from the other side [s].
@@ -45,7 +46,7 @@ class Flow:
         self,
         transfer: Transfer,
         machine: Any,
-        emit: Callable[[bytes], None],
+        emit: Callable[[Sequence[bytes]], None],
         *,
         payloads: Sequence[bytes] = (),
         forward: Channel | None = None,
@@ -55,14 +56,17 @@ class Flow:
         self.transfer = transfer
         self._payloads = payloads
         self._emit = emit
+        self._outbox: list[bytes] = []  # datagrams of this turn
         self._delayed: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = count()
         self._forward, self._backward = forward, backward
         self._patience = patience
+        self._largest = transfer.offer.content.payload_size  # [bytes]
         self._heard_at = 0.0  # when the other side last said something [s]
         self._offer_at: float | None = None  # when to repeat the offer [s]
         self._offer_rto = OFFER_RTO
         self._more_at: float | None = None  # when to go on after a burst [s]
+        self._fed = False  # the machine has had an input that it was not pulled for
         self._arrived: set[int] = set()  # transmissions that have arrived
         receiving = transfer.role == RECEIVER and transfer.assembly
         self.host = Host(
@@ -75,33 +79,50 @@ class Flow:
     @property
     def closed(self) -> bool:
         """Whether it is over, and nobody will need its answers any more."""
-        return self.transfer.ended and self.host.machine.deadline is None
+        waits = not self._failed and self.host.machine.deadline is not None
+        return self.transfer.ended and not waits
 
     def open(self, now: float) -> None:
-        """Begin: the sender offers, the receiver accepts."""
-        if self.transfer.role == RECEIVER:
-            self.transfer.state = State.RUNNING
-            self._say(Kind.ACCEPT, now)
-        else:
-            self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
-            self._offer_at = now + self._offer_rto
-            self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
+        """Begin as a sender: offer. A receiver begins when it hears the offer."""
+        self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
+        self._offer_at = now + self._offer_rto
+        self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
 
-    def arrive(self, packet: Packet, number: int, now: float) -> None:
-        """A datagram has come; the link decides what becomes of it here."""
-        if self._backward is None:
-            self._hear(packet, number, ARRIVE, now)
-            return
-        for when, what in self._backward.transmit(wire_size(packet), now):
-            if what in (LOSS, OVERFLOW):
-                self._row(now, self._other, what, packet, number)
-            else:
-                self._later(when, partial(self._hear, packet, number, what))
+    def arrive(self, packets: Iterable[tuple[Packet, int]], now: float) -> None:
+        """Packets have come, each with its number; the link decides about each."""
+        for packet, number in packets:
+            if self._backward is None or packet.kind == Kind.STOP:  # as in _put
+                self._hear(packet, number, ARRIVE, now)
+                continue
+            for when, what in self._backward.transmit(wire_size(packet), now):
+                if what in (LOSS, OVERFLOW):
+                    self._row(now, self._other, what, packet, number)
+                else:
+                    self._later(when, partial(self._hear, packet, number, what))
+
+    def finish_turn(self, now: float) -> None:
+        """Answer what this turn has brought: to be called after every other call.
+
+        A turn feeds the machine all that has come at once before it pulls, so that
+        the answers, too, can leave in one go, with `flush`.
+        """
+        if self._fed and not self._failed:
+            self._react(now)
+        self._fed = False
+        self.host.note(now)
+
+    def flush(self) -> None:
+        """Put on the socket what has gathered."""
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            self._emit(outbox)
 
     def tick(self, now: float) -> None:
         """Do what is due: repeat the offer, fire the timer, go on sending, give up."""
         while self._delayed and self._delayed[0][0] <= now:
             heappop(self._delayed)[2](now)
+        if self.closed:
+            return
         if self.transfer.state is State.OFFERED:
             if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
                 self._stall(now, "nobody has answered our offer")
@@ -114,16 +135,17 @@ class Flow:
         wake_at = self.host.wake_at()
         if wake_at is not None and wake_at <= now:
             self.host.fire(now)
-            self._react(now)
+            self._fed = True
         elif self._more_at is not None and self._more_at <= now:
-            self._react(now)
+            self._fed = True
 
     def wake_at(self) -> float | None:
         """Return when `tick` is due [s], or None."""
         times = [self._delayed[0][0]] if self._delayed else []
-        if self.closed or self._failed:
+        if self.closed:
             return min(times, default=None)
-        times.append(self._heard_at + self._patience)
+        if not self.transfer.ended:
+            times.append(self._heard_at + self._patience)
         if self.transfer.state is State.OFFERED:
             times.append(self._heard_at + OFFER_PATIENCE)
             times += [] if self._offer_at is None else [self._offer_at]
@@ -134,15 +156,18 @@ class Flow:
         return min(times)
 
     def fail(self, now: float, error: P2PLabError) -> None:
-        """End with an error, and tell the other side to stop."""
+        """End with an error, and tell the other side to stop, and why."""
         if not self.transfer.ended:
             self.transfer.end(now, error)
-            self._say(Kind.STOP, now)
+            why = "" if isinstance(error, TransferStopped) else str(error)
+            self._say(Kind.STOP, now, to_words(why))
 
     def _hear(self, packet: Packet, number: int, what: str, now: float) -> None:
         if what == CORRUPT:
             self.host.damage(packet, now, number)
             return
+        if len(packet.payload) > self._largest and packet.kind == Kind.DATA:
+            return  # no part of what was offered, and nobody has room for it
         if number in self._arrived:
             what = DUPLICATE
         self._arrived.add(number)
@@ -154,19 +179,25 @@ class Flow:
             self._say(Kind.STOP, now)
         elif self.transfer.state is not State.OFFERED:
             self.host.feed(packet, now, what, number)
-            self._react(now)
+            self.host.deliver(now)
+            self._fed = True
 
     def _control(self, packet: Packet, now: float) -> None:
         kind, offered = packet.kind, self.transfer.state is State.OFFERED
         if kind == Kind.OFFER and self.transfer.role == RECEIVER:
-            self._say(Kind.ACCEPT, now)  # our first answer was lost
+            if offered:
+                self.transfer.state = State.RUNNING
+            # Once more if our first answer was lost.
+            self._say(Kind.STOP if self._failed else Kind.ACCEPT, now)
         elif kind == Kind.ACCEPT and offered:
             self._begin(now)
         elif kind == Kind.REFUSE and offered:
-            why = packet.payload[:1000].decode(errors="replace")
-            self.transfer.end(now, TransferRefused(f"the offer was refused: {why}"))
+            message = f"the offer was refused: {words(packet.payload)}"
+            self.transfer.end(now, TransferRefused(message, self.transfer))
         elif kind == Kind.STOP:
             message = "the other side has stopped the transfer"
+            if packet.payload:
+                message += f": {words(packet.payload)}"
             self.transfer.end(now, TransferStopped(message, self.transfer))
 
     def _begin(self, now: float) -> None:
@@ -175,34 +206,40 @@ class Flow:
             self.host.send(payload)
         if hasattr(self.host.machine, "finish"):
             self.host.machine.finish()
-        self._react(now)
+        self._fed = True
 
     def _react(self, now: float) -> None:
         host = self.host
-        host.settle(now)
+        host.deliver(now)
+        if self.transfer.role == RECEIVER:
+            self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = None
         for sent, packet in enumerate(host.pull(now), start=1):
             self._put(packet, host.number - 1, now)
             if sent == BURST:
                 self._more_at = now + BREATH
                 break
-        host.settle(now)
-        if not self.transfer.ended:
-            self._look_for_the_end(now)
+        if self.transfer.role == SENDER and not self.transfer.ended:
+            self._end_sender(now)
 
-    def _look_for_the_end(self, now: float) -> None:
-        machine, transfer = self.host.machine, self.transfer
-        if transfer.role == SENDER:
-            inner = getattr(machine, "sender", machine)
-            transfer.acknowledged = getattr(inner, "send_base", self.host.number)
-            if machine.done:
-                transfer.end(now)
+    def _end_sender(self, now: float) -> None:
+        machine = self.host.machine
+        inner = getattr(machine, "sender", machine)
+        self.transfer.acknowledged = getattr(inner, "send_base", self.host.number)
+        if machine.done:
+            self.transfer.end(now)
+
+    def _end_receiver(self, now: float) -> None:
+        assembly = self.transfer.assembly
+        assert assembly is not None
+        finished = getattr(self.host.machine, "finished", assembly.complete)
+        if self.transfer.ended or not finished:
             return
-        assert transfer.assembly is not None
-        if getattr(machine, "finished", transfer.assembly.complete):
-            whole = not transfer.assembly.complete or transfer.assembly.verify()
+        if assembly.complete and not assembly.verify():
             message = "everything has arrived, but its fingerprint is another one"
-            transfer.end(now, None if whole else BadContent(message))
+            self.fail(now, BadContent(message))
+        else:
+            self.transfer.end(now)
 
     def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
         packet = Packet(kind, 0, payload)
@@ -212,8 +249,8 @@ class Flow:
 
     def _put(self, packet: Packet, number: int, now: float) -> None:
         datagram = encode(packet, self.transfer.id, number)
-        if self._forward is None:
-            self._emit(datagram)
+        if self._forward is None or packet.kind == Kind.STOP:  # no experiment: it works
+            self._outbox.append(datagram)
             return
         for when, what in self._forward.transmit(wire_size(packet), now):
             if what in (LOSS, OVERFLOW):
@@ -230,7 +267,7 @@ class Flow:
             at = number * 7 % len(datagram)
             flipped = bytes((datagram[at] ^ 1 << number % 8,))
             datagram = datagram[:at] + flipped + datagram[at + 1 :]
-        self._emit(datagram)
+        self._outbox.append(datagram)
 
     def _later(self, when: float, call: Callable[[float], None]) -> None:
         heappush(self._delayed, (when, next(self._order), call))
@@ -240,7 +277,7 @@ class Flow:
         self.fail(
             now,
             TransferStalled(
-                f"{what} for {waited:.0f} s. Is the peer still there, and does the "
+                f"{what} for {waited:.3g} s. Is the peer still there, and does the "
                 f"link let anything through? What happened until now is in the trace.",
                 self.transfer,
             ),
@@ -259,5 +296,5 @@ class Flow:
     ) -> None:
         kind, seq, payload, _, _ = packet
         self.transfer.own_trace.rows.append(
-            (now, host, what, kind, seq, len(payload), number)
+            (now, host, what, +kind, seq, len(payload), number)
         )

@@ -6,6 +6,7 @@ import atexit
 from typing import Any, Final, Self
 
 from p2plab.peer import Peer
+from p2plab.rendezvous.model import legal_name
 
 _LABS: Final[dict[str, Lab]] = {}  # one of each name, so that a cell can run twice
 
@@ -52,6 +53,7 @@ class Lab:
         knobs: what else a Peer takes, such as ack_delay.
         Raises NameTaken when a peer of another process holds the name.
         """
+        name = legal_name(name)
         if name in self.peers:
             self.peers.pop(name).close()
         peer = Peer(name, self.url, **{"host": self.host, **knobs})

@@ -133,7 +133,9 @@ class Link:
 
     def lossless(self) -> Link:
         """The same link, harming nothing: the way back when ACKs are safe."""
-        return replace(self, loss=0.0, corrupt=0.0, duplicate=0.0, reorder=0.0)
+        return replace(
+            self, loss=0.0, corrupt=0.0, duplicate=0.0, reorder=0.0, queue=None
+        )
 
 
 def _probability(name: str, value: float, one: bool = False) -> None:
@@ -157,17 +159,18 @@ class RandomChannel:
 
     def transmit(self, size: int, now: float) -> list[Fate]:
         link = self.link
-        leaves = now
-        if link.rate is not None:
-            if self._full(now):
-                return [(now, OVERFLOW)]
-            leaves = self._depart(size, now)
         # Always the same draws, so that turning one knob does not reshuffle what
         # the others do: with more loss, the same packets are lost, and some more.
         random = self.rng.random
         u_state, u_loss, u_corrupt = random(), random(), random()
         u_duplicate, u_reorder, u_jitter = random(), random(), random()
-        if u_loss < self._loss(u_state):
+        lost = u_loss < self._loss(u_state)
+        leaves = now
+        if link.rate is not None:
+            if self._full(now):
+                return [(now, OVERFLOW)]
+            leaves = self._depart(size, now)
+        if lost:
             return [(now, LOSS)]
         arrival = leaves + link.delay + link.jitter * u_jitter
         if u_reorder < link.reorder:

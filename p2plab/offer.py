@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ from p2plab.protocols import Setup
 
 MAX_OFFER: Final = 4096  # bytes; a real one has about 500
 MAX_NAME: Final = 64  # characters of a peer's name
+MAX_WORDS: Final = 1000  # bytes of a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Offer:
             "content": self.content.to_dict(),
             "setup": self.setup.to_dict(),
         }
-        return json.dumps(offer, ensure_ascii=False).encode()
+        # numpy's whole numbers are no JSON, and a window may well be one.
+        text = json.dumps(offer, ensure_ascii=False, default=operator.index)
+        return text.encode()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> Offer:
@@ -45,6 +49,8 @@ class Offer:
             sender = offer["sender"]
             if not isinstance(sender, str) or len(sender) > MAX_NAME:
                 raise ValueError(f"a name has at most {MAX_NAME} characters")
+            if not sender.isprintable():
+                raise ValueError("a name has no invisible characters")
             content = Content.from_dict(offer["content"])
             return cls(sender, content, Setup.from_dict(offer["setup"]))
         except BadContent:
@@ -58,10 +64,12 @@ class Limits:
     """What a receiver takes on.
 
     max_bytes: of one transfer; max_transfers: that arrive at the same time.
+    patience: how long to go on without hearing from a sender [s].
     """
 
     max_bytes: int = 64_000_000
     max_transfers: int = 8
+    patience: float = 30.0
 
     def objection(self, offer: Offer, arriving: int) -> str | None:
         """Say why the offer cannot be accepted, or None.
@@ -79,3 +87,14 @@ class Limits:
                 f"again when one of them has ended"
             )
         return None
+
+
+def to_words(why: object) -> bytes:
+    """Return a reason as a packet carries it, cut to MAX_WORDS bytes."""
+    return str(why).encode(errors="replace")[:MAX_WORDS]
+
+
+def words(given: bytes) -> str:
+    """Return the reason that somebody else gives, fit to be shown."""
+    text = given[:MAX_WORDS].decode(errors="replace")
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -27,7 +27,7 @@ DATA: Final = Kind.DATA
 ACK: Final = Kind.ACK
 NAK: Final = Kind.NAK
 FIN: Final = Kind.FIN
-MACHINE_KINDS: Final = frozenset((DATA, ACK, NAK, FIN))
+MACHINE_KINDS: Final = (DATA, ACK, NAK, FIN)
 
 MAX_PAYLOAD: Final = 65_000  # a UDP datagram over IPv4 holds 65,507 bytes
 
@@ -78,10 +78,12 @@ class Packet(NamedTuple):
 # one packet apart (RFC 9000, section 12.3, has it for the same reason).
 _HEADER: Final = struct.Struct("!2sBBIiIII")
 _CHECKSUM: Final = struct.Struct("!I")
+_BOTH: Final = struct.Struct("!2sBBIiIIII")
 _MAGIC: Final = b"p2"
 _VERSION, _HAS_STAMP, _HAS_ECHO = 1, 2, 4
 _KINDS: Final = {int(kind): kind for kind in Kind}
-HEADER_SIZE: Final = _HEADER.size + _CHECKSUM.size  # [bytes]
+HEADER_SIZE: Final = _BOTH.size  # [bytes]
+STAMP_PERIOD: Final = 2**32 / 1e6  # after which stamps begin anew [s]
 
 
 def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
@@ -119,12 +121,11 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
     """
     if not HEADER_SIZE <= len(datagram) <= HEADER_SIZE + MAX_PAYLOAD:
         raise CorruptPacket(f"{len(datagram)} bytes are no packet of ours")
-    magic, kind, flags, transfer, seq, number, stamp, echo = _HEADER.unpack_from(
-        datagram
+    magic, kind, flags, transfer, seq, number, stamp, echo, checksum = (
+        _BOTH.unpack_from(datagram)
     )
     payload = datagram[HEADER_SIZE:]
-    checksum = zlib.crc32(payload, zlib.crc32(datagram[: _HEADER.size]))
-    if _CHECKSUM.unpack_from(datagram, _HEADER.size)[0] != checksum:
+    if checksum != zlib.crc32(payload, zlib.crc32(datagram[: _HEADER.size])):
         raise CorruptPacket("the checksum does not fit")
     known = _KINDS.get(kind)
     if magic != _MAGIC or known is None or flags & ~6 != _VERSION:

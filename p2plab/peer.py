@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from p2plab.chat import ChatClient, ChatServer, Delivery
 from p2plab.chunks import cut
+from p2plab.datagrams import Address
 from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
@@ -16,10 +17,12 @@ from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
+from p2plab.trace import RECEIVER
 from p2plab.transfer import Transfer
-from p2plab.udp import Address, UdpSocket
+from p2plab.udp import CLOSED, UdpSocket
 
 KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
+KEEP_BYTES: Final = 500_000_000  # likewise
 ANY_HOST: Final = ("0.0.0.0", "::", "")
 
 
@@ -62,6 +65,7 @@ class Peer:
         self.on_news = on_news
         self._on_offer = on_offer
         self._inbox: list[Message | Transfer] = []
+        self._lock = threading.Lock()  # for the inbox, which several threads fill
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
         self._chat = ChatClient(self.name)
@@ -82,15 +86,18 @@ class Peer:
                 on_offer=self._consider,
                 on_transfer=self._news,
             )
-        except P2PLabError:
+        except BaseException:
             self.texts.stop()
             raise
 
     def register(self, lease: float = 60.0) -> Registration:
         """Take our name at the rendezvous, and keep it until we close.
 
-        Raises NameTaken, with how long to wait, RendezvousAway, RendezvousError.
+        Raises NameTaken, with how long to wait, RendezvousAway, RendezvousError, and
+        P2PLabError after `close`.
         """
+        if self._closed.is_set():
+            raise P2PLabError(CLOSED)
         token = self.registration.token if self.registration is not None else ""
         self.registration = self.rendezvous.register(
             self.name,
@@ -163,27 +170,36 @@ class Peer:
         link: AnyLink | None = None,
         *,
         payload_size: int = 1200,
+        patience: float = 30.0,
     ) -> Transfer:
         """Send a file, or bytes, as they are; otherwise as `send_picture`."""
         kind = "bytes" if isinstance(file, bytes | bytearray | memoryview) else "file"
         parcel = cut(file, kind=kind, payload_size=payload_size)
         peer = self.rendezvous.peer(to)
-        address = (peer.addresses[0], peer.udp_port)
-        return self.pictures.send(address, parcel, setup, link=link, sender=self.name)
+        return self.pictures.send(
+            (peer.addresses[0], peer.udp_port),
+            parcel,
+            setup,
+            link=link,
+            sender=self.name,
+            patience=patience,
+        )
 
     @property
     def inbox(self) -> list[Message | Transfer]:
         """What has come, oldest first: texts, and pictures also while they arrive."""
-        return list(self._inbox)
+        with self._lock:
+            return list(self._inbox)
 
     def clear_inbox(self) -> None:
         """Forget what has come, except for transfers that are still arriving."""
         self.texts.clear()
-        self._inbox = [
-            each
-            for each in self._inbox
-            if isinstance(each, Transfer) and not each.ended
-        ]
+        with self._lock:
+            self._inbox = [
+                each
+                for each in self._inbox
+                if isinstance(each, Transfer) and not each.ended
+            ]
 
     @property
     def text_events(self) -> list[Event]:
@@ -198,6 +214,8 @@ class Peer:
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
+        if self._heart is not None:
+            self._heart.join()  # a last beat would take the name again
         if self.registration is not None:
             try:
                 self.rendezvous.leave(self.registration)
@@ -227,21 +245,26 @@ class Peer:
                 self.trouble = why
 
     def _register_again(self) -> None:
+        assert self.registration is not None
         try:
-            self.register()
+            self.register(self.registration.lease)
         except P2PLabError as why:
             self.trouble = why
 
     def _consider(self, offer: Offer, address: Address) -> str | None:
-        kept = sum(isinstance(each, Transfer) for each in self._inbox)
-        if kept >= KEEP:
+        kept = [each for each in self.inbox if isinstance(each, Transfer)]
+        if len(kept) >= KEEP:
             return f"my inbox is full: it holds {KEEP} pictures and files already"
+        held = sum(each.offer.content.size for each in kept)
+        if held + offer.content.size > KEEP_BYTES:
+            return f"my inbox is full: it has room for {KEEP_BYTES - held:,} bytes"
         return self._on_offer(offer, address) if self._on_offer is not None else None
 
     def _news(self, news: Message | Transfer) -> None:
-        if news not in self._inbox:
-            if isinstance(news, Transfer) and news.role != "receiver":
-                return
-            self._inbox.append(news)
+        if isinstance(news, Transfer) and news.role != RECEIVER:
+            return
+        with self._lock:
+            if news not in self._inbox:
+                self._inbox.append(news)
         if self.on_news is not None:
             self.on_news(news)

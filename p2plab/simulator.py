@@ -23,7 +23,7 @@ class Run:
     """What came of a simulated transfer.
 
     delivered: the payloads that the receiver handed over, in its order.
-    time: when the last of both sides was done [s].
+    time: when the last packet arrived; a receiver that lingers is not counted [s].
     done: whether the sender is done.
     """
 
@@ -50,6 +50,7 @@ class Simulation:
         wire: bool = False,
     ) -> None:
         self.now = 0.0
+        self.heard_at = 0.0  # when a packet last arrived
         self.trace = trace
         self.sender = Host(sender, SENDER, trace)
         self.receiver = Host(receiver, RECEIVER, trace, on_payload)
@@ -74,6 +75,7 @@ class Simulation:
         self.now = max(self.now, when)
         if way < 0:
             _, _, way, what, packet, number = heapq.heappop(self._arrivals)
+            self.heard_at = self.now
             self._arrive(self._ways[way][0], what, packet, number)
         else:
             self._ways[way][0].fire(self.now)
@@ -84,7 +86,7 @@ class Simulation:
         """Let a host deliver and send: once at the start, then after each event."""
         host, channel, _ = self._ways[way]
         now = self.now
-        host.settle(now)
+        host.deliver(now)
         for packet in host.pull(now):
             number = host.number - 1
             for when, what in channel.transmit(wire_size(packet), now):
@@ -93,12 +95,12 @@ class Simulation:
                 else:
                     arrival = (when, next(self._order), 1 - way, what, packet, number)
                     heapq.heappush(self._arrivals, arrival)
-        host.settle(now)
+        host.note(now)
 
     def _lose(self, host: Host, what: str, packet: Packet, number: int) -> None:
         if self.trace is not None:
             kind, seq, payload, _, _ = packet
-            row = (self.now, host.role, what, kind, seq, len(payload), number)
+            row = (self.now, host.role, what, +kind, seq, len(payload), number)
             self.trace.rows.append(row)
 
     def _arrive(self, host: Host, what: str, packet: Packet, number: int) -> None:
@@ -131,7 +133,8 @@ def simulate(
     """Move `payloads` from sender to receiver in virtual time; same inputs, same run.
 
     link: the network, `Link()` if not given; back: the way back, if it is another one.
-    patience: virtual time without a delivery after which to give up [s].
+    patience: virtual time without a delivery after which to give up on a sender that
+        is not done [s].
     record: keep a trace; without one the trace stays empty.
     on_payload: called with each payload as it is delivered.
     wire: send every packet as bytes, damage for real, and check the checksum.
@@ -159,13 +162,14 @@ def simulate(
         sender.finish()
     try:
         simulation.react(0)
+        simulation.react(1)
         while simulation.step():
-            if simulation.now - moved_at > patience:
+            if simulation.now - moved_at > patience and not sender.done:
                 raise _stalled(Run(trace, delivered, simulation.now, False), patience)
     except BrokenContract as why:
         why.partial = Run(trace, delivered, simulation.now, False)
         raise
-    return Run(trace, delivered, simulation.now, sender.done)
+    return Run(trace, delivered, simulation.heard_at, sender.done)
 
 
 def _stalled(run: Run, patience: float) -> TransferStalled:

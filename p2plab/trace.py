@@ -98,8 +98,9 @@ class Trace:
 
     def digest(self) -> str:
         """Return a SHA-256 of rows and states: equal runs have equal digests."""
-        text = json.dumps([self.names, self.rows, self.states], separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(
+            _json([self.names, self.rows, self.states]).encode()
+        ).hexdigest()
 
     def merged(self, other: Trace, later: float = 0.0) -> Trace:
         """Return both in one: what two hosts saw of the same run.
@@ -125,7 +126,7 @@ class Trace:
             "rows": self.rows,
             "states": self.states,
         }
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        Path(path).write_text(_json(content), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
@@ -142,6 +143,11 @@ class Trace:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as why:
             raise ValueError(f"{path} is not a trace that p2plab saved: {why}") from why
+
+
+def _json(content: object) -> str:
+    # What a machine keeps beside its numbers is no part of the trace.
+    return json.dumps(content, separators=(",", ":"), default=lambda thing: None)
 
 
 def _row(row: list[Any]) -> Row:

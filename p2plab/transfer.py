@@ -74,8 +74,8 @@ class Transfer:
         self._assembly = Assembly(offer.content) if role == RECEIVER else None
         self._ended = threading.Event()
         self._stop = stop
-        if id:
-            _ENDS[id, role] = self
+        if id:  # the first one: another could only pretend to be this transfer
+            _ENDS.setdefault((id, role), self)
 
     def __repr__(self) -> str:
         what = self.offer.content.name or self.offer.content.kind
@@ -153,7 +153,8 @@ class Transfer:
 
     @property
     def _twin(self) -> Transfer | None:
-        return _ENDS.get((self.id, RECEIVER if self.role == SENDER else SENDER))
+        twin = _ENDS.get((self.id, RECEIVER if self.role == SENDER else SENDER))
+        return twin if twin is not None and twin.offer == self.offer else None
 
 
 def simulate_transfer(

@@ -11,33 +11,33 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final, Self
 
 from p2plab.chunks import Parcel
+from p2plab.datagrams import Address, DatagramSocket, resolved
 from p2plab.errors import (
     BadContent,
     CorruptPacket,
     P2PLabError,
-    PeerUnreachable,
-    PortInUse,
     TransferStopped,
 )
 from p2plab.flow import Flow
 from p2plab.link import AnyLink
-from p2plab.offer import Limits, Offer
+from p2plab.offer import Limits, Offer, to_words
 from p2plab.packet import Kind, Packet, decode, encode
 from p2plab.protocols import Setup
 from p2plab.trace import RECEIVER, SENDER
 from p2plab.transfer import Transfer
 
-Address = tuple[str, int]
 Key = tuple[Address, int]  # who, and which transfer
+Batch = list[tuple[Packet, int]]  # packets, each with its number
 
-RECEIVE_BUFFER: Final = 4_000_000  # bytes asked for; the system may give less
-AT_ONCE: Final = 64  # datagrams taken from the socket before timers get their turn
+READS: Final = 64  # calls to the socket before timers get their turn
+LONGEST_PAUSE: Final = 60.0  # select takes no eternity [s]
 REMEMBERED: Final = 64  # ended transfers that still answer late packets
-LARGEST: Final = 65_535  # bytes of a datagram
+CLOSED: Final = "this peer is closed: make a new one"
 
 
 class UdpSocket:
@@ -46,7 +46,8 @@ class UdpSocket:
     host, port: where to listen; port 0 lets the system choose.
     on_offer: asked for every offer that the limits allow; returns why to refuse it, or
         None to take it. Called from the socket's thread, so it must answer at once.
-    on_transfer: told of every transfer that was accepted, and again when it has ended.
+    on_transfer: told of every transfer that was accepted, and of every one that ends.
+    What these two raise is kept in callback_error.
     Raises PortInUse. Close it, or use it as a context manager.
     """
 
@@ -61,16 +62,18 @@ class UdpSocket:
     ) -> None:
         self.limits = limits or Limits()
         self.strays = 0  # datagrams that belong to no transfer, or are no packets
+        self.callback_error: Exception | None = None
         self._on_offer = on_offer
         self._on_transfer = on_transfer
-        self._socket = _bound(host, port)
+        self._socket = DatagramSocket(host, port)
+        self.address = self._socket.address  # where it listens
         self._waker, self._wakee = socket.socketpair()
         self._wakee.setblocking(False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._socket, selectors.EVENT_READ)
+        self._selector.register(self._socket.socket, selectors.EVENT_READ)
         self._selector.register(self._wakee, selectors.EVENT_READ)
         self._commands: deque[Callable[[], None]] = deque()
-        self._flows: dict[tuple[Address, int], Flow] = {}
+        self._flows: dict[Key, Flow] = {}
         self._closing = False
         context = contextvars.copy_context()
         name = f"p2plab udp {self.address[1]}"
@@ -78,12 +81,6 @@ class UdpSocket:
             target=context.run, args=(self._loop,), name=name, daemon=True
         )
         self._thread.start()
-
-    @property
-    def address(self) -> Address:
-        """Where it listens: host and port."""
-        host, port = self._socket.getsockname()[:2]
-        return host, port
 
     def send(
         self,
@@ -103,9 +100,11 @@ class UdpSocket:
         sender: the name that we give ourselves.
         patience: how long to go on without hearing from the peer [s].
         Returns at once; the transfer tells the rest. Raises PeerUnreachable for an
-        address that does not exist.
+        address that does not exist, P2PLabError after `close`.
         """
-        to = _resolved(address, self._socket.family)
+        if self._closing:
+            raise P2PLabError(CLOSED)
+        to = resolved(address, self._socket.socket.family)
         offer = Offer(sender, parcel.content, setup or Setup())
         transfer = Transfer(
             secrets.randbits(31) + 1,
@@ -119,13 +118,13 @@ class UdpSocket:
         flow = Flow(
             transfer,
             offer.setup.sender(),
-            partial(self._emit, to),
+            partial(self._socket.send, to=to),
             payloads=parcel.payloads,
             forward=None if link is None else link.forward(),
             backward=None if other is None else other.backward(),
             patience=patience,
         )
-        self._do(partial(self._open, (to, transfer.id), flow))
+        self._do(partial(self._open, (to, transfer.id), flow, flow.open))
         return transfer
 
     def transfers(self) -> list[Transfer]:
@@ -134,9 +133,10 @@ class UdpSocket:
 
     def close(self) -> None:
         """Stop every transfer, tell the other sides, and give the port back."""
-        if not self._closing:
-            self._do(self._shut)
+        self._do(self._shut)
+        if threading.current_thread() is not self._thread:
             self._thread.join(5.0)
+            self._work()  # what came too late for it
 
     def __enter__(self) -> Self:
         return self
@@ -150,17 +150,24 @@ class UdpSocket:
         def stop() -> None:
             for flow in self._flows.values():
                 if flow.transfer is transfer:
-                    flow.fail(time.monotonic() - transfer.started_at, error)
+                    self._guarded(flow, partial(flow.fail, error=error))
 
         self._do(stop)
-        with contextlib.suppress(P2PLabError):
-            transfer.wait(2.0)
+        if threading.current_thread() is not self._thread:
+            with contextlib.suppress(P2PLabError):
+                transfer.wait(2.0)
 
     def _do(self, command: Callable[[], None]) -> None:
         """Let the socket's thread run `command`: it alone touches the flows."""
         self._commands.append(command)
         with contextlib.suppress(OSError):  # closed meanwhile, or woken often enough
             self._waker.send(b"!")
+        if not self._thread.is_alive():  # then nobody else will
+            self._work()
+
+    def _work(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
 
     # ---- everything below runs in the socket's thread
 
@@ -169,43 +176,47 @@ class UdpSocket:
             self._selector.select(self._pause())
             with contextlib.suppress(BlockingIOError):
                 self._wakee.recv(4096)
-            while self._commands:
-                self._commands.popleft()()
+            self._work()
             self._receive()
             self._tick()
         self._selector.close()
         for each in (self._socket, self._waker, self._wakee):
             each.close()
 
-    def _pause(self) -> float | None:
+    def _pause(self) -> float:
+        now = time.monotonic()
         times = [
             wake_at + flow.transfer.started_at
             for flow in self._flows.values()
             if (wake_at := flow.wake_at()) is not None
         ]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return max(0.0, min([*times, now + LONGEST_PAUSE]) - now)
 
     def _receive(self) -> None:
-        for _ in range(AT_ONCE):
-            try:
-                datagram, address = self._socket.recvfrom(LARGEST)
-            except BlockingIOError:
+        for _ in range(READS):
+            received = self._socket.receive()
+            if received is None:
                 return
-            except OSError:
-                continue  # Windows reports here that an earlier datagram found nobody
-            try:
-                packet, id, number = decode(datagram)
-            except CorruptPacket:
-                self.strays += 1
-                continue
-            key = (address[:2], id)
-            flow = self._flows.get(key)
-            if flow is not None:
-                self._guarded(flow, partial(flow.arrive, packet, number))
-            elif packet.kind == Kind.OFFER:
-                self._consider(key, packet)
-            else:
-                self.strays += 1
+            datagrams, address = received
+            packets: dict[Key, Batch] = {}
+            for datagram in datagrams:
+                try:
+                    packet, id, number = decode(datagram)
+                except CorruptPacket:
+                    self.strays += 1
+                    continue
+                packets.setdefault((address, id), []).append((packet, number))
+            for key, batch in packets.items():
+                self._dispatch(key, batch)
+
+    def _dispatch(self, key: Key, packets: Batch) -> None:
+        flow = self._flows.get(key)
+        if flow is not None:
+            self._guarded(flow, partial(flow.arrive, packets))
+        elif packets[0][0].kind == Kind.OFFER:
+            self._consider(key, packets)
+        else:
+            self.strays += len(packets)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -221,80 +232,70 @@ class UdpSocket:
         now = time.monotonic() - transfer.started_at
         try:
             call(now)
+            flow.finish_turn(now)
         except P2PLabError as why:
             flow.fail(now, why)
         except Exception as why:
             flow.fail(now, P2PLabError(f"a bug in p2plab ended the transfer: {why!r}"))
-        if transfer.ended and not ended and self._on_transfer is not None:
-            self._on_transfer(transfer)
+        flow.flush()
+        if transfer.ended and not ended:
+            self._tell(transfer)
 
-    def _open(self, key: Key, flow: Flow) -> None:
+    def _tell(self, transfer: Transfer) -> None:
+        try:
+            if self._on_transfer is not None:
+                self._on_transfer(transfer)
+        except Exception as why:  # not the transfer's fault
+            self.callback_error = why
+
+    def _open(self, key: Key, flow: Flow, begin: Callable[[float], None]) -> None:
         ended = [each for each, other in self._flows.items() if other.closed]
         for each in ended[: max(0, len(ended) - REMEMBERED)]:
             del self._flows[each]
         self._flows[key] = flow
-        self._guarded(flow, flow.open)
+        if self._closing:
+            begin = partial(flow.fail, error=P2PLabError(CLOSED))
+        self._guarded(flow, begin)
 
-    def _consider(self, key: Key, packet: Packet) -> None:
+    def _consider(self, key: Key, packets: Batch) -> None:
         """Take the offer, or say why not: both cost one datagram."""
-        why: str | None
         try:
-            offer = Offer.from_bytes(packet.payload)
-            arriving = [
-                flow
-                for flow in self._flows.values()
-                if flow.transfer.role == RECEIVER and not flow.transfer.ended
-            ]
-            why = self.limits.objection(offer, len(arriving))
-            if why is None and self._on_offer is not None:
-                why = self._on_offer(offer, key[0])
+            offer = Offer.from_bytes(packets[0][0].payload)
+            why = self._objection(offer, key[0])
         except BadContent as error:
             why = str(error)
-        if why is not None:
-            self._emit(key[0], encode(Packet(Kind.REFUSE, 0, why.encode()), key[1]))
+        if why is None:
+            self._accept(key, offer, packets)
             return
-        started_at = time.monotonic()
-        transfer = Transfer(
-            key[1], RECEIVER, offer, started_at=started_at, stop=self._stop
-        )
-        emit = partial(self._emit, key[0])
-        flow = Flow(transfer, offer.setup.receiver(), emit)
-        self._open(key, flow)
-        if self._on_transfer is not None:
-            self._on_transfer(transfer)
+        refusal = encode(Packet(Kind.REFUSE, 0, to_words(why)), key[1])
+        self._socket.send([refusal], key[0])
 
-    def _emit(self, address: Address, datagram: bytes) -> None:
-        # A full buffer or an unreachable network loses the datagram, as networks do.
-        with contextlib.suppress(OSError):
-            self._socket.sendto(datagram, address)
+    def _objection(self, offer: Offer, address: Address) -> str | None:
+        live = [each for each in self.transfers() if not each.ended]
+        arriving = sum(each.role == RECEIVER for each in live)
+        why = self.limits.objection(offer, arriving)
+        if why is not None or self._on_offer is None:
+            return why
+        try:
+            return self._on_offer(offer, address)
+        except Exception as error:  # not the sender's fault
+            self.callback_error = error
+            return "the receiver was asked, and failed to answer"
+
+    def _accept(self, key: Key, offer: Offer, packets: Batch) -> None:
+        transfer = Transfer(
+            key[1], RECEIVER, offer, started_at=time.monotonic(), stop=self._stop
+        )
+        # No packet is further ahead than this, and a liar's window may not cost more.
+        window = min(offer.setup.window, offer.content.count)
+        machine = replace(offer.setup, window=window).receiver()
+        emit = partial(self._socket.send, to=key[0])
+        flow = Flow(transfer, machine, emit, patience=self.limits.patience)
+        self._open(key, flow, partial(flow.arrive, packets))
+        self._tell(transfer)
 
     def _shut(self) -> None:
-        error = TransferStopped("the peer was closed")
-        for flow in self._flows.values():
-            flow.fail(time.monotonic() - flow.transfer.started_at, error)
         self._closing = True
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    each = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        each.bind((host, port))
-    except OSError as why:
-        each.close()
-        raise PortInUse(
-            f"UDP port {port} of {host} cannot be had ({why.strerror}). With port 0 "
-            f"the system chooses a free one."
-        ) from why
-    each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    each.setblocking(False)
-    return each
-
-
-def _resolved(address: Address, family: int) -> Address:
-    host, port = address
-    try:
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)
-    except (OSError, UnicodeError, OverflowError) as why:
-        raise PeerUnreachable(f"there is no address {host}:{port}: {why}") from why
-    return str(found[0][4][0]), port
+        for flow in self._flows.values():
+            error = TransferStopped("the peer was closed", flow.transfer)
+            self._guarded(flow, partial(flow.fail, error=error))

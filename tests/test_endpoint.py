@@ -320,7 +320,7 @@ def test_a_next_payload_that_raises_is_named_like_the_others() -> None:
             return self.inbox.pop(0)  # without asking whether there is one
 
     told = broken(MySender(), Empty())
-    assert told.startswith("Empty: at t=0.250 next_payload raised IndexError: pop from")
+    assert told.startswith("Empty: at t=0.000 next_payload raised IndexError: pop from")
 
 
 def test_a_next_payload_without_an_end_is_found() -> None:

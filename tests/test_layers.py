@@ -15,16 +15,16 @@ from browser import ROOT
 # A room imports from the rows above its own, or from the left in its own row.
 ROWS = {
     "words": "errors packet",
-    "rules": "endpoint rtt congestion content sources sample chunks theory",
+    "rules": "endpoint rtt congestion content orders sources sample chunks theory",
     "protocols": "protocols",
     "world": "link trace",
-    "drivers": "driver simulator offer transfer flow udp frames inbox chat_server chat "
+    "drivers": "driver simulator offer transfer flow datagrams udp frames inbox chat_server chat "
     "rendezvous",
     "measures": "metrics experiments",
     "faces": "peer lab",
-    "pictures": "plots",
+    "pictures": "plots listing",
     "panels": "widgets",
-    "command line": "cli __main__",
+    "command line": "demo console cli __main__",
 }
 PLACES = {
     room: (row, column)
@@ -47,6 +47,7 @@ GUESTS = {"metrics": {"numpy"}, "experiments": {"numpy", "tqdm"}}
 LATE_GUESTS = {  # inside functions
     "trace": {"numpy"},
     "sample": {"numpy"},
+    "orders": {"numpy"},
     "sources": {"numpy", "PIL"},
     "chunks": {"numpy", "PIL"},
 }

@@ -13,7 +13,7 @@ from browser import ROOT
 MODULES = sorted((ROOT / "p2plab").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LINES_OF_A_MODULE = 300
-LINES_OF_A_FUNCTION = 40  # 25 is the aim
+LINES_OF_A_FUNCTION = 30  # below its docstring; 25 is the aim
 LINES_OF_A_CELL = 20
 
 TEXTS = {".py", ".ipynb", ".md", ".toml", ".yml", ".yaml", ".json", ""}
@@ -43,7 +43,8 @@ def texts() -> list[Path]:
     return sorted(
         path
         for path in found
-        if path.suffix in TEXTS and ".ipynb_checkpoints" not in path.parts
+        if path.suffix in TEXTS
+        and not {".ipynb_checkpoints", ".hypothesis"} & {*path.parts}
     )
 
 
@@ -53,11 +54,16 @@ def test_a_module_is_one_page(path: Path) -> None:
     assert lines <= LINES_OF_A_MODULE, f"{name_of(path)} has {lines} lines"
 
 
+def has_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return ast.get_docstring(node) is not None
+
+
 @pages(MODULES)
 def test_a_function_fits_on_the_screen(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            first = node.body[min(has_docstring(node), len(node.body) - 1)].lineno
+            lines = (node.end_lineno or first) - first + 1
             where = f"{name_of(path)}:{node.lineno} {node.name}"
             assert lines <= LINES_OF_A_FUNCTION, f"{where} has {lines} lines"
 

@@ -15,6 +15,10 @@ from p2plab.endpoint import (
 from p2plab.packet import ACK, FIN, Packet
 
 
+FIN_RTO: Final = 2.0  # the longest time until a FIN is repeated [s]
+LINGER: Final = 2 * FIN_RTO  # so that the receiver still hears the next one [s]
+
+
 @dataclass(slots=True)
 class FinishSender:
     """A sender that ends its conversation: after the last payload, a FIN.
@@ -67,7 +71,7 @@ class FinishSender:
             return None
         self.fins += 1
         self.rtt.on_send(self.total, now)
-        self.fin_deadline = now + self.rtt.rto
+        self.fin_deadline = now + min(self.rtt.rto, FIN_RTO)
         return Packet(FIN, self.total, stamp=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
@@ -82,7 +86,6 @@ class FinishSender:
         if self.sender.deadline is not None:
             self.sender.on_timeout(now)
         else:
-            self.rtt.on_timeout()
             self.fin_deadline = None
 
 
@@ -91,11 +94,12 @@ class FinishReceiver:
     """A receiver that knows when the conversation is over, and answers every FIN.
 
     linger: how long it stays after the last FIN, in case its ACK was lost and the FIN
-        comes again (TCP's TIME-WAIT, RFC 9293, section 3.6.1) [s].
+        comes again (TCP's TIME-WAIT, RFC 9293, section 3.6.1) [s]. Later FINs are
+        answered, too, as long as a driver keeps the machine.
     """
 
     receiver: Receiver
-    linger: Final[float] = 2.0
+    linger: Final[float] = LINGER
     total: int | None = None  # payloads that there were, once a FIN has told
     fin_acks: list[Packet] = field(default_factory=list, repr=False)
     fin_deadline: float | None = field(default=None, repr=False)

@@ -215,7 +215,10 @@ def refused(answer: Any, url: str) -> P2PLabError:
     text = f"{answer['message']} {answer['do']}"
     match answer["error"]:
         case "name_taken" | "not_owner":
-            return NameTaken(text, float(answer["retry_after"] or 0))
+            wait = float(answer["retry_after"] or 0)
+            if wait:
+                text += f" Its lease ends in {wait:.0f} s unless it is renewed."
+            return NameTaken(text, wait)
         case "no_such_peer":
             return PeerNotFound(text)
         case "redis_away":

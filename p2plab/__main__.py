@@ -1,0 +1,5 @@
+"""`python -m p2plab`: the command line where no scripts are on the path."""
+
+from p2plab.cli import main
+
+raise SystemExit(main())

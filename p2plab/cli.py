@@ -1,0 +1,83 @@
+"""The command line: `p2plab rendezvous`, `p2plab peer`, `p2plab demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from p2plab.errors import P2PLabError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; errors are one line on stderr."""
+    wishes = _parser().parse_args(arguments)
+    try:
+        status: int = wishes.run(wishes)
+    except (P2PLabError, ValueError, OSError) as why:
+        print(f"p2plab {wishes.command}: {why}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "p2plab", description="Peer-to-peer networking to teach and to experiment with."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    rendezvous = commands.add_parser(
+        "rendezvous", help="run the server at which peers find each other"
+    )
+    rendezvous.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in"
+    )
+    rendezvous.add_argument(
+        "--port", type=int, default=0, help="0 lets the system choose one"
+    )
+    rendezvous.add_argument(
+        "--redis", help="redis://host:port; otherwise a store in this process"
+    )
+    rendezvous.set_defaults(run=_rendezvous)
+    peer = commands.add_parser("peer", help="be a peer, without a notebook")
+    peer.add_argument("name")
+    peer.add_argument("--rendezvous", required=True, help="http://host:port")
+    peer.add_argument(
+        "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in"
+    )
+    peer.set_defaults(run=_peer)
+    demo = commands.add_parser(
+        "demo", help="a text and a picture between two peers, with every protocol"
+    )
+    demo.add_argument(
+        "--folder", type=Path, default=Path("p2plab-demo"), help="where pictures go"
+    )
+    demo.add_argument("--loss", type=float, default=0.1, help="in [0, 1)")
+    demo.add_argument("--seed", type=int, default=1)
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _rendezvous(wishes: argparse.Namespace) -> int:
+    from p2plab.rendezvous.server import serve_forever
+
+    serve_forever(wishes.host, wishes.port, wishes.redis)
+    return 0
+
+
+def _peer(wishes: argparse.Namespace) -> int:
+    from p2plab.console import Console
+    from p2plab.peer import Peer
+
+    with Peer(wishes.name, wishes.rendezvous, host=wishes.host) as peer:
+        peer.register()
+        Console(peer).cmdloop()
+    return 0
+
+
+def _demo(wishes: argparse.Namespace) -> int:
+    from p2plab.demo import demo
+
+    return demo(wishes.folder, wishes.loss, wishes.seed)

@@ -1,0 +1,62 @@
+"""A listing: the real source of a class, function or module, as a page of a lesson."""
+
+from __future__ import annotations
+
+import html
+import inspect
+from difflib import unified_diff
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+_LOOK = "padding: 0.6em 1em; overflow-x: auto; color: #1b1b1b;"
+
+
+def show(thing: Any, *, against: Any = None, about: str = "") -> HTML:
+    """Return the source of a class, function or module, for a notebook to show.
+
+    against: show only what changes from that one to `thing`, as a unified diff.
+    about: show only the paragraphs, from blank line to blank line, with these words.
+    Raises ValueError if no paragraph has them, TypeError for things without a source.
+    """
+    from IPython.display import HTML
+
+    where, source = _source(thing)
+    language = "python"
+    if about:
+        paragraphs = [each for each in source.split("\n\n") if about in each]
+        if not paragraphs:
+            raise ValueError(f"no paragraph of {where} has the words {about!r}")
+        source = "\n\n".join(paragraphs)
+    if against is not None:
+        before, old = _source(against)
+        lines = unified_diff(old.splitlines(), source.splitlines(), n=2, lineterm="")
+        source = "\n".join(list(lines)[2:])  # the caption has the names
+        where, language = f"from {before} (-) to {where} (+)", "diff"
+    page = _page(where, source, language)
+    return HTML(page)  # type: ignore[no-untyped-call]
+
+
+def _source(thing: Any) -> tuple[str, str]:
+    """Where it stands, from the package on, and what stands there."""
+    parts = Path(inspect.getfile(thing)).parts
+    package = (inspect.getmodule(thing) or inspect).__name__.split(".")[0]
+    start = parts.index(package) if package in parts else -1
+    where = "/".join(parts[start:])
+    if not inspect.ismodule(thing):
+        where = f"{where}: {thing.__qualname__}"
+    return where, inspect.getsource(thing).strip("\n")
+
+
+def _page(caption: str, source: str, language: str) -> str:
+    # type stubs for these are not worth a dependency
+    from pygments import highlight  # type: ignore[import-untyped]
+    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
+    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
+
+    formatter = HtmlFormatter(noclasses=True, cssstyles=_LOOK)
+    code = highlight(source, get_lexer_by_name(language), formatter)
+    title = html.escape(caption)
+    return f"<figure style='margin: 0'><figcaption>{title}</figcaption>{code}</figure>"

@@ -1,0 +1,184 @@
+"""Curves over time: what was sent and lost, the window, the round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from p2plab.link import CORRUPT, LOSS, OVERFLOW
+from p2plab.metrics import rtt_samples, transmissions
+from p2plab.packet import DATA
+from p2plab.plots import style
+from p2plab.plots.style import Style, few, finish, given_or_new, time_unit
+from p2plab.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Trace
+
+Curve = NDArray[np.float64]
+MANY: Final = 40  # timeouts; more than that would cover each other
+
+
+def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
+    """Draw how many DATA packets had been sent, sent again, lost and delivered."""
+    ax = given_or_new(ax)
+    curves = _counted(trace)
+    timeouts = _moments(trace, TIMEOUT)
+    end = max([0.0, *timeouts, *(times[-1] for times, _ in curves.values() if times)])
+    scale, unit = time_unit(end)
+    for what, (times, look) in curves.items() if len(trace) else ():
+        steps = scale * np.array([0.0, *times, end])
+        counts = [*range(len(times) + 1), len(times)]
+        label = f"{what}: {len(times):,}"
+        ax.step(steps, counts, where="post", label=label, **look)
+    _mark_timeouts(ax, timeouts, scale)
+    numbers = "".join(f"{what}: {len(times)}, " for what, (times, _) in curves.items())
+    sentence = (
+        f"DATA packets in {end * scale:.4g} {unit}. {numbers}timeouts: {len(timeouts)}."
+    )
+    return finish(ax, f"time [{unit}]", "DATA packets so far", sentence)
+
+
+def _counted(trace: Trace) -> dict[str, tuple[list[float], Style]]:
+    """When something happened that we count, as far as the trace tells."""
+    data = [move for move in transmissions(trace) if move.kind == DATA]
+    again = [move.moment for move in data if move.again]
+    lost = [m.moment for m in data if m.fate in (LOSS, OVERFLOW, CORRUPT)]
+    curves = {}
+    if SENDER in trace.names:
+        curves["sent"] = ([move.moment for move in data], style.DATA_LINE)
+    if RECEIVER in trace.names:
+        curves["delivered"] = (_moments(trace, DELIVER), style.PLAIN_LINE)
+    if SENDER in trace.names:
+        curves["sent again"] = (again, style.AGAIN_LINE)
+        curves["lost"] = (lost, style.LOSS_LINE)
+    return curves
+
+
+def window_over_time(
+    trace: Trace, ax: Axes | None = None, *, start: float = 0.0, end: float = np.inf
+) -> Axes:
+    """Draw the sender's window: what is acknowledged, in flight, and sent again.
+
+    start, end: the moments to draw [s].
+    """
+    ax = given_or_new(ax)
+    base = _state(trace, "send_base", start, end)
+    following = _state(trace, "next_seq_num", start, end)
+    again = np.array(
+        [
+            (move.moment, move.payload)
+            for move in transmissions(trace)
+            if move.again and move.kind == DATA and start <= move.moment <= end
+        ]
+    ).reshape(-1, 2)
+    timeouts = [at for at in _moments(trace, TIMEOUT) if start <= at <= end]
+    last = max([0.0, *base[-1:, 0], *following[-1:, 0], *again[-1:, 0]])
+    scale, unit = time_unit(last)
+    most = _fill(ax, base * (scale, 1), following * (scale, 1))
+    if len(again):
+        look = few(style.AGAIN_MARK, len(again))
+        ax.plot(*(again * (scale, 1)).T, label="sent again", **look)
+    _mark_timeouts(ax, timeouts, scale)
+    sentence = (
+        f"The sender's window until {last * scale:.4g} {unit}. In use: at most {most} "
+        f"packets, sent again: {len(again)}, timeouts: {len(timeouts)}."
+    )
+    return finish(ax, f"time [{unit}]", "number of the packet", sentence)
+
+
+def _fill(ax: Axes, base: Curve, following: Curve) -> int:
+    """Draw both edges of the window and what is between; return its largest width."""
+    for curve, what, look in (
+        (following, "next to send", style.DATA_LINE),
+        (base, "oldest not acknowledged", style.ACK_LINE),
+    ):
+        if len(curve):
+            ax.step(*curve.T, where="post", label=what, **look)
+    if not len(base) == len(following) > 0:
+        return 0
+    most = int(max(following[:, 1] - base[:, 1]))
+    ax.fill_between(
+        base[:, 0],
+        base[:, 1],
+        following[:, 1],
+        step="post",
+        color=style.DATA_COLOUR,
+        alpha=0.15,
+        label=f"window in use: at most {most}",
+    )
+    return most
+
+
+def rtt(trace: Trace, ax: Axes | None = None) -> Axes:
+    """Draw the round trips that the sender saw, and the timeout it made of them."""
+    ax = given_or_new(ax)
+    samples = np.array(rtt_samples(trace), dtype=float).reshape(-1, 3)
+    once, again = (samples[samples[:, 2] == twice, :2] for twice in (0, 1))
+    rto, srtt = _state(trace, "rtt.rto"), _state(trace, "rtt.srtt")
+    timeouts = _moments(trace, TIMEOUT)
+    end = max([0.0, *timeouts, *samples[-1:, 0]])
+    across, unit = time_unit(end)
+    up, up_unit = time_unit(max([0.0, *rto[:, 1], *samples[:, 1]]))
+    for what, curve, look in (
+        ("RTO, the timeout", rto, style.TIMEOUT_CURVE),
+        ("SRTT, smoothed", srtt, style.PLAIN_LINE),
+    ):
+        if len(curve := curve[curve[:, 0] <= end]):
+            steps = np.vstack([curve, [end, curve[-1, 1]]]) * (across, up)
+            ax.step(*steps.T, where="post", label=what, **look)
+    for what, dots, look in (
+        ("round trip", once, style.SAMPLE_MARK),
+        ("sent again: which copy was it?", again, style.DOUBTFUL_MARK),
+    ):
+        if len(dots):
+            ax.plot(*(dots * (across, up)).T, label=what, **few(look, len(dots)))
+    _mark_timeouts(ax, timeouts, across)
+    ax.set_ylim(bottom=0)
+    sentence = _of_round_trips(
+        once[:, 1] * up, rto[-1:, 1] * up, up_unit, len(timeouts)
+    )
+    return finish(ax, f"time [{unit}]", f"round trip [{up_unit}]", sentence)
+
+
+def _of_round_trips(trips: Curve, last_rto: Curve, unit: str, timeouts: int) -> str:
+    sentence = f"Round trips of packets sent once: {len(trips)}"
+    if len(trips):
+        sentence += f", {min(trips):.4g} to {max(trips):.4g} {unit}"
+    if len(last_rto):
+        sentence += f"; the timeout ends at {last_rto[0]:.4g} {unit}"
+    return f"{sentence}. Timeouts: {timeouts}."
+
+
+def _moments(trace: Trace, what: str) -> list[float]:
+    """When it happened: timeouts of the sender, deliveries of the receiver."""
+    return [
+        event.time
+        for event in trace
+        if event.what == what and (what != TIMEOUT or event.host == SENDER)
+    ]
+
+
+def _state(trace: Trace, name: str, start: float = 0.0, end: float = np.inf) -> Curve:
+    """One of the sender's numbers where it has one, shape (n, 2); else no rows."""
+    if name not in trace.names.get(SENDER, ()):
+        return np.empty((0, 2))
+    pairs: Curve = trace.state(SENDER, name)
+    here = np.isfinite(pairs[:, 1]) & (start <= pairs[:, 0]) & (pairs[:, 0] <= end)
+    shown: Curve = pairs[here]
+    return shown
+
+
+def _mark_timeouts(ax: Axes, times: Sequence[float], scale: float) -> None:
+    """Mark each timeout on the lower edge, with a clock where there is room for it."""
+    if times:
+        look = style.TIMEOUT_MARK if len(times) <= MANY else style.TIMEOUT_TICK
+        ax.plot(
+            [at * scale for at in times],
+            [0.0] * len(times),
+            transform=ax.get_xaxis_transform(),
+            clip_on=False,
+            label=f"timeouts: {len(times):,}",
+            **look,
+        )

@@ -1,0 +1,271 @@
+"""The ladder diagram: two lifelines, time downwards, an arrow for each packet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from statistics import fmean, median
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+
+from p2plab.link import CORRUPT, LOSS, OVERFLOW
+from p2plab.metrics import Transmission, transmissions
+from p2plab.packet import ACK, DATA, NAK, Kind
+from p2plab.plots import style
+from p2plab.plots.labels import Label, numbers, together
+from p2plab.plots.style import Style, given_or_new, ink, say, time_unit, write_nothing
+from p2plab.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Event, Trace
+
+_FONT: Final = 8  # [points]
+_CROWDED: Final = 2.5  # lines of text by which a label may be away from its place
+_PLACE: Final = {SENDER: 0.0, RECEIVER: 1.0}
+_FLIGHT: Final = {LOSS: 0.5, OVERFLOW: 0.15}  # how far it goes, if it does not arrive
+_LOST: Final = {LOSS: "lost", OVERFLOW: "queue full"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """Where to draw: down in seconds, across from 0 (sender) to 1 (receiver).
+
+    travel: how long a packet usually takes [s].
+    used: what the legend has to explain.
+    """
+
+    ax: Axes
+    top: float
+    bottom: float
+    travel: float
+    used: dict[str, Style] = field(default_factory=dict)
+
+    @property
+    def line(self) -> float:
+        """The height of a line of text [s]."""
+        figure = self.ax.get_figure(root=True)
+        inches = 6.0 if figure is None else figure.get_figheight()
+        points = 72 * inches * self.ax.get_position().height
+        return (self.bottom - self.top) * 1.25 * _FONT / points
+
+    def mark(self, what: str, x: float, moments: Sequence[float], look: Style) -> None:
+        if moments:
+            self.used[what] = look
+            self.ax.plot([x] * len(moments), moments, zorder=3, **look)
+
+    def arrow(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        tip: str,
+        what: str,
+        look: Style,
+    ) -> None:
+        self.used.setdefault(what, look)
+        arrow = FancyArrowPatch(start, end, arrowstyle=tip, gid=what, **look)
+        arrow.set(mutation_scale=9, linewidth=1.3)
+        arrow.shrinkA = arrow.shrinkB = 0
+        self.ax.add_patch(arrow)
+
+
+def ladder(
+    trace: Trace,
+    ax: Axes | None = None,
+    *,
+    start: float = 0.0,
+    end: float = inf,
+    max_arrows: int = 40,
+) -> Axes:
+    """Draw who sent what, and when it arrived.
+
+    start, end: the moments to draw [s]; of these, the first `max_arrows` packets.
+    Packets of one moment are drawn side by side.
+    """
+    ax = given_or_new(ax, 8, 6)
+    inside = [move for move in transmissions(trace) if start <= move.moment <= end]
+    moves = inside[:max_arrows]
+    sheet = _sheet(ax, moves)
+    space = (sheet.bottom - sheet.top) * min(0.011, 0.3 / max(1, len(moves)))
+    labels: dict[str, list[Label]] = {SENDER: [], RECEIVER: []}
+    events = _meanwhile(trace, moves)
+    timeouts = [event.time for event in events if event.what == TIMEOUT]
+    delivered = [event.time for event in events if event.what == DELIVER]
+    for moment in timeouts:
+        ax.plot([-0.05, 0.06], [moment, moment], zorder=2, **style.TIMEOUT_LINE)
+        label = Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR)
+        labels[SENDER].append(label)
+    for host in (SENDER, RECEIVER):
+        mine = [move for move in moves if move.host == host]
+        labels[host] += _arrows(sheet, mine, space)
+    sheet.mark("timeout", 0.0, timeouts, style.TIMEOUT_MARK)
+    sheet.mark("delivered", 1.015, _apart(delivered, space), style.DELIVERED_MARK)
+    left_out = _write(sheet, SENDER, labels) + _write(sheet, RECEIVER, labels)
+    note = _note(len(moves), len(inside), left_out)
+    _frame(sheet, note)
+    return say(ax, f"{_sentence(sheet, moves, len(timeouts))} {note}".strip())
+
+
+def _sheet(ax: Axes, moves: Sequence[Transmission]) -> _Sheet:
+    top = moves[0].moment if moves else 0.0
+    bottom = max([top + 1e-6, *map(_last_moment, moves)])
+    times = [
+        move.arrived_at - move.sent_at
+        for move in moves
+        if move.arrived_at is not None and move.sent_at is not None
+    ]
+    return _Sheet(ax, top, bottom, median(times or [(bottom - top) / 9]))
+
+
+def _last_moment(move: Transmission) -> float:
+    return move.moment if move.arrived_at is None else move.arrived_at
+
+
+def _meanwhile(trace: Trace, moves: Sequence[Transmission]) -> list[Event]:
+    """The sender's timeouts and the deliveries while these were on their way."""
+    if not moves:
+        return []
+    first, last = moves[0].moment, max(map(_last_moment, moves))
+    wanted = {(SENDER, TIMEOUT), (RECEIVER, DELIVER)}
+    return [e for e in trace if (e.host, e.what) in wanted and first <= e.time <= last]
+
+
+def _apart(moments: Sequence[float], space: float) -> list[float]:
+    """Move moments down so far that each is `space` or more below the one before."""
+    placed = list(moments)
+    free = -inf
+    for index in sorted(range(len(placed)), key=placed.__getitem__):
+        placed[index] = max(placed[index], free)
+        free = placed[index] + space
+    return placed
+
+
+def _arrows(sheet: _Sheet, moves: Sequence[Transmission], space: float) -> list[Label]:
+    """Draw what one host sent, and return what to write where it began."""
+    starts = _apart([move.moment for move in moves], space)
+    arrivals = [move.arrived_at for move in moves if move.arrived_at is not None]
+    ends = iter(_apart(arrivals, space))
+    labels = []
+    for move, y in zip(moves, starts, strict=True):
+        what, look = _look(move)
+        if move.arrived_at is None:
+            _draw_unarrived(sheet, move, y, what, look)
+        else:
+            _draw(sheet, move, y, next(ends), what, look)
+        again = " again" if move.again else ""
+        copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
+        words = f"{Kind(move.kind).name} {{}}{again}{copies}"
+        labels.append(Label(move.moment, y, words, move.seq, look["color"]))
+    return labels
+
+
+def _draw(
+    sheet: _Sheet, move: Transmission, y: float, y_end: float, what: str, look: Style
+) -> None:
+    x = _PLACE[move.host]
+    tip = 1 - x
+    if move.sent_at is None:  # only its arrival was seen
+        x, y = tip + 0.3 * (x - tip), y_end - 0.3 * sheet.travel
+    sheet.arrow((x, y), (tip, y_end), "-|>", what, look)
+    if move.fate == CORRUPT:
+        sheet.mark("damaged", tip, [y_end], style.CORRUPT_MARK)
+
+
+def _draw_unarrived(
+    sheet: _Sheet, move: Transmission, y: float, what: str, look: Style
+) -> None:
+    far = _FLIGHT.get(move.fate or "", 0.3)
+    x = _PLACE[move.host]
+    tip, y_end = x + far * (1 - 2 * x), y + far * sheet.travel
+    sheet.arrow((x, y), (tip, y_end), "-", what, look)
+    if move.fate in _LOST:
+        sheet.mark(what, tip, [y_end], style.LOSS_MARK)
+
+
+def _look(move: Transmission) -> tuple[str, Style]:
+    """What the legend calls it, and its line."""
+    if move.kind in (ACK, NAK):
+        what, look = Kind(move.kind).name, style.ACK_LINE
+    elif move.again:
+        what, look = "sent again", style.AGAIN_LINE
+    elif move.kind == DATA:
+        what, look = "DATA", style.DATA_LINE
+    else:
+        what, look = Kind(move.kind).name, style.PLAIN_LINE
+    if move.fate in _LOST:
+        what, look = _LOST[move.fate], {**look, "color": style.LOSS_COLOUR}
+    elif move.fate is None:
+        what, look = "fate unknown", {**look, "linestyle": ":"}
+    return what, look
+
+
+def _write(sheet: _Sheet, host: str, labels: dict[str, list[Label]]) -> int:
+    """Write a lifeline's labels, neighbours together; return how many had no room."""
+    x, align = (-0.07, "right") if host == SENDER else (1.07, "left")
+    free = -inf  # where there is room for the next line
+    left_out = 0
+    for group in together(labels[host], sheet.line):
+        y = max(fmean(label.y for label in group), free)
+        if y - group[-1].y > _CROWDED * sheet.line:
+            left_out += len(group)
+            continue
+        words = group[0].words.format(numbers([label.seq for label in group]))
+        colour = ink(group[0].colour)
+        sheet.ax.text(x, y, words, color=colour, ha=align, va="center", fontsize=_FONT)
+        free = y + sheet.line
+    return left_out
+
+
+def _frame(sheet: _Sheet, note: str) -> None:
+    ax = sheet.ax
+    scale, unit = time_unit(sheet.bottom)
+    for place in _PLACE.values():
+        ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
+    ax.set_xlim(-0.5, 1.45)
+    margin = 0.03 * (sheet.bottom - sheet.top)
+    ax.set_ylim(sheet.bottom + 2 * margin, sheet.top - margin)  # time runs downwards
+    ax.set_xticks(list(_PLACE.values()), list(_PLACE))
+    ax.xaxis.tick_top()
+    ax.tick_params(top=False)
+    ax.yaxis.set_major_formatter(lambda y, _: f"{y * scale:g}")
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+    ax.set_ylabel(f"time [{unit}]")
+    if not sheet.used:
+        write_nothing(ax)
+    ax.set_xlabel(note, fontsize="small")
+    handles = [Line2D([], [], label=what, **look) for what, look in sheet.used.items()]
+    if handles:
+        ax.legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0 if not note else -0.05),
+            ncols=4,
+            frameon=False,
+            fontsize="small",
+        )
+
+
+def _note(drawn: int, inside: int, left_out: int) -> str:
+    notes = []
+    if drawn < inside:
+        notes.append(
+            f"The first {drawn} of {inside:,} packets; choose others with start."
+        )
+    if left_out:
+        notes.append(f"{left_out} labels had no room.")
+    return " ".join(notes)
+
+
+def _sentence(sheet: _Sheet, moves: Sequence[Transmission], timeouts: int) -> str:
+    if not moves:
+        return "Ladder diagram: nothing was sent."
+    scale, unit = time_unit(sheet.bottom)
+    data = sum(move.kind == DATA for move in moves)
+    acks = sum(move.kind == ACK for move in moves)
+    again = sum(move.again for move in moves)
+    lost = sum(move.fate in _LOST for move in moves)
+    return (
+        f"Ladder diagram from {sheet.top * scale:.4g} to {sheet.bottom * scale:.4g} "
+        f"{unit}. DATA: {data}, ACK: {acks}, sent again: {again}, lost: {lost}, "
+        f"timeouts: {timeouts}."
+    )

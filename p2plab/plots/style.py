@@ -1,0 +1,199 @@
+"""What all figures share: colours with one meaning, and words in place of pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+
+from p2plab.metrics import Summary, shown
+
+Style = dict[str, Any]
+
+# One meaning each, in every figure and panel. Okabe and Ito's palette: any colour
+# vision can tell them apart, and line styles and markers say the same once more.
+DATA_COLOUR: Final = "#0072B2"
+ACK_COLOUR: Final = "#009E73"
+LOSS_COLOUR: Final = "#D55E00"
+TIMEOUT_COLOUR: Final = "#E69F00"
+AGAIN_COLOUR: Final = "#CC79A7"  # a retransmission
+PLAIN_COLOUR: Final = "#000000"
+
+_HANDS = Path([(0.0, 0.6), (0.0, 0.0), (0.5, 0.0), (0.0, 0.0)])
+_CLOCK = Path.make_compound_path(Path.unit_circle(), _HANDS)
+
+DATA_LINE: Final[Style] = {"color": DATA_COLOUR, "linestyle": "-"}
+ACK_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": "-"}
+AGAIN_LINE: Final[Style] = {"color": AGAIN_COLOUR, "linestyle": "--"}
+LOSS_LINE: Final[Style] = {"color": LOSS_COLOUR, "linestyle": "-."}
+TIMEOUT_LINE: Final[Style] = {"color": TIMEOUT_COLOUR, "linestyle": ":"}
+PLAIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": "-"}
+
+_MARK: Final[Style] = {"linestyle": "none", "markersize": 6}
+LOSS_MARK: Final[Style] = {
+    **_MARK,
+    "color": LOSS_COLOUR,
+    "marker": "x",
+    "markeredgewidth": 2,
+}
+CORRUPT_MARK: Final[Style] = {
+    **_MARK,
+    "color": LOSS_COLOUR,
+    "marker": "D",
+    "markerfacecolor": "white",
+}
+DELIVERED_MARK: Final[Style] = {
+    **_MARK,
+    "color": PLAIN_COLOUR,
+    "marker": "<",
+    "markersize": 4,
+}
+AGAIN_MARK: Final[Style] = {**_MARK, "color": AGAIN_COLOUR, "marker": "s"}
+SAMPLE_MARK: Final[Style] = {
+    **_MARK,
+    "color": DATA_COLOUR,
+    "marker": ".",
+}
+DOUBTFUL_MARK: Final[Style] = {
+    **_MARK,
+    "color": AGAIN_COLOUR,
+    "marker": "s",
+    "markersize": 5,
+    "fillstyle": "none",
+}
+TIMEOUT_TICK: Final[Style] = {
+    **_MARK,
+    "color": TIMEOUT_COLOUR,
+    "marker": "|",
+    "markersize": 12,
+}
+TIMEOUT_CURVE: Final[Style] = {"color": TIMEOUT_COLOUR, "linestyle": "--"}
+TIMEOUT_MARK: Final[Style] = {
+    **_MARK,
+    "marker": _CLOCK,
+    "markersize": 10,
+    "markerfacecolor": TIMEOUT_COLOUR,
+    "markeredgecolor": PLAIN_COLOUR,
+}
+
+
+def blank(width: float = 8.0, height: float = 4.5) -> Axes:
+    """Return an axes on a figure of its own that pyplot does not know, for threads.
+
+    width, height: of the figure [inch], with 100 pixels to the inch.
+    """
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    return figure.subplots()
+
+
+def given_or_new(ax: Axes | None, width: float = 8.0, height: float = 4.5) -> Axes:
+    """Return `ax`, or an axes on a new figure that a notebook shows by itself."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(width, height), dpi=100, layout="constrained")[1]
+
+
+def finish(
+    ax: Axes,
+    across: str,
+    up: str,
+    sentence: str,
+    *,
+    note: str = "",
+    columns: int = 3,
+) -> Axes:
+    """Label the axes, put the legend above them, and keep the words for the figure."""
+    ax.set_xlabel("\n".join(filter(None, (across, note))))
+    ax.set_ylabel(up)
+    ax.spines[["top", "right"]].set_visible(False)
+    if not ax.has_data():
+        write_nothing(ax)
+    if ax.get_legend_handles_labels()[0]:
+        above: Style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
+        ax.legend(frameon=False, fontsize="small", **above)
+    return say(ax, " ".join(filter(None, (sentence, note.replace("\n", " ")))))
+
+
+def write_nothing(ax: Axes) -> None:
+    """Say that a figure is empty, so that nobody takes it for a broken one."""
+    middle: Style = {"ha": "center", "va": "center", "transform": ax.transAxes}
+    ax.text(0.5, 0.5, "nothing to see yet", color="grey", **middle)
+
+
+def few(look: Style, count: int) -> Style:
+    """Return a mark's look, small if there are so many that they hide each other."""
+    return look if count <= 200 else {**look, "markersize": 2}
+
+
+def say(ax: Axes, sentence: str) -> Axes:
+    """Keep the words that stand for a figure where nobody sees it."""
+    ax.set_label(sentence)
+    return ax
+
+
+def alt_text(ax: Axes) -> str:
+    """Return what the figure of `ax` shows, in words."""
+    figure = ax.get_figure(root=True)
+    every = [ax] if figure is None else figure.axes
+    return " ".join(str(each.get_label()) for each in every).strip()
+
+
+def to_html(ax: Axes) -> str:
+    """Return the whole figure of `ax` as an HTML picture with its words.
+
+    JupyterLab leaves out the words of a picture that comes to it in any other way.
+    """
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("this axes was removed from its figure: draw it again")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    words = html.escape(alt_text(ax))
+    style = "max-width: 100%; background: white"
+    return f'<img alt="{words}" style="{style}" src="data:image/png;base64,{data}">'
+
+
+def show(ax: Axes) -> None:
+    """Show the figure of `ax` in a notebook, once, with its words."""
+    from IPython.display import HTML, display
+    from matplotlib import pyplot
+
+    display(HTML(to_html(ax)))  # type: ignore[no-untyped-call]  # IPython's are not
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        pyplot.close(figure)  # or the notebook would show it again, without words
+
+
+def ink(colour: str) -> tuple[float, float, float]:
+    """Return a darker shade, in which small text can be read on white."""
+    red, green, blue = to_rgb(colour)
+    return 0.7 * red, 0.7 * green, 0.7 * blue
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """Return (units in a second, unit) that suit a figure of this length."""
+    return (1e3, "ms") if seconds < 2 else (1.0, "s")
+
+
+def table(summary: Summary | Mapping[str, Summary]) -> str:
+    """Return an HTML table of a run's numbers, or of several runs' side by side."""
+    runs = {"": summary} if isinstance(summary, Summary) else dict(summary)
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in runs)
+    body = []
+    for rows in zip(*(run.rows() for run in runs.values()), strict=True):
+        what, _, unit = rows[0]
+        label = html.escape(f"{what} [{unit}]" if unit else what)
+        cells = "".join(f"<td>{shown(value)}</td>" for _, value, _ in rows)
+        body.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
+    head = f"<thead><tr><td></td>{head}</tr></thead>" if any(runs) else ""
+    return f"<table>{head}<tbody>{''.join(body)}</tbody></table>"

@@ -1,0 +1,275 @@
+"""Simulated runs against closed forms, only where the formula holds.
+
+A packet of 125 bytes takes 1 s on this link, and 5 s to get across: a = 5, and a round
+trip is K = 11 packets. The way back has no rate, so that an ACK takes no time to send.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from p2plab import theory
+from p2plab.congestion import FixedWindow
+from p2plab.endpoint import Receiver, RttEstimator, Sender
+from p2plab.link import GilbertElliott, Link
+from p2plab.packet import HEADER_SIZE
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.selective_repeat import (
+    SelectiveRepeatReceiver,
+    SelectiveRepeatSender,
+)
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto
+from p2plab.simulator import Run, simulate
+from p2plab.trace import SENDER
+
+PACKET = 125  # [bytes]
+RATE = 1000.0  # [bit/s]: a packet takes 1 s
+DELAY = 5.0  # [s]
+A = theory.delay_ratio(DELAY, PACKET, RATE)
+K = 1 + 2 * A
+
+
+def run(
+    sender: Sender,
+    receiver: Receiver,
+    count: int,
+    loss: float | GilbertElliott = 0.0,
+    ack_loss: float = 0.0,
+    seed: int = 1,
+) -> Run:
+    link = Link(delay=DELAY, rate=RATE, loss=loss, seed=seed)
+    back = Link(delay=DELAY, loss=ack_loss, seed=seed)
+    payloads = [bytes(PACKET - HEADER_SIZE)] * count
+    result = simulate(sender, receiver, payloads, link, back=back, patience=1e5)
+    assert len(result.delivered) == count
+    return result
+
+
+def sent(result: Run) -> int:
+    return sum(
+        row.host == SENDER and row.what in ("send", "retransmit")
+        for row in result.trace
+    )
+
+
+def test_this_link_is_the_one_of_the_caption() -> None:
+    assert A == 5
+    assert K == 11
+    assert theory.window_to_fill_pipe(A) == 11
+
+
+# Stop-and-wait
+
+
+def stop_and_wait(
+    timeout: float, count: int, loss: float = 0.0, ack_loss: float = 0.0
+) -> Run:
+    sender = StopAndWaitSender(FixedRto(timeout))
+    return run(sender, StopAndWaitReceiver(), count, loss, ack_loss)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.25, 1.0, 5.0, 50.0])
+def test_stop_and_wait_without_loss_is_exact(delay: float) -> None:
+    link, back = Link(delay=delay, rate=RATE), Link(delay=delay)
+    payloads = [bytes(PACKET - HEADER_SIZE)] * 64
+    sender = StopAndWaitSender(FixedRto(1000.0))
+    result = simulate(sender, StopAndWaitReceiver(), payloads, link, back=back)
+    a = theory.delay_ratio(delay, PACKET, RATE)
+    assert 64 / result.time == pytest.approx(theory.utilisation_stop_and_wait(a))
+
+
+def test_stop_and_wait_whose_acks_take_time_is_exact() -> None:
+    link = Link(delay=DELAY, rate=RATE)
+    payloads = [bytes(PACKET - HEADER_SIZE)] * 64
+    sender = StopAndWaitSender(FixedRto(1000.0))
+    result = simulate(sender, StopAndWaitReceiver(), payloads, link)
+    ack_time = theory.transmission_delay(HEADER_SIZE, RATE)
+    wanted = theory.utilisation_stop_and_wait_in_seconds(1.0, DELAY, ack_time)
+    assert 64 / result.time == pytest.approx(wanted)
+
+
+def test_the_book_s_example_is_met() -> None:
+    """1 Gbit/s, 30 ms there and back, 1,000 bytes: 0.00027 (Kurose & Ross, 3.4.2)."""
+    link, back = Link(delay=0.015, rate=1e9), Link(delay=0.015)
+    sender = StopAndWaitSender(FixedRto(1.0))
+    payloads = [bytes(1000 - HEADER_SIZE)] * 20
+    result = simulate(sender, StopAndWaitReceiver(), payloads, link, back=back)
+    assert 20 * 8e-6 / result.time == pytest.approx(0.00026660, rel=1e-4)
+
+
+@pytest.mark.parametrize("timeout", [K, 2 * K])
+@pytest.mark.parametrize(("loss", "ack_loss"), [(0.01, 0.0), (0.05, 0.0), (0.05, 0.05)])
+def test_stop_and_wait_with_loss_is_within_one_per_cent(
+    timeout: float, loss: float, ack_loss: float
+) -> None:
+    result = stop_and_wait(timeout, 6000, loss, ack_loss)
+    wanted = theory.utilisation_stop_and_wait(A, loss, ack_loss, timeout)
+    assert 6000 / result.time == pytest.approx(wanted, rel=0.01)
+
+
+def test_stop_and_wait_s_transmissions_per_packet() -> None:
+    result = stop_and_wait(K, 6000, 0.1, 0.05)
+    wanted = theory.transmissions_per_packet(0.1, 0.05)
+    assert sent(result) / 6000 == pytest.approx(wanted, rel=0.01)
+
+
+# Go-back-N
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 10, 11, 12, 20])
+def test_go_back_n_without_loss_is_exact(window: int) -> None:
+    sender = GoBackNSender(FixedRto(1000.0), FixedWindow(window))
+    result = run(sender, GoBackNReceiver(), 20 * window + 1)
+    arrived = [row.time for row in result.trace if row.what == "deliver"]
+    rate = (20 * window) / (arrived[-1] - arrived[0])
+    assert rate == pytest.approx(theory.utilisation_go_back_n(A, window))
+
+
+@dataclass(slots=True)
+class OneRoundTrip:
+    """A timeout as the formula has it: one round trip after the oldest was sent.
+
+    The book's timer starts anew with each ACK, which notices a loss up to one round
+    trip later; so this one is told what is in flight, and takes that time off.
+    """
+
+    round_trip: float
+    sent_at: dict[int, float] = field(default_factory=dict)
+    oldest: int = 0
+    now: float = 0.0
+
+    @property
+    def rto(self) -> float:
+        return self.sent_at.get(self.oldest, self.now) + self.round_trip - self.now
+
+    def on_send(self, seq: int, now: float) -> None:
+        self.sent_at[seq] = self.now = now
+
+    def on_ack(self, seq: int, now: float, echo: float | None = None) -> None:
+        self.oldest, self.now = seq + 1, now
+
+    def on_timeout(self) -> None: ...
+
+
+PACE = RATE / 8 / PACKET  # [packets/s]; then nothing waits in the link's queue
+
+
+@dataclass(slots=True)
+class PacedGoBackN(GoBackNSender):
+    pacing_rate: float | None = PACE
+
+
+@pytest.mark.parametrize(
+    ("loss", "window"), [(0.01, 20), (0.05, 20), (0.1, 20), (0.05, 5)]
+)
+def test_go_back_n_that_notices_a_loss_after_one_round_trip_is_within_six_per_cent(
+    loss: float, window: int
+) -> None:
+    sender = PacedGoBackN(OneRoundTrip(K), FixedWindow(window))
+    result = run(sender, GoBackNReceiver(), 8000, loss)
+    wanted = theory.utilisation_go_back_n(A, window, loss)
+    assert 8000 / result.time == pytest.approx(wanted, rel=0.06)
+
+
+def test_a_long_timeout_costs_go_back_n_far_more_than_the_formula_says() -> None:
+    sender = GoBackNSender(FixedRto(3 * K), FixedWindow(20))
+    result = run(sender, GoBackNReceiver(), 4000, 0.05)
+    assert 4000 / result.time < 0.6 * theory.utilisation_go_back_n(A, 20, 0.05)
+
+
+# Selective repeat
+
+
+def selective_repeat(
+    window: int, timeout: float, count: int, loss: float = 0.0, ack_loss: float = 0.0
+) -> Run:
+    sender = SelectiveRepeatSender(FixedRto(timeout), FixedWindow(window))
+    return run(sender, SelectiveRepeatReceiver(window), count, loss, ack_loss)
+
+
+@pytest.mark.parametrize("window", [1, 5, 11, 20])
+def test_selective_repeat_without_loss_is_exact(window: int) -> None:
+    result = selective_repeat(window, 1000.0, 20 * window + 1)
+    arrived = [row.time for row in result.trace if row.what == "deliver"]
+    rate = (20 * window) / (arrived[-1] - arrived[0])
+    assert rate == pytest.approx(theory.utilisation_selective_repeat(A, window))
+
+
+@pytest.mark.parametrize(("loss", "ack_loss"), [(0.01, 0.0), (0.05, 0.0), (0.1, 0.05)])
+def test_selective_repeat_s_transmissions_per_packet(
+    loss: float, ack_loss: float
+) -> None:
+    result = selective_repeat(20, 3 * K, 8000, loss, ack_loss)
+    wanted = theory.transmissions_per_packet(loss, ack_loss)
+    assert sent(result) / 8000 == pytest.approx(wanted, rel=0.01)
+
+
+@dataclass(slots=True)
+class PacedSelectiveRepeat(SelectiveRepeatSender):
+    pacing_rate: float | None = PACE
+
+
+def paced(window: int) -> float:
+    """Return the utilisation of a paced selective repeat that loses 5 per cent."""
+    sender = PacedSelectiveRepeat(FixedRto(1.5 * K), FixedWindow(window))
+    return 8000 / run(sender, SelectiveRepeatReceiver(window), 8000, 0.05).time
+
+
+def test_selective_repeat_with_a_wide_window_loses_only_what_is_lost() -> None:
+    window = 20 * int(K)
+    wanted = theory.utilisation_selective_repeat(A, window, 0.05)
+    assert paced(window) == pytest.approx(wanted, rel=0.02)
+
+
+def test_selective_repeat_with_a_narrow_window_is_stalled_by_its_oldest_packet() -> (
+    None
+):
+    assert paced(20) < 0.9 * theory.utilisation_selective_repeat(A, 20, 0.05)
+
+
+# The three together
+
+
+def test_for_the_same_losses_each_page_beats_the_one_before() -> None:
+    simple = stop_and_wait(2 * K, 1000, 0.05)
+    sender = GoBackNSender(FixedRto(2 * K), FixedWindow(11))
+    back = run(sender, GoBackNReceiver(), 1000, 0.05)
+    repeat = selective_repeat(11, 2 * K, 1000, 0.05)
+    assert simple.time > 2 * back.time > 2 * repeat.time
+
+
+def test_go_back_n_sends_more_than_selective_repeat() -> None:
+    def gbn(rtt: RttEstimator) -> Run:
+        return run(GoBackNSender(rtt, FixedWindow(11)), GoBackNReceiver(), 2000, 0.05)
+
+    assert sent(gbn(FixedRto(2 * K))) > 1.3 * 2000
+    assert sent(selective_repeat(11, 2 * K, 2000, 0.05)) < 1.1 * 2000
+
+
+# The link alone
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        GilbertElliott.from_mean(0.1, 4),
+        GilbertElliott(0.05, 0.3, loss_bad=0.8, loss_good=0.01),
+    ],
+    ids=repr,
+)
+def test_gilbert_and_elliott_lose_what_their_formulas_say(
+    chain: GilbertElliott,
+) -> None:
+    numbers = (chain.p, chain.r, chain.loss_bad, chain.loss_good)
+    gone = []
+    for seed in range(8):
+        channel = Link(loss=chain, seed=seed).forward()
+        gone += [channel.transmit(1, 0.0)[0][1] == "loss" for _ in range(10_000)]
+    bursts = sum(b and not a for a, b in zip([False, *gone], gone, strict=False))
+    mean_loss = theory.mean_loss_gilbert_elliott(*numbers)
+    assert sum(gone) / len(gone) == pytest.approx(mean_loss, rel=0.05)
+    mean_burst = theory.mean_burst_gilbert_elliott(*numbers)
+    assert sum(gone) / bursts == pytest.approx(mean_burst, rel=0.05)

@@ -1,0 +1,369 @@
+"""Any network: what a reliable protocol promises holds whatever the link does.
+
+Random tests alone miss planted bugs, so this page also plants some, and every one of
+them has to be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2plab.congestion import FixedWindow
+from p2plab.endpoint import RttEstimator
+from p2plab.errors import P2PLabError
+from p2plab.link import LOSS, AnyLink, Channel, Fate, GilbertElliott, Link, ScriptedLink
+from p2plab.packet import ACK, Packet
+from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.selective_repeat import (
+    SelectiveRepeatReceiver,
+    SelectiveRepeatSender,
+)
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto, Rfc6298
+from p2plab.simulator import simulate
+
+WINDOW = 3
+Machines = Callable[[RttEstimator, int | None], tuple[Any, Any]]
+
+PAGES: dict[str, Machines] = {
+    "stop_and_wait": lambda rtt, bits: (
+        StopAndWaitSender(rtt, bits),
+        StopAndWaitReceiver(bits),
+    ),
+    "go_back_n": lambda rtt, bits: (
+        GoBackNSender(rtt, FixedWindow(WINDOW), bits),
+        GoBackNReceiver(bits),
+    ),
+    "selective_repeat": lambda rtt, bits: (
+        SelectiveRepeatSender(rtt, FixedWindow(WINDOW), bits),
+        SelectiveRepeatReceiver(WINDOW, bits),
+    ),
+}
+ENOUGH_BITS = {"stop_and_wait": 1, "go_back_n": 2, "selective_repeat": 3}
+
+
+@dataclass(frozen=True)
+class BlackOut:
+    """A link that loses everything between two moments, both ways, and then heals."""
+
+    link: AnyLink
+    begin: float  # [s]
+    end: float
+
+    def forward(self) -> Channel:
+        return _Dark(self, self.link.forward())
+
+    def backward(self) -> Channel:
+        return _Dark(self, self.link.backward())
+
+
+@dataclass
+class _Dark:
+    out: BlackOut
+    channel: Channel
+
+    def transmit(self, size: int, now: float) -> list[Fate]:
+        fates = self.channel.transmit(size, now)
+        dark = self.out.begin <= now < self.out.end
+        return [(now, LOSS)] if dark else fates
+
+
+def keeps_its_promises(
+    machines: tuple[Any, Any], payloads: list[bytes], link: AnyLink, **options: Any
+) -> bool:
+    """Run it, and look at it all the time: at the end everything is delivered and done.
+
+    False for a delivery that is out of order, twice or invented, for a transfer that
+    stalls or breaks its contract, and for an end that is not silent.
+    """
+    sender, receiver = machines
+    delivered: list[bytes] = []
+
+    def deliver(payload: bytes) -> None:
+        delivered.append(payload)
+        if delivered != payloads[: len(delivered)]:
+            raise P2PLabError("not what was sent")
+
+    try:
+        run = simulate(
+            sender,
+            receiver,
+            payloads,
+            link,
+            on_payload=deliver,
+            record=False,
+            **options,
+        )
+    except P2PLabError:
+        return False
+    silent = sender.deadline is None and receiver.deadline is None
+    return run.done and delivered == payloads and silent
+
+
+# Links
+
+SHARES = st.sampled_from([0.0, 0.05, 0.2, 0.4])
+IN_ORDER = st.builds(
+    Link,
+    delay=st.sampled_from([0.0, 0.05, 0.2]),
+    jitter=st.sampled_from([0.0, 0.01, 0.3]),
+    loss=st.one_of(SHARES, st.just(GilbertElliott.from_mean(0.3, 3))),
+    rate=st.sampled_from([None, 2e4, 1e6]),
+    queue=st.sampled_from([None, 0, 1, 4]),
+    duplicate=SHARES,
+    corrupt=SHARES,
+    seed=st.integers(0, 10_000),
+)
+ANY = st.builds(
+    lambda link, reorder, hold: replace(link, reorder=reorder, hold=hold),
+    IN_ORDER,
+    SHARES,
+    st.sampled_from([0.02, 0.5, 2.0]),
+)
+# Few enough that "everything is sent, and something not acknowledged" is common.
+PAYLOADS = st.lists(st.binary(max_size=3), max_size=8)
+TIMERS: st.SearchStrategy[Callable[[], RttEstimator]] = st.sampled_from(
+    [
+        lambda: FixedRto(0.25),
+        lambda: FixedRto(1.0),
+        lambda: Rfc6298(timestamps=True),
+        lambda: Rfc6298(max_rto=5.0),
+    ]
+)
+BLACK_OUTS = st.tuples(
+    st.sampled_from([0.0, 0.05, 0.1, 0.25, 0.5, 1.0]), st.sampled_from([0.3, 2.0])
+)
+several = settings(derandomize=True, deadline=None, database=None, max_examples=150)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@several
+@given(ANY, PAYLOADS, TIMERS)
+def test_everything_arrives_in_order_on_any_network(
+    page: str, link: Link, payloads: list[bytes], timer: Callable[[], RttEstimator]
+) -> None:
+    assert keeps_its_promises(
+        PAGES[page](timer(), None), payloads, link, patience=20_000.0
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+@several
+@given(ANY, PAYLOADS, TIMERS, BLACK_OUTS)
+def test_everything_arrives_when_a_link_goes_dark_and_heals(
+    page: str,
+    link: Link,
+    payloads: list[bytes],
+    timer: Callable[[], RttEstimator],
+    dark: tuple[float, float],
+) -> None:
+    begin, length = dark
+    assert keeps_its_promises(
+        PAGES[page](timer(), None),
+        payloads,
+        BlackOut(link, begin, begin + length),
+        patience=20_000.0,
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+@several
+@given(ANY, PAYLOADS, TIMERS)
+def test_with_a_finish_around_them_both_sides_end(
+    page: str, link: Link, payloads: list[bytes], timer: Callable[[], RttEstimator]
+) -> None:
+    rtt = timer()
+    sender, receiver = PAGES[page](rtt, None)
+    machines = FinishSender(sender, rtt), FinishReceiver(receiver)
+    assert keeps_its_promises(machines, payloads, link, wire=True, patience=20_000.0)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@several
+@given(IN_ORDER, PAYLOADS, TIMERS)
+def test_few_bits_for_the_numbers_are_enough_while_the_order_is_kept(
+    page: str, link: Link, payloads: list[bytes], timer: Callable[[], RttEstimator]
+) -> None:
+    machines = PAGES[page](timer(), ENOUGH_BITS[page])
+    assert keeps_its_promises(machines, payloads, link, patience=20_000.0)
+
+
+# Planted bugs: mistakes that students make
+
+
+class NoTimerForTheRepetition(StopAndWaitSender):
+    fired = False
+
+    def next_packet(self, now: float) -> Packet | None:
+        packet = super().next_packet(now)
+        if packet is not None and self.fired:
+            self.fired, self.deadline = False, None
+        return packet
+
+    def on_timeout(self, now: float) -> None:
+        super().on_timeout(now)
+        self.fired = True
+
+
+class NoAckForADuplicate(StopAndWaitReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected_seq_num:
+            super().on_packet(packet, now)
+
+
+class TakesAnything(StopAndWaitReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self.inbox.append(packet.payload)
+        self.acks.append(Packet(ACK, packet.seq))
+
+
+class BelievesAnyAck(StopAndWaitSender):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        super().on_packet(Packet(ACK, self.send_base), now)
+
+
+class AcksWhatItDropped(GoBackNReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        super().on_packet(packet, now)
+        self.acks[-1] = Packet(ACK, packet.seq)
+
+
+class AcksTheNextNumber(GoBackNReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        super().on_packet(packet, now)
+        self.acks[-1] = Packet(ACK, self.expected_seq_num)
+
+
+class AcksZeroForNothing(GoBackNReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        super().on_packet(packet, now)
+        self.acks[-1] = Packet(ACK, max(0, self.expected_seq_num - 1))
+
+
+class StopsItsTimerAtAnyAck(GoBackNSender):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        super().on_packet(packet, now)
+        self.deadline = None
+
+
+class GoesBackOne(GoBackNSender):
+    def on_timeout(self, now: float) -> None:
+        last = self.next_seq_num - 1
+        super().on_timeout(now)
+        self.next_seq_num = last
+
+
+class DeliversAsItComes(SelectiveRepeatReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        new = packet.seq not in self.early and packet.seq >= self.expected_seq_num
+        super().on_packet(packet, now)
+        if new and packet.seq in self.early:
+            self.inbox.append(packet.payload)
+
+
+class NoAckForThePast(SelectiveRepeatReceiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq >= self.expected_seq_num:
+            super().on_packet(packet, now)
+
+
+class MovesItsWindowAtAnyAck(SelectiveRepeatSender):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        super().on_packet(packet, now)
+        if packet.seq >= self.send_base:
+            self.send_base = packet.seq + 1
+
+
+class RepeatsOnlyOnce(SelectiveRepeatSender):
+    def next_packet(self, now: float) -> Packet | None:
+        repeated = self.lost[0] if self.lost else None
+        packet = super().next_packet(now)
+        if repeated is not None:
+            self.sent_at.pop(repeated)
+        return packet
+
+
+def mutant(machine: type[Any], rto: float) -> tuple[Any, Any]:
+    """Return the machine, and a good one for the other side."""
+    page = next(
+        name
+        for name, machines in PAGES.items()
+        if any(issubclass(machine, type(good)) for good in machines(FixedRto(), None))
+    )
+    sender, receiver = PAGES[page](FixedRto(rto), None)
+    if issubclass(machine, SelectiveRepeatReceiver):
+        return sender, machine(WINDOW)
+    if issubclass(machine, type(receiver)):
+        return sender, machine()
+    if issubclass(machine, StopAndWaitSender):
+        return machine(FixedRto(rto)), receiver
+    return machine(FixedRto(rto), FixedWindow(WINDOW)), receiver
+
+
+def failures(make: Callable[[float], tuple[Any, Any]]) -> list[ScriptedLink]:
+    """Return the losses of at most two packets that it does not survive.
+
+    With a timeout that is long enough, and with one that is shorter than a round trip,
+    so that packets and ACKs come twice.
+    """
+    payloads = [b"payload %d" % number for number in range(5)]
+    places = [(way, number) for way in (0, 1) for number in range(1, 9)]
+    links = [
+        ScriptedLink(
+            lose={number for way, number in lost if not way},
+            lose_back={number for way, number in lost if way},
+        )
+        for count in range(3)
+        for lost in combinations(places, count)
+    ]
+    return [
+        link
+        for link in links
+        for rto in (1.0, 0.07)
+        if not keeps_its_promises(make(rto), payloads, link, patience=5.0)
+    ]
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        NoTimerForTheRepetition,
+        NoAckForADuplicate,
+        TakesAnything,
+        BelievesAnyAck,
+        AcksWhatItDropped,
+        AcksTheNextNumber,
+        AcksZeroForNothing,
+        StopsItsTimerAtAnyAck,
+        GoesBackOne,
+        DeliversAsItComes,
+        NoAckForThePast,
+        MovesItsWindowAtAnyAck,
+        RepeatsOnlyOnce,
+    ],
+)
+def test_a_planted_bug_is_found_by_losing_at_most_two_packets(machine: type) -> None:
+    assert failures(lambda rto: mutant(machine, rto)), (
+        f"{machine.__name__} got away with it"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_same_hunt_finds_nothing_in_the_pages(page: str) -> None:
+    assert failures(lambda rto: PAGES[page](FixedRto(rto), None)) == []
+
+
+def test_a_black_out_loses_what_is_sent_in_the_dark() -> None:
+    link = BlackOut(ScriptedLink(delay=0.25), 1.0, 2.0)
+    channel = link.forward()
+    assert channel.transmit(1, 0.5) == [(0.75, "arrive")]
+    assert channel.transmit(1, 1.0) == [(1.0, "loss")]
+    assert channel.transmit(1, 2.0) == [(2.25, "arrive")]

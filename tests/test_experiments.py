@@ -1,0 +1,109 @@
+"""Sweeps: the same table, wherever it is computed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import fields
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from p2plab.experiments import Experiment, goodputs, mean_loss, run_all, sweep, table
+from p2plab.link import GilbertElliott, Link
+from p2plab.metrics import Summary
+from p2plab.protocols import Setup
+
+SETUPS = [Setup("stop_and_wait", timeout=0.15), Setup("go_back_n", 8, timeout=0.3)]
+
+
+def test_rows_come_in_the_order_of_the_arguments() -> None:
+    results = sweep(SETUPS, [0.0, 0.1], [1, 2], count=5)
+    found = [
+        (r.experiment.setup.protocol, r.experiment.link.loss, r.experiment.link.seed)
+        for r in results
+    ]
+    names = ["stop_and_wait", "go_back_n"]
+    assert found == [(n, loss, s) for n in names for loss in (0.0, 0.1) for s in (1, 2)]
+
+
+def test_a_process_pool_and_threads_give_the_same_rows_in_the_same_order() -> None:
+    here = sweep(SETUPS, [0.0, 0.2], [0, 1], count=20)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        assert sweep(SETUPS, [0.0, 0.2], [0, 1], count=20, executor=pool) == here
+    with ThreadPoolExecutor(2) as pool:
+        assert sweep(SETUPS, [0.0, 0.2], [0, 1], count=20, executor=pool) == here
+
+
+def test_progress_is_shown_only_when_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quiet = sweep(SETUPS[:1], [0.0], [0, 1], count=2)
+    assert capsys.readouterr() == ("", "")
+    assert sweep(SETUPS[:1], [0.0], [0, 1], count=2, progress=True) == quiet
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_a_run_that_stalls_is_a_row_and_not_the_end_of_the_sweep() -> None:
+    hopeless = Experiment(SETUPS[0], Link(loss=0.999), count=3, patience=5.0)
+    stalled, fine = run_all([hopeless, Experiment(SETUPS[0], count=3)])
+    assert (stalled.complete, fine.complete) == (False, True)
+    assert stalled.summary.goodput == 0.0
+
+
+def test_the_table_has_a_column_for_every_number_of_a_run() -> None:
+    rows = table(sweep(SETUPS, [0.1], [3], count=10))
+    names = {field.name for field in fields(Summary)}
+    assert names | {"protocol", "window", "timeout", "loss", "seed"} <= set(
+        rows.dtype.names or ()
+    )
+    assert list(rows["protocol"]) == ["stop_and_wait", "go_back_n"]
+    assert rows["loss"][0] == 0.1
+    assert np.all(rows["delivered"] == 10)
+    assert len(table([])) == 0
+
+
+def test_stop_and_wait_reaches_what_the_theory_says() -> None:
+    results = sweep(SETUPS[:1], [0.0, 0.05, 0.2], range(5), count=300)
+    for points in goodputs(results).values():
+        expected = [r.experiment.expected_goodput() for r in results[::5]]
+        assert [point.mean for point in points] == pytest.approx(expected, rel=0.04)
+
+
+def test_pipelining_without_loss_reaches_what_the_theory_says() -> None:
+    windows = [1, 4, 8]
+    for protocol in ("go_back_n", "selective_repeat"):
+        setups = [Setup(protocol, window, timeout=0.3) for window in windows]
+        for result in sweep(setups, [0.0], [0], count=400):
+            expected = result.experiment.expected_goodput()
+            assert result.summary.goodput == pytest.approx(expected, rel=0.02)
+
+
+def test_a_link_without_a_rate_has_an_expected_goodput_too() -> None:
+    result = Experiment(SETUPS[0], Link(delay=0.05), count=200).run()
+    expected = result.experiment.expected_goodput()
+    assert expected == pytest.approx(80_000)
+    assert result.summary.goodput == pytest.approx(expected, rel=0.01)
+    assert Experiment(Setup("best_effort")).expected_goodput() is None
+
+
+def test_acks_can_be_kept_safe() -> None:
+    [result] = sweep(SETUPS[:1], [0.3], [0], ack_loss=0.0)
+    assert result.summary.lost_acks == 0
+    assert (result.summary.lost_data or 0) > 0
+
+
+def test_points_have_the_mean_and_the_extremes_over_the_seeds() -> None:
+    results = sweep(SETUPS[:1], [0.1, 0.0], range(4), count=30)
+    [(setup, points)] = goodputs(results).items()
+    assert setup == SETUPS[0]
+    assert [point.loss for point in points] == [0.0, 0.1]
+    assert points[1].low < points[1].mean < points[1].high
+    assert points[0].low == pytest.approx(points[0].high)
+
+
+def test_losses_in_bursts_are_placed_by_their_mean() -> None:
+    bursts = GilbertElliott.from_mean(0.1, 4)
+    [result] = sweep(SETUPS[:1], [bursts], [0], count=10)
+    assert mean_loss(result.experiment.link) == pytest.approx(0.1)
+    assert table([result])["loss"][0] == pytest.approx(0.1)

@@ -1,0 +1,179 @@
+"""A lab in a notebook: cells run twice, ports are taken, kernels end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from loopback import PATIENCE, PICTURE, setup
+from loopback import no_thread_stays as no_thread_stays  # for every test here
+
+import p2plab
+from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, PortInUse
+from p2plab.lab import Lab
+from p2plab.peer import Peer
+from p2plab.rendezvous.client import RendezvousClient
+
+
+@pytest.fixture(autouse=True)
+def no_redis_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("P2PLAB_REDIS_URL", raising=False)
+
+
+def script(text: str) -> tuple[int, str, str]:
+    """Run a script as a student would: its status, its output, its errors."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "P2PLAB_REDIS_URL": ""},
+        check=False,
+    )
+    return run.returncode, run.stdout, run.stderr
+
+
+def test_a_lab_brings_peers_together_and_closes_them() -> None:
+    with p2plab.Lab() as lab:
+        alice, bob = lab.peer("alice"), lab.peer("bob", ack_delay=0.01)
+        assert bob.texts.ack_delay == 0.01
+        alice.send_text("bob", "hello")
+        alice.send_picture("bob", PICTURE, setup()).wait(PATIENCE)
+        assert len(bob.inbox) == 2
+        assert "alice, bob" in repr(lab)
+    with pytest.raises(P2PLabError, match="closed"):
+        alice.register()
+    lab.close()
+    assert lab.peers == {}
+
+
+def test_running_the_cell_again_replaces_the_lab() -> None:
+    first = Lab()
+    alice = first.peer("alice")
+    second = Lab()
+    try:
+        assert first.peers == {}
+        with pytest.raises(P2PLabError):
+            alice.peers()
+        second.peer("alice").send_text("alice", "hello")
+    finally:
+        second.close()
+        first.close()
+
+
+def test_running_the_cell_again_may_take_the_same_port() -> None:
+    with Lab() as first:
+        port = first.server.port
+        with Lab(port=port) as second:
+            assert second.url == first.url
+            second.peer("alice")
+
+
+def test_labs_of_two_names_live_side_by_side() -> None:
+    with Lab(name="one") as one, Lab(name="two") as two:
+        alice, other = one.peer("alice"), two.peer("alice")
+        assert one.url != two.url
+        assert alice.peers() == other.peers() == []
+        assert set(one.peers) == set(two.peers) == {"alice"}
+
+
+def test_a_port_in_use_is_refused_in_words_and_a_lab_can_be_made_after_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        with pytest.raises(PortInUse, match="another program"):
+            Lab(port=other.getsockname()[1])
+        with Lab() as lab:
+            lab.peer("alice")
+
+
+def test_making_a_peer_again_replaces_it() -> None:
+    with Lab() as lab:
+        old = lab.peer("zoë")
+        bob = lab.peer("bob")
+        new = lab.peer("zoe\N{COMBINING DIAERESIS}")  # the same name, typed on a Mac
+        assert new.name == old.name
+        bob.send_text("zoë", "hello")
+        assert (len(new.inbox), len(old.inbox)) == (1, 0)
+        assert set(lab.peers) == {"zoë", "bob"}
+
+
+def test_a_name_that_somebody_else_holds_is_refused_and_nothing_stays_open() -> None:
+    with Lab() as lab, Peer("alice", lab.url) as elsewhere:
+        elsewhere.register()
+        with pytest.raises(NameTaken) as taken:
+            lab.peer("alice")
+        assert taken.value.retry_after > 0
+        assert lab.peers == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"), [("a b", {}), ("alice", {"ack_loss": 1.0}), ("", {})]
+)
+def test_a_peer_that_cannot_be_is_refused(name: str, knobs: dict[str, float]) -> None:
+    with Lab() as lab:
+        with pytest.raises(ValueError, match="name|ack_loss"):
+            lab.peer(name, **knobs)
+        lab.peer("alice")
+
+
+def test_a_closed_lab_can_be_followed_by_another_and_its_peers_have_left() -> None:
+    with Lab() as lab, RendezvousClient(lab.url) as client:
+        lab.peer("alice")
+        lab.peers["alice"].close()
+        with pytest.raises(PeerNotFound):
+            client.peer("alice")
+
+
+def test_a_lab_may_listen_on_every_address_of_the_machine() -> None:
+    with Lab(host="0.0.0.0") as lab:
+        alice, bob = lab.peer("alice"), lab.peer("bob")
+        alice.send_text("bob", "hello")
+        alice.send_picture("bob", PICTURE, setup()).wait(PATIENCE)
+        assert len(bob.inbox) == 2
+
+
+def test_a_lab_may_speak_ipv6() -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as why:
+        pytest.skip(f"this machine has no IPv6 on its loopback ({why})")
+    with Lab(host="::1") as lab:
+        alice, bob = lab.peer("alice"), lab.peer("bob")
+        assert "[::1]" in lab.url
+        alice.send_text("bob", "hello")
+        alice.send_picture("bob", PICTURE, setup()).wait(PATIENCE)
+        assert len(bob.inbox) == 2
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "",
+        "alice.send_picture('bob', p2plab.sample_picture(64), link=p2plab.Link())",
+        "lab.server.stop()",
+        "lab = p2plab.Lab()",
+        "lab.close()",
+        "other = p2plab.Peer('carol', lab.url); other.register()",
+    ],
+)
+def test_a_program_that_never_closes_its_lab_ends_without_a_word(last: str) -> None:
+    assert script(
+        "import p2plab\n"
+        "lab = p2plab.Lab()\n"
+        "alice, bob = lab.peer('alice'), lab.peer('bob')\n"
+        "alice.send_text('bob', 'hello')\n"
+        f"{last}\n"
+        "print('ends')\n"
+    ) == (0, "ends\n", "")
+
+
+def test_a_program_that_fails_shows_its_own_error_only() -> None:
+    status, _, errors = script(
+        "import p2plab\nlab = p2plab.Lab()\nlab.peer('alice')\nlab.peer('a b')\n"
+    )
+    assert status == 1
+    assert errors.count("Traceback") == 1
+    assert errors.strip().splitlines()[-1].startswith("ValueError: a name has")

@@ -1,0 +1,359 @@
+"""The network's tricks, one knob at a time: exact where they are, counted where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2plab.link import (
+    ARRIVE,
+    CORRUPT,
+    DUPLICATE,
+    LOSS,
+    OVERFLOW,
+    AnyLink,
+    Fate,
+    GilbertElliott,
+    Link,
+    ScriptedLink,
+)
+
+MANY = 20_000
+several = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+
+def fates(
+    link: AnyLink, count: int = MANY, gap: float = 0.001, size: int = 125
+) -> list[list[Fate]]:
+    """Send `count` packets, `gap` seconds apart; return what becomes of each."""
+    channel = link.forward()
+    return [channel.transmit(size, number * gap) for number in range(count)]
+
+
+def share(link: AnyLink, what: str) -> float:
+    return sum(any(f[1] == what for f in each) for each in fates(link)) / MANY
+
+
+def lost(link: AnyLink, count: int = MANY) -> list[bool]:
+    return [each[0][1] == LOSS for each in fates(link, count)]
+
+
+# Chance that can be repeated
+
+EVERYTHING = Link(
+    jitter=0.1, loss=0.1, duplicate=0.1, corrupt=0.1, reorder=0.1, rate=1e6, queue=50
+)
+
+
+def test_the_same_seed_makes_the_same_network() -> None:
+    assert fates(EVERYTHING, 500) == fates(EVERYTHING, 500)
+
+
+def test_another_seed_makes_another_network() -> None:
+    other = Link(jitter=0.1, loss=0.1, seed=1)
+    assert fates(other, 100) != fates(Link(jitter=0.1, loss=0.1, seed=2), 100)
+
+
+def test_each_direction_has_luck_of_its_own() -> None:
+    link = Link(loss=0.5)
+    forward, backward = link.forward(), link.backward()
+    there = [forward.transmit(1, 0.0)[0][1] for _ in range(100)]
+    back = [backward.transmit(1, 0.0)[0][1] for _ in range(100)]
+    assert there != back
+
+
+def test_what_happens_on_one_way_changes_nothing_on_the_other() -> None:
+    busy, idle = Link(loss=0.5).forward(), Link(loss=0.5)
+    idle_way, busy_way = idle.forward(), idle.backward()
+    wanted = [busy.transmit(1, 0.0) for _ in range(100)]
+    got = []
+    for _ in range(100):
+        busy_way.transmit(1, 0.0)
+        got.append(idle_way.transmit(1, 0.0))
+    assert got == wanted
+
+
+def test_a_link_gives_a_fresh_channel_each_time() -> None:
+    link = Link(loss=0.5)
+    assert fates(link, 100) == fates(link, 100)
+
+
+def test_the_first_packets_of_a_seed_are_the_same_on_every_platform() -> None:
+    """Python promises this for seeds that are text, and for `random` itself."""
+    gone = lost(Link(loss=0.1, seed=7), 60)
+    assert [number for number, each in enumerate(gone) if each] == [1, 47, 58]
+
+
+@several
+@given(st.floats(0, 0.9), st.floats(0, 0.09), st.integers(0, 1000))
+def test_more_loss_loses_the_same_packets_and_some_more(
+    loss: float, more: float, seed: int
+) -> None:
+    few, many = (lost(Link(loss=p, seed=seed), 200) for p in (loss, loss + more))
+    assert all(b for a, b in zip(few, many, strict=True) if a)
+
+
+@several
+@given(
+    st.fixed_dictionaries(
+        {
+            "jitter": st.sampled_from([0.0, 0.1]),
+            "duplicate": st.floats(0, 0.5),
+            "corrupt": st.floats(0, 0.5),
+            "reorder": st.floats(0, 0.5),
+            "rate": st.sampled_from([None, 1e5, 1e7]),
+        }
+    )
+)
+def test_another_knob_does_not_change_which_packets_are_lost(
+    knobs: dict[str, Any],
+) -> None:
+    assert lost(Link(loss=0.2, **knobs), 300) == lost(Link(loss=0.2), 300)
+
+
+@pytest.mark.parametrize("loss", [0.2, GilbertElliott(0.1, 0.4)], ids=repr)
+def test_a_short_queue_does_not_change_which_of_the_others_are_lost(
+    loss: float | GilbertElliott,
+) -> None:
+    wanted = lost(Link(loss=loss), 1000)
+    got = [each[0][1] for each in fates(Link(loss=loss, rate=5e5, queue=3), 1000)]
+    assert got.count(OVERFLOW) > 100
+    assert all(
+        (what == LOSS) == gone
+        for what, gone in zip(got, wanted, strict=True)
+        if what != OVERFLOW
+    )
+
+
+# One knob at a time
+
+
+def test_a_link_without_knobs_only_delays() -> None:
+    assert fates(Link(delay=0.25), 3, gap=1.0) == [
+        [(0.25, ARRIVE)],
+        [(1.25, ARRIVE)],
+        [(2.25, ARRIVE)],
+    ]
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize(
+    ("knob", "what"),
+    [("loss", LOSS), ("corrupt", CORRUPT), ("duplicate", DUPLICATE)],
+)
+def test_a_probability_is_the_share_of_packets(
+    knob: str, what: str, probability: float
+) -> None:
+    # three standard deviations of a share of 20,000: at most 0.011
+    link = Link(**{knob: probability})  # type: ignore[arg-type]  # all are numbers
+    wanted = pytest.approx(probability, abs=3 * (probability / MANY) ** 0.5)
+    assert share(link, what) == wanted
+
+
+def test_a_duplicate_comes_with_the_first_copy() -> None:
+    twice = [each for each in fates(Link(duplicate=0.5), 100) if len(each) == 2]
+    assert twice
+    assert all(
+        (a, b) == ((when, ARRIVE), (when, DUPLICATE))
+        for a, b in twice
+        for when in [a[0]]
+    )
+
+
+def test_a_loss_is_known_at_once_and_a_damaged_packet_when_it_arrives() -> None:
+    assert Link(loss=0.9999999).forward().transmit(1, 3.0) == [(3.0, LOSS)]
+    assert Link(corrupt=0.9999999, delay=0.5).forward().transmit(1, 3.0) == [
+        (3.5, CORRUPT)
+    ]
+
+
+@pytest.mark.parametrize(("loss", "burst"), [(0.05, 4), (0.2, 2), (0.01, 10)])
+def test_gilbert_and_elliott_lose_as_much_and_as_long_as_asked_for(
+    loss: float, burst: float
+) -> None:
+    chain = GilbertElliott.from_mean(loss, burst)
+    gone = [each for seed in range(6) for each in lost(Link(loss=chain, seed=seed))]
+    bursts = sum(b and not a for a, b in pairwise([False, *gone]))
+    few = 3 / bursts**0.5  # three standard deviations, roughly
+    assert sum(gone) / len(gone) == pytest.approx(loss, rel=1.5 * few)
+    assert sum(gone) / bursts == pytest.approx(burst, rel=few)
+
+
+def test_a_good_state_that_loses_and_a_bad_one_that_does_not_lose_all() -> None:
+    chain = GilbertElliott(p=0.1, r=0.3, loss_bad=0.5, loss_good=0.02)
+    wanted = (0.1 * 0.5 + 0.3 * 0.02) / (0.1 + 0.3)
+    shares = [share(Link(loss=chain, seed=seed), LOSS) for seed in range(6)]
+    assert sum(shares) / 6 == pytest.approx(wanted, rel=0.03)
+
+
+def test_from_mean_gives_netem_s_parameters() -> None:
+    chain = GilbertElliott.from_mean(0.2, 4)
+    assert chain.r == 0.25
+    assert chain.p / (chain.p + chain.r) == pytest.approx(0.2)
+
+
+@several
+@given(st.floats(0, 0.5), st.integers(0, 100), st.floats(0, 0.01))
+def test_jitter_keeps_the_order(jitter: float, seed: int, gap: float) -> None:
+    arrivals = [each[0][0] for each in fates(Link(jitter=jitter, seed=seed), 200, gap)]
+    assert arrivals == sorted(arrivals)
+
+
+def test_jitter_is_even_between_nothing_and_its_most() -> None:
+    link = Link(delay=0.25, jitter=0.1)
+    delays = [each[0][0] - n for n, each in enumerate(fates(link, 5000, gap=1.0))]
+    assert 0.25 <= min(delays) < 0.2505
+    assert 0.3495 < max(delays) <= 0.35
+    assert sum(delays) / len(delays) == pytest.approx(0.3, abs=0.002)
+
+
+def test_reordering_lets_later_packets_overtake() -> None:
+    arrivals = [each[0][0] for each in fates(Link(reorder=0.2, hold=0.1), 5000)]
+    overtaken = sum(b < a for a, b in pairwise(arrivals)) / 5000
+    # by one that is not held back, or by one that is, but less
+    assert overtaken == pytest.approx(0.2 * 0.8 + 0.2 * 0.2 / 2, abs=0.02)
+    held = [when - n * 0.001 - 0.05 for n, when in enumerate(arrivals)]
+    assert max(held) <= 0.1 + 1e-9
+    assert sum(each > 1e-9 for each in held) / 5000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_who_is_not_held_back_keeps_the_order() -> None:
+    link = Link(reorder=0.2, hold=0.1, jitter=0.02)
+    arrivals = [each[0][0] - n * 0.001 for n, each in enumerate(fates(link, 2000))]
+    straight = [n * 0.001 + each for n, each in enumerate(arrivals) if each <= 0.07]
+    # held back by so little that it cannot be told apart: a handful
+    assert sum(b < a for a, b in pairwise(straight)) < 60
+
+
+# Rate and queue
+
+
+def test_packets_leave_one_after_another_at_the_link_s_rate() -> None:
+    link = Link(delay=0.5, rate=8000)  # 125 bytes take an eighth of a second
+    assert fates(link, 4, gap=0.0) == [
+        [(0.625, ARRIVE)],
+        [(0.750, ARRIVE)],
+        [(0.875, ARRIVE)],
+        [(1.000, ARRIVE)],
+    ]
+
+
+def test_a_larger_packet_takes_longer() -> None:
+    channel = Link(delay=0.0, rate=8000).forward()
+    assert channel.transmit(125, 0.0) == [(0.125, ARRIVE)]
+    assert channel.transmit(1000, 0.0) == [(1.125, ARRIVE)]
+    assert channel.transmit(125, 0.0) == [(1.25, ARRIVE)]
+
+
+def test_a_link_that_was_idle_starts_at_once() -> None:
+    channel = Link(delay=0.0, rate=8000).forward()
+    assert channel.transmit(125, 0.0) == [(0.125, ARRIVE)]
+    assert channel.transmit(125, 9.0) == [(9.125, ARRIVE)]
+
+
+@pytest.mark.parametrize("queue", [0, 1, 5])
+def test_a_full_queue_drops_the_tail(queue: int) -> None:
+    what = [each[0][1] for each in fates(Link(rate=8000, queue=queue), 10, gap=0.0)]
+    # one is being sent, `queue` wait, the others find no room
+    assert what == [ARRIVE] * (1 + queue) + [OVERFLOW] * (9 - queue)
+
+
+def test_a_place_in_the_queue_is_free_when_a_packet_has_left() -> None:
+    channel = Link(delay=0.0, rate=8000, queue=1).forward()
+    assert channel.transmit(125, 0.0) == [(0.125, ARRIVE)]
+    assert channel.transmit(125, 0.0) == [(0.250, ARRIVE)]
+    assert channel.transmit(125, 0.124) == [(0.124, OVERFLOW)]
+    assert channel.transmit(125, 0.125) == [(0.375, ARRIVE)]
+    assert channel.transmit(125, 0.125) == [(0.125, OVERFLOW)]
+
+
+def test_a_link_cannot_carry_more_than_its_rate() -> None:
+    link = Link(delay=0.0, rate=1e6, queue=20)  # 1,000 packets/s, 2,000 are offered
+    arrived = [each[0][0] for each in fates(link, 4000, 0.0005) if each[0][1] == ARRIVE]
+    gaps = [b - a for a, b in pairwise(arrived)]
+    assert min(gaps) == pytest.approx(0.001)
+    assert len(arrived) == pytest.approx(2000, abs=25)
+
+
+def test_the_way_back_of_a_lossless_link_harms_nothing() -> None:
+    link = Link(
+        loss=0.5, corrupt=0.3, duplicate=0.3, reorder=0.3, rate=8000, queue=0,
+        jitter=0.01, delay=0.25,
+    ).lossless()  # fmt: skip
+    channel = link.backward()
+    got = [channel.transmit(125, 0.0) for _ in range(100)]
+    assert all(len(each) == 1 and each[0][1] == ARRIVE for each in got)
+    assert (link.delay, link.rate, link.jitter) == (0.25, 8000, 0.01)
+
+
+# A link without chance
+
+
+def test_a_scripted_link_does_what_it_is_told_counting_from_one() -> None:
+    link = ScriptedLink(
+        lose={3}, corrupt=(4,), duplicate=frozenset({5}), late={1: 2.0}, delay=0.25
+    )
+    assert fates(link, 6, gap=1.0) == [
+        [(2.25, ARRIVE)],
+        [(1.25, ARRIVE)],
+        [(2.0, LOSS)],
+        [(3.25, CORRUPT)],
+        [(4.25, ARRIVE), (4.25, DUPLICATE)],
+        [(5.25, ARRIVE)],
+    ]
+
+
+def test_a_scripted_link_s_way_back_has_a_list_of_its_own() -> None:
+    channel = ScriptedLink(lose={1}, lose_back={2}, delay=0.5).backward()
+    what = [channel.transmit(1, 0.0) for _ in range(3)]
+    assert what == [[(0.5, ARRIVE)], [(0.0, LOSS)], [(0.5, ARRIVE)]]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("knob", ["loss", "duplicate", "corrupt", "reorder"])
+@pytest.mark.parametrize("value", [1.0, -0.1, 1.5, float("nan")])
+def test_a_probability_of_one_or_more_is_refused_in_words(
+    knob: str, value: float
+) -> None:
+    words = rf"{knob} is a probability in \[0, 1\), got {value}: at 1 nothing would"
+    with pytest.raises(ValueError, match=words):
+        Link(**{knob: value})  # type: ignore[arg-type]  # all are numbers
+
+
+@pytest.mark.parametrize("knob", ["delay", "jitter", "hold"])
+@pytest.mark.parametrize("value", [-0.001, 3600.0, float("inf"), float("nan")])
+def test_an_impossible_time_is_refused_in_words(knob: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{knob} is a time from 0 s to an hour, got"):
+        Link(**{knob: value})  # type: ignore[arg-type]  # all are numbers
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Link(rate=0), "rate must be above 0 bit/s, or None, got 0"),
+        (lambda: Link(rate=-8.0), "above 0 bit/s"),
+        (lambda: Link(rate=float("nan")), "above 0 bit/s"),
+        (lambda: Link(queue=-1), "0 packets or more, got -1"),
+        (lambda: GilbertElliott(0.0, 0.5), r"in \(0, 1\], got 0.0 and 0.5"),
+        (lambda: GilbertElliott(0.5, 1.5), r"in \(0, 1\], got 0.5 and 1.5"),
+        (lambda: GilbertElliott(0.1, 0.5, loss_bad=1.1), r"loss_bad .* \[0, 1\], got"),
+        (lambda: GilbertElliott(0.1, 0.5, loss_good=1.0), r"loss_good .* \[0, 1\), "),
+        (lambda: GilbertElliott(0.5, 1e-5), "hardly ever leaves the bad state"),
+        (lambda: GilbertElliott.from_mean(0.0, 4), "a mean loss is in"),
+        (lambda: GilbertElliott.from_mean(1.0, 4), "a mean loss is in"),
+        (lambda: GilbertElliott.from_mean(0.1, 0.5), "at least 1 packet long"),
+        (lambda: GilbertElliott.from_mean(0.9, 2), "bursts longer than 2"),
+    ],
+)
+def test_an_impossible_link_is_refused_in_words(
+    make: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()

@@ -1,0 +1,181 @@
+"""The numbers of a run, small enough to be counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2plab import theory
+from p2plab.link import AnyLink, Link, ScriptedLink
+from p2plab.metrics import rtt_samples, shown, summarise, transmissions
+from p2plab.packet import ACK, DATA, HEADER_SIZE
+from p2plab.protocols import Setup
+from p2plab.simulator import simulate
+from p2plab.trace import RECEIVER, SENDER, Trace
+
+
+def run(setup: Setup, link: AnyLink, count: int = 10, size: int = 100) -> Trace:
+    payloads = [bytes([i % 256]) * size for i in range(count)]
+    return simulate(setup.sender(), setup.receiver(), payloads, link).trace
+
+
+def seen_by(host: str, trace: Trace) -> Trace:
+    """Return what one of the two hosts would have recorded."""
+    return Trace(
+        trace.about,
+        {host: trace.names[host]},
+        [row for row in trace.rows if row[1] == host],
+        [state for state in trace.states if state[1] == host],
+    )
+
+
+STOP_AND_WAIT = Setup("stop_and_wait", timeout=0.25)
+GO_BACK_4 = Setup("go_back_n", window=4, timeout=0.25)
+
+
+def test_a_lost_packet_and_a_lost_ack_are_counted_each_as_what_it_is() -> None:
+    summary = summarise(run(STOP_AND_WAIT, ScriptedLink(lose=(2,), lose_back=(3,)), 4))
+    assert (summary.lost_data, summary.lost_acks) == (1, 1)
+    assert (summary.sent, summary.retransmitted, summary.timeouts) == (6, 2, 2)
+    assert (summary.delivered, summary.delivered_bytes) == (4, 400)
+    assert summary.acks == 6  # the FIN's ACK is one of them
+    assert summary.transmissions_per_packet == 6 / 4
+    assert summary.vanished == 0
+
+
+def test_a_transfer_lasts_from_its_first_sending_to_its_last_delivery() -> None:
+    summary = summarise(run(STOP_AND_WAIT, Link(delay=0.05), 10))
+    assert summary.duration == pytest.approx(
+        9 * 0.1 + 0.05
+    )  # neither FIN nor lingering
+    assert summary.goodput == pytest.approx(8 * 1000 / 0.95)
+
+
+def test_a_delay_counts_the_waiting_for_an_earlier_packet() -> None:
+    setup = Setup("selective_repeat", window=4, timeout=0.25)
+    summary = summarise(run(setup, ScriptedLink(lose=(1,)), 4))
+    assert summary.mean_delay == pytest.approx(0.30)  # all four wait for the first
+    assert summary.p95_delay == pytest.approx(0.30)
+    summary = summarise(run(setup, ScriptedLink(lose=(4,)), 4))
+    assert summary.mean_delay == pytest.approx((3 * 0.05 + 0.30) / 4)
+
+
+def test_a_delay_of_go_back_n_ends_when_a_packet_is_accepted() -> None:
+    summary = summarise(run(GO_BACK_4, ScriptedLink(lose=(1,)), 4))
+    assert summary.mean_delay == pytest.approx(0.30)
+
+
+def test_best_effort_has_delays_only_of_what_arrived() -> None:
+    summary = summarise(run(Setup("best_effort"), ScriptedLink(lose=(1, 3)), 4))
+    assert (summary.sent, summary.lost_data, summary.delivered) == (4, 2, 2)
+    assert summary.mean_delay == pytest.approx(0.05)
+
+
+def test_copies_damage_and_overflow_are_counted() -> None:
+    link = ScriptedLink(corrupt=(1,), duplicate=(3,))
+    summary = summarise(run(STOP_AND_WAIT, link, 4))
+    assert (summary.corrupted, summary.duplicated) == (1, 1)
+    crowded = Setup("selective_repeat", window=8, timeout=1.0)
+    summary = summarise(run(crowded, Link(rate=1e5, queue=3), 8))
+    assert summary.overflowed == 4
+
+
+def test_utilisation_of_stop_and_wait_is_what_the_theory_says() -> None:
+    size, rate, delay = 1000, 1e6, 0.05
+    trace = run(STOP_AND_WAIT, Link(delay=delay, rate=rate), 300, size)
+    a = theory.delay_ratio(delay, size + HEADER_SIZE, rate)
+    expected = theory.utilisation_stop_and_wait(a)
+    assert summarise(trace, rate).utilisation == pytest.approx(expected, rel=0.01)
+    assert summarise(trace).utilisation is None  # the rate was not told
+
+
+def test_the_sender_alone_does_not_know_what_arrived() -> None:
+    whole = run(GO_BACK_4, ScriptedLink(lose=(2,)), 12)
+    summary, full = summarise(seen_by(SENDER, whole)), summarise(whole)
+    assert (summary.sent, summary.timeouts) == (full.sent, full.timeouts)
+    assert (summary.lost_data, summary.mean_rtt) == (1, full.mean_rtt)
+    assert summary.duration == pytest.approx(float(full.duration or 0) + 0.05)
+    unknown = [summary.delivered, summary.goodput, summary.lost_acks, summary.vanished]
+    assert unknown == [None] * 4
+    assert summary.mean_delay is None
+
+
+def test_the_receiver_alone_does_not_know_what_was_sent() -> None:
+    whole = run(GO_BACK_4, ScriptedLink(lose=(2,)), 12)
+    summary = summarise(seen_by(RECEIVER, whole))
+    assert summary.delivered == 12
+    assert summary.goodput is not None
+    assert [summary.sent, summary.lost_data, summary.timeouts] == [None] * 3
+
+
+def test_two_halves_put_together_have_the_numbers_of_the_whole() -> None:
+    whole = run(GO_BACK_4, Link(loss=0.2, seed=1), 40)
+    merged = seen_by(SENDER, whole).merged(seen_by(RECEIVER, whole))
+    assert summarise(merged) == summarise(whole)
+
+
+def test_a_packet_that_nobody_threw_away_and_nobody_got_has_vanished() -> None:
+    whole = run(STOP_AND_WAIT, Link(), 3)
+    at = next(i for i, row in enumerate(whole.rows) if row[1:3] == (RECEIVER, "arrive"))
+    del whole.rows[at]  # what a real network does
+    assert summarise(whole).vanished == 1
+
+
+def test_an_empty_trace_has_no_numbers_and_no_error() -> None:
+    summary = summarise(Trace(), rate=1e6)
+    assert all(value is None for _, value, _ in summary.rows())
+    assert "unknown" in str(summary)
+
+
+def test_nothing_delivered_is_a_goodput_of_zero() -> None:
+    trace = run(Setup("best_effort"), ScriptedLink(lose=(1, 2)), 2)
+    summary = summarise(trace)
+    assert (summary.delivered, summary.goodput, summary.duration) == (0, 0.0, None)
+
+
+def test_every_transmission_is_matched_with_its_fate() -> None:
+    trace = run(GO_BACK_4, ScriptedLink(lose=(4,), duplicate=(1,)), 10)
+    moves = transmissions(trace)
+    data = [move for move in moves if move.kind == DATA]
+    assert [move.payload for move in data[:8]] == [0, 1, 2, 3, 4, 5, 6, 3]
+    assert [move.again for move in data[6:8]] == [False, True]
+    assert data[3].fate == "loss"
+    assert data[3].arrived_at is None
+    assert [what for _, what in data[0].fates] == ["arrive", "duplicate"]
+    assert data[1].arrived_at == pytest.approx(0.05)
+
+
+def test_a_payload_keeps_its_place_when_numbers_on_the_wire_repeat() -> None:
+    setup = Setup("stop_and_wait", timeout=0.25, seq_bits=1)
+    trace = run(setup, ScriptedLink(lose=(3,)), 4)
+    data = [m for m in transmissions(trace) if m.kind == DATA]
+    assert [m.seq for m in data] == [0, 1, 0, 0, 1]
+    assert [m.payload for m in data] == [0, 1, 2, 2, 3]
+    assert summarise(trace).mean_delay == pytest.approx((3 * 0.05 + 0.30) / 4)
+
+
+def test_arrivals_of_packets_that_nobody_saw_being_sent_are_kept() -> None:
+    trace = seen_by(SENDER, run(STOP_AND_WAIT, Link(), 3))
+    acks = [move for move in transmissions(trace) if move.kind == ACK]
+    assert len(acks) == 4
+    assert {move.sent_at for move in acks} == {None}
+    assert {move.host for move in acks} == {RECEIVER}
+
+
+def test_a_round_trip_of_a_packet_sent_twice_is_marked() -> None:
+    samples = rtt_samples(run(STOP_AND_WAIT, ScriptedLink(lose=(2,)), 3))
+    assert [again for _, _, again in samples] == [False, True, False, False]
+    assert [rtt for _, rtt, _ in samples] == pytest.approx([0.1] * 4)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "unknown"),
+        (0, "0"),
+        (12345, "12,345"),
+        (1.23456, "1.235"),
+        (98765.4, "98,765"),
+    ],
+)
+def test_numbers_are_written_for_readers(value: float | None, words: str) -> None:
+    assert shown(value) == words

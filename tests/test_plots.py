@@ -1,0 +1,361 @@
+"""Figures, looked at through what is drawn on them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from threading import Thread
+from time import perf_counter
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+from PIL import Image
+
+from p2plab import plots
+from p2plab.experiments import sweep
+from p2plab.link import AnyLink, Link, ScriptedLink
+from p2plab.metrics import summarise, transmissions
+from p2plab.plots import style
+from p2plab.plots.labels import numbers
+from p2plab.protocols import Setup
+from p2plab.simulator import simulate
+from p2plab.trace import RECEIVER, SENDER, Trace
+
+Figure = Callable[[Trace, Axes | None], Axes]
+FIGURES: list[Figure] = [
+    plots.ladder,
+    plots.over_time,
+    plots.window_over_time,
+    plots.rtt,
+]
+GO_BACK_4 = Setup("go_back_n", window=4, timeout=0.25)
+
+
+def run(setup: Setup, link: AnyLink, count: int = 10) -> Trace:
+    payloads = [bytes([i % 256]) * 1000 for i in range(count)]
+    return simulate(setup.sender(), setup.receiver(), payloads, link).trace
+
+
+def seen_by(host: str, trace: Trace) -> Trace:
+    rows = [row for row in trace.rows if row[1] == host]
+    return Trace(trace.about, {host: trace.names[host]}, rows, [])
+
+
+@pytest.fixture
+def ax() -> Axes:
+    return plots.blank()
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_is_left_open() -> Iterator[None]:
+    yield
+    pyplot.close("all")
+
+
+def arrows(ax: Axes) -> list[FancyArrowPatch]:
+    return [each for each in ax.patches if isinstance(each, FancyArrowPatch)]
+
+
+def corners(ax: Axes, arrow: FancyArrowPatch) -> list[float]:
+    """Return left, upper, right and lower of an arrow: places and seconds."""
+    box = arrow.get_window_extent().transformed(ax.transData.inverted())
+    return [box.xmin, box.ymin, box.xmax, box.ymax]
+
+
+def words(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def line(ax: Axes, start_of_label: str) -> Line2D:
+    labels = [str(each.get_label()) for each in ax.lines]
+    [index] = [i for i, label in enumerate(labels) if label.startswith(start_of_label)]
+    return ax.lines[index]
+
+
+def draw(ax: Axes) -> None:
+    """Render it: warnings, such as of missing glyphs, are errors here."""
+    assert plots.to_html(ax)
+
+
+# The ladder
+
+
+def test_a_ladder_has_an_arrow_for_every_transmission(ax: Axes) -> None:
+    trace = run(GO_BACK_4, ScriptedLink(lose=(4,)), 10)
+    plots.ladder(trace, ax)
+    assert len(arrows(ax)) == len(transmissions(trace)) == 29
+    kinds = Counter(arrow.get_gid() for arrow in arrows(ax))
+    assert kinds == {"DATA": 9, "sent again": 4, "lost": 1, "ACK": 14, "FIN": 1}
+
+
+def test_every_kind_of_arrow_has_its_colour_and_its_own_line(ax: Axes) -> None:
+    plots.ladder(run(GO_BACK_4, ScriptedLink(lose=(4,)), 10), ax)
+    looks = {
+        str(arrow.get_gid()): (to_hex(arrow.get_edgecolor()), arrow.get_linestyle())
+        for arrow in arrows(ax)
+    }
+    assert looks["DATA"][0] == style.DATA_COLOUR.lower()
+    assert looks["ACK"][0] == style.ACK_COLOUR.lower()
+    assert looks["lost"][0] == style.LOSS_COLOUR.lower()
+    assert looks["sent again"] == (style.AGAIN_COLOUR.lower(), "--")
+    markers = [each.get_marker() for each in ax.lines]
+    assert style.LOSS_MARK["marker"] in markers
+    assert style.TIMEOUT_MARK["marker"] in markers
+
+
+def test_a_ladder_says_what_was_sent_beside_the_lifelines(ax: Axes) -> None:
+    plots.ladder(run(GO_BACK_4, ScriptedLink(lose=(4,)), 10), ax)
+    for expected in ("DATA 0–2", "DATA 3", "timeout", "DATA 3–6 again", "ACK 2 ×3"):
+        assert expected in words(ax)
+    assert "FIN 10" in words(ax)
+
+
+def test_time_runs_down_a_ladder_and_arrows_end_when_packets_arrive(ax: Axes) -> None:
+    plots.ladder(run(Setup("stop_and_wait", timeout=0.25), Link(delay=0.05), 2), ax)
+    low, high = ax.get_ylim()
+    assert low > high
+    # the sender's packets, DATA 0, DATA 1 and FIN 2, are drawn before the ACKs
+    first, _, _, answer, *rest = [corners(ax, arrow) for arrow in arrows(ax)]
+    assert first == pytest.approx([0.0, 0.0, 1.0, 0.05], abs=0.02)
+    assert answer == pytest.approx([0.0, 0.05, 1.0, 0.10], abs=0.02)
+    assert len(rest) == 2
+
+
+def test_packets_of_one_moment_do_not_hide_each_other(ax: Axes) -> None:
+    plots.ladder(run(Setup(window=8, timeout=0.3), Link(), 8), ax)
+    starts = {round(corners(ax, arrow)[1], 4) for arrow in arrows(ax)}
+    assert len(starts) == len(arrows(ax)) == 18
+
+
+def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
+    trace = run(Setup(window=8), Link(loss=0.1), 500)
+    plots.ladder(trace, ax)
+    assert len(arrows(ax)) == 40
+    total = f"{len(transmissions(trace)):,}"
+    assert f"The first 40 of {total} packets" in ax.get_xlabel()
+    assert "The first 40" in plots.alt_text(ax)
+    later = plots.ladder(trace, plots.blank(), start=5.0, max_arrows=7)
+    assert len(arrows(later)) == 7
+    assert min(later.get_ylim()) > 4.9
+
+
+def test_damage_and_a_full_queue_have_marks_of_their_own(ax: Axes) -> None:
+    plots.ladder(
+        run(Setup("stop_and_wait", timeout=0.2), ScriptedLink(corrupt=(1,))), ax
+    )
+    legend = ax.get_legend()
+    assert legend is not None
+    assert "damaged" in [text.get_text() for text in legend.get_texts()]
+    full = plots.ladder(
+        run(Setup(window=8, timeout=1.0), Link(rate=1e5, queue=3), 8), plots.blank()
+    )
+    assert Counter(arrow.get_gid() for arrow in arrows(full))["queue full"] == 4
+
+
+def test_half_a_trace_gives_half_a_ladder(ax: Axes) -> None:
+    trace = run(GO_BACK_4, ScriptedLink(lose=(2,)), 6)
+    for host in (SENDER, RECEIVER):
+        half = plots.ladder(seen_by(host, trace), plots.blank())
+        assert "fate unknown" in {arrow.get_gid() for arrow in arrows(half)}
+        draw(half)
+
+
+@pytest.mark.parametrize(
+    ("seqs", "text"),
+    [
+        ([4], "4"),
+        ([0, 1, 2], "0–2"),
+        ([2, 2, 2], "2 ×3"),
+        ([0, 1, 3, 7], "0–1, 3, 7"),
+        ([10, 20, 30, 40, 50, 60], "10, 20, 30, 40, …"),
+        ([100000, 200000, 300000], "100000, 200000, …"),
+    ],
+)
+def test_sequence_numbers_are_written_shortly(seqs: list[int], text: str) -> None:
+    assert numbers(seqs) == text
+
+
+# Curves
+
+
+def test_over_time_ends_with_the_numbers_of_the_summary(ax: Axes) -> None:
+    trace = run(Setup(window=8), Link(loss=0.2, seed=1), 60)
+    plots.over_time(trace, ax)
+    summary = summarise(trace)
+    for label, count in (
+        ("sent:", summary.sent),
+        ("sent again", summary.retransmitted),
+        ("lost", summary.lost_data),
+        ("delivered", summary.delivered),
+    ):
+        assert np.asarray(line(ax, label).get_ydata())[-1] == count
+        assert f"{label.rstrip(':')}: {count}" in plots.alt_text(ax)
+    assert line(ax, "sent:").get_color() == style.DATA_COLOUR
+    assert line(ax, "sent again").get_linestyle() == "--"
+    assert f"timeouts: {summary.timeouts}" in plots.alt_text(ax)
+
+
+def test_the_sender_alone_draws_no_curve_of_deliveries(ax: Axes) -> None:
+    trace = seen_by(SENDER, run(GO_BACK_4, ScriptedLink(lose=(2,)), 6))
+    plots.over_time(trace, ax)
+    assert not [each for each in ax.lines if "delivered" in str(each.get_label())]
+
+
+def test_the_window_shows_how_go_back_n_goes_back(ax: Axes) -> None:
+    plots.window_over_time(run(GO_BACK_4, ScriptedLink(lose=(4,)), 10), ax)
+    times, packets = line(ax, "sent again").get_data()
+    assert list(np.asarray(packets)) == [3, 4, 5, 6]
+    assert list(np.asarray(times)) == pytest.approx([350.0] * 4)  # [ms]
+    base = np.asarray(line(ax, "oldest not").get_ydata())
+    assert min(np.diff(base)) == 0
+    assert max(np.asarray(line(ax, "next to send").get_ydata()) - base) == 4
+    assert "at most 4" in plots.alt_text(ax)
+
+
+def test_round_trips_of_packets_sent_twice_are_hollow(ax: Axes) -> None:
+    trace = run(Setup("stop_and_wait"), ScriptedLink(lose=(3,)), 6)
+    plots.rtt(trace, ax)
+    assert len(np.asarray(line(ax, "round trip").get_ydata())) == 6  # the FIN's, too
+    twice = line(ax, "sent again")
+    assert (len(np.asarray(twice.get_ydata())), twice.get_fillstyle()) == (1, "none")
+    assert line(ax, "RTO").get_color() == style.TIMEOUT_COLOUR
+    assert np.asarray(line(ax, "SRTT").get_ydata())[0] == pytest.approx(100)  # ms
+
+
+def test_goodput_has_a_point_for_each_loss_and_a_dashed_curve_of_theory(
+    ax: Axes,
+) -> None:
+    setups = [Setup("stop_and_wait", timeout=0.15), Setup("go_back_n", timeout=0.3)]
+    plots.goodput_over_loss(sweep(setups, [0.0, 0.1, 0.2], [0, 1], count=30), ax)
+    dashed = [each for each in ax.lines if each.get_linestyle() == "--"]
+    points = [bars for bars in ax.containers if bars.get_label()]
+    assert (len(dashed), len(points)) == (2, 2)
+    assert "independent losses" in ax.get_xlabel()
+    assert ax.get_ylabel() == "goodput [kbit/s]"
+    assert "stop-and-wait, timeout 0.15 s: 7" in plots.alt_text(ax)
+    bare = plots.goodput_over_loss([], plots.blank())
+    draw(bare)
+
+
+# All of them
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_an_empty_trace_gives_an_empty_figure_that_says_so(
+    figure: Figure, ax: Axes
+) -> None:
+    figure(Trace(), ax)
+    assert "nothing to see yet" in words(ax)
+    assert plots.alt_text(ax)
+    draw(ax)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_axis_has_a_label_with_its_unit(figure: Figure, ax: Axes) -> None:
+    figure(run(Setup(window=8), Link(loss=0.1)), ax)
+    labels = [ax.get_xlabel(), ax.get_ylabel()]
+    assert any(re.search(r"\[(m?s)\]", label) for label in labels)
+    assert ax.get_ylabel()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("protocol", ["best_effort", "stop_and_wait"])
+def test_every_protocol_can_be_drawn(figure: Figure, protocol: str, ax: Axes) -> None:
+    draw(figure(run(Setup(protocol), Link(loss=0.2, jitter=0.1)), ax))
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_thousands_of_packets_are_drawn_quickly(figure: Figure, ax: Axes) -> None:
+    trace = run(Setup(window=64), Link(loss=0.1, rate=1e7), 5000)
+    began = perf_counter()
+    draw(figure(trace, ax))
+    assert perf_counter() - began < 5  # it takes a quarter of a second
+
+
+def test_without_an_axes_a_figure_is_one_that_the_notebook_shows() -> None:
+    ax = plots.over_time(run(GO_BACK_4, Link(), 4))
+    assert pyplot.get_fignums() == [1]
+    plots.over_time(run(GO_BACK_4, Link(), 4), ax)
+    assert pyplot.get_fignums() == [1]
+
+
+def test_a_figure_can_be_drawn_in_a_thread_without_pyplot() -> None:
+    pages: list[str] = []
+
+    def work() -> None:
+        pages.append(plots.to_html(plots.ladder(run(GO_BACK_4, Link()), plots.blank())))
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert pages
+    assert pyplot.get_fignums() == []
+
+
+def test_pyplot_is_loaded_only_when_a_figure_needs_it() -> None:
+    code = (
+        "import sys, p2plab.plots as plots; from p2plab.trace import Trace\n"
+        "plots.to_html(plots.ladder(Trace(), plots.blank()))\n"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "False"
+
+
+def test_html_carries_the_picture_and_its_words_escaped(ax: Axes) -> None:
+    style.say(ax, 'a "sharp" <figure>')
+    page = plots.to_html(ax)
+    assert page.startswith('<img alt="a &quot;sharp&quot; &lt;figure&gt;"')
+    assert "data:image/png;base64,iVBOR" in page
+
+
+def test_showing_a_figure_closes_it_so_that_it_is_not_shown_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    displayed: list[object] = []
+    monkeypatch.setattr("IPython.display.display", displayed.append)
+    plots.show(plots.ladder(run(GO_BACK_4, Link())))
+    assert pyplot.get_fignums() == []
+    assert "<img alt=" in str(getattr(displayed[0], "data", ""))
+
+
+def test_a_table_has_the_numbers_of_the_summary() -> None:
+    summary = summarise(run(GO_BACK_4, ScriptedLink(lose=(4,)), 10))
+    page = plots.table(summary)
+    assert '<th scope="row">DATA packets sent [packets]</th><td>14</td>' in page
+    assert page.count("<tr>") == len(summary.rows())
+    both = plots.table({"one": summary, "<two>": summary})
+    assert '<th scope="col">&lt;two&gt;</th>' in both
+    assert both.count("<td>14</td>") >= 2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+def test_pictures_of_every_mode_are_drawn(mode: str, ax: Axes) -> None:
+    plots.picture(Image.new(mode, (8, 6)), ax, missing=3, total=768)
+    assert ax.get_title() == "received: 3 of 768 packets missing"
+    assert "8 by 6 pixels" in plots.alt_text(ax)
+    draw(ax)
+
+
+def test_a_complete_picture_says_so(ax: Axes) -> None:
+    plots.picture(np.zeros((4, 4, 1), np.uint8), ax, total=768)
+    assert ax.get_title() == "received: complete"
+
+
+def test_a_gallery_has_its_pictures_side_by_side() -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    axes = plots.gallery({"sent": pixels, "received": pixels})
+    assert [ax.get_title() for ax in axes] == ["sent", "received"]
+    assert "sent" in plots.alt_text(axes[1])
+    with pytest.raises(ValueError, match="at least one"):
+        plots.gallery({})

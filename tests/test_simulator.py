@@ -1,0 +1,256 @@
+"""The simulator: the same run every time, in virtual time, on every machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from p2plab.congestion import FixedWindow
+from p2plab.errors import BrokenContract, TransferStalled
+from p2plab.link import GilbertElliott, Link, ScriptedLink
+from p2plab.packet import Packet
+from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.rtt import FixedRto, Rfc6298
+from p2plab.simulator import Run, simulate
+from p2plab.trace import RECEIVER, SENDER
+
+RELIABLE = ["stop_and_wait", "go_back_n", "selective_repeat"]
+PAYLOADS = [b"payload %d" % number for number in range(30)]
+NASTY = Link(
+    loss=0.1, jitter=0.02, duplicate=0.1, corrupt=0.2, reorder=0.1, rate=1e6,
+    queue=25, seed=11,
+)  # fmt: skip
+
+
+def run(setup: Setup, link: Any = NASTY, **options: Any) -> Run:
+    return simulate(setup.sender(), setup.receiver(), PAYLOADS, link, **options)
+
+
+# The same run every time
+
+DIGESTS = {  # their first 128 bits
+    "best_effort": "3e390ba0e907b9331572595cdb8641bf",
+    "stop_and_wait": "c6f6a22108d18741f88c4007dfb33cd4",
+    "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
+    "selective_repeat": "fd73b6f349f671ee95c830737d643720",
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_seed_gives_this_very_trace_on_every_platform(protocol: str) -> None:
+    """If a page or the driver changed what it does, look at the new trace, then
+    write down its digest; if nothing did, two machines disagree, and that is a bug.
+    """
+    digest = run(Setup(protocol, window=4)).trace.digest()
+    assert digest[:32] == DIGESTS[protocol]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_seed_gives_the_same_run(protocol: str) -> None:
+    first, second = (run(Setup(protocol, window=4)) for _ in range(2))
+    assert first == second
+    assert first.trace.digest() == second.trace.digest()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_another_seed_gives_another_run(protocol: str) -> None:
+    setup = Setup(protocol, window=4)
+    digests = {
+        run(setup, Link(loss=0.2, jitter=0.1, seed=seed)).trace.digest()
+        for seed in range(5)
+    }
+    assert len(digests) == 5
+
+
+@pytest.mark.parametrize("protocol", RELIABLE)
+def test_everything_arrives_once_and_in_order(protocol: str) -> None:
+    result = run(Setup(protocol, window=4))
+    assert result.done
+    assert result.delivered == PAYLOADS
+
+
+def test_best_effort_loses_what_the_link_loses() -> None:
+    result = run(Setup("best_effort"))
+    assert result.done
+    assert 15 < len(set(result.delivered)) < 30
+
+
+@pytest.mark.parametrize("protocol", RELIABLE)
+def test_a_run_ends_when_both_sides_are_done(protocol: str) -> None:
+    setup = Setup(protocol, window=4, timeout=1.0)
+    sender, receiver = setup.sender(), setup.receiver()
+    result = simulate(sender, receiver, PAYLOADS, ScriptedLink(delay=0.25))
+    last = [row.time for row in result.trace if row.what == "deliver"][-1]
+    assert sender.deadline is receiver.deadline is None
+    assert result.time == last + 0.25 + 0.25 + 0.25  # ACK, FIN, its ACK
+
+
+def test_nothing_to_send_is_a_short_run() -> None:
+    setup = Setup()
+    result = simulate(setup.sender(), setup.receiver(), [])
+    assert result.done
+    assert result.delivered == []
+
+
+# Options
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_as_bytes_on_a_wire_everything_happens_at_the_same_times(protocol: str) -> None:
+    setup = Setup(protocol, window=4, timeout=0.5)
+    objects, wire = run(setup), run(setup, wire=True)
+    assert [row.what for row in wire.trace].count("corrupt") >= 1
+    assert wire.trace.rows == objects.trace.rows
+    assert wire.trace.digest() == objects.trace.digest()
+    assert wire.delivered == objects.delivered
+
+
+@pytest.mark.parametrize("protocol", RELIABLE)
+def test_as_bytes_on_a_wire_a_learning_timeout_still_gets_everything_across(
+    protocol: str,
+) -> None:
+    result = run(Setup(protocol, window=4), wire=True)
+    assert result.delivered == PAYLOADS
+
+
+@pytest.mark.parametrize("protocol", RELIABLE)
+def test_a_transfer_of_hours_on_a_wire_outlives_the_stamps(protocol: str) -> None:
+    """They have 32 bits of microseconds, and begin anew after 71 minutes."""
+    setup = Setup(protocol, window=1)
+    sender, receiver = setup.sender(), setup.receiver()
+    link = ScriptedLink(delay=100.0)
+    payloads = [b"%d" % number for number in range(40)]
+    result = simulate(sender, receiver, payloads, link, wire=True)
+    assert result.delivered == payloads
+    srtt = result.trace.state(SENDER, "rtt.srtt")
+    assert srtt[-1, 0] > 2**32 / 1e6
+    assert srtt[-1, 1] == pytest.approx(200.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_without_a_trace_the_same_arrives_and_nothing_is_kept(protocol: str) -> None:
+    setup = Setup(protocol, window=4)
+    kept, bare = run(setup), run(setup, record=False)
+    assert bare.delivered == kept.delivered
+    assert bare.time == kept.time
+    assert bare.trace.rows == []
+    assert bare.trace.states == []
+
+
+def test_each_payload_is_handed_over_as_it_arrives() -> None:
+    got: list[bytes] = []
+    result = run(Setup(), on_payload=got.append)
+    assert got == result.delivered == PAYLOADS
+
+
+def test_the_way_back_can_be_another_link() -> None:
+    setup = Setup("stop_and_wait", timeout=1.0)
+    result = run(setup, ScriptedLink(delay=0.25), back=ScriptedLink(delay=0.125))
+    acks = [row for row in result.trace if row.host == SENDER and row.what == "arrive"]
+    assert acks[0].time == 0.375
+
+
+def test_the_way_back_s_own_backward_direction_is_used() -> None:
+    setup = Setup("stop_and_wait", timeout=1.0)
+    result = run(setup, ScriptedLink(), back=ScriptedLink(lose={1}, lose_back={2}))
+    lost = [row for row in result.trace if row.what == "loss"]
+    assert [(row.host, row.number) for row in lost] == [(RECEIVER, 1)]
+
+
+def test_a_link_is_asked_for_the_bytes_that_a_packet_has_on_the_wire() -> None:
+    setup = Setup("stop_and_wait", timeout=9.0)
+    result = simulate(
+        setup.sender(),
+        setup.receiver(),
+        [bytes(1000 - 28)],
+        Link(delay=0.0, rate=8000),
+        back=Link(delay=0.0),
+    )
+    arrived = [row.time for row in result.trace if row.what == "arrive"]
+    assert arrived[0] == 1.0  # 28 bytes of header, 972 of payload, at 1,000 a second
+
+
+# Giving up
+
+
+def test_when_nothing_gets_through_patience_ends_and_what_there_was_is_kept() -> None:
+    setup = Setup("go_back_n", window=4, timeout=1.0)
+    link = ScriptedLink(lose=frozenset(range(9, 10_000)))
+    with pytest.raises(TransferStalled) as caught:
+        run(setup, link, patience=30.0)
+    told = str(caught.value)
+    assert told.startswith("nothing was delivered for 30 s of virtual time; 8 payloads")
+    partial = caught.value.partial
+    assert isinstance(partial, Run)
+    assert partial.delivered == PAYLOADS[:8]
+    assert not partial.done
+    assert 30.0 < partial.time < 33.0
+    assert partial.trace.rows[-1][2] in ("timeout", "loss", "retransmit")
+
+
+def test_a_slow_transfer_is_not_a_stalled_one() -> None:
+    setup = Setup("stop_and_wait", timeout=25.0)
+    result = run(setup, ScriptedLink(delay=10.0), patience=30.0)
+    assert result.done
+    assert result.time > 500
+
+
+def test_a_broken_promise_carries_the_run_until_then() -> None:
+    class Tired(GoBackNReceiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            if packet.seq == 5:
+                raise RuntimeError("tired")
+            super().on_packet(packet, now)
+
+    sender = GoBackNSender(FixedRto(1.0), FixedWindow(4))
+    with pytest.raises(BrokenContract, match=r"Tired: .* on_packet raised") as caught:
+        simulate(sender, Tired(), PAYLOADS, ScriptedLink())
+    partial = caught.value.partial
+    assert isinstance(partial, Run)
+    assert partial.delivered == PAYLOADS[:5]
+    assert len(partial.trace) > 10
+
+
+# Whole stories
+
+
+def test_karn_s_trap_pins_go_back_n_s_timeout_and_timestamps_cure_it() -> None:
+    """A loss in every window: each packet is sent twice, so none may be timed."""
+    link = Link(delay=0.05, rate=2e6, reorder=0.3, hold=0.02, loss=0.1, seed=3)
+
+    def rtos(timestamps: bool) -> Any:
+        rtt = Rfc6298(timestamps=timestamps)
+        sender = GoBackNSender(rtt, FixedWindow(16))
+        payloads = [b"%d" % number for number in range(200)]
+        result = simulate(sender, GoBackNReceiver(), payloads, link)
+        assert result.delivered == payloads
+        return result.trace.state(SENDER, "rtt.rto")[:, 1]
+
+    assert rtos(timestamps=False).max() > 10
+    assert rtos(timestamps=True).max() < 3
+
+
+@pytest.mark.parametrize("protocol", RELIABLE)
+def test_losses_in_bursts_are_survived(protocol: str) -> None:
+    link = Link(loss=GilbertElliott.from_mean(0.2, 5), seed=1)
+    assert run(Setup(protocol, window=8), link).delivered == PAYLOADS
+
+
+def seconds(work: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    work()
+    return time.perf_counter() - before
+
+
+def test_ten_thousand_payloads_take_seconds_not_minutes() -> None:
+    setup = Setup("selective_repeat", window=64)
+    payloads = [bytes(1000)] * 10_000
+    link = Link(loss=0.01, jitter=0.001)
+    took = seconds(
+        lambda: simulate(setup.sender(), setup.receiver(), payloads, link, record=False)
+    )
+    assert took < 10  # about 0.3 s on an idle machine: a quadratic step would show

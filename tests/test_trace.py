@@ -1,0 +1,310 @@
+"""The trace: what is in it, and that nothing gets lost on a disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2plab.link import Link, ScriptedLink
+from p2plab.packet import ACK, DATA, Kind, Packet
+from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto, Rfc6298
+from p2plab.simulator import simulate
+from p2plab.trace import RECEIVER, SENDER, Event, Trace, probe
+
+
+def short() -> Trace:
+    """Two payloads over stop-and-wait; packet 2 is lost, and ACK 3 is damaged."""
+    return simulate(
+        StopAndWaitSender(FixedRto(1.0)),
+        StopAndWaitReceiver(),
+        [b"a", b"bb"],
+        ScriptedLink(lose={2}, delay=0.25),
+    ).trace
+
+
+def busy(protocol: str = "selective_repeat") -> Trace:
+    setup = Setup(protocol, window=4)
+    link = Link(loss=0.1, corrupt=0.1, duplicate=0.1, rate=1e5, queue=3, seed=5)
+    payloads = [b"%d" % number for number in range(40)]
+    return simulate(setup.sender(), setup.receiver(), payloads, link).trace
+
+
+# What is in it
+
+
+def test_a_trace_tells_the_story_of_a_run_row_by_row() -> None:
+    assert list(short()) == [
+        Event(0.00, SENDER, "send", DATA, 0, 1, 0),
+        Event(0.25, RECEIVER, "arrive", DATA, 0, 1, 0),
+        Event(0.25, RECEIVER, "deliver", 0, 0, 1, -1),
+        Event(0.25, RECEIVER, "send", ACK, 0, 0, 0),
+        Event(0.50, SENDER, "arrive", ACK, 0, 0, 0),
+        Event(0.50, SENDER, "send", DATA, 1, 2, 1),
+        Event(0.50, SENDER, "loss", DATA, 1, 2, 1),
+        Event(1.50, SENDER, "timeout", 0, -1, 0, -1),
+        Event(1.50, SENDER, "retransmit", DATA, 1, 2, 2),
+        Event(1.75, RECEIVER, "arrive", DATA, 1, 2, 2),
+        Event(1.75, RECEIVER, "deliver", 0, 1, 2, -1),
+        Event(1.75, RECEIVER, "send", ACK, 1, 0, 1),
+        Event(2.00, SENDER, "arrive", ACK, 1, 0, 1),
+    ]
+
+
+def test_a_trace_has_every_fate_in_words() -> None:
+    words = {row.what for row in busy()}
+    assert words >= {"send", "retransmit", "timeout", "deliver", "arrive", "loss"}
+    assert words >= {"corrupt", "duplicate"}
+    setup = Setup("best_effort")
+    full = simulate(
+        setup.sender(), setup.receiver(), [b"a"] * 9, Link(rate=1e4, queue=2)
+    )
+    assert "overflow" in {row.what for row in full.trace}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_packet_that_was_sent_has_its_fate(protocol: str) -> None:
+    rows = list(busy(protocol))
+    fates = {"arrive": 1, "corrupt": 1, "loss": 1, "overflow": 1}
+    for host, other in ((SENDER, RECEIVER), (RECEIVER, SENDER)):
+        sent = [r.number for r in rows if r.host == host and "s" in r.what[:1]]
+        sent += [r.number for r in rows if r.host == host and r.what == "retransmit"]
+        met = [
+            r.number
+            for r in rows
+            if r.what in fates
+            and r.host == (host if r.what in ("loss", "overflow") else other)
+        ]
+        assert sorted(sent) == sorted(met) == list(range(len(sent)))
+
+
+def test_times_never_go_back() -> None:
+    times = [row.time for row in busy()]
+    assert times == sorted(times)
+
+
+def test_the_machines_own_numbers_are_noted_when_they_change() -> None:
+    trace = short()
+    base = trace.state(SENDER, "send_base")
+    assert base[:, 0].tolist() == [0.0, 0.5, 1.5, 1.5, 2.0]  # a timeout counts twice
+    assert base[:, 1].tolist() == [0.0, 1.0, 1.0, 1.0, 2.0]
+    assert trace.state(RECEIVER, "expected_seq_num")[:, 1].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_go_back_n_is_seen_to_step_back_before_it_sends_again() -> None:
+    setup = Setup("go_back_n", window=3, timeout=1.0)
+    link = ScriptedLink(lose={1}, delay=0.25)
+    trace = simulate(setup.sender(), setup.receiver(), [b"x"] * 3, link).trace
+    steps = trace.state(SENDER, "next_seq_num")
+    assert steps[:3].tolist() == [[0.0, 3.0], [1.0, 0.0], [1.0, 3.0]]
+
+
+def test_a_number_that_is_not_there_yet_is_not_a_number() -> None:
+    srtt = busy().state(SENDER, "rtt.srtt")
+    assert np.isnan(srtt[0, 1])
+    assert srtt[-1, 1] > 0
+    deadline = short().state(SENDER, "deadline")
+    assert deadline[:2].tolist() == [[0.0, 1.0], [0.5, 1.5]]
+    assert np.isnan(deadline[2, 1])  # the timer has fired
+    assert deadline[3].tolist() == [1.5, 2.5]  # and was started again
+    assert np.isnan(deadline[4, 1])  # all is acknowledged
+
+
+def test_the_numbers_of_a_machine_s_parts_have_a_dot() -> None:
+    trace = busy()
+    srtt = trace.state(SENDER, "rtt.srtt")
+    assert 0.1 < np.nanmin(srtt[:, 1]) < np.nanmax(srtt[:, 1]) < 10
+    assert set(np.unique(trace.state(SENDER, "window.size")[:, 1])) == {4.0}
+
+
+def test_parameters_that_never_change_are_no_state() -> None:
+    names, _ = probe(Rfc6298())
+    assert set(names) == {"rto", "srtt", "rttvar"}
+
+
+def test_a_name_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    trace = short()
+    with pytest.raises(KeyError, match=r"sender has no cwnd, only .*'send_base'"):
+        trace.state(SENDER, "cwnd")
+    with pytest.raises(KeyError, match="nobody has no send_base"):
+        trace.state("nobody", "send_base")
+
+
+def test_a_table_has_a_column_for_each_field() -> None:
+    table: Any = short().table()
+    assert table.dtype.names == Event._fields
+    assert len(table) == 13
+    assert table.time.max() == 2.0
+    lost = table[table.what == "loss"]
+    assert (lost.seq[0], lost.size, lost.number[0]) == (1, 1, 1)
+    assert table[table.what == "retransmit"].host.tolist() == [SENDER]
+    assert table[table.kind == DATA]["size"].tolist() == [1, 1, 2, 2, 2, 2]
+
+
+def test_an_empty_trace_has_an_empty_table_and_state() -> None:
+    trace = Trace(names={SENDER: ("send_base",)})
+    assert len(trace.table()) == 0
+    assert trace.state(SENDER, "send_base").shape == (0, 2)
+
+
+# Digests, and the disk
+
+
+def test_equal_runs_have_equal_digests_and_others_do_not() -> None:
+    assert busy().digest() == busy().digest()
+    assert busy("go_back_n").digest() != busy().digest()
+
+
+def test_a_title_does_not_change_the_digest() -> None:
+    trace, titled = short(), short()
+    titled.about["title"] = "My first run"
+    assert trace.digest() == titled.digest()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_saved_trace_comes_back_as_it_was(protocol: str, tmp_path: Path) -> None:
+    trace = busy(protocol)
+    trace.about["title"] = "Grüße ✓"
+    trace.save(tmp_path / "run.json")
+    loaded = Trace.load(tmp_path / "run.json")
+    assert loaded == trace
+    assert loaded.digest() == trace.digest()
+    assert all(type(row) is tuple for row in loaded.rows)
+    assert type(loaded.rows[0][3]) is Kind
+
+
+def test_a_saved_trace_can_be_read_by_other_programs(tmp_path: Path) -> None:
+    trace = short()
+    trace.save(tmp_path / "run.json")
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert content["fields"][:3] == ["time", "host", "what"]
+    assert content["rows"][0] == [0.0, "sender", "send", 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "no JSON",
+        '{"format": "p2plab trace 99"}',
+        '{"format": "p2plab trace 1"}',
+        '{"format": "p2plab trace 1", "about": {}, "names": [], "rows": [], '
+        '"states": []}',
+        '{"format": "p2plab trace 1", "about": {}, "names": {}, "rows": [[1]], '
+        '"states": []}',
+        '{"format": "p2plab trace 1", "about": {}, "names": {}, "states": [], '
+        '"rows": [[0, "sender", "send", 77, 0, 0, 0]]}',
+        '{"format": "p2plab trace 1", "about": {}, "names": {}, "rows": [], '
+        '"states": [3]}',
+    ],
+)
+def test_a_file_that_is_no_trace_is_refused_by_its_name(
+    content: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"other\.json is not a trace"):
+        Trace.load(path)
+
+
+def test_a_file_of_bytes_is_no_trace_either(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match=r"picture\.png is not a trace"):
+        Trace.load(path)
+
+
+def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Trace.load(tmp_path / "nothing.json")
+
+
+def test_a_machine_may_keep_anything_and_its_trace_can_still_be_saved(
+    tmp_path: Path,
+) -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.inner = StopAndWaitSender(FixedRto(1.0))
+            self.sndpkt: Any = None  # a packet later, where a number might come
+            self.notes: Any = None
+            self.deadline: float | None = None
+
+        @property
+        def done(self) -> bool:
+            return self.inner.done
+
+        def send(self, payload: bytes) -> None:
+            self.inner.send(payload)
+
+        def next_packet(self, now: float) -> Packet | None:
+            packet = self.inner.next_packet(now)
+            self.sndpkt = packet or self.sndpkt
+            self.notes = {1, 2, 3}
+            self.deadline = self.inner.deadline
+            return packet
+
+        def on_packet(self, packet: Packet, now: float) -> None:
+            self.inner.on_packet(packet, now)
+            self.deadline = self.inner.deadline
+
+        def on_timeout(self, now: float) -> None:
+            self.inner.on_timeout(now)
+
+    trace = simulate(Plain(), StopAndWaitReceiver(), [b"a", b"b"]).trace
+    assert np.isnan(trace.state(SENDER, "sndpkt")[:, 1]).all()
+    trace.save(tmp_path / "run.json")
+    assert Trace.load(tmp_path / "run.json").digest() == trace.digest()
+
+
+# Two hosts
+
+
+def split(trace: Trace, host: str) -> Trace:
+    """Return what one host saw."""
+    return Trace(
+        {"host": host},
+        {host: trace.names[host]},
+        [row for row in trace.rows if row[1] == host],
+        [state for state in trace.states if state[1] == host],
+    )
+
+
+def test_what_two_hosts_saw_can_be_put_together() -> None:
+    trace = busy()
+    ours, theirs = split(trace, SENDER), split(trace, RECEIVER)
+    merged = ours.merged(theirs)
+    assert sorted(merged.rows) == sorted(trace.rows)
+    assert [row[0] for row in merged.rows] == [row[0] for row in trace.rows]
+    assert merged.names == trace.names
+    assert merged.about == {"host": SENDER}
+    assert np.array_equal(
+        merged.state(RECEIVER, "expected_seq_num"),
+        trace.state(RECEIVER, "expected_seq_num"),
+    )
+    assert len(ours) + len(theirs) == len(trace)  # neither has changed
+
+
+def test_a_clock_that_was_started_later_is_set_right() -> None:
+    ours = Trace(rows=[(1.0, SENDER, "send", DATA, 0, 1, 0)])
+    theirs = Trace(
+        rows=[(0.25, RECEIVER, "arrive", DATA, 0, 1, 0)],
+        states=[(0.25, RECEIVER, (1,))],
+    )
+    merged = ours.merged(theirs, later=1.0)
+    assert [row.time for row in merged] == [1.0, 1.25]
+    assert merged.states == [(1.25, RECEIVER, (1,))]
+    assert theirs.rows[0][0] == 0.25
+
+
+@pytest.mark.parametrize("host", [SENDER, RECEIVER])
+def test_merging_loses_nothing_when_both_saw_something_at_one_moment(host: str) -> None:
+    trace = Trace(rows=[(1.0, host, "send", DATA, 0, 1, 0)] * 3)
+    assert len(trace.merged(trace)) == 6
