@@ -14,6 +14,7 @@ from p2plab.trace import Trace
 
 if TYPE_CHECKING:
     from p2plab.lab import Lab
+    from p2plab.listing import show
     from p2plab.peer import Peer
     from p2plab.sample import sample_picture
     from p2plab.transfer import simulate_picture
@@ -36,6 +37,7 @@ __all__ = [
     "Trace",
     "TransferPanel",
     "sample_picture",
+    "show",
     "simulate",
     "simulate_picture",
 ]
@@ -47,6 +49,7 @@ _LATE = {
     "PeerPanel": "p2plab.widgets",
     "TransferPanel": "p2plab.widgets",
     "sample_picture": "p2plab.sample",
+    "show": "p2plab.listing",
     "simulate_picture": "p2plab.transfer",
 }
 

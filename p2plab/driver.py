@@ -25,8 +25,8 @@ class Host:
     """A machine, and everything that its driver knows about it.
 
     After every input (`send`, `feed`, `damage`, `fire`) the driver delivers, pulls,
-    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks a
-    promise of `endpoint`, naming the machine, the time and the remedy.
+    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks
+    a promise of `endpoint`, naming the machine, the time and the remedy.
 
     role: SENDER or RECEIVER.
     trace: where to record; None records nothing.

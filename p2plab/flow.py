@@ -17,7 +17,7 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
-from p2plab.offer import to_words, words
+from p2plab.offer import ANSWER, to_words, words
 from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
 from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
@@ -68,13 +68,12 @@ class Flow:
         self._more_at: float | None = None  # when to go on after a burst [s]
         self._fed = False  # the machine has had an input that it was not pulled for
         self._arrived: set[int] = set()  # transmissions that have arrived
-        receiving = transfer.role == RECEIVER and transfer.assembly
-        self.host = Host(
-            machine,
-            transfer.role,
-            transfer.own_trace,
-            transfer.assembly.add if receiving and transfer.assembly else None,
-        )
+        self._id = transfer.id
+        take = None
+        if transfer.role == RECEIVER and transfer.assembly is not None:
+            self._id |= ANSWER
+            take = transfer.assembly.add
+        self.host = Host(machine, transfer.role, transfer.own_trace, take)
 
     @property
     def closed(self) -> bool:
@@ -248,7 +247,7 @@ class Flow:
         self._put(packet, self.host.number - 1, now)
 
     def _put(self, packet: Packet, number: int, now: float) -> None:
-        datagram = encode(packet, self.transfer.id, number)
+        datagram = encode(packet, self._id, number)
         if self._forward is None or packet.kind == Kind.STOP:  # no experiment: it works
             self._outbox.append(datagram)
             return

@@ -12,6 +12,8 @@ from p2plab.errors import BadContent
 from p2plab.protocols import Setup
 
 MAX_OFFER: Final = 4096  # bytes; a real one has about 500
+# Set in a transfer's number by its receiver: both ends may be on the same socket.
+ANSWER: Final = 1 << 31
 MAX_NAME: Final = 64  # characters of a peer's name
 MAX_WORDS: Final = 1000  # bytes of a reason
 

@@ -6,18 +6,26 @@ import contextvars
 import threading
 from collections.abc import Callable
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from p2plab.chat import ChatClient, ChatServer, Delivery
 from p2plab.chunks import cut
+from p2plab.conversation import conversation
 from p2plab.datagrams import Address
-from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
+from p2plab.errors import (
+    NameTaken,
+    P2PLabError,
+    PeerNotFound,
+    RendezvousAway,
+    RendezvousError,
+)
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
-from p2plab.trace import RECEIVER
+from p2plab.trace import RECEIVER, Trace
 from p2plab.transfer import Transfer
 from p2plab.udp import CLOSED, UdpSocket
 
@@ -65,6 +73,7 @@ class Peer:
         self.on_news = on_news
         self._on_offer = on_offer
         self._inbox: list[Message | Transfer] = []
+        self._known: dict[str, PeerInfo] = {}  # where others were when we last asked
         self._lock = threading.Lock()  # for the inbox, which several threads fill
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
@@ -101,7 +110,7 @@ class Peer:
         token = self.registration.token if self.registration is not None else ""
         self.registration = self.rendezvous.register(
             self.name,
-            [lan_address() if self.host in ANY_HOST else self.host],
+            [self._reachable_at() if self.host in ANY_HOST else self.host],
             self.texts.address[1],
             self.pictures.address[1],
             lease,
@@ -128,7 +137,7 @@ class Peer:
         timeout, tries: how long to wait for each ACK [s], and how often to send.
         Raises PeerNotFound, NotDelivered with the text, BadContent, RendezvousAway.
         """
-        peer = self.rendezvous.peer(to)
+        peer = self._find(to)
         address = (peer.addresses[0], peer.tcp_port)
         return self._chat.send_text(address, text, timeout=timeout, tries=tries)
 
@@ -152,7 +161,7 @@ class Peer:
         Raises BadContent, PeerNotFound, RendezvousAway; the rest `wait()` raises.
         """
         parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
-        peer = self.rendezvous.peer(to)
+        peer = self._find(to)
         return self.pictures.send(
             (peer.addresses[0], peer.udp_port),
             parcel,
@@ -175,7 +184,7 @@ class Peer:
         """Send a file, or bytes, as they are; otherwise as `send_picture`."""
         kind = "bytes" if isinstance(file, bytes | bytearray | memoryview) else "file"
         parcel = cut(file, kind=kind, payload_size=payload_size)
-        peer = self.rendezvous.peer(to)
+        peer = self._find(to)
         return self.pictures.send(
             (peer.addresses[0], peer.udp_port),
             parcel,
@@ -206,6 +215,16 @@ class Peer:
         """Every attempt, ACK and duplicate of our texts, in the order of time."""
         return sorted([*self._chat.events, *self.texts.events])
 
+    def text_trace(self, *others: Peer) -> Trace:
+        """Return what became of the texts that we sent, for a ladder.
+
+        others: the peers that we wrote to, if they live in this process, too; without
+        them the trace shows our side only.
+        """
+        peers = [self, *others]
+        events = [event for peer in peers for event in peer.text_events]
+        return conversation(events, self._chat.key)
+
     def close(self) -> None:
         """Leave the rendezvous, stop transfers, close all sockets. Twice is fine."""
         if self._closed.is_set():
@@ -232,6 +251,21 @@ class Peer:
     def __repr__(self) -> str:
         tcp, udp = self.texts.address[1], self.pictures.address[1]
         return f"<Peer {self.name}: text on TCP port {tcp}, pictures on UDP port {udp}>"
+
+    def _find(self, name: str) -> PeerInfo:
+        """Look a peer up; while the rendezvous is away, remember where it was."""
+        try:
+            self._known[name] = self.rendezvous.peer(name)
+        except RendezvousAway:
+            if name not in self._known:
+                raise
+        return self._known[name]
+
+    def _reachable_at(self) -> str:
+        # Whoever finds us at the rendezvous is most likely in its network; if it runs
+        # on this machine, then the default route is the better guess.
+        address = lan_address(urlsplit(self.rendezvous.url).hostname or "")
+        return lan_address() if address.startswith("127.") else address
 
     def _beat(self) -> None:
         assert self.registration is not None

@@ -31,14 +31,18 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.chunks import cut
 from p2plab.errors import BadContent, TransferError, TransferStalled, TransferStopped
+from p2plab.flow import Flow
 from p2plab.link import AnyLink, GilbertElliott, Link, ScriptedLink
-from p2plab.offer import Limits
-from p2plab.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind
+from p2plab.offer import Limits, Offer
+from p2plab.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind, Packet, decode
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.trace import DELIVER, RETRANSMIT, SEND
-from p2plab.transfer import State, simulate_picture, simulate_transfer
+from p2plab.trace import DELIVER, RETRANSMIT, SEND, TIMEOUT
+from p2plab.trace import RECEIVER as RECEIVING
+from p2plab.trace import SENDER as SENDING
+from p2plab.transfer import State, Transfer, simulate_picture, simulate_transfer
 from p2plab.udp import UdpSocket
 
+BY_ITSELF = (SEND, RETRANSMIT, TIMEOUT)  # what a machine does of its own accord
 LOSSY = ScriptedLink(
     lose={3, 5}, duplicate={4}, corrupt={6}, lose_back={4}, delay=0.002
 )
@@ -357,9 +361,10 @@ def test_a_stopped_sender_is_silent_although_its_link_still_brings_packets() -> 
         transfer = here.send(there.address, PARCEL, setup(timeout=0.01), link=link)
         eventually(lambda: of_kind(transfer.trace, DATA), "it has begun")
         transfer.stop()
-        before = len(of_kind(transfer.own_trace, DATA))
+        before = [row for row in transfer.own_trace if row.what in BY_ITSELF]
         here.send(there.address, PARCEL, setup("best_effort"), link=link).wait(PATIENCE)
-        assert len(of_kind(transfer.own_trace, DATA)) == before
+        after = [row for row in transfer.own_trace if row.what in BY_ITSELF]
+        assert {row.kind for row in after[len(before) :]} <= {Kind.STOP}
 
 
 def test_stop_works_through_a_link_that_lets_nothing_else_through() -> None:
@@ -404,6 +409,43 @@ def test_a_link_that_goes_dead_half_way_stalls_with_picture_and_trace() -> None:
         assert received.assembly is not None
         assert received.assembly.received == 3
         assert transfer.trace.rows
+
+
+# One end alone, without a socket and a clock
+
+
+def test_a_word_of_stop_among_others_is_the_last_one_that_is_answered() -> None:
+    emitted: list[bytes] = []
+    transfer = Transfer(1, SENDING, Offer("ann", PARCEL.content, setup()))
+    flow = Flow(transfer, setup().sender(), emitted.extend, payloads=PARCEL.payloads)
+    flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
+    flow.finish_turn(0.0)
+    flow.flush()
+    assert len(emitted) == 4, "the window"
+    flow.arrive([(Packet(ACK, 0), 1), (Packet(Kind.STOP, 0), 2)], 0.1)
+    flow.finish_turn(0.1)
+    flow.flush()
+    assert transfer.state is State.FAILED
+    assert len(emitted) == 4
+    flow.arrive([(Packet(ACK, 1), 3)], 0.2)
+    flow.finish_turn(0.2)
+    flow.flush()
+    assert [decode(each)[0].kind for each in emitted[4:]] == [Kind.STOP]
+
+
+def test_a_receiver_that_lingers_sleeps_until_it_may_go_however_impatient() -> None:
+    transfer = Transfer(1, RECEIVING, Offer("ann", PARCEL.content, setup()))
+    flow = Flow(transfer, setup().receiver(), lambda datagrams: None, patience=SHORT)
+    flow.arrive([(Packet(Kind.OFFER, 0), 0), (Packet(FIN, 0), 1)], 0.0)
+    flow.finish_turn(0.0)
+    assert transfer.ended
+    assert not flow.closed, "the FIN may come again"
+    linger = setup().receiver().linger
+    assert flow.wake_at() == linger > SHORT
+    flow.tick(linger)
+    flow.finish_turn(linger)
+    assert flow.closed
+    assert flow.wake_at() is None
 
 
 # Two processes

@@ -76,11 +76,13 @@ def ladder(
     start: float = 0.0,
     end: float = inf,
     max_arrows: int = 40,
+    names: tuple[str, str] = (SENDER, RECEIVER),
 ) -> Axes:
     """Draw who sent what, and when it arrived.
 
     start, end: the moments to draw [s]; of these, the first `max_arrows` packets.
-    Packets of one moment are drawn side by side.
+    names: what to write above the lifelines.
+    Packets of one moment are drawn one below the other.
     """
     ax = given_or_new(ax, 8, 6)
     inside = [move for move in transmissions(trace) if start <= move.moment <= end]
@@ -95,25 +97,23 @@ def ladder(
         ax.plot([-0.05, 0.06], [moment, moment], zorder=2, **style.TIMEOUT_LINE)
         label = Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR)
         labels[SENDER].append(label)
-    for host in (SENDER, RECEIVER):
-        mine = [move for move in moves if move.host == host]
-        labels[host] += _arrows(sheet, mine, space)
+    flat = sheet.travel < space  # then an answer would hide what it answers
+    for hosts in [(SENDER, RECEIVER)] if flat else [(SENDER,), (RECEIVER,)]:
+        theirs = [move for move in moves if move.host in hosts]
+        for host, label in _arrows(sheet, theirs, space, flat):
+            labels[host].append(label)
     sheet.mark("timeout", 0.0, timeouts, style.TIMEOUT_MARK)
     sheet.mark("delivered", 1.015, _apart(delivered, space), style.DELIVERED_MARK)
     left_out = _write(sheet, SENDER, labels) + _write(sheet, RECEIVER, labels)
     note = _note(len(moves), len(inside), left_out)
-    _frame(sheet, note)
+    _frame(sheet, note, names)
     return say(ax, f"{_sentence(sheet, moves, len(timeouts))} {note}".strip())
 
 
 def _sheet(ax: Axes, moves: Sequence[Transmission]) -> _Sheet:
     top = moves[0].moment if moves else 0.0
     bottom = max([top + 1e-6, *map(_last_moment, moves)])
-    times = [
-        move.arrived_at - move.sent_at
-        for move in moves
-        if move.arrived_at is not None and move.sent_at is not None
-    ]
+    times = [move.travel for move in moves if move.travel is not None]
     return _Sheet(ax, top, bottom, median(times or [(bottom - top) / 9]))
 
 
@@ -140,8 +140,10 @@ def _apart(moments: Sequence[float], space: float) -> list[float]:
     return placed
 
 
-def _arrows(sheet: _Sheet, moves: Sequence[Transmission], space: float) -> list[Label]:
-    """Draw what one host sent, and return what to write where it began."""
+def _arrows(
+    sheet: _Sheet, moves: Sequence[Transmission], space: float, flat: bool
+) -> list[tuple[str, Label]]:
+    """Draw what was sent, and return what to write beside whose lifeline."""
     starts = _apart([move.moment for move in moves], space)
     arrivals = [move.arrived_at for move in moves if move.arrived_at is not None]
     ends = iter(_apart(arrivals, space))
@@ -151,11 +153,13 @@ def _arrows(sheet: _Sheet, moves: Sequence[Transmission], space: float) -> list[
         if move.arrived_at is None:
             _draw_unarrived(sheet, move, y, what, look)
         else:
-            _draw(sheet, move, y, next(ends), what, look)
+            y_end = y + (move.travel or 0.0) if flat else next(ends)
+            _draw(sheet, move, y, y_end, what, look)
         again = " again" if move.again else ""
         copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
         words = f"{Kind(move.kind).name} {{}}{again}{copies}"
-        labels.append(Label(move.moment, y, words, move.seq, look["color"]))
+        label = Label(move.moment, y, words, move.seq, look["color"])
+        labels.append((move.host, label))
     return labels
 
 
@@ -206,7 +210,8 @@ def _write(sheet: _Sheet, host: str, labels: dict[str, list[Label]]) -> int:
     left_out = 0
     for group in together(labels[host], sheet.line):
         y = max(fmean(label.y for label in group), free)
-        if y - group[-1].y > _CROWDED * sheet.line:
+        lowest = min(group[-1].y + _CROWDED * sheet.line, sheet.bottom + sheet.line)
+        if y > lowest:
             left_out += len(group)
             continue
         words = group[0].words.format(numbers([label.seq for label in group]))
@@ -216,7 +221,7 @@ def _write(sheet: _Sheet, host: str, labels: dict[str, list[Label]]) -> int:
     return left_out
 
 
-def _frame(sheet: _Sheet, note: str) -> None:
+def _frame(sheet: _Sheet, note: str, names: tuple[str, str]) -> None:
     ax = sheet.ax
     scale, unit = time_unit(sheet.bottom)
     for place in _PLACE.values():
@@ -224,7 +229,7 @@ def _frame(sheet: _Sheet, note: str) -> None:
     ax.set_xlim(-0.5, 1.45)
     margin = 0.03 * (sheet.bottom - sheet.top)
     ax.set_ylim(sheet.bottom + 2 * margin, sheet.top - margin)  # time runs downwards
-    ax.set_xticks(list(_PLACE.values()), list(_PLACE))
+    ax.set_xticks(list(_PLACE.values()), names)
     ax.xaxis.tick_top()
     ax.tick_params(top=False)
     ax.yaxis.set_major_formatter(lambda y, _: f"{y * scale:g}")

@@ -185,7 +185,16 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return (1e3, "ms") if seconds < 2 else (1.0, "s")
 
 
-def table(summary: Summary | Mapping[str, Summary]) -> str:
+class Html(str):
+    """Some HTML: a string that a notebook shows as what it means."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def table(summary: Summary | Mapping[str, Summary]) -> Html:
     """Return an HTML table of a run's numbers, or of several runs' side by side."""
     runs = {"": summary} if isinstance(summary, Summary) else dict(summary)
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in runs)
@@ -196,4 +205,4 @@ def table(summary: Summary | Mapping[str, Summary]) -> str:
         cells = "".join(f"<td>{shown(value)}</td>" for _, value, _ in rows)
         body.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
     head = f"<thead><tr><td></td>{head}</tr></thead>" if any(runs) else ""
-    return f"<table>{head}<tbody>{''.join(body)}</tbody></table>"
+    return Html(f"<table>{head}<tbody>{''.join(body)}</tbody></table>")

@@ -18,6 +18,21 @@ from p2plab.protocols.selective_repeat import (
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto, Rfc6298
 
+__all__ = [
+    "PROTOCOLS",
+    "BestEffortReceiver",
+    "BestEffortSender",
+    "FinishReceiver",
+    "FinishSender",
+    "GoBackNReceiver",
+    "GoBackNSender",
+    "SelectiveRepeatReceiver",
+    "SelectiveRepeatSender",
+    "Setup",
+    "StopAndWaitReceiver",
+    "StopAndWaitSender",
+]
+
 MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
 
 

@@ -199,7 +199,10 @@ def serve_forever(
         old = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
         print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
         if host in ANY_HOST:
-            print(f"other machines: {url_of(lan_address(), server.port)}", flush=True)
+            here = lan_address()
+            if here.startswith("127."):  # no default route to tell it by
+                here = "ADDRESS-OF-THIS-MACHINE"
+            print(f"other machines: {url_of(here, server.port)}", flush=True)
         try:
             while not stop.wait(0.5):  # on Windows, Ctrl-C waits for the pause to end
                 pass
