@@ -18,8 +18,8 @@ from p2plab.errors import (
 )
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
 from p2plab.offer import ANSWER, to_words, words
-from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
-from p2plab.trace import RECEIVER, SEND, SENDER
+from p2plab.packet import MACHINE_KINDS, Kind, Packet, damaged, encode
+from p2plab.trace import OTHER, RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
@@ -95,7 +95,7 @@ class Flow:
                 continue
             for when, what in self._backward.transmit(wire_size(packet), now):
                 if what in (LOSS, OVERFLOW):
-                    self._row(now, self._other, what, packet, number)
+                    self._row(now, OTHER[self.transfer.role], what, packet, number)
                 else:
                     self._later(when, partial(self._hear, packet, number, what))
 
@@ -129,7 +129,10 @@ class Flow:
                 self.open(now)
             return
         if not self.transfer.ended and self._heard_at + self._patience <= now:
-            self._stall(now, "the other side has said nothing")
+            if self._all_there():  # only the goodbye was lost
+                self.transfer.end(now)
+            else:
+                self._stall(now, "the other side has said nothing")
             return
         wake_at = self.host.wake_at()
         if wake_at is not None and wake_at <= now:
@@ -262,14 +265,19 @@ class Flow:
     ) -> None:
         if what == CORRUPT:
             # The receiver will only see rubbish, so its row is written here.
-            self._row(now, self._other, CORRUPT, packet, number)
-            at = number * 7 % len(datagram)
-            flipped = bytes((datagram[at] ^ 1 << number % 8,))
-            datagram = datagram[:at] + flipped + datagram[at + 1 :]
+            self._row(now, OTHER[self.transfer.role], CORRUPT, packet, number)
+            datagram = damaged(datagram, number)
         self._outbox.append(datagram)
 
     def _later(self, when: float, call: Callable[[float], None]) -> None:
         heappush(self._delayed, (when, next(self._order), call))
+
+    def _all_there(self) -> bool:
+        assembly, machine = self.transfer.assembly, self.host.machine
+        if self.transfer.role == RECEIVER:
+            return assembly is not None and assembly.verify()
+        inner = getattr(machine, "sender", machine)
+        return getattr(inner, "send_base", -1) == self.transfer.offer.content.count
 
     def _stall(self, now: float, what: str) -> None:
         waited = now - self._heard_at
@@ -285,10 +293,6 @@ class Flow:
     @property
     def _failed(self) -> bool:
         return self.transfer.state is State.FAILED
-
-    @property
-    def _other(self) -> str:
-        return SENDER if self.transfer.role == RECEIVER else RECEIVER
 
     def _row(
         self, now: float, host: str, what: str, packet: Packet, number: int

@@ -11,6 +11,7 @@ from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Fate
 from p2plab.packet import ACK, DATA, FIN, HEADER_SIZE
 from p2plab.trace import (
     DELIVER,
+    OTHER,
     RECEIVER,
     RETRANSMIT,
     SEND,
@@ -23,7 +24,6 @@ from p2plab.trace import (
 Number = int | float | None  # None: the trace does not tell
 
 _FATES: Final = frozenset((ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE))
-_OTHER: Final = {SENDER: RECEIVER, RECEIVER: SENDER}
 
 
 class Transmission(NamedTuple):
@@ -100,7 +100,7 @@ def transmissions(trace: Trace) -> list[Transmission]:
 def _origin(row: Row) -> tuple[str, int]:
     """Who sent the packet that this fate is of, and its number there."""
     _, host, what, _, _, _, number = row
-    return host if what in (LOSS, OVERFLOW) else _OTHER.get(host, host), number
+    return host if what in (LOSS, OVERFLOW) else OTHER[host], number
 
 
 def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from p2plab.chat import ChatClient, ChatServer, Delivery
-from p2plab.chunks import cut
+from p2plab.chunks import Parcel, cut
 from p2plab.conversation import conversation
 from p2plab.datagrams import Address
-from p2plab.errors import (
-    NameTaken,
-    P2PLabError,
-    PeerNotFound,
-    RendezvousAway,
-    RendezvousError,
-)
+from p2plab.errors import P2PLabError, RendezvousAway
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
 from p2plab.trace import RECEIVER, Trace
 from p2plab.transfer import Transfer
@@ -67,16 +61,13 @@ class Peer:
     ) -> None:
         self.name = legal_name(name)
         self.host = host
-        self.trouble: P2PLabError | None = None  # why the last heartbeat failed
-        self.registration: Registration | None = None
         self.rendezvous = RendezvousClient(rendezvous)
-        self.on_news = on_news
-        self._on_offer = on_offer
+        self.on_news, self._on_offer = on_news, on_offer
         self._inbox: list[Message | Transfer] = []
         self._known: dict[str, PeerInfo] = {}  # where others were when we last asked
         self._lock = threading.Lock()  # for the inbox, which several threads fill
-        self._closed = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._closed = False
+        self._lease = Lease(self.rendezvous, self._claim)
         self._chat = ChatClient(self.name)
         self.texts = ChatServer(
             host,
@@ -105,25 +96,19 @@ class Peer:
         Raises NameTaken, with how long to wait, RendezvousAway, RendezvousError, and
         P2PLabError after `close`.
         """
-        if self._closed.is_set():
+        if self._closed:
             raise P2PLabError(CLOSED)
-        token = self.registration.token if self.registration is not None else ""
-        self.registration = self.rendezvous.register(
-            self.name,
-            [self._reachable_at() if self.host in ANY_HOST else self.host],
-            self.texts.address[1],
-            self.pictures.address[1],
-            lease,
-            token=token,
-        )
-        self.trouble = None
-        if self._heart is None:
-            context = contextvars.copy_context()
-            self._heart = threading.Thread(
-                target=context.run, args=(self._beat,), daemon=True
-            )
-            self._heart.start()
-        return self.registration
+        return self._lease.take(lease)
+
+    @property
+    def registration(self) -> Registration | None:
+        """What the rendezvous granted, or None before `register`."""
+        return self._lease.registration
+
+    @property
+    def trouble(self) -> P2PLabError | None:
+        """Why our name could not be renewed the last time, or None."""
+        return self._lease.trouble
 
     def peers(self) -> list[PeerInfo]:
         """Return the others who are registered, in the order of their names."""
@@ -161,15 +146,7 @@ class Peer:
         Raises BadContent, PeerNotFound, RendezvousAway; the rest `wait()` raises.
         """
         parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
-        peer = self._find(to)
-        return self.pictures.send(
-            (peer.addresses[0], peer.udp_port),
-            parcel,
-            setup,
-            link=link,
-            sender=self.name,
-            patience=patience,
-        )
+        return self._send(to, parcel, setup, link, patience)
 
     def send_file(
         self,
@@ -184,15 +161,7 @@ class Peer:
         """Send a file, or bytes, as they are; otherwise as `send_picture`."""
         kind = "bytes" if isinstance(file, bytes | bytearray | memoryview) else "file"
         parcel = cut(file, kind=kind, payload_size=payload_size)
-        peer = self._find(to)
-        return self.pictures.send(
-            (peer.addresses[0], peer.udp_port),
-            parcel,
-            setup,
-            link=link,
-            sender=self.name,
-            patience=patience,
-        )
+        return self._send(to, parcel, setup, link, patience)
 
     @property
     def inbox(self) -> list[Message | Transfer]:
@@ -227,19 +196,13 @@ class Peer:
 
     def close(self) -> None:
         """Leave the rendezvous, stop transfers, close all sockets. Twice is fine."""
-        if self._closed.is_set():
+        if self._closed:
             return
-        self._closed.set()
+        self._closed = True
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
-        if self._heart is not None:
-            self._heart.join()  # a last beat would take the name again
-        if self.registration is not None:
-            try:
-                self.rendezvous.leave(self.registration)
-            except RendezvousError as why:
-                self.trouble = why  # then the lease ends the name
+        self._lease.end()
         self.rendezvous.close()
 
     def __enter__(self) -> Self:
@@ -251,6 +214,24 @@ class Peer:
     def __repr__(self) -> str:
         tcp, udp = self.texts.address[1], self.pictures.address[1]
         return f"<Peer {self.name}: text on TCP port {tcp}, pictures on UDP port {udp}>"
+
+    def _send(
+        self,
+        to: str,
+        parcel: Parcel,
+        setup: Setup | None,
+        link: AnyLink | None,
+        patience: float,
+    ) -> Transfer:
+        peer = self._find(to)
+        return self.pictures.send(
+            (peer.addresses[0], peer.udp_port),
+            parcel,
+            setup,
+            link=link,
+            sender=self.name,
+            patience=patience,
+        )
 
     def _find(self, name: str) -> PeerInfo:
         """Look a peer up; while the rendezvous is away, remember where it was."""
@@ -267,23 +248,15 @@ class Peer:
         address = lan_address(urlsplit(self.rendezvous.url).hostname or "")
         return lan_address() if address.startswith("127.") else address
 
-    def _beat(self) -> None:
-        assert self.registration is not None
-        while not self._closed.wait(self.registration.lease / 3):
-            try:
-                self.rendezvous.heartbeat(self.registration)
-                self.trouble = None
-            except PeerNotFound:
-                self._register_again()
-            except (RendezvousError, NameTaken) as why:
-                self.trouble = why
-
-    def _register_again(self) -> None:
-        assert self.registration is not None
-        try:
-            self.register(self.registration.lease)
-        except P2PLabError as why:
-            self.trouble = why
+    def _claim(self, seconds: float, token: str) -> Registration:
+        return self.rendezvous.register(
+            self.name,
+            [self._reachable_at() if self.host in ANY_HOST else self.host],
+            self.texts.address[1],
+            self.pictures.address[1],
+            seconds,
+            token=token,
+        )
 
     def _consider(self, offer: Offer, address: Address) -> str | None:
         kept = [each for each in self.inbox if isinstance(each, Transfer)]

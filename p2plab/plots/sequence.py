@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from statistics import fmean, median
@@ -16,8 +16,16 @@ from p2plab.link import CORRUPT, LOSS, OVERFLOW
 from p2plab.metrics import Transmission, transmissions
 from p2plab.packet import ACK, DATA, NAK, Kind
 from p2plab.plots import style
-from p2plab.plots.labels import Label, numbers, together
-from p2plab.plots.style import Style, given_or_new, ink, say, time_unit, write_nothing
+from p2plab.plots.labels import Label, numbers, together, what_is_absent
+from p2plab.plots.style import (
+    Style,
+    given_or_new,
+    ink,
+    say,
+    side_by_side,
+    time_unit,
+    write_nothing,
+)
 from p2plab.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Event, Trace
 
 _FONT: Final = 8  # [points]
@@ -33,6 +41,7 @@ class _Sheet:
 
     travel: how long a packet usually takes [s].
     used: what the legend has to explain.
+    drawn_at: the height at which an arrow of that moment ends [s].
     """
 
     ax: Axes
@@ -40,6 +49,7 @@ class _Sheet:
     bottom: float
     travel: float
     used: dict[str, Style] = field(default_factory=dict)
+    drawn_at: dict[float, float] = field(default_factory=dict)
 
     @property
     def line(self) -> float:
@@ -103,18 +113,35 @@ def ladder(
         for host, label in _arrows(sheet, theirs, space, flat):
             labels[host].append(label)
     sheet.mark("timeout", 0.0, timeouts, style.TIMEOUT_MARK)
-    sheet.mark("delivered", 1.015, _apart(delivered, space), style.DELIVERED_MARK)
+    drawn = _apart([sheet.drawn_at.get(at, at) for at in delivered], space)
+    sheet.mark("delivered", 1.015, drawn, style.DELIVERED_MARK)
     left_out = _write(sheet, SENDER, labels) + _write(sheet, RECEIVER, labels)
-    note = _note(len(moves), len(inside), left_out)
+    note = what_is_absent(len(moves), len(inside), left_out)
     _frame(sheet, note, names)
     return say(ax, f"{_sentence(sheet, moves, len(timeouts))} {note}".strip())
+
+
+def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
+    """Draw titled ladders side by side on a new figure; return their axes."""
+    axes = side_by_side(len(traces), 6, 6)
+    for (name, trace), ax in zip(traces.items(), axes, strict=True):
+        sentence = str(ladder(trace, ax).get_label())
+        ax.set_title(name)
+        say(ax, f"{name}: {sentence}")
+    return axes
 
 
 def _sheet(ax: Axes, moves: Sequence[Transmission]) -> _Sheet:
     top = moves[0].moment if moves else 0.0
     bottom = max([top + 1e-6, *map(_last_moment, moves)])
-    times = [move.travel for move in moves if move.travel is not None]
+    times = [time for time in map(_travel, moves) if time is not None]
     return _Sheet(ax, top, bottom, median(times or [(bottom - top) / 9]))
+
+
+def _travel(move: Transmission) -> float | None:
+    if move.sent_at is None or move.arrived_at is None:
+        return None
+    return move.arrived_at - move.sent_at
 
 
 def _last_moment(move: Transmission) -> float:
@@ -153,8 +180,9 @@ def _arrows(
         if move.arrived_at is None:
             _draw_unarrived(sheet, move, y, what, look)
         else:
-            y_end = y + (move.travel or 0.0) if flat else next(ends)
+            y_end = y + (_travel(move) or 0.0) if flat else next(ends)
             _draw(sheet, move, y, y_end, what, look)
+            sheet.drawn_at.setdefault(move.arrived_at, y_end)
         again = " again" if move.again else ""
         copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
         words = f"{Kind(move.kind).name} {{}}{again}{copies}"
@@ -248,17 +276,6 @@ def _frame(sheet: _Sheet, note: str, names: tuple[str, str]) -> None:
             frameon=False,
             fontsize="small",
         )
-
-
-def _note(drawn: int, inside: int, left_out: int) -> str:
-    notes = []
-    if drawn < inside:
-        notes.append(
-            f"The first {drawn} of {inside:,} packets; choose others with start."
-        )
-    if left_out:
-        notes.append(f"{left_out} labels had no room.")
-    return " ".join(notes)
 
 
 def _sentence(sheet: _Sheet, moves: Sequence[Transmission], timeouts: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from operator import index
 from typing import Any, Final
 
 from p2plab.congestion import FixedWindow
@@ -57,6 +58,7 @@ class Setup:
     seq_bits: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "window", index(self.window))  # numpy's, too
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "
