@@ -54,9 +54,16 @@ _LATE = {
 }
 
 
+_LATE_ROOMS = ("metrics", "plots", "experiments", "theory", "widgets")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE, *_LATE_ROOMS})  # so that Tab completes them
+
+
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
-    if name in ("metrics", "plots", "experiments", "theory", "widgets"):
+    if name in _LATE_ROOMS:
         return import_module(f"p2plab.{name}")
     raise AttributeError(f"p2plab has no {name}; it has {', '.join(__all__)}")

@@ -23,7 +23,7 @@ CONNECT_TIMEOUT = 5.0  # TCP repeats its own SYN; Windows takes 2 s to say "refu
 class Delivery:
     """A text was acknowledged: at which attempt, and how long after the first."""
 
-    id: MessageId
+    id: MessageId = field(repr=False)
     attempts: int
     seconds: float
 
@@ -119,7 +119,7 @@ class ChatClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *why: object) -> None:
         self.close()
 
     def _deliver(

@@ -123,9 +123,6 @@ def _payloads(stream: bytes, content: Content) -> list[bytes]:
     ]
 
 
-# The order in which pixels travel
-
-
 class Assembly:
     """The chunks that have arrived so far; safe to use from several threads.
 

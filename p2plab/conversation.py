@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from p2plab.frames import MessageId
 from p2plab.inbox import Event
 from p2plab.link import ARRIVE, LOSS
 from p2plab.packet import ACK, DATA
@@ -43,14 +44,17 @@ def conversation(events: Iterable[Event], key: int) -> Trace:
     """
     ours = sorted(event for event in events if event.id.key == key)
     start = ours[0].time if ours else 0.0
-    return Trace(rows=[row for event in ours for row in _rows(event, ours, start)])
+    answered: dict[MessageId, int] = {}  # the first copy whose ACK was not lost
+    for event in ours:
+        if event.event == "ack sent":
+            answered.setdefault(event.id, event.attempt)
+    return Trace(rows=[row for event in ours for row in _rows(event, answered, start)])
 
 
-def _rows(event: Event, ours: list[Event], start: float) -> Iterator[Row]:
+def _rows(event: Event, answered: dict[MessageId, int], start: float) -> Iterator[Row]:
     seq, copy = event.id.number - 1, event.attempt
-    if event.event == "ack":  # it answers the first copy whose ACK was not lost
-        answered = (e.attempt for e in ours if e[2:4] == ("ack sent", event.id))
-        copy = next(answered, copy)
+    if event.event == "ack":
+        copy = answered.get(event.id, copy)
     for host, what, kind in _ROWS.get(event.event, []):
         nameless = what in (TIMEOUT, DELIVER)
         number = -1 if nameless else seq * _ATTEMPTS + copy

@@ -225,10 +225,9 @@ class Flow:
             self._end_sender(now)
 
     def _end_sender(self, now: float) -> None:
-        machine = self.host.machine
-        inner = getattr(machine, "sender", machine)
-        self.transfer.acknowledged = getattr(inner, "send_base", self.host.number)
-        if machine.done:
+        sent = self.host.number
+        self.transfer.acknowledged = getattr(self.host.inner, "send_base", sent)
+        if self.host.machine.done:
             self.transfer.end(now)
 
     def _end_receiver(self, now: float) -> None:
@@ -273,11 +272,10 @@ class Flow:
         heappush(self._delayed, (when, next(self._order), call))
 
     def _all_there(self) -> bool:
-        assembly, machine = self.transfer.assembly, self.host.machine
+        assembly, count = self.transfer.assembly, self.transfer.offer.content.count
         if self.transfer.role == RECEIVER:
             return assembly is not None and assembly.verify()
-        inner = getattr(machine, "sender", machine)
-        return getattr(inner, "send_base", -1) == self.transfer.offer.content.count
+        return bool(getattr(self.host.inner, "send_base", -1) == count)
 
     def _stall(self, now: float, what: str) -> None:
         waited = now - self._heard_at

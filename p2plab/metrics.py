@@ -122,26 +122,32 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     return samples
 
 
-def _delays(rows: list[Row], moves: list[Transmission]) -> list[float]:
-    """How long each payload took from its first sending to its delivery [s].
+def deliveries(rows: list[Row], moves: list[Transmission]) -> list[tuple[float, int]]:
+    """Return (when, which payload) for every delivery in a trace's rows [s].
 
+    moves: its `transmissions`.
     What is delivered is the oldest that has arrived and was not delivered yet: true of
     receivers that keep order, and of those that hand over what comes.
     """
     payload = {move.number: move.payload for move in moves if move.payload >= 0}
-    sent_at = {m.payload: m.sent_at for m in reversed(moves) if m.sent_at is not None}
     found = []
     waiting: list[int] = []
     arrived: set[int] = set()
     for time, host, what, _, _, _, number in rows:
         if what == DELIVER and waiting:
-            found.append(time - sent_at[heappop(waiting)])
+            found.append((time, heappop(waiting)))
         elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payload:
             index = payload[number]
             if index not in arrived:
                 arrived.add(index)
                 heappush(waiting, index)
     return found
+
+
+def _delays(rows: list[Row], moves: list[Transmission]) -> list[float]:
+    """How long each payload took from its first sending to its delivery [s]."""
+    sent_at = {m.payload: m.sent_at for m in reversed(moves) if m.sent_at is not None}
+    return [time - sent_at[index] for time, index in deliveries(rows, moves)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,9 +36,7 @@ class Offer:
             "content": self.content.to_dict(),
             "setup": self.setup.to_dict(),
         }
-        # numpy's whole numbers are no JSON, and a window may well be one.
-        text = json.dumps(offer, ensure_ascii=False, default=operator.index)
-        return text.encode()
+        return json.dumps(offer, ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> Offer:
@@ -98,5 +95,9 @@ def to_words(why: object) -> bytes:
 
 def words(given: bytes) -> str:
     """Return the reason that somebody else gives, fit to be shown."""
-    text = given[:MAX_WORDS].decode(errors="replace")
+    return printable(given[:MAX_WORDS].decode(errors="replace"))
+
+
+def printable(text: str) -> str:
+    """Return a text from anywhere without what could steer a terminal."""
     return "".join(each if each.isprintable() else " " for each in text)

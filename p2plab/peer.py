@@ -25,7 +25,7 @@ from p2plab.udp import CLOSED, UdpSocket
 
 KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
 KEEP_BYTES: Final = 500_000_000  # likewise
-ANY_HOST: Final = ("0.0.0.0", "::", "")
+ANY_HOST: Final = ("0.0.0.0", "::")
 
 
 class Peer:
@@ -249,10 +249,11 @@ class Peer:
         return lan_address() if address.startswith("127.") else address
 
     def _claim(self, seconds: float, token: str) -> Registration:
+        host, tcp_port = self.texts.address  # a number, whatever `host` was
         return self.rendezvous.register(
             self.name,
-            [self._reachable_at() if self.host in ANY_HOST else self.host],
-            self.texts.address[1],
+            [self._reachable_at() if host in ANY_HOST else host],
+            tcp_port,
             self.pictures.address[1],
             seconds,
             token=token,

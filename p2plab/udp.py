@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from p2plab.chunks import Parcel
 from p2plab.datagrams import Address, DatagramSocket, resolved
-from p2plab.errors import BadContent, CorruptPacket, P2PLabError, TransferStopped
+from p2plab.errors import CorruptPacket, P2PLabError, TransferStopped
 from p2plab.flow import Flow
 from p2plab.link import AnyLink
 from p2plab.offer import ANSWER, Limits, Offer, to_words
@@ -258,11 +258,13 @@ class UdpSocket:
         try:
             offer = Offer.from_bytes(packets[0][0].payload)
             why = self._objection(offer, key[0])
-        except BadContent as error:
+            if why is None:
+                self._accept(key, offer, packets)
+                return
+        except P2PLabError as error:
             why = str(error)
-        if why is None:
-            self._accept(key, offer, packets)
-            return
+        except Exception as error:  # a protocol of one's own may do anything
+            why = f"the receiver cannot take it: {error!r}"
         refusal = encode(Packet(Kind.REFUSE, 0, to_words(why)), key[1] | ANSWER)
         self._socket.send([refusal], key[0])
 

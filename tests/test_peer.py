@@ -133,6 +133,14 @@ def test_a_peer_may_write_to_itself(alice: Peer) -> None:
     assert alice.peers() == []
 
 
+def test_a_peer_that_listens_on_a_name_is_registered_by_its_number(
+    server: RendezvousServer,
+) -> None:
+    with Peer("carol", server.url, host="localhost") as carol:
+        carol.register()
+        assert carol.rendezvous.peer("carol").addresses == ("127.0.0.1",)
+
+
 def test_many_pictures_and_texts_cross_at_once(alice: Peer, bob: Peer) -> None:
     both = [(alice, "bob"), (bob, "alice")]
     transfers = [

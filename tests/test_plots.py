@@ -403,7 +403,7 @@ def test_a_transfer_is_drawn_as_it_was_received(ax: Axes) -> None:
     count = transfer.offer.content.count
     assert ax.get_title() == f"received: 1 of {count} packets missing"
     plots.show(axes := plots.gallery({"lossy": transfer}))
-    assert axes[0].get_title() == f"lossy:\n1 of {count} packets missing"
+    assert axes[0].get_title() == f"lossy\n1 of {count} packets missing"
 
 
 def test_a_chart_has_its_points_over_its_curves_and_says_where_they_end(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ from p2plab.errors import (
 from p2plab.link import ScriptedLink
 from p2plab.offer import ANSWER, Limits, Offer
 from p2plab.packet import ACK, DATA, FIN, Kind, Packet, encode
-from p2plab.protocols import Setup
+from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.transfer import State, Transfer
 from p2plab.udp import REMEMBERED, UdpSocket
 
@@ -109,6 +110,23 @@ def test_an_owner_who_fails_to_answer_refuses_and_the_socket_lives() -> None:
             here.send(there.address, PARCEL).wait(PATIENCE)
         assert isinstance(there.callback_error, KeyError)
         assert moves_a_picture(there, here)
+
+
+def a_bug(setup: Setup) -> Any:
+    raise ZeroDivisionError(setup.protocol)
+
+
+@pytest.mark.parametrize(
+    ("build", "told"), [(lambda setup: object(), "object has no"), (a_bug, "ZeroDiv")]
+)
+def test_a_receiver_that_cannot_be_made_refuses_and_the_socket_lives(
+    build: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROTOCOLS, "mine", (PROTOCOLS["go_back_n"][0], build))
+    with two_sockets() as (here, there):
+        with pytest.raises(TransferRefused, match=told):
+            here.send(there.address, PARCEL, setup("mine")).wait(PATIENCE)
+        assert moves_a_picture(here, there)
 
 
 def test_whoever_fails_to_hear_news_harms_no_transfer() -> None:

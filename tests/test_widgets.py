@@ -24,12 +24,13 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.inbox import Message
+from p2plab.metrics import deliveries, transmissions
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
 from p2plab.widgets.controls import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
-from p2plab.widgets.runs import Replay, deliveries
+from p2plab.widgets.runs import Replay
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
 EVIL = "<img src=x onerror=alert(1)>"
@@ -223,6 +224,13 @@ def test_the_tab_with_code_is_the_same_transfer(quick: TransferPanel) -> None:
     assert names["transfer"].trace.digest() == quick.transfer.trace.digest()
 
 
+def test_the_tab_with_code_does_not_take_ones_own_picture_for_the_sample(
+    quick: TransferPanel,
+) -> None:
+    quick.set(picture=255 - p2plab.sample_picture(64)).run().wait()
+    assert "a file of yours" in quick.stage.figures["code"].value
+
+
 def test_a_replay_fills_the_picture_in_with_few_frames_and_takes_as_long_as_asked() -> (
     None
 ):
@@ -411,7 +419,8 @@ def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> N
     last = Replay(parcel, transfer.trace).at(transfer.seconds)
     assert last.data() == transfer.assembly.data()
     assert last.missing == transfer.assembly.missing
-    assert len({number for _, number in deliveries(transfer.trace)}) == last.received
+    rows, moves = transfer.trace.rows, transmissions(transfer.trace)
+    assert len({number for _, number in deliveries(rows, moves)}) == last.received
 
 
 def test_running_a_cell_again_replaces_its_panel_and_stops_its_transfer() -> None:

@@ -50,10 +50,10 @@ def picture(
 
 def gallery(pictures: Mapping[str, Picture | Transfer]) -> list[Axes]:
     """Draw titled pictures side by side on a new figure; return their axes."""
-    axes = side_by_side(len(pictures), 3.4, 3.7)
+    axes = side_by_side(len(pictures), 3.4, 4.0)
     for (name, image), ax in zip(pictures.items(), axes, strict=True):
         picture(image, ax, title=name)
-        ax.set_title(ax.get_title().replace(": ", ":\n"), fontsize="medium")
+        ax.set_title(ax.get_title().replace(": ", "\n"), fontsize="medium")
     return axes
 
 

@@ -58,7 +58,9 @@ class Setup:
     seq_bits: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window", index(self.window))  # numpy's, too
+        for name in ("window", "seq_bits"):  # numpy's whole numbers, too
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, index(value))
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "

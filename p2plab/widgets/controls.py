@@ -136,14 +136,19 @@ class Knob:
         self.number.observe(callback, "value")
 
     def _typed(self, _: object) -> None:
-        self.slider.value = self.number.value
+        if self._apart(self.number.value, self.slider.value):
+            self.slider.value = self.number.value
 
     def _dragged(self, _: object) -> None:
-        # A slider in a browser answers 9.999999999999998 when it is told 10.
         step = self.number.step
         value = round(round(self.slider.value / step) * step, 9)
-        if abs(value - self.number.value) > 0.51 * step:
+        if self._apart(value, self.number.value):
             self.number.value = value
+
+    def _apart(self, one: float, other: float) -> bool:
+        # A slider in a browser answers 9.999999999999998 when it is told 10; to correct
+        # it would pull it back from wherever a quick hand has moved it meanwhile.
+        return bool(abs(one - other) > 0.51 * self.number.step)
 
 
 class Timeout:
@@ -154,7 +159,7 @@ class Timeout:
     def __init__(self) -> None:
         ways = [("adaptive (RFC 6298)", "adaptive"), ("fixed", "fixed")]
         self.way = dropdown("timeout-way", "Timeout", ways, "adaptive")
-        self.fixed = Knob("timeout", "fixed at [ms]", 5, 5000, 250, 5, 1e-3)
+        self.fixed = Knob("timeout", "fixed at [ms]", 5, 5000, 250, 5, MS)
         self.fixed.enable(False)
         self.way.observe(self._chosen, "value")
         self.box = widgets.VBox([self.way, self.fixed.box])

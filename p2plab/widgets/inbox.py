@@ -13,6 +13,7 @@ from p2plab.inbox import Message
 from p2plab.transfer import Transfer
 from p2plab.widgets.panel import line
 from p2plab.widgets.pictures import bar, figure
+from p2plab.widgets.runs import have
 
 SIDE: Final = 224  # of a picture on the screen [CSS pixels]
 SHOWN: Final = 30  # of the newest entries; a page with hundreds of pictures is slow
@@ -79,13 +80,13 @@ def _parcel(transfer: Transfer, ended: bool) -> str:
     head = _from(transfer.offer.sender, html.escape(content.name))
     if assembly is None:
         return head
-    have = f"{assembly.received:,} of {content.count:,} payloads are here"
+    words = have(assembly)
     if transfer.error is not None:
-        have = f"{have}: {transfer.error}"
-    below = f'<div style="width:{SIDE}px">{bar(assembly.progress, have)}</div>'
+        words = f"{words}: {transfer.error}"
+    below = f'<div style="width:{SIDE}px">{bar(assembly.progress, words)}</div>'
     if ended and assembly.complete:
-        below = f"<div>{html.escape(have)}</div>"
+        below = f"<div>{html.escape(words)}</div>"
     if content.kind != "picture":
         return head + below
-    words = f"Picture from {transfer.offer.sender}: {have}."
-    return head + figure(assembly.picture(), words, SIDE, final=ended) + below
+    alt = f"Picture from {transfer.offer.sender}: {words}."
+    return head + figure(assembly.picture(), alt, SIDE, final=ended) + below

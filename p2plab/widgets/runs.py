@@ -7,34 +7,20 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 from p2plab.chunks import Assembly, Parcel, cut
 from p2plab.errors import TransferStopped
-from p2plab.link import ARRIVE, DUPLICATE, LOSS, OVERFLOW, Link
-from p2plab.metrics import transmissions
+from p2plab.link import LOSS, OVERFLOW, Link
+from p2plab.metrics import deliveries, transmissions
 from p2plab.packet import DATA
 from p2plab.protocols import Setup
-from p2plab.trace import (
-    DELIVER,
-    RECEIVER,
-    RETRANSMIT,
-    SEND,
-    SENDER,
-    TIMEOUT,
-    Row,
-    Trace,
-)
+from p2plab.trace import RETRANSMIT, SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.transfer import State, Transfer, simulate_transfer
 
 if TYPE_CHECKING:
     from p2plab.peer import Peer
-
-# A sender shows what its receiver has got for as long as there is the receiver's end.
-_OTHER_ENDS: Final[WeakKeyDictionary[Transfer, Transfer]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +56,12 @@ class Tally:
         )
 
 
-def deliveries(trace: Trace) -> list[tuple[float, int]]:
-    """Return (when, which payload) for every delivery.
-
-    What is delivered is the oldest that has arrived and was not delivered yet: true of
-    receivers that keep order, and of those that hand over what comes.
-    """
-    payload = {m.number: m.payload for m in transmissions(trace) if m.payload >= 0}
-    found = []
-    waiting: list[int] = []
-    arrived: set[int] = set()
-    for at, host, what, _, _, _, number in trace.rows:
-        if what == DELIVER and waiting:
-            found.append((at, heappop(waiting)))
-        elif host == RECEIVER and what in (ARRIVE, DUPLICATE):
-            which = payload.get(number)
-            if which is not None and which not in arrived:
-                arrived.add(which)
-                heappush(waiting, which)
-    return found
-
-
 class Replay:
     """The picture of a transfer that is over, at any moment of it."""
 
     def __init__(self, parcel: Parcel, trace: Trace) -> None:
         self._parcel = parcel
-        self._deliveries = deliveries(trace)
+        self._deliveries = deliveries(trace.rows, transmissions(trace))
         self._times = [at for at, _ in self._deliveries]
         self._assembly = Assembly(parcel.content)
         self._shown = 0
@@ -142,7 +107,6 @@ class RealRun:
         self.transfer = sender.send_picture(
             receiver.name, it.picture, it.setup, it.link, order=it.order
         )
-        self._receiver = receiver
         if self._stopped:
             self.transfer.stop()
 
@@ -172,11 +136,7 @@ class RealRun:
         """Nobody can skip what really happens."""
 
     def finish(self) -> None:
-        """Hold on to what arrived, whatever becomes of the peers."""
-        assert self.transfer is not None
-        for other in self._receiver.inbox:
-            if isinstance(other, Transfer) and other.id == self.transfer.id:
-                _OTHER_ENDS[self.transfer] = other
+        """Nothing is left to do: a transfer keeps its other end, and what arrived."""
 
 
 class SimulatedRun:
