@@ -260,7 +260,8 @@ class Peer:
         )
 
     def _consider(self, offer: Offer, address: Address) -> str | None:
-        kept = [each for each in self.inbox if isinstance(each, Transfer)]
+        transfers = [each for each in self.inbox if isinstance(each, Transfer)]
+        kept = [each for each in transfers if each.progress or not each.ended]
         if len(kept) >= KEEP:
             return f"my inbox is full: it holds {KEEP} pictures and files already"
         held = sum(each.offer.content.size for each in kept)

@@ -172,9 +172,12 @@ class UdpSocket:
             self._selector.select(self._pause())
             with contextlib.suppress(BlockingIOError):
                 self._wakee.recv(4096)
-            self._work()
-            self._receive()
-            self._tick()
+            try:
+                self._work()
+                self._receive()
+                self._tick()
+            except Exception as why:  # of no transfer's: the others must go on
+                self.callback_error = why
         self._selector.close()
         for each in (self._socket, self._waker, self._wakee):
             each.close()
