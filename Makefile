@@ -3,7 +3,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTHON ?= python3 python3.13 python3.12 python3.11# the first that will do is taken
-LAB_ARGS ?=# for example --no-browser --port 8890
+FIRST := 00-start-here.ipynb
+LAB_ARGS ?=# for example --no-browser --port 8888
 TEST_ARGS ?=# for example -k chat
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
@@ -13,8 +14,9 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-lab: $(VENV)/.installed ## open JupyterLab on the first notebook
-	$(VENV)/bin/jupyter lab notebooks/00-start-here.ipynb $(AS_ROOT) $(LAB_ARGS)
+# The address that it prints is the first notebook's, too, not only what it opens.
+lab: $(VENV)/.installed ## open the first notebook; with LAB_ARGS="--no-browser --port 8888" print its address
+	$(VENV)/bin/jupyter lab notebooks/$(FIRST) --LabApp.default_url=/lab/tree/$(FIRST) $(AS_ROOT) $(LAB_ARGS)
 
 test: $(VENV)/.installed-dev ## run every test
 	$(PY) -m pytest $(TEST_ARGS)

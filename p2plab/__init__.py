@@ -14,7 +14,7 @@ from p2plab.trace import Trace
 
 if TYPE_CHECKING:
     from p2plab.lab import Lab
-    from p2plab.listing import show
+    from p2plab.listing import as_value, show
     from p2plab.peer import Peer
     from p2plab.sample import sample_picture
     from p2plab.transfer import simulate_picture
@@ -36,6 +36,7 @@ __all__ = [
     "Setup",
     "Trace",
     "TransferPanel",
+    "as_value",
     "sample_picture",
     "show",
     "simulate",
@@ -48,6 +49,7 @@ _LATE = {
     "Peer": "p2plab.peer",
     "PeerPanel": "p2plab.widgets",
     "TransferPanel": "p2plab.widgets",
+    "as_value": "p2plab.listing",
     "sample_picture": "p2plab.sample",
     "show": "p2plab.listing",
     "simulate_picture": "p2plab.transfer",

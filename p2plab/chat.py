@@ -48,7 +48,7 @@ class _Route:
                 raise PeerUnreachable(
                     f"nobody answers at {host}:{port} ({error}): is the peer still "
                     "running? Look up its address again"
-                ) from error
+                ) from None
             self.line = Line(connection)
         return self.line
 
@@ -134,7 +134,7 @@ class ChatClient:
                 return Delivery(frame.id, attempt, time.perf_counter() - started)
         route.close()  # whatever ails this connection, the next text gets a new one
         if self._closed.is_set():
-            raise _not_delivered("this client is closed: make a new one", frame)
+            raise _not_delivered("this peer is closed: make a new one", frame)
         host, port = route.address
         seconds = time.perf_counter() - started
         raise _not_delivered(
@@ -190,4 +190,4 @@ def _wait_for_ack(line: Line, id: MessageId, timeout: float) -> bool:
 
 
 def _not_delivered(why: str, frame: Frame) -> NotDelivered:
-    return NotDelivered(f"{why}. The text is kept in this error's text.", frame.text)
+    return NotDelivered(f"{why}. The text is kept.", frame.text)

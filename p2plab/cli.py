@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from p2plab.errors import P2PLabError
 
 HOST: Final[dict[str, Any]] = {
     "default": "127.0.0.1",
-    "help": "where to listen; 0.0.0.0 lets other machines in",
+    "help": "where to listen; 0.0.0.0 lets other machines in (default %(default)s)",
 }
 
 
@@ -33,33 +34,47 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "p2plab", description="Peer-to-peer networking to teach and to experiment with."
     )
+    parser.add_argument(
+        "--version", action="version", version=f"p2plab {version('p2plab')}"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    rendezvous = commands.add_parser(
-        "rendezvous", help="run the server at which peers find each other"
-    )
-    rendezvous.add_argument("--host", **HOST)
-    rendezvous.add_argument(
-        "--port", type=int, default=0, help="0 lets the system choose one"
-    )
-    rendezvous.add_argument(
-        "--redis", help="redis://host:port; otherwise a store in this process"
-    )
-    rendezvous.set_defaults(run=_rendezvous)
-    peer = commands.add_parser("peer", help="be a peer, without a notebook")
-    peer.add_argument("name")
-    peer.add_argument("--rendezvous", required=True, help="http://host:port")
-    peer.add_argument("--host", **HOST)
-    peer.set_defaults(run=_peer)
-    _add_demo(commands.add_parser("demo", help="a picture with every protocol"))
+    for name, about, add_options in (
+        ("rendezvous", "run the server at which peers find each other", _of_rendezvous),
+        ("peer", "be a peer, without a notebook", _of_peer),
+        ("demo", "send a text and a picture with every protocol", _of_demo),
+    ):
+        add_options(commands.add_parser(name, help=about, description=about))
     return parser
 
 
-def _add_demo(demo: argparse.ArgumentParser) -> None:
-    folder = Path("p2plab-demo")
-    demo.add_argument("--folder", type=Path, default=folder, help="for the pictures")
-    demo.add_argument("--loss", type=float, default=0.1, help="in [0, 1)")
-    demo.add_argument("--seed", type=int, default=1)
-    demo.set_defaults(run=_demo)
+def _of_rendezvous(parser: argparse.ArgumentParser) -> None:
+    port = "0 lets the system choose one (default %(default)s)"
+    redis = (
+        "redis://host:port of a real Redis; otherwise the variable P2PLAB_REDIS_URL, "
+        "or a store in this process"
+    )
+    parser.add_argument("--host", **HOST)
+    parser.add_argument("--port", type=int, default=0, help=port)
+    parser.add_argument("--redis", metavar="URL", help=redis)
+    parser.set_defaults(run=_rendezvous)
+
+
+def _of_peer(parser: argparse.ArgumentParser) -> None:
+    url = "http://host:port, as `p2plab rendezvous` or a lab's url says it"
+    parser.add_argument("name", help="how others find you")
+    parser.add_argument("--rendezvous", metavar="URL", required=True, help=url)
+    parser.add_argument("--host", **HOST)
+    parser.set_defaults(run=_peer)
+
+
+def _of_demo(parser: argparse.ArgumentParser) -> None:
+    folder = "where the pictures go (default %(default)s)"
+    loss = "how much the link loses each way, in [0, 1) (default %(default)s)"
+    seed = "the same seed loses the same packets (default %(default)s)"
+    parser.add_argument("--folder", type=Path, default="p2plab-demo", help=folder)
+    parser.add_argument("--loss", type=float, default=0.1, help=loss)
+    parser.add_argument("--seed", type=int, default=1, help=seed)
+    parser.set_defaults(run=_demo)
 
 
 def _rendezvous(wishes: argparse.Namespace) -> int:

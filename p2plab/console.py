@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from cmd import Cmd
 from pathlib import Path
+from typing import Final
 
 from p2plab.errors import P2PLabError
 from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.transfer import Transfer
+from p2plab.transfer import State, Transfer
+
+WORDS: Final = {"text": 2, "picture": 2, "save": 1}  # that a command needs after it
 
 
 class Console(Cmd):
-    """Reads commands and lets a peer carry them out; its errors are sentences."""
+    """Reads commands and lets a peer carry them out; its errors are sentences.
+
+    What arrives is told at once, from whichever thread brings it; a picture also when
+    it has ended.
+    """
 
     def __init__(self, peer: Peer) -> None:
         super().__init__()
@@ -24,9 +31,14 @@ class Console(Cmd):
             f"You are {peer.name}: texts on TCP port {peer.texts.address[1]}, pictures "
             f"on UDP port {peer.pictures.address[1]}. Type help for the commands."
         )
+        peer.on_news = self._tell
 
     def onecmd(self, line: str) -> bool:
         """Carry out one line; an error becomes a sentence, and the menu goes on."""
+        command, rest, _ = self.parseline(line)
+        if len((rest or "").split()) < WORDS.get(command or "", 0):
+            self._say(self._usage(f"do_{command}"))
+            return False
         try:
             return super().onecmd(line)
         except (P2PLabError, ValueError, OSError) as why:
@@ -36,6 +48,22 @@ class Console(Cmd):
     def emptyline(self) -> bool:
         """Do nothing, instead of the last command once more."""
         return False
+
+    def default(self, line: str) -> None:
+        """Tell somebody who mistyped a command which ones there are."""
+        commands = ", ".join(self.completenames(""))
+        self._say(f"there is no command {line.split()[0]}: type one of {commands}")
+
+    def get_names(self) -> list[str]:
+        """Name what help and the Tab key offer: the end of the input is no command."""
+        return [name for name in super().get_names() if name != "do_EOF"]
+
+    def do_help(self, _: str) -> None:
+        """`help`: this list"""
+        self._say("What you can type; words in capitals stand for your own:")
+        for name in self.get_names():
+            if name.startswith("do_"):
+                self._say(f"  {self._usage(name)}")
 
     def do_list(self, _: str) -> None:
         """`list`: who else is registered"""
@@ -47,7 +75,7 @@ class Console(Cmd):
 
     def do_text(self, line: str) -> None:
         """`text NAME WORDS...`: send a text, and wait for its ACK"""
-        name, _, words = line.partition(" ")
+        name, words = line.split(maxsplit=1)
         delivery = self.peer.send_text(name, words)
         self._say(
             f"acknowledged after {1000 * delivery.seconds:.1f} ms and "
@@ -56,7 +84,7 @@ class Console(Cmd):
 
     def do_picture(self, line: str) -> None:
         """`picture NAME FILE [PROTOCOL]`: send a picture over UDP"""
-        name, _, path = line.partition(" ")
+        name, path = line.split(maxsplit=1)
         protocol = "selective_repeat"
         start, _, last = path.rpartition(" ")
         if start and last in PROTOCOLS:
@@ -68,10 +96,9 @@ class Console(Cmd):
     def do_inbox(self, _: str) -> None:
         """`inbox`: what has come, oldest first"""
         for number, each in enumerate(self.peer.inbox):
-            if isinstance(each, Message):
-                self._say(f"{number}  {each.sender}: {each.text!r}")
-            else:
-                self._say(f"{number}  {each.offer.sender}: {each!r}")
+            self._say(f"{number}  {in_words(each)}")
+        if not self.peer.inbox:
+            self._say("nothing has come yet")
 
     def do_save(self, line: str) -> None:
         """`save NUMBER [FOLDER]`: write a picture or file of the inbox to a folder"""
@@ -84,7 +111,7 @@ class Console(Cmd):
         each = inbox[int(number)]
         if not isinstance(each, Transfer) or each.assembly is None:
             raise ValueError(f"number {number} is a text: only files can be saved")
-        self._say(f"written to {each.assembly.save(Path(folder or '.'))}")
+        self._say(f"written to {each.assembly.save(Path(folder.strip() or '.'))}")
 
     def do_quit(self, _: str) -> bool:
         """`quit`: leave"""
@@ -92,5 +119,32 @@ class Console(Cmd):
 
     do_EOF = do_quit  # Cmd's name for the end of the input
 
+    def _usage(self, name: str) -> str:
+        return (getattr(self, name).__doc__ or "").replace("`", "")
+
+    def _tell(self, news: Message | Transfer) -> None:
+        """Put a line between what is being typed, and the prompt once more."""
+        line = f"\n[{printable(in_words(news))}]\n{self.prompt}"
+        print(line, end="", file=self.stdout, flush=True)
+
     def _say(self, words: str) -> None:
         print(printable(words), file=self.stdout, flush=True)
+
+
+def in_words(each: Message | Transfer) -> str:
+    """Return what lies in an inbox as a line for people."""
+    if isinstance(each, Message):
+        return f"{each.sender}: {each.text!r}"
+    content = each.offer.content
+    size = f"{content.size:,} bytes"
+    if content.kind == "picture":
+        size = f"{content.width}x{content.height}"
+    how_far = f"{each.progress:.0%} here"
+    if each.state is State.DONE:
+        how_far = "complete" if each.progress == 1 else f"has holes, {how_far}"
+    elif each.state is State.FAILED:
+        how_far = f"{how_far}, broken off: {each.error}"
+    what = content.kind
+    if content.name not in ("", what):  # bytes and arrays have no name of their own
+        what = f"{what} {content.name}"
+    return f"{what} from {each.offer.sender}, {size}, {how_far}"

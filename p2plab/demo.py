@@ -16,6 +16,7 @@ from p2plab.transfer import State, Transfer
 
 TEXT: Final = "Hello, Bob!"
 SIDE: Final = 128  # pixels; small enough for stop-and-wait on a slow link
+ARROWS: Final = 40  # in a ladder; the picture needs more packets than these
 COLUMNS: Final = (
     ("protocol", 18, "<"),
     ("DATA sent", 10, ">"),
@@ -66,7 +67,12 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
         identical = transfer.assembly is not None and transfer.assembly.verify()
         _print_row(_numbers(name, transfer, identical))
         transfer.picture().save(folder / f"{name}.png")
-        ax = plots.ladder(transfer.trace, plots.blank(8, 6))
+        ax = plots.ladder(
+            transfer.trace,
+            plots.blank(8, 6),
+            max_arrows=ARROWS,
+            note=f"The first {ARROWS} packets.",
+        )
         ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
     promised = name != "best_effort"
     return transfer.state is State.DONE and (identical or not promised)

@@ -64,6 +64,8 @@ def encode(frame: Frame) -> bytes:
 
 def utf8(words: str, limit: int, what: str) -> bytes:
     """The words in UTF-8; BadContent if they are no text or longer than the limit."""
+    if not isinstance(words, str):
+        raise BadContent(f"a {what} is a str, got {type(words).__name__}")
     try:
         data = words.encode()
     except UnicodeEncodeError as error:

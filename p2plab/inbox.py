@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from p2plab.frames import MessageId
@@ -55,8 +55,8 @@ class Message:
     sender: str  # what the sender calls itself
     text: str
     received_at: float  # of time.time() [s]
-    address: Address
-    id: MessageId
+    address: Address = field(repr=False)
+    id: MessageId = field(repr=False)
 
 
 class Inbox:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 from typing import Any, Final, Self
 
+from p2plab.errors import P2PLabError
 from p2plab.peer import Peer
 from p2plab.rendezvous.model import legal_name
 
@@ -38,6 +39,7 @@ class Lab:
         self.host = host
         self.name = name
         self.peers: dict[str, Peer] = {}
+        self._closed = False
         self.server = RendezvousServer(host, port, redis_url).start()
         _LABS[name] = self
         atexit.register(self.close)
@@ -47,12 +49,23 @@ class Lab:
         """Where peers find the rendezvous."""
         return self.server.url
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or replaced by a new lab of its name."""
+        return self._closed
+
     def peer(self, name: str, **knobs: Any) -> Peer:
         """Return a new, registered peer; an old one of this name here is closed first.
 
         knobs: what else a Peer takes, such as ack_delay.
-        Raises NameTaken when a peer of another process holds the name.
+        Raises NameTaken when a peer of another process holds the name, and P2PLabError
+        once the lab is closed.
         """
+        if self._closed:
+            raise P2PLabError(
+                "this lab is closed: run the cell that makes it again, then those that "
+                "make its peers"
+            )
         name = legal_name(name)
         if name in self.peers:
             self.peers.pop(name).close()
@@ -67,6 +80,7 @@ class Lab:
 
     def close(self) -> None:
         """Close all peers, then the rendezvous. Twice is fine."""
+        self._closed = True
         while self.peers:
             self.peers.popitem()[1].close()
         self.server.stop()
@@ -81,5 +95,7 @@ class Lab:
         self.close()
 
     def __repr__(self) -> str:
+        if self._closed:
+            return f"<Lab, closed; it was at {self.url}>"
         names = ", ".join(self.peers) or "no peers yet"
         return f"<Lab at {self.url}: {names}>"

@@ -1,9 +1,11 @@
-"""A listing: the real source of a class, function or module, as a page of a lesson."""
+"""For lessons: the source of a class, function or module, and a prediction's value."""
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
+import math
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,3 +67,20 @@ def _page(caption: str, source: str, language: str) -> str:
     code = highlight(source, get_lexer_by_name(language), formatter)
     title = html.escape(caption)
     return f"<figure style='margin: 0'><figcaption>{title}</figcaption>{code}</figure>"
+
+
+def as_value(prediction: Any) -> Any:
+    """Return a number, or True or False, also if it was written in quotes.
+
+    None stays None. Anything else becomes None, and a printed sentence says why.
+    """
+    try:
+        quoted = isinstance(prediction, str)
+        value = ast.literal_eval(prediction) if quoted else prediction
+        if value is None or math.isfinite(value):
+            return value
+    except (TypeError, ValueError, SyntaxError, OverflowError):
+        pass
+    advice = "write a number, such as 12 or 0.5, or True or False"
+    print(f"{prediction!r} cannot be compared here: {advice}.")
+    return None

@@ -112,6 +112,8 @@ class Peer:
 
     def peers(self) -> list[PeerInfo]:
         """Return the others who are registered, in the order of their names."""
+        if self._closed:
+            raise P2PLabError(CLOSED)
         return [peer for peer in self.rendezvous.peers() if peer.name != self.name]
 
     def send_text(
@@ -235,6 +237,8 @@ class Peer:
 
     def _find(self, name: str) -> PeerInfo:
         """Look a peer up; while the rendezvous is away, remember where it was."""
+        if self._closed:
+            raise P2PLabError(CLOSED)
         try:
             self._known[name] = self.rendezvous.peer(name)
         except RendezvousAway:

@@ -71,7 +71,8 @@ def raw_bytes(thing: object) -> bytes:
             check_bytes(os.fstat(file.fileno()).st_size)
             raw = file.read(MAX_BYTES + 1)  # it may be growing
     except (OSError, ValueError) as error:
-        raise BadContent(f"{thing} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error  # which names the file again
+        raise BadContent(f"{thing} cannot be read: {why}") from None
     check_bytes(len(raw))
     return raw
 
@@ -96,11 +97,13 @@ def opened(thing: object, name: str) -> Image:
             "(content.MAX_PIXELS)"
         ) from error
     except Exception as error:  # each of Pillow's readers has errors of its own
-        unknown = isinstance(error, UnidentifiedImageError)
+        why: object = error
+        if thing == b"":
+            why = "the file is empty"
+        elif isinstance(error, UnidentifiedImageError):
+            why = "it has no format that Pillow knows"
         raise BadContent(
-            f"{name} is not a picture that Pillow can open: "
-            f"{'it has no format that Pillow knows' if unknown else error}; "
-            'kind="file" sends a file as it is'
+            f"{name} is not a picture that Pillow can open ({why})"
         ) from error
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -340,6 +341,16 @@ def test_a_text_never_acknowledged_is_given_back_with_what_was_tried() -> None:
     ]
 
 
+@pytest.mark.parametrize("words", [5, None, b"hello"])
+def test_what_is_no_text_is_refused_in_words(words: Any) -> None:
+    with (
+        ChatServer() as server,
+        ChatClient() as client,
+        pytest.raises(BadContent, match=f"a text is a str, got {type(words).__name__}"),
+    ):
+        client.send_text(server.address, words)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "no..host", "x" * 300])
 def test_a_peer_that_is_not_there_is_reported_at_once(host: str) -> None:
     with ChatServer() as server:
@@ -428,7 +439,7 @@ def test_closing_a_client_ends_its_waiting_texts_and_keeps_their_words() -> None
     client = ChatClient()
 
     def send(text: str) -> None:
-        with pytest.raises(NotDelivered, match="client is closed") as caught:
+        with pytest.raises(NotDelivered, match="peer is closed") as caught:
             client.send_text(server.address, text, timeout=FOR_EVER)
         errors.append(caught.value)
 

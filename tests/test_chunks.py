@@ -327,8 +327,9 @@ def test_other_things_are_refused_in_words(thing: object) -> None:
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadContent, match=r"cat\.png cannot be read"):
+    with pytest.raises(BadContent, match=r"cat\.png cannot be read") as missing:
         cut(tmp_path / "cat.png")
+    assert str(missing.value).count("cat.png") == 1
     with pytest.raises(BadContent, match="is not a file"):
         cut(tmp_path)
 
@@ -339,6 +340,9 @@ def test_a_text_that_calls_itself_a_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadContent, match=r"cat\.png is not a picture that Pillow can"):
         cut(path)
     assert cut(path, kind="file").content.size == 14
+    path.write_bytes(b"")
+    with pytest.raises(BadContent, match=r"\(the file is empty\)$"):
+        cut(path)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -139,8 +141,81 @@ def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
     assert answer(frank, "inbox") == "0   [2Jbob: 'hello'\n"
 
 
-def test_a_picture_for_nobody_is_refused_in_words(lab: Lab) -> None:
-    assert "is not a file" in answer(lab.peer("grace"), "picture")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("text", "text NAME WORDS...: send a text, and wait for its ACK\n"),
+        ("text bob", "text NAME WORDS...: send a text, and wait for its ACK\n"),
+        ("picture", "picture NAME FILE [PROTOCOL]: send a picture over UDP\n"),
+        ("save", "save NUMBER [FOLDER]: write a picture or file of the inbox to a fol"),
+        ("inbox", "nothing has come yet\n"),
+        ("nonsense, I say", "there is no command nonsense,: type one of help, inbox, "),
+        ("picture bob .", ". is not a file\n"),
+        ("picture bob no.png", "no.png cannot be read: "),
+    ],
+)
+def test_what_cannot_be_carried_out_is_answered_in_a_sentence(
+    lab: Lab, line: str, said: str
+) -> None:
+    assert answer(lab.peer("grace"), line).startswith(said)
+
+
+def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
+    heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
+    assert "type" in heading
+    assert [line.split()[0].strip(":") for line in commands] == [
+        *("help", "inbox", "list", "picture", "quit", "save", "text")
+    ]
+
+
+def test_what_arrives_is_told_while_somebody_types(lab: Lab) -> None:
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    ended = threading.Event()
+
+    class Screen(io.StringIO):
+        def write(self, words: str) -> int:
+            if "complete" in words:
+                ended.set()
+            return super().write(words)
+
+    console = Console(judy)
+    console.stdout = screen = Screen()
+    ivan.send_text("judy", "hello")
+    ivan.send_picture("judy", sample_picture(32))
+    assert ended.wait(20)
+    text, begun, complete = re.findall(r"\n\[(.*)\]\njudy> ", screen.getvalue())
+    assert text == "ivan: 'hello'"
+    assert begun == "picture from ivan, 32x32, 0% here"
+    assert complete == "picture from ivan, 32x32, complete"
+
+
+@pytest.mark.parametrize("command", ["rendezvous", "peer", "demo"])
+def test_help_tells_of_every_option_what_it_is_for(command: str) -> None:
+    said = p2plab(command, "--help").stdout
+    assert not re.search(r"^  (--\S+( [A-Z]+)?|\w+)$(?!\n {10})", said, re.MULTILINE)
+    assert "(default" in said
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert p2plab("--version").stdout == f"p2plab {version('p2plab')}\n"
+
+
+def test_a_redis_that_is_away_is_told_when_the_rendezvous_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with subprocess.Popen(
+        [*P2PLAB, "rendezvous", "--redis", f"redis://127.0.0.1:{port}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        assert "http://" in server.stdout.readline()  # it runs, and waits for its Redis
+        assert "The Redis does not answer" in server.stderr.readline()
+        server.send_signal(signal.SIGTERM)
+        assert "stopped" in server.stdout.read()
+    assert server.returncode == 0
 
 
 def test_a_name_that_is_taken_is_told_with_the_time_to_wait(lab: Lab) -> None:

@@ -50,6 +50,17 @@ def test_a_lab_brings_peers_together_and_closes_them() -> None:
     assert lab.peers == {}
 
 
+def test_a_closed_lab_says_so_and_what_to_do_and_nothing_else() -> None:
+    with Lab() as lab:
+        lab.peer("alice")
+        assert not lab.closed
+    assert lab.closed
+    assert "closed" in repr(lab)
+    with pytest.raises(P2PLabError, match="closed: run the cell") as caught:
+        lab.peer("bob")
+    assert caught.value.__context__ is None
+
+
 def test_running_the_cell_again_replaces_the_lab() -> None:
     first = Lab()
     alice = first.peer("alice")

@@ -13,7 +13,7 @@ from browser import ROOT
 from test_notebooks import private_jupyter, run
 
 from p2plab import packet
-from p2plab.listing import show
+from p2plab.listing import as_value, show
 from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitSender
 
@@ -22,8 +22,8 @@ __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 # For each check of a notebook, in its order: a right prediction, and a wrong one.
 PREDICTIONS = {
     "00-start-here.ipynb": [
-        ("prediction = delivery.attempts", "prediction = 1"),
-        ("prediction = summary.sent + 5", "prediction = 165"),
+        ("prediction = delivery.attempts", "prediction = delivery.attempts - 1"),
+        ("prediction = summary.sent + 5", "prediction = summary.sent - 30"),
     ],
     "01-rendezvous-and-text.ipynb": [
         ("prediction = 409", "prediction = 200"),
@@ -48,8 +48,8 @@ PREDICTIONS = {
     ],
     "03-stop-and-wait.ipynb": [
         (
-            "lost_data, lost_ack, be_delivered = 5, 5, 1",
-            "lost_data, lost_ack, be_delivered = 5, 5, 2",
+            "lost_data, lost_ack, be_count = 5, 5, 1",
+            "lost_data, lost_ack, be_count = 5, 5, 2",
         ),
         ("fastest, most_packets = 0.06, 0.06", "fastest, most_packets = 1.0, 0.06"),
         ("share, throughput = 0.0003, 300e3", "share, throughput = 0.3, 300e6"),
@@ -74,18 +74,20 @@ PREDICTIONS = {
 }
 
 YET = re.compile(r"\b(prediction|answer) yet\b")
+VALUE = re.compile(r"[a-z]+\.[a-z]+ - \d+|\b(?:\d[\d.e]*|True|False)\b")
 PRAISE = re.compile(r"right\b|good\b|close\b|measured 0", re.IGNORECASE)
 
 
 def rehearsed(notebook: Path) -> nbformat.NotebookNode:
-    """Return a copy in which every check is asked three times: none, right, wrong."""
+    """Return a copy in which a check is asked four times: none, right, wrong, odd."""
     page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
     predictions = iter(PREDICTIONS[notebook.name])
     cells = []
     for cell in page.cells:
         cells.append(cell)
         if cell.cell_type == "code" and YET.search(cell.source):
-            for prediction in next(predictions):
+            right, wrong = next(predictions)
+            for prediction in (right, wrong, VALUE.sub("'many'", wrong)):
                 source = f"{prediction}\n{cell.source}"
                 cells.append(nbformat.v4.new_code_cell(source, metadata=cell.metadata))
     assert not list(predictions), "there are fewer checks than predictions"
@@ -104,13 +106,31 @@ def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> No
     nbformat.write(rehearsed(ROOT / "notebooks" / name), copy)
     cells = [c for c in run(copy).cells if c.cell_type == "code"]
     checks = [number for number, cell in enumerate(cells) if YET.search(cell.source)]
-    assert len(checks) == 3 * len(PREDICTIONS[name])
-    for first in checks[::3]:
-        none, right, wrong = (printed(cell) for cell in cells[first : first + 3])
+    assert len(checks) == 4 * len(PREDICTIONS[name])
+    for first in checks[::4]:
+        none, right, wrong, odd = (printed(cell) for cell in cells[first : first + 4])
         assert all(YET.search(line) for line in none.splitlines()), none
         assert all(PRAISE.search(line) for line in right.splitlines()), right
         assert not any(PRAISE.search(line) for line in wrong.splitlines()), wrong
         assert wrong, "a wrong prediction needs a reason"
+        if VALUE.search(cells[first + 2].source.split("\n")[0]):
+            assert "'many' cannot be compared here" in odd
+            assert YET.search(odd)
+
+
+def test_a_prediction_in_quotes_is_taken_for_what_it_says() -> None:
+    assert [as_value(each) for each in ("200", " 0.5", "True")] == [200, 0.5, True]
+    assert [as_value(each) for each in (200, 300e3, False)] == [200, 300e3, False]
+    assert as_value(None) is None
+
+
+@pytest.mark.parametrize("odd", ["many", "10 %", "", (0, 5), float("nan"), "[1]"])
+def test_a_prediction_that_is_no_value_is_none_and_a_sentence_says_so(
+    odd: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_value(odd) is None
+    said = capsys.readouterr().out
+    assert said.startswith(f"{odd!r} cannot be compared here: write a number")
 
 
 def words(page: str) -> str:

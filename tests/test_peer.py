@@ -396,8 +396,10 @@ def test_a_closed_peer_leaves_keeps_its_inbox_and_says_that_it_is_closed(
     assert repr(bob) == before
     assert len(bob.inbox) == 2
     assert arrived(bob).picture().size == (64, 64)
-    with pytest.raises(NotDelivered, match="closed"):
+    with pytest.raises(P2PLabError, match="closed"):
         bob.send_text("alice", "too late")
+    with pytest.raises(P2PLabError, match="closed"):
+        bob.peers()
     with pytest.raises(P2PLabError, match="closed"):
         bob.send_picture("alice", PICTURE)
     with pytest.raises(P2PLabError, match="closed"):

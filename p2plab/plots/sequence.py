@@ -87,11 +87,13 @@ def ladder(
     end: float = inf,
     max_arrows: int = 40,
     names: tuple[str, str] = (SENDER, RECEIVER),
+    note: str = "",
 ) -> Axes:
     """Draw who sent what, and when it arrived.
 
     start, end: the moments to draw [s]; of these, the first `max_arrows` packets.
     names: what to write above the lifelines.
+    note: what to write below it instead of how to choose other packets.
     Packets of one moment are drawn one below the other.
     """
     ax = given_or_new(ax, 8, 6)
@@ -116,7 +118,8 @@ def ladder(
     drawn = _apart([sheet.drawn_at.get(at, at) for at in delivered], space)
     sheet.mark("delivered", 1.015, drawn, style.DELIVERED_MARK)
     left_out = _write(sheet, SENDER, labels) + _write(sheet, RECEIVER, labels)
-    note = what_is_absent(len(moves), len(inside), left_out)
+    absent = what_is_absent(len(moves), len(moves if note else inside), left_out)
+    note = f"{note} {absent}".strip()
     _frame(sheet, note, names)
     return say(ax, f"{_sentence(sheet, moves, len(timeouts))} {note}".strip())
 

@@ -172,7 +172,7 @@ class RendezvousClient:
             ):
                 return response.status_code, read_all(response)
         except requests.RequestException as error:
-            raise away(self.url, self.timeout, error) from error
+            raise away(self.url, self.timeout, error) from None
 
 
 def peer_path(name: str) -> str:

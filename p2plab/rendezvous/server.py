@@ -10,12 +10,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from typing import Self
 
 import fakeredis
 import uvicorn
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from p2plab.errors import PortInUse, RendezvousError
 from p2plab.rendezvous.api import make_app
@@ -100,6 +102,13 @@ class RendezvousServer:
         self._running = self._thread = None
         atexit.unregister(self.stop)
 
+    def redis_trouble(self) -> str:
+        """Ask the Redis once; return why it does not answer, or nothing.
+
+        Not inside a running event loop.
+        """
+        return asyncio.run(_trouble_of(self._redis()))
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -128,6 +137,16 @@ class RendezvousServer:
         redis = fakeredis.FakeAsyncRedis(server=self._memory, decode_responses=True)
         assert isinstance(redis, Redis)
         return redis
+
+
+async def _trouble_of(redis: Redis) -> str:
+    try:
+        await redis.ping()
+    except (RedisError, OSError) as why:
+        return str(why).rstrip(".")
+    finally:
+        await redis.aclose()
+    return ""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -197,6 +216,13 @@ def serve_forever(
             if here.startswith("127."):  # no default route to tell it by
                 here = "ADDRESS-OF-THIS-MACHINE"
             print(f"other machines: {url_of(here, server.port)}", flush=True)
+        if trouble := server.redis_trouble():
+            print(
+                f"The Redis does not answer ({trouble}): start it, or check its URL. "
+                "Until then nobody can register.",
+                file=sys.stderr,
+                flush=True,
+            )
         try:
             while not stop.wait(0.5):  # on Windows, Ctrl-C waits for the pause to end
                 pass
