@@ -27,7 +27,7 @@ from p2plab.inbox import Message
 from p2plab.metrics import deliveries, transmissions
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
-from p2plab.widgets.controls import Knob
+from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
 from p2plab.widgets.runs import Replay
@@ -81,6 +81,19 @@ def until(panel: TransferPanel, said: Callable[[str], bool]) -> None:
     if not said(panel.stage.bar.value):
         assert happened.wait(SOON), panel.stage.bar.value
     panel.stage.bar.unobserve(look, "value")
+
+
+def upload(panel: TransferPanel, name: str, content: bytes) -> None:
+    """What the browser does when somebody has chosen a file."""
+    panel.controls.picture.upload.value = (
+        {
+            "name": name,
+            "type": "image/png",
+            "size": len(content),
+            "content": memoryview(content),
+            "last_modified": datetime.now(UTC),
+        },
+    )
 
 
 def some_have_arrived(words: str) -> bool:
@@ -297,15 +310,18 @@ def test_a_file_that_is_no_picture_is_met_with_words_and_nothing_is_lost(
 ) -> None:
     quick.run().wait()
     before = quick.transfer
-    quick.set(picture=({"name": "notes.txt", "content": memoryview(b"dear diary")},))
-    quick.stage.buttons["send"].click()
-    with pytest.raises(BadContent):
-        quick.wait()
+    shown = quick.stage.picture.value, quick.stage.bar.value
+    upload(quick, "notes.txt", b"dear diary")
     assert 'role="alert"' in quick.alert.value
     assert "notes.txt is not a picture" in quick.alert.value
+    assert "choose a PNG" in quick.alert.value
+    assert "kind=" not in quick.alert.value
+    assert quick.controls.picture.choice.value == 64
+    assert quick.view.flush()
+    assert (quick.stage.picture.value, quick.stage.bar.value) == shown
     assert quick.transfer is before
     assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(64)).all()
-    quick.set(picture=64).run().wait()
+    quick.run().wait()
     assert quick.alert.value == ""
 
 
@@ -314,15 +330,7 @@ def test_an_uploaded_picture_is_shown_before_it_is_sent(quick: TransferPanel) ->
     picture[:, :, 1] = 200
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    quick.controls.picture.upload.value = (
-        {
-            "name": "green.png",
-            "type": "image/png",
-            "size": 1,
-            "content": memoryview(file.getvalue()),
-            "last_modified": datetime.now(UTC),
-        },
-    )
+    upload(quick, "green.png", file.getvalue())
     assert quick.controls.picture.choice.label == "green.png"
     quick.view.flush()
     assert (pixels(quick.stage.picture.value) == picture).all()
@@ -351,11 +359,9 @@ def test_a_second_send_during_a_transfer_is_refused_and_harms_nothing(
     quick.set(delay=0.5).run()
     with pytest.raises(P2PLabError, match="on its way"):
         quick.run()
-    quick.stage.buttons["send"].click()
-    assert "on its way" in quick.alert.value
-    quick.skip()
-    with pytest.raises(P2PLabError, match="on its way"):
-        quick.wait()
+    quick.stage.buttons["send"].click()  # the second half of a double click
+    assert quick.alert.value == ""
+    quick.skip().wait()
     assert quick.transfer is not None
     assert quick.transfer.state is State.DONE
 
@@ -387,6 +393,69 @@ def test_stop_before_anything_was_sent_stops_it_too(quick: TransferPanel) -> Non
     quick.set(real=True, delay=0.5).run().stop()
     with pytest.raises(TransferStopped):
         quick.wait()
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_before_anything_has_arrived_the_picture_is_all_holes(
+    quick: TransferPanel, real: bool
+) -> None:
+    quick.replay = 300
+    quick.set(real=real, delay=0.5, loss=0.95)
+    quick.view.flush()
+    assert "The picture to send" in quick.stage.picture.value
+    quick.run()
+    assert quick.view.flush()
+    nothing = "0 of 11 payloads are here"
+    assert nothing in quick.stage.picture.value
+    assert nothing in quick.stage.bar.value
+    quick.stop()
+    with pytest.raises(TransferStopped):
+        quick.wait()
+    assert nothing in quick.stage.picture.value
+    assert quick.transfer is not None
+    holes = p2plab.chunks.Assembly(quick.transfer.offer.content).picture()
+    assert (pixels(quick.stage.picture.value) == np.asarray(holes)).all()
+
+
+def test_the_figures_take_no_room_before_there_are_some(quick: TransferPanel) -> None:
+    assert quick.stage.tabs.layout.display == "none"
+    quick.replay = 300
+    quick.run()
+    assert quick.stage.tabs.layout.display == "none"
+    quick.skip().wait()
+    assert quick.stage.tabs.layout.display is None
+
+
+def test_the_ladder_says_nothing_that_only_programs_can_do(
+    quick: TransferPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+
+    def keep(ax: Any) -> str:
+        drawn.append(ax)
+        return ""
+
+    monkeypatch.setattr(p2plab.plots, "to_html", keep)
+    quick.stage.names = "carol", "dave"
+    quick.run().wait()
+    ladder = drawn[0]
+    assert [each.get_text() for each in ladder.get_xticklabels()] == ["carol", "dave"]
+    assert "start" not in ladder.get_xlabel()
+    assert "40 packets" in ladder.get_xlabel()
+
+
+def test_a_panel_has_words_outside_a_notebook(quick: TransferPanel) -> None:
+    assert repr(quick).startswith("<TransferPanel, a panel: end a notebook's cell")
+
+
+@pytest.mark.parametrize("panel", [TransferPanel, PeerPanel])
+def test_a_closed_lab_is_met_with_the_cure(
+    panel: type[TransferPanel] | type[PeerPanel],
+) -> None:
+    lab = p2plab.Lab(name="test")
+    lab.close()
+    with pytest.raises(P2PLabError, match="closed: run the cell"):
+        panel(lab)
 
 
 def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> None:
@@ -459,8 +528,7 @@ def test_a_panel_shows_itself_in_a_notebook(quick: TransferPanel) -> None:
 
 
 def test_a_file_name_with_html_stays_text(quick: TransferPanel) -> None:
-    file = {"name": f"{EVIL}.png", "content": b"no picture"}
-    quick.set(picture=(file,)).run()
+    upload(quick, f"{EVIL}.png", b"no picture")
     with pytest.raises(BadContent):
         quick.wait()
     assert "onerror" in quick.alert.value
@@ -594,7 +662,7 @@ def test_a_peer_that_has_left_stays_chosen_and_is_marked(
     alice.send_text("hello?")
     with pytest.raises(P2PLabError, match="No peer of this name"):
         alice.wait()
-    assert 'role="alert"' in alice.alert.value
+    assert 'role="alert"' in alice.controls.text_alert.value
 
 
 def test_a_rendezvous_that_is_away_is_told_in_the_status(
@@ -608,15 +676,65 @@ def test_a_rendezvous_that_is_away_is_told_in_the_status(
 
 def test_what_needs_a_name_or_a_choice_says_so(lab: p2plab.Lab) -> None:
     panel = PeerPanel(lab, "alice")
-    panel.controls.buttons["send-text"].click()
-    assert "register a name first" in panel.alert.value
+    it = panel.controls
+    it.buttons["send-text"].click()
+    assert "register a name first" in it.text_alert.value
     panel.register().wait()
-    panel.controls.buttons["send-picture"].click()
-    assert "choose a peer first" in panel.alert.value
+    assert it.text_alert.value == ""
+    it.buttons["send-picture"].click()
+    assert "choose a peer first" in it.picture_alert.value
     lab.peer("bob")
-    panel.choose("bob").controls.buttons["send-text"].click()
-    assert "no text to send" in panel.alert.value
+    panel.choose("bob")
+    it.buttons["send-text"].click()
+    assert "no text to send" in it.text_alert.value
+    assert it.picture_alert.value == panel.alert.value == ""
     panel.close()
+
+
+def test_a_refused_attempt_takes_the_old_result_away(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, _ = pair
+    it = alice.controls
+    alice.send_text("hello").send_picture().wait()
+    assert "ACK" in it.attempts.value
+    assert "11 of 11" in it.progress.value
+    it.peers.value = None
+    it.text.value = "not sent"
+    it.buttons["send-text"].click()
+    assert "choose a peer first" in it.text_alert.value
+    assert it.attempts.value == ""
+    assert it.text.value == "not sent"
+    it.buttons["send-picture"].click()
+    assert alice.view.flush()
+    assert "choose a peer first" in it.picture_alert.value
+    assert it.progress.value == ""
+
+
+def test_who_leaves_takes_the_results_along(pair: tuple[PeerPanel, PeerPanel]) -> None:
+    alice, _ = pair
+    it = alice.controls
+    alice.send_text("hello").send_picture().wait()
+    it.buttons["leave"].click()
+    alice.wait()
+    assert it.attempts.value == it.progress.value == ""
+    alice.register().wait()
+    assert it.attempts.value == it.progress.value == ""
+    assert "Registered as alice" in alice.status.value
+
+
+def test_a_double_click_sends_one_text_and_one_picture(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(ack_delay=0.2)
+    alice.set(text="once", delay=0.05)
+    for name in ("send-text", "send-text", "send-picture", "send-picture"):
+        alice.controls.buttons[name].click()
+    alice.wait()
+    assert bob.peer is not None
+    assert len(bob.peer.inbox) == 2
+    assert alice.controls.text_alert.value == alice.controls.picture_alert.value == ""
 
 
 def test_the_ack_knobs_turn_while_the_peer_runs(

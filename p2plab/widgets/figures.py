@@ -13,18 +13,23 @@ from p2plab.link import Link
 from p2plab.metrics import summarise
 from p2plab.protocols import Setup
 from p2plab.sample import sample_picture
-from p2plab.trace import Trace
-from p2plab.widgets.controls import SIZES
+from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.widgets.choice import SIZES
 from p2plab.widgets.runs import Order
 
 WIDTH, HEIGHT = 9.8, 5.1  # [inch], of 100 pixels
+MOST_ARROWS: Final = 40
 
 
-def ladder(trace: Trace, start: float = 0.0) -> str:
-    """The ladder diagram, from a moment on [s]."""
+def ladder(
+    trace: Trace, start: float = 0.0, names: tuple[str, str] = (SENDER, RECEIVER)
+) -> str:
+    """The ladder diagram, from a moment on [s]; names: of its two lifelines."""
     from p2plab import plots  # not before somebody looks: matplotlib takes its time
 
-    ax = plots.ladder(trace, plots.blank(WIDTH, HEIGHT), start=start)
+    note = f"At most {MOST_ARROWS} packets are drawn."
+    ax = plots.blank(WIDTH, HEIGHT)
+    plots.ladder(trace, ax, start=start, max_arrows=MOST_ARROWS, names=names, note=note)
     hint = "Drag the moment, and the ladder begins there."
     return f"<div>{hint}</div>{plots.to_html(ax)}"
 

@@ -24,7 +24,7 @@ class InboxView:
 
     def __init__(self) -> None:
         layout = widgets.Layout(
-            width="340px", height="560px", overflow="hidden auto", display="block"
+            width="100%", height="560px", overflow="hidden auto", display="block"
         )
         self.box = widgets.VBox([], layout=layout)
         self.box.add_class("p2p-inbox")

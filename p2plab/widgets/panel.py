@@ -20,7 +20,8 @@ FRAME: Final = 1 / FPS  # [s]
 _PANELS: Final[dict[str, Panel]] = {}  # one of each key, so that a cell can run twice
 
 STYLE: Final = """<style>
-.p2p-panel {max-width: 1090px; overflow: hidden}
+.p2p-panel {max-width: 1090px; width: 100%; overflow: hidden}
+.p2p-panel .p2p-tabs {width: calc(100% - 4px)}
 .p2p-panel .widget-html-content {line-height: 1.4}
 .p2p-panel h4 {margin: 8px 0 4px; font-size: 13px; letter-spacing: .02em}
 .p2p-panel [role=alert] {margin: 2px; border-left: 4px solid #D55E00; padding: 4px 10px;
@@ -55,6 +56,12 @@ def in_words(why: BaseException) -> str:
     if isinstance(why, P2PLabError | ValueError) and str(why):
         return str(why)
     return f"{type(why).__name__}: {why}"
+
+
+def check_open(lab: object) -> None:
+    """Raise P2PLabError if it is a lab that was closed."""
+    if getattr(lab, "closed", False):
+        raise P2PLabError("this lab is closed: run the cell that makes it once more")
 
 
 def said(role: str, text: str) -> str:
@@ -182,35 +189,48 @@ class Panel:
         """Say how things stand."""
         self.status.value = said("status", text)
 
-    def complain(self, why: Exception) -> None:
-        """Show an error, in words."""
+    def complain(self, why: Exception, place: Any = None) -> None:
+        """Show an error, in words; place: the line for it, if not `alert`."""
         self.error = why
-        self.alert.value = said("alert", in_words(why))
+        (place or self.alert).value = said("alert", in_words(why))
 
     def forgive(self) -> None:
         """Take an old error and note away."""
         self.error = None
         self.alert.value = self.note.value = ""
 
-    def guarded(self, act: Callable[[], object]) -> Callable[[object], None]:
+    def guarded(
+        self, act: Callable[[], object], place: Any = None
+    ) -> Callable[[object], None]:
         """A callback for a widget: what `act` raises is shown, or nobody would see."""
 
         def callback(_: object) -> None:
             try:
                 act()
             except Exception as why:
-                self.complain(why)
+                self.complain(why, place)
 
         return callback
 
-    def work(self, act: Callable[..., object], *arguments: object) -> threading.Thread:
+    def wire(self, each: Any, act: Callable[[], object], place: Any = None) -> None:
+        """Make a button act, but not on the second half of a double click."""
+
+        def pressed() -> None:
+            if not each.disabled:  # the browser may not know yet
+                act()
+
+        each.on_click(self.guarded(pressed, place))
+
+    def work(
+        self, act: Callable[..., object], *arguments: object, place: Any = None
+    ) -> threading.Thread:
         """Do in the background what takes its time; errors are shown."""
 
         def job() -> None:
             try:
                 act(*arguments)
             except Exception as why:
-                self.complain(why)
+                self.complain(why, place)
             self.view.poke()
 
         return spawn(job)
@@ -235,6 +255,10 @@ class Panel:
         self.view.flush(timeout)
         if self.error is not None:
             raise self.error
+
+    def __repr__(self) -> str:
+        how = "closed" if self.closed else "end a notebook's cell with it to see it"
+        return f"<{type(self).__name__}, a panel: {how}>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         words = f"A {type(self).__name__} was here: run this cell again to see it."

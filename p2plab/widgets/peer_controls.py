@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
-from p2plab.widgets.controls import (
-    COLUMN,
-    INDENT,
-    MS,
-    PERCENT,
-    ROW,
-    Knob,
-    PictureChoice,
-    named,
-    protocol_choice,
-)
+from p2plab.widgets.choice import PictureChoice
+from p2plab.widgets.controls import protocol_choice
+from p2plab.widgets.knobs import COLUMN, INDENT, MS, PERCENT, ROW, Knob, named
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar
 
 if TYPE_CHECKING:
     from p2plab.inbox import Event
     from p2plab.peer import Peer
+    from p2plab.rendezvous.model import PeerInfo
     from p2plab.transfer import Transfer
 
 ATTEMPT: Final = {
@@ -67,10 +60,36 @@ class PeerControls:
         self.attempts = line("attempts", width=ROW, min_height="24px")
         self.progress = line("progress", width=ROW, min_height="48px")
         self.buttons = _buttons()
+        self.text_alert, self.picture_alert = line("alert"), line("alert")
 
-    def enable_text(self, on: bool) -> None:
-        """Let people write and send, or not."""
-        self.text.disabled = self.buttons["send-text"].disabled = not on
+    @property
+    def places(self) -> dict[str, Any]:
+        """Where it is said that something went wrong, for buttons with such a place."""
+        picture = self.picture_alert
+        return {"send-text": self.text_alert, "send-picture": picture, "stop": picture}
+
+    def enable(self, registered: bool, sending: bool, busy: Collection[str]) -> None:
+        """Let people do what makes sense now.
+
+        sending: whether a picture is on its way; busy: buttons whose work goes on.
+        """
+        off = {"register": registered, "leave": not registered}
+        off |= {"send-picture": sending, "stop": not sending}
+        for name, each in self.buttons.items():
+            each.disabled = name in busy or off.get(name, False)
+        self.name.disabled = self.buttons["register"].disabled
+        self.text.disabled = self.buttons["send-text"].disabled
+
+    def list_peers(self, found: Sequence[PeerInfo]) -> None:
+        """Who is there; the chosen one also when it has gone."""
+        peers = self.peers
+        chosen = peers.value
+        options = [(each.name, each.name) for each in found]
+        if chosen is not None and (chosen, chosen) not in options:
+            options.append((f"{chosen} (gone)", chosen))
+        if options != list(peers.options):
+            peers.options = options
+            peers.value = chosen
 
     def show_transfer(self, transfer: Transfer, ended: bool) -> None:
         """How the picture that we send gets on."""
@@ -79,31 +98,30 @@ class PeerControls:
         if ended and transfer.error is not None:
             words += ", then it ended"
         self.progress.value = bar(transfer.progress, words)
-        self.buttons["send-picture"].disabled = not ended
-        self.buttons["stop"].disabled = ended
 
-    def lay_out(self, words: list[Any], inbox: Any) -> list[Any]:
+    def lay_out(self, status: Any, alert: Any, note: Any, inbox: Any) -> list[Any]:
         """Three columns: me and my texts; pictures and ACKs; the inbox."""
         style = line("style")
         style.value = STYLE
         me = [_head("Me and the others"), self.name, self._row("register", "leave")]
-        others = [self.peers, self._row("refresh")]
+        others = [alert, self.peers, self._row("refresh")]
         texts = [_head("Send a text over TCP"), self.text, self.timeout.box]
-        texts += [self.tries.box, self._row("send-text"), self.attempts]
+        texts += [self.tries.box, self._row("send-text")]
+        texts += [self.text_alert, note, self.attempts]
         pictures = [_head("Send a picture over UDP"), self.picture.box, self.protocol]
         pictures += [self.loss.box, self.delay.box]
-        pictures += [self._row("send-picture", "stop"), self.progress]
+        pictures += [self._row("send-picture", "stop"), self.picture_alert]
+        pictures += [self.progress]
         acks = [_head("How I acknowledge texts"), self.ack_delay.box, self.ack_loss.box]
-        status, *troubles = words
-        middle = pictures + acks + troubles
-        columns = [me + others + texts, middle, [_head("Inbox"), inbox]]
-        layout = widgets.Layout(width=COLUMN, overflow="hidden")
+        columns = [me + others + texts, pictures + acks, [_head("Inbox"), inbox]]
+        layout = widgets.Layout(**COLUMN)
         boxes = [widgets.VBox(each, layout=layout) for each in columns]
         wrap = widgets.Layout(flex_flow="row wrap")
         return [style, status, widgets.HBox(boxes, layout=wrap)]
 
     def _row(self, *names: str) -> Any:
-        layout = widgets.Layout(margin=f"0 0 4px {INDENT}")
+        indent = INDENT if len(names) == 1 else f"min({INDENT}, 100% - 216px)"
+        layout = widgets.Layout(margin=f"0 0 4px {indent}")
         return widgets.HBox([self.buttons[name] for name in names], layout=layout)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from p2plab.errors import NotDelivered, P2PLabError, TransferError, TransferStopped
+from p2plab.errors import NotDelivered, P2PLabError, TransferStopped
 from p2plab.link import Link
 from p2plab.protocols import Setup
 from p2plab.transfer import Transfer
 from p2plab.widgets.controls import assign
 from p2plab.widgets.inbox import InboxView
-from p2plab.widgets.panel import FRAME, Panel, said
+from p2plab.widgets.jobs import Jobs
+from p2plab.widgets.panel import FRAME, Panel, check_open, said
 from p2plab.widgets.peer_controls import PeerControls, attempts, standing
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class PeerPanel(Panel):
         host: str | None = None,
         key: str | None = None,
     ) -> None:
+        check_open(rendezvous)
         super().__init__("peer", key or name or None)
         self.rendezvous = rendezvous
         self.host = host or str(getattr(rendezvous, "host", "127.0.0.1"))
@@ -56,13 +57,14 @@ class PeerPanel(Panel):
         self._trouble = ""  # why the last look failed
         self._texting_since: float | None = None  # by time.perf_counter() [s]
         self._shown: Transfer | None = None  # the last one whose end was drawn
-        self._jobs: list[threading.Thread] = []
+        self._stale = False  # whether the results on the screen are of another peer
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = PeerControls(name)
+        self._jobs = Jobs(self, self.controls.buttons, self.controls.places)
         self.inbox = InboxView()
         self._wire()
         self.box.children = self.controls.lay_out(
-            [self.status, self.alert, self.note], self.inbox.box
+            self.status, self.alert, self.note, self.inbox.box
         )
         self.tell("Not registered yet: choose a name, and press Register.")
 
@@ -79,22 +81,29 @@ class PeerPanel(Panel):
             raise P2PLabError(f"this panel is {self.peer.name} already: leave first")
         if name is not None:
             self.controls.name.value = name
-        return self._start(self._register, self.controls.name.value.strip())
+        self._jobs.afresh("register")
+        check_open(self.rendezvous)
+        self._jobs.start("register", self._register, self.controls.name.value.strip())
+        return self
 
     def leave(self) -> Self:
         """Give the name back, and close the peer; the inbox stays to be read."""
-        return self._start(self._leave)
+        self._jobs.afresh("leave")
+        self._jobs.start("leave", self._leave)
+        return self
 
     def refresh(self) -> Self:
         """Look who is there now."""
+        self._jobs.afresh("refresh")
         self._registered()
-        return self._start(self._look_now)
+        self._jobs.start("refresh", self._look_now)
+        return self
 
     def choose(self, name: str) -> Self:
         """Choose the peer to talk to. Raises PeerNotFound, RendezvousAway."""
         found = self._registered().rendezvous.peer(name)
         self.found = sorted({*self.found, found}, key=lambda each: each.name)
-        self._list()
+        self.controls.list_peers(self.found)
         self.controls.peers.value = found.name
         return self
 
@@ -103,31 +112,36 @@ class PeerPanel(Panel):
 
         text: what to put into the box before.
         """
+        self._jobs.afresh("send-text")
+        self.controls.attempts.value = ""
         peer, to = self._registered(), self._chosen()
         if text is not None:
             self.controls.text.value = text
         if not self.controls.text.value:
             raise ValueError("there is no text to send: write one")
-        if self._texting_since is not None:
-            raise P2PLabError("a text is on its way: wait for its ACK")
         self._texting_since = time.perf_counter()
-        self.controls.enable_text(False)
-        return self._start(self._send_text, peer, to)
+        self._jobs.start("send-text", self._send_text, peer, to)
+        return self
 
     def send_picture(self, picture: object = None) -> Self:
         """Send the chosen picture to the chosen peer; `wait` for the end.
 
         picture: a size of the sample, or whatever `Peer.send_picture` takes.
         """
-        it, peer, to = self.controls, self._registered(), self._chosen()
+        self._jobs.afresh("send-picture")
         if self.transfer is not None and not self.transfer.ended:
             raise P2PLabError("a picture is on its way: stop it, or let it end")
+        it, self._shown = self.controls, self.transfer
+        it.progress.value = ""
+        peer, to = self._registered(), self._chosen()
         if picture is not None:
             it.picture.value = picture
         setup = Setup(it.protocol.value)
         loss, delay = it.loss.value, it.delay.value
         link = Link(delay, loss=loss) if loss or delay else None
-        return self._start(self._send_picture, peer, to, it.picture.value, setup, link)
+        what = to, it.picture.value, setup, link
+        self._jobs.start("send-picture", self._send_picture, peer, *what)
+        return self
 
     def stop(self) -> Self:
         """Stop the picture that is being sent."""
@@ -141,10 +155,7 @@ class PeerPanel(Panel):
         Raises TransferError after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        while self._jobs:
-            self._jobs[-1].join(max(0.0, deadline - time.monotonic()))
-            if self._jobs.pop().is_alive():
-                raise TransferError(f"not at its end after {timeout:g} s")
+        self._jobs.join(timeout)
         transfer, self._awaited = self._awaited, None
         try:
             if transfer is not None:
@@ -180,7 +191,7 @@ class PeerPanel(Panel):
         except BaseException:
             peer.close()
             raise
-        self.peer = peer
+        self.peer, self._stale = peer, True
         self._look_now()
 
     def _leave(self) -> None:
@@ -188,6 +199,7 @@ class PeerPanel(Panel):
         self.found, self.controls.peers.options = [], ()
         if peer is not None:
             peer.close()
+        self._stale = True
 
     def _look_now(self) -> None:
         if (peer := self.peer) is None:
@@ -212,7 +224,6 @@ class PeerPanel(Panel):
         finally:
             self._draw_attempts(peer)
             self._texting_since = None
-            it.enable_text(True)
 
     def _send_picture(
         self, peer: Peer, to: str, picture: object, setup: Setup, link: Link | None
@@ -223,14 +234,16 @@ class PeerPanel(Panel):
 
     def draw(self) -> float | None:
         peer, it = self.peer, self.controls
-        it.name.disabled = it.buttons["register"].disabled = peer is not None
-        it.buttons["leave"].disabled = peer is None
+        if self._stale:
+            self._stale, self._shown = False, self.transfer
+            it.attempts.value = it.progress.value = ""
         moving = self._draw_transfer()
+        it.enable(peer is not None, moving, self._jobs.busy)
         if peer is None:
             self.tell("Not registered: choose a name, and press Register.")
             return FRAME if moving else None
         self._look_sometimes()
-        self._list()
+        self.controls.list_peers(self.found)
         self.tell(self._trouble or standing(peer))
         if self._texting_since is not None:
             self._draw_attempts(peer)
@@ -244,17 +257,6 @@ class PeerPanel(Panel):
             self._looked_at = time.monotonic()
             self.work(self._look_now)
 
-    def _list(self) -> None:
-        """Who is there; the chosen one also when it has gone."""
-        peers = self.controls.peers
-        chosen = peers.value
-        options = [(each.name, each.name) for each in self.found]
-        if chosen is not None and (chosen, chosen) not in options:
-            options.append((f"{chosen} (gone)", chosen))
-        if options != list(peers.options):
-            peers.options = options
-            peers.value = chosen
-
     def _draw_attempts(self, peer: Peer) -> None:
         if (since := self._texting_since) is not None:
             self.controls.attempts.value = attempts(peer.text_events, since)
@@ -267,7 +269,7 @@ class PeerPanel(Panel):
         ended = transfer.ended  # asked first: the last state is drawn, too
         self.controls.show_transfer(transfer, ended)
         if transfer.error and not isinstance(transfer.error, TransferStopped):
-            self.complain(transfer.error)
+            self.complain(transfer.error, self.controls.picture_alert)
         self._shown = transfer if ended else None
         return not ended
 
@@ -275,7 +277,9 @@ class PeerPanel(Panel):
         it = self.controls
         for name, each in it.buttons.items():
             act = getattr(self, name.replace("-", "_"))  # a button for each action
-            each.on_click(self.guarded(act))
+            self.wire(each, act, it.places.get(name))
+        take = self.guarded(it.picture.take_upload, it.picture_alert)
+        it.picture.upload.observe(take, "value")
         for knob in (it.ack_delay, it.ack_loss):
             knob.observe(self.guarded(self._acknowledge))
 
@@ -293,8 +297,3 @@ class PeerPanel(Panel):
         if not self.controls.peers.value:
             raise P2PLabError("choose a peer first; Refresh looks who is there")
         return str(self.controls.peers.value)
-
-    def _start(self, act: Any, *arguments: object) -> Self:
-        self.forgive()
-        self._jobs.append(self.work(act, *arguments))
-        return self

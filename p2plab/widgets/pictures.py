@@ -15,7 +15,7 @@ FINAL_SIDE: Final = 1024  # more would take seconds to reach the screen
 
 
 def figure(image: Image, alt: str, side: int, *, final: bool) -> str:
-    """An HTML figure that fills a square of `side` CSS pixels.
+    """An HTML figure that fills a square of `side` CSS pixels, or what room there is.
 
     final: in PNG, exact to the pixel up to FINAL_SIDE; otherwise in JPEG.
     """
@@ -32,7 +32,7 @@ def figure(image: Image, alt: str, side: int, *, final: bool) -> str:
     kind = "png" if final else "jpeg"
     data = base64.b64encode(buffer.getvalue()).decode()
     sharp = "pixelated" if max(image.size) <= side else "auto"
-    style = f"width:{side}px;height:{side}px;image-rendering:{sharp}"
+    style = f"{_square(side)};image-rendering:{sharp}"
     return (
         f'<figure><img alt="{html.escape(alt)}" style="{style}" '
         f'src="data:image/{kind};base64,{data}"></figure>'
@@ -41,7 +41,7 @@ def figure(image: Image, alt: str, side: int, *, final: bool) -> str:
 
 def empty(side: int) -> str:
     """The place of a picture that is not there yet."""
-    style = f"width:{side}px;height:{side}px;background:var(--jp-layout-color2,#eee)"
+    style = f"{_square(side)};background:var(--jp-layout-color2,#eee)"
     return f'<div style="{style}"></div>'
 
 
@@ -51,6 +51,10 @@ def bar(progress: float, words: str) -> str:
         f'<progress aria-label="received" max="1" value="{progress:.4f}"></progress>'
         f"<div>{html.escape(words)}</div>"
     )
+
+
+def _square(side: int) -> str:
+    return f"width:{side}px;max-width:100%;aspect-ratio:1"
 
 
 def _presentable(image: Image) -> Image:

@@ -8,23 +8,27 @@ import ipywidgets as widgets
 
 from p2plab.chunks import Assembly
 from p2plab.trace import Trace
-from p2plab.widgets.controls import MS, Knob, TransferControls
+from p2plab.widgets.controls import TransferControls
 from p2plab.widgets.figures import FIGURES, code, ladder
+from p2plab.widgets.knobs import MS, Knob
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar, empty, figure
 from p2plab.widgets.runs import Order, have
 
 SIDE: Final = 336  # of the picture on the screen [CSS pixels]
-TABS: Final = "580px"  # high, so that nothing jumps when a figure comes
+GAP: Final = "0 0 0 8px"
+TABS: Final = "420px"  # high at least, so that little jumps when a tab is chosen
 
 
 class Stage:
     """The widgets below and beside the controls; the view's thread alone draws here.
 
+    names: of the sender and the receiver.
     moment: where in a transfer that is over the picture and the ladder are [s].
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: tuple[str, str]) -> None:
+        self.names = names
         self.buttons = {
             "send": button("send", "Send", button_style="primary", icon="play"),
             "stop": button("stop", "Stop", button_style="danger", icon="stop"),
@@ -32,30 +36,29 @@ class Stage:
         }
         for name, each in self.buttons.items():
             each.layout.width = "128px" if name == "skip" else "96px"
-        self.picture = line("picture", width=f"{SIDE}px", height=f"{SIDE}px")
+        self.picture = line("picture", width="100%")
         self.picture.value = empty(SIDE)
-        self.bar = line("bar", width=f"{SIDE}px", height="64px")
+        self.bar = line("bar", width="100%", min_height="64px")
         self.bar.value = bar(0, "")
         self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
-        self.moment.slider.layout.width = "480px"
         self.figures = {name: line(name) for name in (*FIGURES, "code")}
         titles = [title for title, _ in FIGURES.values()] + ["As code"]
-        for each in self.figures.values():
-            each.value = "Here when the transfer is over."
         self.tabs = widgets.Tab(
             list(self.figures.values()),
             titles=titles,
-            layout=widgets.Layout(height=TABS, width="1056px"),
+            layout=widgets.Layout(min_height=TABS),
         )
         self.tabs.add_class("p2p-tabs")
         self.enable(running=False, real=False, past=False)
 
     def enable(self, *, running: bool, real: bool, past: bool) -> None:
-        """Let people press what makes sense now."""
+        """Let people press what makes sense now, and see figures if there are some."""
+        over = past and not running
         self.buttons["send"].disabled = running
         self.buttons["stop"].disabled = not running
         self.buttons["skip"].disabled = real or not running
-        self.moment.enable(past and not running)
+        self.moment.enable(over)
+        self.tabs.layout.display = None if over else "none"  # no room for nothing
 
     def lay_out(self, controls: TransferControls, words: list[Any]) -> list[Any]:
         """The controls beside the picture, the figures below."""
@@ -64,9 +67,12 @@ class Stage:
         buttons = widgets.HBox(list(self.buttons.values()))
         left = widgets.VBox(
             [controls.columns(buttons), self.moment.box, *words],
-            layout=widgets.Layout(width="706px"),
+            layout=widgets.Layout(flex="1 1 568px", max_width="706px"),
         )
-        right = widgets.VBox([self.picture, self.bar])
+        right = widgets.VBox(
+            [self.picture, self.bar],
+            layout=widgets.Layout(flex="1 1 232px", max_width=f"{SIDE}px", margin=GAP),
+        )
         wrap = widgets.Layout(flex_flow="row wrap")
         return [style, widgets.HBox([left, right], layout=wrap), self.tabs]
 
@@ -94,8 +100,11 @@ class Stage:
         names = list(FIGURES)
         first = self.tabs.selected_index or 0
         for name in names[first:] + names[:first]:
-            self.figures[name].value = FIGURES[name][1](trace)
+            if name == "ladder":
+                self.show_ladder(trace, 0.0)
+            else:
+                self.figures[name].value = FIGURES[name][1](trace)
 
     def show_ladder(self, trace: Trace, start: float) -> None:
         """Draw the ladder from a moment on [s]."""
-        self.figures["ladder"].value = ladder(trace, start)
+        self.figures["ladder"].value = ladder(trace, start, self.names)

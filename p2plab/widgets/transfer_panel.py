@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from p2plab.chunks import Assembly, cut
 from p2plab.errors import BadContent, P2PLabError, TransferError, TransferStopped
 from p2plab.widgets.controls import TransferControls
-from p2plab.widgets.panel import FRAME, Panel, said
+from p2plab.widgets.panel import FRAME, Panel, check_open, said
 from p2plab.widgets.runs import (
     AnyRun,
     Order,
@@ -50,6 +50,7 @@ class TransferPanel(Panel):
         replay: float = 3.0,
         **settings: Any,
     ) -> None:
+        check_open(lab)
         super().__init__("transfer", key)
         self.controls = TransferControls()
         self.replay = replay
@@ -61,7 +62,8 @@ class TransferPanel(Panel):
         self._shown_at: float | None = None  # the moment of the picture on screen [s]
         self._over = threading.Event()
         self._preview = True  # whether to show what would be sent
-        self.stage = Stage()
+        self._blank = False  # whether to show that nothing is there yet
+        self.stage = Stage(self._names)
         self.box.children = self.stage.lay_out(
             self.controls, [self.status, self.alert, self.note]
         )
@@ -104,7 +106,7 @@ class TransferPanel(Panel):
             )
             self._over.clear()
             self._past = self._shown_at = None
-            self._preview = False
+            self._preview, self._blank = False, True
             before = self._run
             self._run = run = (
                 RealRun(order, self._peers)
@@ -156,6 +158,8 @@ class TransferPanel(Panel):
             self.complain(why)
             self.tell("Nothing was sent.")
             self._run = before  # with its picture and its trace
+            self._preview = before is None or before.transfer is None
+            self._blank = False
             self._over.set()
             self._enable(False)
 
@@ -165,6 +169,7 @@ class TransferPanel(Panel):
         if self._lab is None:
             self._lab = Lab(name=f"panel {self.key}")
         lab = self._lab
+        check_open(lab)
         if self.closed:  # meanwhile
             self.shut()
         sender, receiver = (lab.peers.get(n) or lab.peer(n) for n in self._names)
@@ -174,9 +179,11 @@ class TransferPanel(Panel):
 
     def _wire(self) -> None:
         buttons = self.stage.buttons
-        buttons["send"].on_click(self.guarded(self.run))
-        buttons["stop"].on_click(self.guarded(self.stop))
-        buttons["skip"].on_click(self.guarded(self.skip))
+        self.wire(buttons["send"], self.run)
+        self.wire(buttons["stop"], self.stop)
+        self.wire(buttons["skip"], self.skip)
+        picture = self.controls.picture
+        picture.upload.observe(self.guarded(picture.take_upload), "value")
         self.controls.observe(self.guarded(self._changed))
         self.controls.picture.observe(self.guarded(self._chosen))
         self.stage.moment.observe(lambda _: self.view.poke())
@@ -203,6 +210,9 @@ class TransferPanel(Panel):
         if self._preview:
             self._preview = False
             self._draw_preview()
+        if self._blank and run is not None:
+            self._blank = False
+            self._draw_blank(run)
         if run is None or run.transfer is None:
             return FRAME if self.running else None
         if self._over.is_set():
@@ -227,22 +237,33 @@ class TransferPanel(Panel):
             whole.add(payload)
         self.stage.show_original(whole)
 
+    def _draw_blank(self, run: AnyRun) -> None:
+        """What the receiver has before the first payload; it may take long to come."""
+        order = run.order
+        try:
+            parcel = cut(order.picture, kind="picture", order=order.order)
+        except BadContent:
+            return  # whoever sends it says so
+        nothing = Assembly(parcel.content)
+        self.stage.show(nothing, 0.0, final=False)
+        self.stage.count(nothing, 0.0)
+
     def _draw_live(self, run: AnyRun, transfer: Transfer) -> None:
         moment = run.moment
-        if (assembly := run.assembly) is not None:
-            self.stage.show(assembly, moment, final=False)
-            counts = run.tally.read(transfer.own_trace.rows, moment)
-            self.stage.count(assembly, moment, counts)
+        assembly = run.assembly or Assembly(transfer.offer.content)
+        self.stage.show(assembly, moment, final=False)
+        counts = run.tally.read(transfer.own_trace.rows, moment)
+        self.stage.count(assembly, moment, counts)
         self.tell(f"Sending {run.words} …")
 
     def _draw_end(self, run: AnyRun, transfer: Transfer) -> None:
         stage = self.stage
         try:
             run.finish()
-            if (assembly := transfer.assembly) is not None:
-                stage.show(assembly, transfer.seconds, final=True)
-                counts = run.tally.read(transfer.own_trace.rows)
-                stage.count(assembly, transfer.seconds, counts)
+            assembly = transfer.assembly or Assembly(transfer.offer.content)
+            stage.show(assembly, transfer.seconds, final=True)
+            counts = run.tally.read(transfer.own_trace.rows)
+            stage.count(assembly, transfer.seconds, counts)
             stage.moment.stretch(transfer.seconds)
             self._shown_at = stage.moment.value
             self.tell(verdict(run, transfer))
