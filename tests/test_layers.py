@@ -20,7 +20,7 @@ ROWS = {
     "world": "link trace",
     "drivers": "driver simulator offer transfer flow datagrams udp frames inbox chat_server chat "
     "rendezvous",
-    "measures": "metrics experiments",
+    "measures": "metrics experiments museum",
     "faces": "peer lab",
     "pictures": "plots listing",
     "panels": "widgets",
