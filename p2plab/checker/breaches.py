@@ -79,8 +79,9 @@ def explained(failure: Failure, machine: Any) -> Failure:
     method, line = raised_at(error, machine)
     if not method:
         return failure._replace(promise="timer", words=_odd(machine, error))
+    cause = error.__cause__ if isinstance(error, BrokenContract) else error
     words = (
-        f"{who}.{method} raised {_error(error)} at {line}. A machine must not raise "
+        f"{who}.{method} raised {_error(cause or error)} at {line}. A machine must not raise "
         f"because of what it is told"
     )
     return failure._replace(promise="no exception", words=words)

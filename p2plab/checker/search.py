@@ -38,6 +38,7 @@ from p2plab.checker.world import World
 Progress = Callable[[float, str], object]
 
 SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
+SETS_SHARE: Final = 0.6  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
 CHUNK: Final = 50  # random schedules between two looks at the clock
@@ -111,36 +112,57 @@ class Search:
             raise OutOfTime
 
     def enumerate(self) -> None:
-        """Try every small set of faults, in order of their number."""
+        """Try every small set of faults: few before many, an eager driver before a late.
+
+        A run with a late driver is harder to read than one with a lost packet more.
+        """
+        end, now = self.until, perf_counter()
+        self.until = now + SETS_SHARE * (end - now)
+        try:
+            self._sets()
+        except OutOfTime:
+            pass  # chance may find what the sets did not come to
+        self.until = end
+
+    def _sets(self) -> None:
         nodes: dict[tuple[Application, Style], list[Node]] = {}
-        for application in APPLICATIONS:
-            for style in STYLES:
+        calm: list[Growth] = []
+        single, *several = LEVELS
+        for style in STYLES:
+            for application in APPLICATIONS:
                 run = self.judge(Trial(application, style), "no fault")
-                if style == EAGER:
-                    self.calm[application] = run
                 nodes[application, style] = [Node.of(run)]
-        for application, run in self.calm.items():
-            if failure := resent_too_often(run, self.calm[application]):
-                run.failure = failure
-                raise Found(run)
-        calm = self._growth(None, [])
-        for level in LEVELS:
-            self._level(level, nodes)
-            if level.faults == 1:
-                for kind in self.channel.kinds[:-1]:
-                    self._growth(kind, calm)
+                if style == EAGER:
+                    self._calm(run)
+            calm = calm or self._growth(None, [])
+            self._level(single, style, nodes)
+        for kind in self.channel.kinds[:-1]:
+            self._growth(kind, calm)
+        for level in several:
+            for style in STYLES:
+                self._level(level, style, nodes)
+
+    def _calm(self, run: Run) -> None:
+        self.calm[run.trial.application] = run
+        if failure := resent_too_often(run, run):
+            run.failure = failure
+            raise Found(run)
 
     def _level(
-        self, level: Level, nodes: dict[tuple[Application, Style], list[Node]]
+        self,
+        level: Level,
+        style: Style,
+        nodes: dict[tuple[Application, Style], list[Node]],
     ) -> None:
         left = int(level.cap * self.budget)
-        for (application, style), parents in nodes.items():
+        for application in APPLICATIONS:
             deeper: list[Node] = []
+            parents = nodes.pop((application, style))
             if application.size <= level.size:
                 for trial, place in self._children(application, style, parents, level):
                     if left == 0:
                         self.unfinished.add(level.words)
-                        return
+                        break
                     left -= 1
                     run = self.judge(trial, level.words)
                     if application.size <= LEVELS[1].size:

@@ -40,7 +40,8 @@ class Story:
         """Say what was lost, what the protocol did, and which promise that broke."""
         failure = self.run.failure
         assert failure is not None
-        promise = f"Promise broken: {PROMISES[failure.promise]}."
+        whose = "" if failure.kind == "broken" else " of the machine"
+        promise = f"Promise{whose} broken: {PROMISES[failure.promise]}."
         if failure.promise in _ALWAYS:
             return f"{capital(failure.words)}. {promise}"
         return f"{self.before()} {capital(self.middle())} {promise}"
@@ -59,12 +60,14 @@ class Story:
             asides.append(f"the application sent {phases.words}")
         if self.run.trial.style != EAGER:
             asides.append("the driver pulled packets late")
-        return f"{text}{''.join(f', {aside}' for aside in asides)}."
+        return "; ".join([text, *asides]) + "."
 
     def middle(self) -> str:
         """Say what the protocol did."""
         failure = self.run.failure
         assert failure is not None
+        if failure.words == "storm":
+            return self._storm()
         match failure.promise:
             case "prefix":
                 return self._prefix()
@@ -99,7 +102,7 @@ class Story:
         if last is None:
             return f"The receiver {did} before anything had arrived."
         fresh = "twice" in did or "once more" in did
-        cause = (fresh and self._last_arrival(RECEIVER, got)) or last
+        cause = (fresh and got and self._last_arrival(RECEIVER, got)) or last
         if cause != last:
             name = called(self._packets(SENDER)[last.number])
             did = f"{did} (when {name} had arrived)"
@@ -146,6 +149,8 @@ class Story:
         sent = [one for phase in run.trial.application.phases for one in phase]
         missing = sent[len(run.delivered[self.pair]) :]
         what = f"{missing[0]!r} was never delivered" if missing else ""
+        if not sent:
+            what = "there was nothing to send"
         if sender.done and missing:
             return self._too_sure(missing[0])
         idle = all(
@@ -177,6 +182,16 @@ class Story:
             return "The sender heard nothing."
         packet = self._packets(RECEIVER)[last.number]
         return f"The last that the sender heard was {called(packet)}."
+
+    def _storm(self) -> str:
+        """Say how much was sent, and that it did not help."""
+        healed = self.run.healed_at
+        count = sum(each.time >= healed for each in self.run.sent)
+        took = self.run.time - healed
+        return (
+            f"In the {took:.3g} s after that, {count} packets were sent, and it was "
+            f"not yet done: {self._busy()}."
+        )
 
     def _busy(self) -> str:
         """Say what both sides do for ever."""

@@ -272,12 +272,14 @@ class World:
 
     def _end(self) -> bool:
         """Judge a run in which nothing more happens, or that goes on for too long."""
+        storm = "storm" if self.left < 0 else ""
         for pair in self.pairs:
             way = 2 * pair.number
             whole = not pair.phases and len(pair.delivered) == len(pair.sent)
             self.at = way
             if not whole or not self.hosts[way].machine.done:
-                raise Broken("completion", "", way)
+                promise = "retransmission" if storm else "completion"
+                raise Broken(promise, storm, way)
         for way, host in enumerate(self.hosts):
             self.at = way
             if host.machine.deadline is not None:
