@@ -464,6 +464,13 @@ def test_a_correct_protocol_has_a_page_and_no_mistake(exhibit: Exhibit) -> None:
     assert (ROOT / "p2plab" / exhibit.ancestor).is_file()
 
 
+def test_an_exhibit_can_be_sent_to_another_process() -> None:
+    assert not {*EXHIBITS} & {*HEALTHY}
+    for exhibit in (*EXHIBITS.values(), *HEALTHY.values()):
+        make = pickle.loads(pickle.dumps(exhibit.sender))
+        assert type(make()) is type(exhibit.sender())
+
+
 def test_a_museum_is_large_enough_to_get_lost_in() -> None:
     assert len(EXHIBITS) >= 26
     assert len(HEALTHY) >= 9

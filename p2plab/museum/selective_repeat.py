@@ -17,6 +17,7 @@ from p2plab.protocols.selective_repeat import (
 from p2plab.rtt import FixedRto
 
 PAGE: Final = "protocols/selective_repeat.py"
+PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
 WINDOW: Final = 4
 
 
@@ -220,7 +221,7 @@ ROOM: Final = (
         "in flight: an ACK that comes twice raises KeyError.",
         "dup",
         lambda: (
-            StumblesOverASecondAck(FixedRto(), FixedWindow(WINDOW)),
+            StumblesOverASecondAck(FixedRto(PATIENT), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
         PAGE,

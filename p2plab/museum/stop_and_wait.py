@@ -11,6 +11,7 @@ from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSende
 from p2plab.rtt import FixedRto
 
 PAGE: Final = "protocols/stop_and_wait.py"
+PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
 
 
 @dataclass(slots=True)
@@ -183,7 +184,7 @@ ROOM: Final = (
         "The second copy of an ACK is taken for the ACK of the next packet, which then "
         "is never sent again although it was lost.",
         "dup",
-        lambda: (BelievesAnyAck(FixedRto(), 1), StopAndWaitReceiver(1)),
+        lambda: (BelievesAnyAck(FixedRto(PATIENT), 1), StopAndWaitReceiver(1)),
         PAGE,
     ),
     Exhibit(
@@ -193,7 +194,7 @@ ROOM: Final = (
         "old ACK, and so every packet from then on is sent twice (a mistake in the "
         "first TFTP, RFC 1123, section 4.2.3.1).",
         "dup",
-        lambda: (Apprentice(FixedRto()), StopAndWaitReceiver()),
+        lambda: (Apprentice(FixedRto(PATIENT)), StopAndWaitReceiver()),
         PAGE,
     ),
     Exhibit(

@@ -20,21 +20,22 @@ GO_BACK_N: Final = "protocols/go_back_n.py"
 
 @dataclass(slots=True)
 class TimesTheFirstCopyOnly(StopAndWaitSender):
-    """Repeats a packet in a branch of its own, without the timer."""
+    """Starts its timer for a packet that is new."""
 
-    again: bool = False
+    sent: int = 0  # packets that have been on the wire at least once
 
     def next_packet(self, now: float) -> Packet | None:
-        if self.again:
-            self.again = False
-            seq = self.send_base
-            return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
-        return StopAndWaitSender.next_packet(self, now)
-
-    def on_timeout(self, now: float) -> None:
-        self.rtt.on_timeout()
-        self.again = True  # send the same packet again
-        self.deadline = None
+        if self.next_seq_num == len(self.payloads):
+            return None  # nothing to send
+        if self.next_seq_num > self.send_base:
+            return None  # one packet is in flight: wait for its ACK
+        seq = self.next_seq_num
+        self.next_seq_num += 1
+        self.rtt.on_send(seq, now)
+        if self.next_seq_num > self.sent:
+            self.sent = self.next_seq_num
+            self.deadline = now + self.rtt.rto
+        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
 
 
 @dataclass(slots=True)
