@@ -1,8 +1,9 @@
-"""The command line: `p2plab rendezvous`, `p2plab peer`, `p2plab demo`."""
+"""The command line: `p2plab rendezvous`, `peer`, `demo` and `check`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,30 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--loss", type=float, default=0.1, help="in [0, 1)")
     demo.add_argument("--seed", type=int, default=1)
     demo.set_defaults(run=_demo)
+    check = commands.add_parser(
+        "check", help="look for the smallest run that breaks your own protocol"
+    )
+    check.add_argument(
+        "file", help="defines Sender and Receiver, built without arguments"
+    )
+    check.add_argument(
+        "--channel",
+        choices=("fifo", "dup", "late", "corrupt"),
+        default="fifo",
+        help="packets are lost; or doubled, too; or late, too; or lost and damaged",
+    )
+    check.add_argument("--budget", type=_budget, default=2.0, help="seconds, above 0")
+    check.add_argument("--seed", type=int, default=0, help="of the random schedules")
+    check.add_argument("--json", action="store_true", help="for other programs")
+    check.set_defaults(run=_check)
     return parser
+
+
+def _budget(text: str) -> float:
+    budget = float(text)
+    if not 0 < budget < 86_400:
+        raise argparse.ArgumentTypeError(f"a budget is above 0 s, got {text}")
+    return budget
 
 
 def _rendezvous(wishes: argparse.Namespace) -> int:
@@ -81,3 +105,15 @@ def _demo(wishes: argparse.Namespace) -> int:
     from p2plab.demo import demo
 
     return demo(wishes.folder, wishes.loss, wishes.seed)
+
+
+def _check(wishes: argparse.Namespace) -> int:
+    from p2plab.grader import Unusable, grade, report
+
+    try:
+        verdict = grade(wishes.file, wishes.channel, wishes.budget, wishes.seed)
+    except Unusable as why:
+        print(f"p2plab check: {why}", file=sys.stderr)
+        return 2
+    print(json.dumps(verdict) if wishes.json else report(verdict))
+    return 0 if verdict["verdict"] == "survived" else 1

@@ -91,7 +91,7 @@ def member_line(machine: Any, words: str) -> str:
 
 
 def fickle(machine: Any) -> str:
-    """Return the line that makes a machine differ from run to run, if one stands out."""
+    """Return the line that makes a machine differ from run to run, or nothing."""
     own = [code for _, code in codes(type(machine))]
     for _, inner in attributes(machine):
         if not type(inner).__module__.startswith(("builtins", "collections", "p2plab")):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
 from collections import deque
-from types import CodeType
+from types import FunctionType
 from typing import Any, Final
 
 from p2plab.checker.blame import codes, fickle, member_line, place, raised_at
@@ -80,10 +81,7 @@ def explained(failure: Failure, machine: Any) -> Failure:
     if not method:
         return failure._replace(promise="timer", words=_odd(machine, error))
     cause = error.__cause__ if isinstance(error, BrokenContract) else error
-    words = (
-        f"{who}.{method} raised {_error(cause or error)} at {line}. A machine must not raise "
-        f"because of what it is told"
-    )
+    words = f"{who}.{method} raised {_error(cause or error)} at {line}"
     return failure._replace(promise="no exception", words=words)
 
 
@@ -99,7 +97,9 @@ def unlike(failure: Failure, machines: list[Any], apart: str) -> Failure:
 def in_common(makers: Makers) -> str:
     """Say what two machines made one after the other share and change, if anything."""
     machines = [make() for make in makers]
-    before = [_state(machine, make()) for machine, make in zip(machines, makers, strict=True)]
+    before = [
+        _state(machine, make()) for machine, make in zip(machines, makers, strict=True)
+    ]
     World(Trial(plain(2)), makers).run()
     for machine, old, make in zip(machines, before, makers, strict=True):
         new = _state(machine, make())
@@ -124,10 +124,9 @@ def _state(machine: Any, other: Any) -> dict[str, str]:
     for kind in type(machine).__mro__:
         for member in vars(kind).values():
             function = member.fget if isinstance(member, property) else member
-            code = getattr(function, "__code__", None)
-            if isinstance(code, CodeType):
+            if isinstance(function, FunctionType):
                 space = function.__globals__
-                for name in code.co_names:
+                for name in function.__code__.co_names:
                     if isinstance(space.get(name), _CONTAINERS):
                         found[f"global {name}"] = repr(space[name])[:4000]
     return found
@@ -163,9 +162,12 @@ def _at(why: BaseException, thing: Any) -> str:
 
 
 def _class_line(kind: type) -> str:
+    """Return the line in which a class begins."""
     for _, code in codes(kind):
-        first = next(c for _, c in codes(kind) if c.co_filename == code.co_filename)
-        return place(first.co_filename, first.co_firstlineno)
+        lines = linecache.getlines(code.co_filename)[: code.co_firstlineno]
+        for number in range(len(lines), 0, -1):
+            if lines[number - 1].lstrip().startswith(f"class {kind.__name__}"):
+                return place(code.co_filename, number)
     return ""
 
 

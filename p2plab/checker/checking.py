@@ -80,6 +80,7 @@ def _search(
                     pace.judge(search, speed)
                 parallel.random(search, executor)
             except Found as found:
+                search.unfinished.add(search.where)
                 return search.smallest(found.run)
     except OutOfTime:
         pass
@@ -103,7 +104,7 @@ def _failed(search: Search, run: Run) -> Verdict:
     if run.failure.promise != "interface":
         with watching(search.pulse, AGAIN):
             again = World(run.trial, search.makers, traces).run()
-        _look_twice(search, run, again)
+            _look_twice(search, run, again)
     failure = run.failure
     pair = max(failure.way, 0) // 2
     trace = cut(traces[pair], last=failure.promise in ("prefix", "no exception"))
@@ -142,11 +143,11 @@ def _look_twice(search: Search, run: Run, again: Run) -> None:
     failure = run.failure
     assert failure is not None
     apart = ""
-    if failure.promise == "same again" or not run.hits:
+    if failure.promise == "same again" or (failure.kind == "broken" and not run.hits):
         apart = breaches.in_common(search.makers)
     if failure.promise == "same again":
         run.failure = breaches.unlike(failure, run.machines, apart)
-    elif apart and failure.kind == "broken":
+    elif apart:
         run.failure = Failure("breach", "apart", apart, failure.way)
     elif failure.kind == "breach" and run.machines:
         machine = run.machines[min(failure.way, len(run.machines) - 1)]

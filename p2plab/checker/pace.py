@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from p2plab.checker.network import LOSE
 from p2plab.checker.promises import regular
 from p2plab.checker.search import Found, Search
-from p2plab.checker.network import LOSE
 from p2plab.checker.trial import Failure, Run, Trial, plain
 from p2plab.checker.world import World
 from p2plab.protocols import Setup
@@ -30,8 +30,8 @@ def judge(search: Search, speed: float) -> None:
             harm = "loses every third packet" if faults else "loses nothing"
             words = (
                 f"{COUNT} payloads took {ours:.2f} s where the network {harm}; "
-                f"{REFERENCE.protocol} takes {theirs:.2f} s, and {speed:g} of its speed "
-                f"was asked for"
+                f"{REFERENCE.protocol} takes {theirs:.2f} s, and {speed:g} of its "
+                f"speed was asked for"
             )
             run.failure = Failure("broken", "speed", words, 0)
             raise Found(run)

@@ -37,7 +37,9 @@ def random(search: Search, executor: Executor | None) -> str:
 def _elsewhere(search: Search, executor: Executor) -> None:
     first, todo = 0, dict[Future[Answer], int]()
     while True:
-        search.look_at_clock("random, in other processes")
+        search.report("random, in other processes")
+        if perf_counter() > search.until:
+            raise OutOfTime
         while len(todo) < WORKERS:
             left = search.until - perf_counter()
             job = (search.makers, search.channel.name, search.seed, first, left)
@@ -49,7 +51,9 @@ def _elsewhere(search: Search, executor: Executor) -> None:
             done, failed = future.result()
             search.counts["random"] += done
             if failed is not None:
-                search.judge(random_trial(search.channel, search.seed, failed), "random")
+                search.judge(
+                    random_trial(search.channel, search.seed, failed), "random"
+                )
             del todo[future]
 
 

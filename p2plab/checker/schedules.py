@@ -143,9 +143,7 @@ def lateness(woken: tuple[float, ...], due: float, most: int) -> Iterator[float]
     if len(later) > most:
         half = most // 2
         step = (len(later) - half) / (most - half)
-        later = later[:half] + [
-            later[half + int(i * step)] for i in range(most - half)
-        ]
+        later = later[:half] + [later[half + int(i * step)] for i in range(most - half)]
     before = due
     for time in later:
         yield (before + time) / 2 - due

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
@@ -41,7 +42,7 @@ SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
 SETS_SHARE: Final = 0.6  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
-CHUNK: Final = 50  # random schedules between two looks at the clock
+CHUNK: Final = 100  # schedules between two reports
 
 
 class Found(Exception):
@@ -75,6 +76,7 @@ class Search:
     counts: Counter[str] = field(default_factory=Counter)
     unfinished: set[str] = field(default_factory=set)
     note: str = ""
+    where: str = ""
     begun: float = field(default_factory=perf_counter)
 
     def run(self, trial: Trial) -> Run:
@@ -90,38 +92,36 @@ class Search:
     def judge(self, trial: Trial, where: str) -> Run:
         """Run a trial; raise Found if it breaks a promise or is not repeatable."""
         run = self.run(trial)
+        self.where = where
         self.counts[where] += 1
         total = self.counts.total()
         if run.failure is None and (total <= TWICE or total % TWICE_EVERY == 0):
             compare(run, self.run(trial))
         if run.failure is not None:
             raise Found(run)
-        if total % CHUNK == 0:
-            self.look_at_clock(where)
-        return run
-
-    def look_at_clock(self, where: str) -> None:
-        """Report the progress; raise OutOfTime when the budget is used up."""
-        now = perf_counter()
-        if self.progress is not None:
-            share = (now - self.begun) / max(self.until - self.begun, 1e-9)
-            words = f"{self.counts.total()} schedules, now {where}"
-            self.progress(min(share, 1.0), words)
-        if now > self.until:
+        if perf_counter() > self.until:
             self.unfinished.add(where)
             raise OutOfTime
+        if total % CHUNK == 0:
+            self.report(where)
+        return run
+
+    def report(self, where: str) -> None:
+        """Say how far the search is."""
+        if self.progress is not None:
+            share = (perf_counter() - self.begun) / (SEARCH_SHARE * self.budget)
+            words = f"{self.counts.total()} schedules, now {where}"
+            self.progress(min(share, 1.0), words)
 
     def enumerate(self) -> None:
-        """Try every small set of faults: few before many, an eager driver before a late.
+        """Try every small set of faults, few before many, an eager driver first.
 
         A run with a late driver is harder to read than one with a lost packet more.
         """
         end, now = self.until, perf_counter()
         self.until = now + SETS_SHARE * (end - now)
-        try:
+        with suppress(OutOfTime):  # chance may find what the sets did not come to
             self._sets()
-        except OutOfTime:
-            pass  # chance may find what the sets did not come to
         self.until = end
 
     def _sets(self) -> None:
@@ -245,7 +245,9 @@ class Search:
         extra = next(iter({f.extra for f in worst.run.trial.faults}), 0.0)
         for number in range(6):
             for way in (0, 1):
-                run = self.run(Trial(plain(3), EAGER, (Fault(kind, way, number, extra),)))
+                run = self.run(
+                    Trial(plain(3), EAGER, (Fault(kind, way, number, extra),))
+                )
                 if held(run.machines[worst.way])[worst.name] > usual and run.hits:
                     return run
         return worst.run
@@ -264,6 +266,8 @@ def compare(run: Run, again: Run) -> None:
         first, second = len(run.sent), len(again.sent)
         if first != second:
             words += f"; it took {first} packets, then {second}"
+        elif run.timers != again.timers:
+            words += f"; the timers were {run.timers}, then {again.timers}"
         else:
             words += "; the timers fired at other times, or other payloads came out"
     again.failure = Failure("breach", "same again", words)

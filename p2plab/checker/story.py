@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from p2plab.checker.network import LATE, Fault, called
@@ -11,7 +12,7 @@ from p2plab.checker.promises import PROMISES
 from p2plab.checker.trial import EAGER, Run
 from p2plab.checker.world import HEAL_TIME
 from p2plab.link import ARRIVE, DUPLICATE
-from p2plab.packet import ACK, Kind, Packet
+from p2plab.packet import ACK, Packet
 from p2plab.trace import RECEIVER, SENDER, TIMEOUT, Event, Trace
 
 # Broken whatever the network does: there is no need to tell the run.
@@ -153,9 +154,7 @@ class Story:
             what = "there was nothing to send"
         if sender.done and missing:
             return self._too_sure(missing[0])
-        idle = all(
-            machine.deadline is None for machine in run.machines[way : way + 2]
-        )
+        idle = all(machine.deadline is None for machine in run.machines[way : way + 2])
         if idle:
             what = what or "all was delivered, but the sender does not know it"
             return (
@@ -200,7 +199,7 @@ class Story:
         theirs = self._repeated(RECEIVER, healed)
         if ours is None and theirs is None:
             at = [each.deadline for each in self.run.machines[2 * self.pair :][:2]]
-            waits = min(each for each in at if each is not None)
+            waits = min((each for each in at if each is not None), default=inf)
             return (
                 f"Nothing was sent for {HEAL_TIME:g} s after the last fault; the next "
                 f"timer is set for t={waits:.6g} s"
@@ -251,4 +250,3 @@ def _same(packets: list[Packet], number: int) -> bool:
     if packet.kind == ACK:
         return False
     return any(each[:3] == packet[:3] for each in packets[:number])
-

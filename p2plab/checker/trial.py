@@ -124,7 +124,7 @@ class Run:
 
     woken: when each host was told something [s].
     hits: the faults that met a packet; harmed: packets that the network touched.
-    machines: as they were in the end, sender and receiver in turn.
+    machines: as they were in the end, sender and receiver in turn; timers: theirs.
     """
 
     trial: Trial
@@ -136,6 +136,7 @@ class Run:
     time: float = 0.0
     healed_at: float = 0.0
     machines: list[Any] = field(default_factory=list)
+    timers: list[Any] = field(default_factory=list)
     failure: Failure | None = None
 
     def like(self, other: Run) -> bool:
@@ -144,6 +145,7 @@ class Run:
             self.sent == other.sent
             and self.woken == other.woken
             and self.delivered == other.delivered
+            and self.timers == other.timers
             and (self.failure is None) == (other.failure is None)
         )
 

@@ -113,9 +113,7 @@ def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
     return Trace(about, trace.names, rows, states)
 
 
-def _belongs(
-    row: Row, kept: set[tuple[str, int]], begin: float, end: float
-) -> bool:
+def _belongs(row: Row, kept: set[tuple[str, int]], begin: float, end: float) -> bool:
     time, host, what, _, _, _, number = row
     if what in (DELIVER, TIMEOUT):
         return begin <= time <= end

@@ -8,7 +8,7 @@ from typing import Final
 
 from p2plab.checker.world import TooLong
 
-LIMIT: Final = 2.0  # for one run, of which a usual one takes less than 0.01 [s]
+LIMIT: Final = 1.2  # for one run, of which a usual one takes less than 0.01 [s]
 
 
 class Pulse:

@@ -59,7 +59,7 @@ class _Pair:
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise BrokenContract(
                 f"next_payload returned {payload!r:.60}, which is a "
-                f"{type(payload).__name__}. Hand over the bytes that were sent, or None."
+                f"{type(payload).__name__}. Hand over the bytes that were sent."
             )
         self.delivered.append(bytes(payload))
         if index >= len(self.sent) or self.sent[index] != payload:
@@ -104,6 +104,8 @@ class World:
             raise
         except BaseException as why:  # SystemExit and what the watchdog throws, too
             run.failure = Failure("breach", "contract", "", self.at, why)
+        if run.failure is None or run.failure.error is None:
+            run.timers = [host.machine.deadline for host in self.hosts]
         run.time = self.now
         run.delivered = [pair.delivered for pair in self.pairs]
         return run
@@ -119,7 +121,8 @@ class World:
                 self.run_.machines.append(machine)
                 take = pair.deliver if side else None
                 host = QuickHost(machine, role, trace, take)
-                host.pausing(self.run_.trial.style[1 + side])
+                style = self.run_.trial.style
+                host.pausing(style.receiver if side else style.sender)
                 self.hosts.append(host)
                 self.run_.woken.append([])
         if not self.pairs[0].phases[0]:  # a driver may pull before anything was sent
@@ -139,7 +142,7 @@ class World:
                 when, way = pair.begin_at, -2 - pair.number
         if when is None:
             return self._end()
-        if when > self.run_.healed_at + HEAL_TIME:
+        if when > self.run_.healed_at + HEAL_TIME or self.left < 0:
             return self._end()
         if when > self.now:
             self.now = when
@@ -220,8 +223,6 @@ class World:
             )
         run.sent.append(Sent(now, way, packet))
         self.left -= 1
-        if self.left < 0:
-            self._end()
         fault = self.faults.get((way, number))
         if fault is not None:
             self._harm(fault)
