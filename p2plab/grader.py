@@ -109,7 +109,7 @@ class _Job:
 
     def end(self) -> None:
         """End the child, and what it may have started."""
-        if os.name == "posix":
+        if sys.platform != "win32":
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.child.pid, signal.SIGKILL)
         self.child.kill()
@@ -235,13 +235,12 @@ def _child(words: Sequence[str]) -> None:
 
 
 def _limit_memory() -> None:
-    try:
+    if sys.platform != "win32":
         import resource
-    except ImportError:
-        return  # Windows
-    with suppress(ValueError, OSError):  # macOS does not know this limit
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(ValueError, OSError):  # macOS does not keep this one
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
 def _load(path: Path) -> ModuleType:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from p2plab.checker import breaches, pace, parallel
 from p2plab.checker.network import CHANNELS, includes
+from p2plab.checker.progress import OneLine
 from p2plab.checker.search import (
     SEARCH_SHARE,
     Found,
@@ -45,7 +46,8 @@ def check(
     sender, receiver: classes, or what else builds a fresh machine without arguments.
     channel: what the network may do, a name in CHANNELS.
     budget: after which it has survived [s]; seed: of the random schedules.
-    progress: called with the share of the budget that is used, in 0..1, and words.
+    progress: called with the share of the budget that is used, in 0..1, and words;
+        None shows one line in a terminal or a notebook.
     executor: runs the random schedules in other processes, if the classes can be
         pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
@@ -57,9 +59,11 @@ def check(
         raise ValueError(f"budget is a time above 0 s, got {budget}")
     begun = perf_counter()
     makers = (sender, receiver)
+    line = OneLine()
     until = begun + SEARCH_SHARE * budget
-    search = Search(makers, CHANNELS[channel], seed, until, budget, progress)
+    search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
     run = _search(search, executor, speed)
+    line.clear()
     verdict = _survived(search) if run is None else _failed(search, run)
     counts, seconds = search.counts.total(), perf_counter() - begun
     return replace(verdict, schedules=counts, seconds=seconds)

@@ -26,7 +26,7 @@ def random(search: Search, executor: Executor | None) -> str:
     if executor is not None:
         try:
             pickle.dumps(search.makers)
-            _elsewhere(search, executor)
+            _elsewhere(search, executor, {})
         except (pickle.PicklingError, AttributeError, TypeError, BrokenExecutor) as why:
             note = f"in this process alone, because the classes did not travel ({why})"
     search.note = note
@@ -34,11 +34,15 @@ def random(search: Search, executor: Executor | None) -> str:
     return note
 
 
-def _elsewhere(search: Search, executor: Executor) -> None:
-    first, todo = 0, dict[Future[Answer], int]()
+def _elsewhere(
+    search: Search, executor: Executor, todo: dict[Future[Answer], int]
+) -> None:
+    first = 0
     while True:
         search.report("random, in other processes")
         if perf_counter() > search.until:
+            for future in todo:
+                future.cancel()  # those under way end by themselves
             raise OutOfTime
         while len(todo) < WORKERS:
             left = search.until - perf_counter()

@@ -13,8 +13,8 @@ from p2plab.checker.world import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
 PROMISES: Final = {
     "prefix": "what is delivered is always a prefix of what was sent",
     "completion": "once the network heals, everything is delivered and both sides "
-    f"finish (within {HEAL_TIME:g} s and {HEAL_PACKETS} packets, and {HEAL_EACH} more "
-    "for each payload)",
+    f"finish (within {HEAL_TIME:g} s and twice the time of the faults, and within "
+    f"{HEAL_PACKETS} packets and {HEAL_EACH} more for each payload)",
     "silence": "when all is done, nobody holds a timer or goes on sending",
     "retransmission": "no more is sent again than the losses call for",
     "memory": "a machine's memory does not grow with what it has moved",

@@ -201,8 +201,8 @@ class Story:
             at = [each.deadline for each in self.run.machines[2 * self.pair :][:2]]
             waits = min((each for each in at if each is not None), default=inf)
             return (
-                f"Nothing was sent for {HEAL_TIME:g} s after the last fault; the next "
-                f"timer is set for t={waits:.6g} s"
+                f"After the last fault, at t={healed:.4g} s, nothing was sent any more; "
+                f"the next timer is set for t={waits:.6g} s"
             )
         parts = []
         if ours is not None:

@@ -29,6 +29,14 @@ REST: Final = 0.5  # between phases [s]
 APART: Final = 0.02  # between the beginnings of two transfers [s]
 
 
+def patience(healed_at: float) -> float:
+    """Return until when recovery may take [s].
+
+    A timer that was doubled at each loss fires after as long again as the losses took.
+    """
+    return HEAL_TIME + 3 * healed_at
+
+
 class Broken(Exception):
     """A promise was broken: ends the run."""
 
@@ -142,7 +150,7 @@ class World:
                 when, way = pair.begin_at, -2 - pair.number
         if when is None:
             return self._end()
-        if when > self.run_.healed_at + HEAL_TIME or self.left < 0:
+        if when > patience(self.run_.healed_at) or self.left < 0:
             return self._end()
         if when > self.now:
             self.now = when
