@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from p2plab.errors import P2PLabError
 
@@ -49,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in"
     )
     peer.set_defaults(run=_peer)
+    _add_demo(commands)
+    _add_check(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo", help="a text and a picture between two peers, with every protocol"
     )
@@ -58,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--loss", type=float, default=0.1, help="in [0, 1)")
     demo.add_argument("--seed", type=int, default=1)
     demo.set_defaults(run=_demo)
+
+
+def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check", help="look for the smallest run that breaks your own protocol"
     )
@@ -74,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of the random schedules")
     check.add_argument("--json", action="store_true", help="for other programs")
     check.set_defaults(run=_check)
-    return parser
 
 
 def _budget(text: str) -> float:

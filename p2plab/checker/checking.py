@@ -20,7 +20,7 @@ from p2plab.checker.search import (
     compare,
 )
 from p2plab.checker.story import Story
-from p2plab.checker.trial import APPLICATIONS, Failure, Makers, Run, Trial
+from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
 from p2plab.checker.verdict import Verdict, cut
 from p2plab.checker.watchdog import watching
 from p2plab.checker.world import TooLong, World
@@ -111,26 +111,16 @@ def _failed(search: Search, run: Run) -> Verdict:
             _look_twice(search, run, again)
     failure = run.failure
     pair = max(failure.way, 0) // 2
-    trace = cut(traces[pair], last=failure.promise in ("prefix", "no exception"))
-    sentence = Story(run, traces[pair], pair).tell()
-    promised = [
-        includes(getattr(make, "channel", search.channel.name), search.channel.name)
-        for make in search.makers
-    ]
-    if not all(promised):
-        sentence = (
-            f"Not promised: this protocol is made for a network of the class "
-            f"{_class(search.makers)}, and {search.channel.name} is more. {sentence}"
-        )
+    unpromised = _unpromised(search)
     return Verdict(
         failure.kind,
         search.channel.name,
-        sentence,
+        unpromised + Story(run, traces[pair], pair).tell(),
         failure.promise,
         tuple(run.hits),
-        trace,
+        cut(traces[pair], last=failure.promise in ("prefix", "no exception")),
         tried=search.tried(),
-        promised=all(promised),
+        promised=not unpromised,
     )
 
 
@@ -158,6 +148,14 @@ def _look_twice(search: Search, run: Run, again: Run) -> None:
         run.failure = breaches.explained(failure, machine)
 
 
-def _class(makers: Makers) -> str:
-    names = [getattr(make, "channel", None) for make in makers]
-    return next(str(name) for name in names if name)
+def _unpromised(search: Search) -> str:
+    """Say that the protocol is made for less than this channel, if it says so."""
+    asked = search.channel.name
+    for make in search.makers:
+        promised = getattr(make, "channel", asked)
+        if not includes(promised, asked):
+            return (
+                f"Not promised: this protocol is made for a network of the class "
+                f"{promised}, and {asked} is more. "
+            )
+    return ""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from p2plab.checker.memory import held
 from p2plab.checker.network import LATE, LATE_COPY, RTT, Channel, Fault
 from p2plab.checker.trial import Application, Failure, Run, Trial, plain
-from p2plab.checker.world import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
+from p2plab.checker.wire import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
 
 PROMISES: Final = {
     "prefix": "what is delivered is always a prefix of what was sent",
@@ -58,7 +58,7 @@ def resent_too_often(run: Run, calm: Run) -> Failure | None:
     if count > allowed or base > calm_limit:
         words = (
             f"{least} payloads took {count} packets of the sender, although the "
-            f"network harmed only {run.harmed} packets; without a fault it takes {base}"
+            f"network harmed only {run.harmed} of all; without a fault it takes {base}"
         )
         return Failure("broken", "retransmission", words, 0)
     return None

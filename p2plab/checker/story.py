@@ -10,7 +10,7 @@ from typing import Final
 from p2plab.checker.network import LATE, Fault, called
 from p2plab.checker.promises import PROMISES
 from p2plab.checker.trial import EAGER, Run
-from p2plab.checker.world import HEAL_TIME
+from p2plab.checker.wire import HEAL_TIME
 from p2plab.link import ARRIVE, DUPLICATE
 from p2plab.packet import ACK, Packet
 from p2plab.trace import RECEIVER, SENDER, TIMEOUT, Event, Trace
@@ -201,8 +201,8 @@ class Story:
             at = [each.deadline for each in self.run.machines[2 * self.pair :][:2]]
             waits = min((each for each in at if each is not None), default=inf)
             return (
-                f"After the last fault, at t={healed:.4g} s, nothing was sent any more; "
-                f"the next timer is set for t={waits:.6g} s"
+                f"After the last fault, at t={healed:.4g} s, nothing was sent; the "
+                f"next timer is set for t={waits:.6g} s"
             )
         parts = []
         if ours is not None:
