@@ -56,7 +56,11 @@ def place(filename: str, line: int) -> str:
     """Name a line as its writer would, with what it says."""
     text = linecache.getline(filename, line).strip()
     known = Path(filename)
-    where = f"{known.name}, line {line}" if known.is_file() else f"line {line}"
+    where = f"line {line}"
+    if known.is_file():
+        where = f"{known.name}, {where}"
+    elif "ipykernel" in filename or "ipython" in filename:
+        where = f"{where} of the cell"
     return f"{where}: `{text}`" if text else where
 
 

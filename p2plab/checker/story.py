@@ -91,7 +91,9 @@ class Story:
         sent = [one for phase in self.run.trial.application.phases for one in phase]
         index, got = len(delivered) - 1, delivered[-1]
         wanted = sent[index] if index < len(sent) else None
-        if got in sent[:index] and got != wanted:
+        if not got and wanted:
+            did = f"delivered {got!r} where {wanted!r} was next"
+        elif got in sent[:index] and got != wanted:
             did = f"delivered {got!r} twice"
         elif got in sent[index + 1 :]:
             did = f"delivered {got!r} although {wanted!r} was still missing"
