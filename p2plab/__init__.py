@@ -14,6 +14,7 @@ from p2plab.trace import Trace
 
 if TYPE_CHECKING:
     from p2plab.lab import Lab
+    from p2plab.listing import show
     from p2plab.peer import Peer
     from p2plab.sample import sample_picture
     from p2plab.transfer import simulate_picture
@@ -36,6 +37,7 @@ __all__ = [
     "Trace",
     "TransferPanel",
     "sample_picture",
+    "show",
     "simulate",
     "simulate_picture",
 ]
@@ -47,13 +49,21 @@ _LATE = {
     "PeerPanel": "p2plab.widgets",
     "TransferPanel": "p2plab.widgets",
     "sample_picture": "p2plab.sample",
+    "show": "p2plab.listing",
     "simulate_picture": "p2plab.transfer",
 }
+
+
+_LATE_ROOMS = ("metrics", "plots", "experiments", "theory", "widgets")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE, *_LATE_ROOMS})  # so that Tab completes them
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
-    if name in ("metrics", "plots", "experiments", "theory", "widgets"):
+    if name in _LATE_ROOMS:
         return import_module(f"p2plab.{name}")
     raise AttributeError(f"p2plab has no {name}; it has {', '.join(__all__)}")

@@ -23,7 +23,7 @@ CONNECT_TIMEOUT = 5.0  # TCP repeats its own SYN; Windows takes 2 s to say "refu
 class Delivery:
     """A text was acknowledged: at which attempt, and how long after the first."""
 
-    id: MessageId
+    id: MessageId = field(repr=False)
     attempts: int
     seconds: float
 
@@ -69,7 +69,7 @@ class ChatClient:
         utf8(name, MAX_NAME, "name")
         self.name = name
         self._log = Log(name)
-        self._key = secrets.randbits(64)  # unseeded: two runs must not share their ids
+        self.key = secrets.randbits(64)  # unseeded: two runs must not share their ids
         self._numbers = itertools.count(1)
         self._routes: dict[Address, _Route] = {}
         self._lock = threading.Lock()  # for the numbers and the routes
@@ -94,7 +94,7 @@ class ChatClient:
         if tries < 1:
             raise ValueError(f"tries must be at least 1, got {tries}")
         with self._lock:
-            id = MessageId(self._key, next(self._numbers))
+            id = MessageId(self.key, next(self._numbers))
             if address not in self._routes:
                 self._close_dead_lines()
                 self._routes[address] = _Route(address)
@@ -119,7 +119,7 @@ class ChatClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *why: object) -> None:
         self.close()
 
     def _deliver(

@@ -153,7 +153,7 @@ class ChatServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *why: object) -> None:
         self.stop()
 
     def _accept(self, listener: socket.socket) -> None:

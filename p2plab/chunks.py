@@ -123,12 +123,6 @@ def _payloads(stream: bytes, content: Content) -> list[bytes]:
     ]
 
 
-# The order in which pixels travel
-
-
-# At the receiver
-
-
 class Assembly:
     """The chunks that have arrived so far; safe to use from several threads.
 
@@ -142,7 +136,7 @@ class Assembly:
         self._last = content.count - 1
         self._size = content.payload_size
         self._last_size = NUMBER_SIZE + content.size - self._last * content.chunk_size
-        self._stream = bytearray(content.size)  # in the order of travel
+        self._stream = bytearray()  # in the order of travel; room is made when needed
         self._have = bytearray(content.count)
         self._lock = Lock()
 
@@ -157,6 +151,8 @@ class Assembly:
             if self._have[number]:
                 self.duplicates += 1
                 return False
+            if not self._stream:
+                self._stream = bytearray(self.content.size)
             start = number * (self._size - NUMBER_SIZE)
             self._stream[start : start + size - NUMBER_SIZE] = payload[NUMBER_SIZE:]
             self._have[number] = True
@@ -180,7 +176,7 @@ class Assembly:
 
     def _snapshot(self) -> tuple[bytes, bytes]:
         with self._lock:
-            return bytes(self._stream), bytes(self._have)
+            return bytes(self._stream or self.content.size), bytes(self._have)
 
     @cached_property
     def _places(self) -> NDArray[np.int64] | None:

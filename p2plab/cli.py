@@ -7,9 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from p2plab.errors import P2PLabError
+
+HOST: Final[dict[str, Any]] = {
+    "default": "127.0.0.1",
+    "help": "where to listen; 0.0.0.0 lets other machines in",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     rendezvous = commands.add_parser(
         "rendezvous", help="run the server at which peers find each other"
     )
-    rendezvous.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in"
-    )
+    rendezvous.add_argument("--host", **HOST)
     rendezvous.add_argument(
         "--port", type=int, default=0, help="0 lets the system choose one"
     )
@@ -46,31 +49,22 @@ def _parser() -> argparse.ArgumentParser:
     peer = commands.add_parser("peer", help="be a peer, without a notebook")
     peer.add_argument("name")
     peer.add_argument("--rendezvous", required=True, help="http://host:port")
-    peer.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in"
-    )
+    peer.add_argument("--host", **HOST)
     peer.set_defaults(run=_peer)
-    _add_demo(commands)
-    _add_check(commands)
+    _add_demo(commands.add_parser("demo", help="a picture with every protocol"))
+    _add_check(commands.add_parser("check", help="look for a run that breaks yours"))
     return parser
 
 
-def _add_demo(commands: Any) -> None:
-    demo = commands.add_parser(
-        "demo", help="a text and a picture between two peers, with every protocol"
-    )
-    demo.add_argument(
-        "--folder", type=Path, default=Path("p2plab-demo"), help="where pictures go"
-    )
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    folder = Path("p2plab-demo")
+    demo.add_argument("--folder", type=Path, default=folder, help="for the pictures")
     demo.add_argument("--loss", type=float, default=0.1, help="in [0, 1)")
     demo.add_argument("--seed", type=int, default=1)
     demo.set_defaults(run=_demo)
 
 
-def _add_check(commands: Any) -> None:
-    check = commands.add_parser(
-        "check", help="look for the smallest run that breaks your own protocol"
-    )
+def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "file", help="defines Sender and Receiver, built without arguments"
     )

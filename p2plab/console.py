@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p2plab.errors import P2PLabError
 from p2plab.inbox import Message
+from p2plab.offer import printable
 from p2plab.peer import Peer
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.transfer import Transfer
@@ -55,12 +56,13 @@ class Console(Cmd):
 
     def do_picture(self, line: str) -> None:
         """`picture NAME FILE [PROTOCOL]`: send a picture over UDP"""
-        name, *rest = line.split(maxsplit=1)
-        path, protocol = rest[0] if rest else "", "selective_repeat"
+        name, _, path = line.partition(" ")
+        protocol = "selective_repeat"
         start, _, last = path.rpartition(" ")
         if start and last in PROTOCOLS:
             path, protocol = start, last
-        transfer = self.peer.send_picture(name, Path(path), Setup(protocol)).wait()
+        picture = Path(path.strip())
+        transfer = self.peer.send_picture(name, picture, Setup(protocol)).wait()
         self._say(f"arrived after {transfer.seconds:.2f} s")
 
     def do_inbox(self, _: str) -> None:
@@ -91,4 +93,4 @@ class Console(Cmd):
     do_EOF = do_quit  # Cmd's name for the end of the input
 
     def _say(self, words: str) -> None:
-        print(words, file=self.stdout, flush=True)
+        print(printable(words), file=self.stdout, flush=True)

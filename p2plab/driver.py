@@ -25,12 +25,13 @@ class Host:
     """A machine, and everything that its driver knows about it.
 
     After every input (`send`, `feed`, `damage`, `fire`) the driver delivers, pulls,
-    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks a
-    promise of `endpoint`, naming the machine, the time and the remedy.
+    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks
+    a promise of `endpoint`, naming the machine, the time and the remedy.
 
     role: SENDER or RECEIVER.
     trace: where to record; None records nothing.
     on_payload: gets what a receiver delivers.
+    inner: the machine, or the one that a Finish… has inside.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Host:
         "_read",
         "_seen",
         "_timeouts",
+        "inner",
         "machine",
         "number",
         "on_payload",
@@ -69,7 +71,7 @@ class Host:
         self.on_payload = on_payload
         self.number = 0  # packets sent
         self.payloads = 0  # taken by a sender, or delivered by a receiver
-        inner = getattr(machine, role, machine)  # inside a Finish…
+        self.inner = inner = getattr(machine, role, machine)
         self._name = type(inner).__name__
         self._on_corrupt = getattr(inner, "on_corrupt", None)
         self._paced = inner if hasattr(inner, "pacing_rate") else None

@@ -99,7 +99,7 @@ class Window(Protocol):
         """The retransmission timer has fired."""
 
 
-# member -> the arguments that the driver calls it with; () for what it only reads
+# method -> how many arguments the driver calls it with
 _ENDPOINT = {"next_packet": 1, "on_packet": 2, "on_timeout": 1}
 _SENDER = {**_ENDPOINT, "send": 1}
 _RECEIVER = {**_ENDPOINT, "next_payload": 0}

@@ -17,13 +17,14 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
-from p2plab.offer import to_words, words
-from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
-from p2plab.trace import RECEIVER, SEND, SENDER
+from p2plab.offer import ANSWER, to_words, words
+from p2plab.packet import MACHINE_KINDS, Kind, Packet, damaged, encode
+from p2plab.trace import OTHER, RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 BREATH: Final = 0.001  # between two bursts [s]
+MOST_ARRIVALS: Final = 200  # transmissions for each payload
 OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
 MAX_OFFER_RTO: Final = 2.0
 OFFER_PATIENCE: Final = 10.0  # [s]
@@ -68,13 +69,12 @@ class Flow:
         self._more_at: float | None = None  # when to go on after a burst [s]
         self._fed = False  # the machine has had an input that it was not pulled for
         self._arrived: set[int] = set()  # transmissions that have arrived
-        receiving = transfer.role == RECEIVER and transfer.assembly
-        self.host = Host(
-            machine,
-            transfer.role,
-            transfer.own_trace,
-            transfer.assembly.add if receiving and transfer.assembly else None,
-        )
+        self._id = transfer.id
+        take = None
+        if transfer.role == RECEIVER and transfer.assembly is not None:
+            self._id |= ANSWER
+            take = transfer.assembly.add
+        self.host = Host(machine, transfer.role, transfer.own_trace, take)
 
     @property
     def closed(self) -> bool:
@@ -91,12 +91,12 @@ class Flow:
     def arrive(self, packets: Iterable[tuple[Packet, int]], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
         for packet, number in packets:
-            if self._backward is None or packet.kind == Kind.STOP:  # as in _put
+            if self._backward is None or packet.kind not in MACHINE_KINDS:
                 self._hear(packet, number, ARRIVE, now)
                 continue
             for when, what in self._backward.transmit(wire_size(packet), now):
                 if what in (LOSS, OVERFLOW):
-                    self._row(now, self._other, what, packet, number)
+                    self._row(now, OTHER[self.transfer.role], what, packet, number)
                 else:
                     self._later(when, partial(self._hear, packet, number, what))
 
@@ -130,7 +130,10 @@ class Flow:
                 self.open(now)
             return
         if not self.transfer.ended and self._heard_at + self._patience <= now:
-            self._stall(now, "the other side has said nothing")
+            if self._all_there():  # only the goodbye was lost
+                self.transfer.end(now)
+            else:
+                self._stall(now, "the other side has said nothing")
             return
         wake_at = self.host.wake_at()
         if wake_at is not None and wake_at <= now:
@@ -168,6 +171,9 @@ class Flow:
             return
         if len(packet.payload) > self._largest and packet.kind == Kind.DATA:
             return  # no part of what was offered, and nobody has room for it
+        if len(self._arrived) > MOST_ARRIVALS * (self.transfer.offer.content.count + 50):
+            message = "far more packets have come than such a transfer needs"
+            raise BadContent(message)  # and every one of them is kept in the trace
         if number in self._arrived:
             what = DUPLICATE
         self._arrived.add(number)
@@ -223,10 +229,9 @@ class Flow:
             self._end_sender(now)
 
     def _end_sender(self, now: float) -> None:
-        machine = self.host.machine
-        inner = getattr(machine, "sender", machine)
-        self.transfer.acknowledged = getattr(inner, "send_base", self.host.number)
-        if machine.done:
+        sent = self.host.number
+        self.transfer.acknowledged = getattr(self.host.inner, "send_base", sent)
+        if self.host.machine.done:
             self.transfer.end(now)
 
     def _end_receiver(self, now: float) -> None:
@@ -248,8 +253,10 @@ class Flow:
         self._put(packet, self.host.number - 1, now)
 
     def _put(self, packet: Packet, number: int, now: float) -> None:
-        datagram = encode(packet, self.transfer.id, number)
-        if self._forward is None or packet.kind == Kind.STOP:  # no experiment: it works
+        datagram = encode(packet, self._id, number)
+        # The link is for the machines' packets: so it meets the same ones as in virtual
+        # time, and a Stop works however bad it is.
+        if self._forward is None or packet.kind not in MACHINE_KINDS:
             self._outbox.append(datagram)
             return
         for when, what in self._forward.transmit(wire_size(packet), now):
@@ -263,14 +270,18 @@ class Flow:
     ) -> None:
         if what == CORRUPT:
             # The receiver will only see rubbish, so its row is written here.
-            self._row(now, self._other, CORRUPT, packet, number)
-            at = number * 7 % len(datagram)
-            flipped = bytes((datagram[at] ^ 1 << number % 8,))
-            datagram = datagram[:at] + flipped + datagram[at + 1 :]
+            self._row(now, OTHER[self.transfer.role], CORRUPT, packet, number)
+            datagram = damaged(datagram, number)
         self._outbox.append(datagram)
 
     def _later(self, when: float, call: Callable[[float], None]) -> None:
         heappush(self._delayed, (when, next(self._order), call))
+
+    def _all_there(self) -> bool:
+        assembly, count = self.transfer.assembly, self.transfer.offer.content.count
+        if self.transfer.role == RECEIVER:
+            return assembly is not None and assembly.verify()
+        return bool(getattr(self.host.inner, "send_base", -1) == count)
 
     def _stall(self, now: float, what: str) -> None:
         waited = now - self._heard_at
@@ -286,10 +297,6 @@ class Flow:
     @property
     def _failed(self) -> bool:
         return self.transfer.state is State.FAILED
-
-    @property
-    def _other(self) -> str:
-        return SENDER if self.transfer.role == RECEIVER else RECEIVER
 
     def _row(
         self, now: float, host: str, what: str, packet: Packet, number: int

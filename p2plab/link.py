@@ -220,6 +220,13 @@ class ScriptedLink:
     lose_back: frozenset[int] | set[int] | tuple[int, ...] = ()
     delay: float = 0.05
 
+    def __post_init__(self) -> None:
+        numbers = [*self.lose, *self.corrupt, *self.duplicate, *self.late]
+        if min([*numbers, *self.lose_back], default=1) < 1:
+            raise ValueError("packets are counted from 1: there is none before")
+        if min([self.delay, *self.late.values()]) < 0:
+            raise ValueError("a delay is a time of 0 s or more")
+
     def forward(self) -> Channel:
         """A fresh channel from sender to receiver."""
         return ScriptedChannel(self)

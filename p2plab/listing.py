@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-_LOOK = "padding: 0.6em 1em; overflow-x: auto; color: #1b1b1b;"
+# Written out, because a page's own styles for <pre> differ, in dark themes most of all.
+_BOX = "padding: 0.6em 1em; overflow-x: auto; color: #1b1b1b;"
+_TEXT = (
+    "margin: 0; font-family: var(--jp-code-font-family, monospace), monospace; "
+    "white-space: pre; background: transparent; color: inherit;"
+)
 
 
 def show(thing: Any, *, against: Any = None, about: str = "") -> HTML:
@@ -56,7 +61,7 @@ def _page(caption: str, source: str, language: str) -> str:
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
     from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 
-    formatter = HtmlFormatter(noclasses=True, cssstyles=_LOOK)
+    formatter = HtmlFormatter(noclasses=True, cssstyles=_BOX, prestyles=_TEXT)
     code = highlight(source, get_lexer_by_name(language), formatter)
     title = html.escape(caption)
     return f"<figure style='margin: 0'><figcaption>{title}</figcaption>{code}</figure>"

@@ -11,6 +11,7 @@ from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Fate
 from p2plab.packet import ACK, DATA, FIN, HEADER_SIZE
 from p2plab.trace import (
     DELIVER,
+    OTHER,
     RECEIVER,
     RETRANSMIT,
     SEND,
@@ -23,7 +24,6 @@ from p2plab.trace import (
 Number = int | float | None  # None: the trace does not tell
 
 _FATES: Final = frozenset((ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE))
-_OTHER: Final = {SENDER: RECEIVER, RECEIVER: SENDER}
 
 
 class Transmission(NamedTuple):
@@ -100,7 +100,7 @@ def transmissions(trace: Trace) -> list[Transmission]:
 def _origin(row: Row) -> tuple[str, int]:
     """Who sent the packet that this fate is of, and its number there."""
     _, host, what, _, _, _, number = row
-    return host if what in (LOSS, OVERFLOW) else _OTHER.get(host, host), number
+    return host if what in (LOSS, OVERFLOW) else OTHER[host], number
 
 
 def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
@@ -122,26 +122,32 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     return samples
 
 
-def _delays(rows: list[Row], moves: list[Transmission]) -> list[float]:
-    """How long each payload took from its first sending to its delivery [s].
+def deliveries(rows: list[Row], moves: list[Transmission]) -> list[tuple[float, int]]:
+    """Return (when, which payload) for every delivery in a trace's rows [s].
 
+    moves: its `transmissions`.
     What is delivered is the oldest that has arrived and was not delivered yet: true of
     receivers that keep order, and of those that hand over what comes.
     """
     payload = {move.number: move.payload for move in moves if move.payload >= 0}
-    sent_at = {m.payload: m.sent_at for m in reversed(moves) if m.sent_at is not None}
     found = []
     waiting: list[int] = []
     arrived: set[int] = set()
     for time, host, what, _, _, _, number in rows:
         if what == DELIVER and waiting:
-            found.append(time - sent_at[heappop(waiting)])
+            found.append((time, heappop(waiting)))
         elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payload:
             index = payload[number]
             if index not in arrived:
                 arrived.add(index)
                 heappush(waiting, index)
     return found
+
+
+def _delays(rows: list[Row], moves: list[Transmission]) -> list[float]:
+    """How long each payload took from its first sending to its delivery [s]."""
+    sent_at = {m.payload: m.sent_at for m in reversed(moves) if m.sent_at is not None}
+    return [time - sent_at[index] for time, index in deliveries(rows, moves)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +11,8 @@ from p2plab.errors import BadContent
 from p2plab.protocols import Setup
 
 MAX_OFFER: Final = 4096  # bytes; a real one has about 500
+# Set in a transfer's number by its receiver: both ends may be on the same socket.
+ANSWER: Final = 1 << 31
 MAX_NAME: Final = 64  # characters of a peer's name
 MAX_WORDS: Final = 1000  # bytes of a reason
 
@@ -35,9 +36,7 @@ class Offer:
             "content": self.content.to_dict(),
             "setup": self.setup.to_dict(),
         }
-        # numpy's whole numbers are no JSON, and a window may well be one.
-        text = json.dumps(offer, ensure_ascii=False, default=operator.index)
-        return text.encode()
+        return json.dumps(offer, ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> Offer:
@@ -96,5 +95,9 @@ def to_words(why: object) -> bytes:
 
 def words(given: bytes) -> str:
     """Return the reason that somebody else gives, fit to be shown."""
-    text = given[:MAX_WORDS].decode(errors="replace")
+    return printable(given[:MAX_WORDS].decode(errors="replace"))
+
+
+def printable(text: str) -> str:
+    """Return a text from anywhere without what could steer a terminal."""
     return "".join(each if each.isprintable() else " " for each in text)

@@ -73,6 +73,7 @@ class Packet(NamedTuple):
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |  payload, to the end of the datagram ...
 #
+# The first bit of `transfer` is set in what its receiver sends.
 # V is the version, 1. Big-endian, as everything on the Internet (RFC 791, app. B).
 # `number` never repeats within a transfer, so that a trace can tell two copies of
 # one packet apart (RFC 9000, section 12.3, has it for the same reason).
@@ -138,6 +139,13 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
         echo / 1e6 if flags & _HAS_ECHO else None,
     )
     return packet, transfer, number
+
+
+def damaged(datagram: bytes, number: int) -> bytes:
+    """Return the datagram with one bit flipped; `number` chooses which one."""
+    at = number * 7 % len(datagram)
+    flipped = bytes((datagram[at] ^ 1 << number % 8,))
+    return datagram[:at] + flipped + datagram[at + 1 :]
 
 
 def wrap(seq: int, bits: int | None) -> int:

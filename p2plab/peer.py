@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from p2plab.chat import ChatClient, ChatServer, Delivery
-from p2plab.chunks import cut
+from p2plab.chunks import Parcel, cut
+from p2plab.conversation import conversation
 from p2plab.datagrams import Address
-from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
+from p2plab.errors import P2PLabError, RendezvousAway
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
-from p2plab.trace import RECEIVER
+from p2plab.trace import RECEIVER, Trace
 from p2plab.transfer import Transfer
 from p2plab.udp import CLOSED, UdpSocket
 
 KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
 KEEP_BYTES: Final = 500_000_000  # likewise
-ANY_HOST: Final = ("0.0.0.0", "::", "")
+ANY_HOST: Final = ("0.0.0.0", "::")
 
 
 class Peer:
@@ -59,15 +61,13 @@ class Peer:
     ) -> None:
         self.name = legal_name(name)
         self.host = host
-        self.trouble: P2PLabError | None = None  # why the last heartbeat failed
-        self.registration: Registration | None = None
         self.rendezvous = RendezvousClient(rendezvous)
-        self.on_news = on_news
-        self._on_offer = on_offer
+        self.on_news, self._on_offer = on_news, on_offer
         self._inbox: list[Message | Transfer] = []
+        self._known: dict[str, PeerInfo] = {}  # where others were when we last asked
         self._lock = threading.Lock()  # for the inbox, which several threads fill
-        self._closed = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._closed = False
+        self._lease = Lease(self.rendezvous, self._claim)
         self._chat = ChatClient(self.name)
         self.texts = ChatServer(
             host,
@@ -96,25 +96,19 @@ class Peer:
         Raises NameTaken, with how long to wait, RendezvousAway, RendezvousError, and
         P2PLabError after `close`.
         """
-        if self._closed.is_set():
+        if self._closed:
             raise P2PLabError(CLOSED)
-        token = self.registration.token if self.registration is not None else ""
-        self.registration = self.rendezvous.register(
-            self.name,
-            [lan_address() if self.host in ANY_HOST else self.host],
-            self.texts.address[1],
-            self.pictures.address[1],
-            lease,
-            token=token,
-        )
-        self.trouble = None
-        if self._heart is None:
-            context = contextvars.copy_context()
-            self._heart = threading.Thread(
-                target=context.run, args=(self._beat,), daemon=True
-            )
-            self._heart.start()
-        return self.registration
+        return self._lease.take(lease)
+
+    @property
+    def registration(self) -> Registration | None:
+        """What the rendezvous granted, or None before `register`."""
+        return self._lease.registration
+
+    @property
+    def trouble(self) -> P2PLabError | None:
+        """Why our name could not be renewed the last time, or None."""
+        return self._lease.trouble
 
     def peers(self) -> list[PeerInfo]:
         """Return the others who are registered, in the order of their names."""
@@ -128,7 +122,7 @@ class Peer:
         timeout, tries: how long to wait for each ACK [s], and how often to send.
         Raises PeerNotFound, NotDelivered with the text, BadContent, RendezvousAway.
         """
-        peer = self.rendezvous.peer(to)
+        peer = self._find(to)
         address = (peer.addresses[0], peer.tcp_port)
         return self._chat.send_text(address, text, timeout=timeout, tries=tries)
 
@@ -152,15 +146,7 @@ class Peer:
         Raises BadContent, PeerNotFound, RendezvousAway; the rest `wait()` raises.
         """
         parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
-        peer = self.rendezvous.peer(to)
-        return self.pictures.send(
-            (peer.addresses[0], peer.udp_port),
-            parcel,
-            setup,
-            link=link,
-            sender=self.name,
-            patience=patience,
-        )
+        return self._send(to, parcel, setup, link, patience)
 
     def send_file(
         self,
@@ -175,15 +161,7 @@ class Peer:
         """Send a file, or bytes, as they are; otherwise as `send_picture`."""
         kind = "bytes" if isinstance(file, bytes | bytearray | memoryview) else "file"
         parcel = cut(file, kind=kind, payload_size=payload_size)
-        peer = self.rendezvous.peer(to)
-        return self.pictures.send(
-            (peer.addresses[0], peer.udp_port),
-            parcel,
-            setup,
-            link=link,
-            sender=self.name,
-            patience=patience,
-        )
+        return self._send(to, parcel, setup, link, patience)
 
     @property
     def inbox(self) -> list[Message | Transfer]:
@@ -206,21 +184,25 @@ class Peer:
         """Every attempt, ACK and duplicate of our texts, in the order of time."""
         return sorted([*self._chat.events, *self.texts.events])
 
+    def text_trace(self, *others: Peer) -> Trace:
+        """Return what became of the texts that we sent, for a ladder.
+
+        others: the peers that we wrote to, if they live in this process, too; without
+        them the trace shows our side only.
+        """
+        peers = [self, *others]
+        events = [event for peer in peers for event in peer.text_events]
+        return conversation(events, self._chat.key)
+
     def close(self) -> None:
         """Leave the rendezvous, stop transfers, close all sockets. Twice is fine."""
-        if self._closed.is_set():
+        if self._closed:
             return
-        self._closed.set()
+        self._closed = True
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
-        if self._heart is not None:
-            self._heart.join()  # a last beat would take the name again
-        if self.registration is not None:
-            try:
-                self.rendezvous.leave(self.registration)
-            except RendezvousError as why:
-                self.trouble = why  # then the lease ends the name
+        self._lease.end()
         self.rendezvous.close()
 
     def __enter__(self) -> Self:
@@ -233,26 +215,53 @@ class Peer:
         tcp, udp = self.texts.address[1], self.pictures.address[1]
         return f"<Peer {self.name}: text on TCP port {tcp}, pictures on UDP port {udp}>"
 
-    def _beat(self) -> None:
-        assert self.registration is not None
-        while not self._closed.wait(self.registration.lease / 3):
-            try:
-                self.rendezvous.heartbeat(self.registration)
-                self.trouble = None
-            except PeerNotFound:
-                self._register_again()
-            except (RendezvousError, NameTaken) as why:
-                self.trouble = why
+    def _send(
+        self,
+        to: str,
+        parcel: Parcel,
+        setup: Setup | None,
+        link: AnyLink | None,
+        patience: float,
+    ) -> Transfer:
+        peer = self._find(to)
+        return self.pictures.send(
+            (peer.addresses[0], peer.udp_port),
+            parcel,
+            setup,
+            link=link,
+            sender=self.name,
+            patience=patience,
+        )
 
-    def _register_again(self) -> None:
-        assert self.registration is not None
+    def _find(self, name: str) -> PeerInfo:
+        """Look a peer up; while the rendezvous is away, remember where it was."""
         try:
-            self.register(self.registration.lease)
-        except P2PLabError as why:
-            self.trouble = why
+            self._known[name] = self.rendezvous.peer(name)
+        except RendezvousAway:
+            if name not in self._known:
+                raise
+        return self._known[name]
+
+    def _reachable_at(self) -> str:
+        # Whoever finds us at the rendezvous is most likely in its network; if it runs
+        # on this machine, then the default route is the better guess.
+        address = lan_address(urlsplit(self.rendezvous.url).hostname or "")
+        return lan_address() if address.startswith("127.") else address
+
+    def _claim(self, seconds: float, token: str) -> Registration:
+        host, tcp_port = self.texts.address  # a number, whatever `host` was
+        return self.rendezvous.register(
+            self.name,
+            [self._reachable_at() if host in ANY_HOST else host],
+            tcp_port,
+            self.pictures.address[1],
+            seconds,
+            token=token,
+        )
 
     def _consider(self, offer: Offer, address: Address) -> str | None:
-        kept = [each for each in self.inbox if isinstance(each, Transfer)]
+        transfers = [each for each in self.inbox if isinstance(each, Transfer)]
+        kept = [each for each in transfers if each.progress or not each.ended]
         if len(kept) >= KEEP:
             return f"my inbox is full: it holds {KEEP} pictures and files already"
         held = sum(each.offer.content.size for each in kept)

@@ -12,9 +12,10 @@ from p2plab.driver import Host, wire_size
 from p2plab.endpoint import Receiver, Sender
 from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
 from p2plab.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
-from p2plab.packet import Packet, decode, encode
+from p2plab.packet import Packet, damaged, decode, encode
 from p2plab.trace import RECEIVER, SENDER, Trace
 
+GOODBYE: Final = 60.0  # [s] more, for a sender that is done
 PATIENCE: Final = 600.0  # [s] of virtual time; ten times the largest RTO
 
 
@@ -105,11 +106,11 @@ class Simulation:
 
     def _arrive(self, host: Host, what: str, packet: Packet, number: int) -> None:
         if self.wire:
-            datagram = bytearray(encode(packet, number=number))
-            if what == CORRUPT:
-                datagram[number % len(datagram)] ^= 1 << number % 8
+            datagram = encode(packet, number=number)
             try:
-                packet, _, number = decode(bytes(datagram))
+                packet, _, number = decode(
+                    damaged(datagram, number) if what == CORRUPT else datagram
+                )
             except CorruptPacket:
                 what = CORRUPT
         if what == CORRUPT:
@@ -133,8 +134,7 @@ def simulate(
     """Move `payloads` from sender to receiver in virtual time; same inputs, same run.
 
     link: the network, `Link()` if not given; back: the way back, if it is another one.
-    patience: virtual time without a delivery after which to give up on a sender that
-        is not done [s].
+    patience: virtual time without a delivery after which to give up [s].
     record: keep a trace; without one the trace stays empty.
     on_payload: called with each payload as it is delivered.
     wire: send every packet as bytes, damage for real, and check the checksum.
@@ -164,7 +164,8 @@ def simulate(
         simulation.react(0)
         simulation.react(1)
         while simulation.step():
-            if simulation.now - moved_at > patience and not sender.done:
+            waited = simulation.now - moved_at
+            if waited > patience + (GOODBYE if sender.done else 0):
                 raise _stalled(Run(trace, delivered, simulation.now, False), patience)
     except BrokenContract as why:
         why.partial = Run(trace, delivered, simulation.now, False)

@@ -23,6 +23,7 @@ DELIVER: Final = "deliver"
 
 SENDER: Final = "sender"
 RECEIVER: Final = "receiver"
+OTHER: Final = {SENDER: RECEIVER, RECEIVER: SENDER}
 
 _FORMAT: Final = "p2plab trace 1"
 

@@ -20,7 +20,7 @@ from p2plab.link import AnyLink, Link
 from p2plab.offer import Offer
 from p2plab.protocols import Setup
 from p2plab.simulator import PATIENCE, Run, simulate
-from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.trace import OTHER, RECEIVER, SENDER, Trace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +72,7 @@ class Transfer:
         self.acknowledged = 0  # payloads that its sender need not think of any more
         self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
         self._assembly = Assembly(offer.content) if role == RECEIVER else None
+        self._other_end: Transfer | None = None
         self._ended = threading.Event()
         self._stop = stop
         if id:  # the first one: another could only pretend to be this transfer
@@ -148,13 +149,17 @@ class Transfer:
             return
         self.seconds = seconds
         self.error = error
+        self._other_end = self._twin  # while it is still there
         self.state = State.DONE if error is None else State.FAILED
         self._ended.set()
 
     @property
     def _twin(self) -> Transfer | None:
-        twin = _ENDS.get((self.id, RECEIVER if self.role == SENDER else SENDER))
-        return twin if twin is not None and twin.offer == self.offer else None
+        if self._other_end is None:
+            twin = _ENDS.get((self.id, OTHER[self.role]))
+            if twin is not None and twin.offer == self.offer:
+                self._other_end = twin  # and keep it: our picture lies there
+        return self._other_end
 
 
 def simulate_transfer(

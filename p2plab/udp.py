@@ -17,26 +17,21 @@ from typing import Final, Self
 
 from p2plab.chunks import Parcel
 from p2plab.datagrams import Address, DatagramSocket, resolved
-from p2plab.errors import (
-    BadContent,
-    CorruptPacket,
-    P2PLabError,
-    TransferStopped,
-)
+from p2plab.errors import CorruptPacket, P2PLabError, TransferStopped
 from p2plab.flow import Flow
 from p2plab.link import AnyLink
-from p2plab.offer import Limits, Offer, to_words
+from p2plab.offer import ANSWER, Limits, Offer, to_words
 from p2plab.packet import Kind, Packet, decode, encode
 from p2plab.protocols import Setup
 from p2plab.trace import RECEIVER, SENDER
 from p2plab.transfer import Transfer
 
-Key = tuple[Address, int]  # who, and which transfer
+Key = tuple[Address, int]  # who, and which transfer, by the number on the wire
 Batch = list[tuple[Packet, int]]  # packets, each with its number
 
 READS: Final = 64  # calls to the socket before timers get their turn
 LONGEST_PAUSE: Final = 60.0  # select takes no eternity [s]
-REMEMBERED: Final = 64  # ended transfers that still answer late packets
+REMEMBERED: Final = 16  # ended transfers that still answer late packets
 CLOSED: Final = "this peer is closed: make a new one"
 
 
@@ -107,7 +102,7 @@ class UdpSocket:
         to = resolved(address, self._socket.socket.family)
         offer = Offer(sender, parcel.content, setup or Setup())
         transfer = Transfer(
-            secrets.randbits(31) + 1,
+            secrets.randbelow(ANSWER - 1) + 1,
             SENDER,
             offer,
             link=link,
@@ -124,7 +119,8 @@ class UdpSocket:
             backward=None if other is None else other.backward(),
             patience=patience,
         )
-        self._do(partial(self._open, (to, transfer.id), flow, flow.open))
+        key = to, transfer.id | ANSWER
+        self._do(partial(self._open, key, flow, flow.open))
         return transfer
 
     def transfers(self) -> list[Transfer]:
@@ -176,9 +172,12 @@ class UdpSocket:
             self._selector.select(self._pause())
             with contextlib.suppress(BlockingIOError):
                 self._wakee.recv(4096)
-            self._work()
-            self._receive()
-            self._tick()
+            try:
+                self._work()
+                self._receive()
+                self._tick()
+            except Exception as why:  # of no transfer's: the others must go on
+                self.callback_error = why
         self._selector.close()
         for each in (self._socket, self._waker, self._wakee):
             each.close()
@@ -262,12 +261,14 @@ class UdpSocket:
         try:
             offer = Offer.from_bytes(packets[0][0].payload)
             why = self._objection(offer, key[0])
-        except BadContent as error:
+            if why is None:
+                self._accept(key, offer, packets)
+                return
+        except P2PLabError as error:
             why = str(error)
-        if why is None:
-            self._accept(key, offer, packets)
-            return
-        refusal = encode(Packet(Kind.REFUSE, 0, to_words(why)), key[1])
+        except Exception as error:  # a protocol of one's own may do anything
+            why = f"the receiver cannot take it: {error!r}"
+        refusal = encode(Packet(Kind.REFUSE, 0, to_words(why)), key[1] | ANSWER)
         self._socket.send([refusal], key[0])
 
     def _objection(self, offer: Offer, address: Address) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import socket
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from p2plab import Lab, sample_picture
+from p2plab import Lab, Peer, sample_picture
+from p2plab.chat import ChatClient
+from p2plab.console import Console
 from p2plab.rendezvous.client import RendezvousClient
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
@@ -119,6 +122,25 @@ def test_the_console_peer_saves_what_it_has_received(lab: Lab, tmp_path: Path) -
     assert "only files can be saved" in out
     with Image.open(next(tmp_path.iterdir())) as saved:
         assert saved.tobytes() == sample_picture(32).tobytes()
+
+
+def answer(peer: Peer, line: str) -> str:
+    """Return what the console prints for a command."""
+    console = Console(peer)
+    console.stdout = io.StringIO()
+    console.onecmd(line)
+    return console.stdout.getvalue()
+
+
+def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
+    frank = lab.peer("frank")
+    with ChatClient("\x1b[2Jbob") as stranger:
+        stranger.send_text(frank.texts.address, "hello")
+    assert answer(frank, "inbox") == "0   [2Jbob: 'hello'\n"
+
+
+def test_a_picture_for_nobody_is_refused_in_words(lab: Lab) -> None:
+    assert "is not a file" in answer(lab.peer("grace"), "picture")
 
 
 def test_a_name_that_is_taken_is_told_with_the_time_to_wait(lab: Lab) -> None:

@@ -86,11 +86,10 @@ def test_an_offer_with_any_value_anywhere_is_possible_or_refused(
 ) -> None:
     try:
         offer = Offer.from_bytes(changed(*path, to=value))
-    except BadContent as why:
-        assert len(to_words(why)) <= MAX_WORDS
-    else:
-        assert Offer.from_bytes(offer.to_bytes()) == offer
-        offer.setup.receiver()
+    except BadContent:
+        return  # and nothing else
+    assert Offer.from_bytes(offer.to_bytes()) == offer
+    offer.setup.receiver()
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,14 @@ def test_a_peer_may_write_to_itself(alice: Peer) -> None:
     assert alice.peers() == []
 
 
+def test_a_peer_that_listens_on_a_name_is_registered_by_its_number(
+    server: RendezvousServer,
+) -> None:
+    with Peer("carol", server.url, host="localhost") as carol:
+        carol.register()
+        assert carol.rendezvous.peer("carol").addresses == ("127.0.0.1",)
+
+
 def test_many_pictures_and_texts_cross_at_once(alice: Peer, bob: Peer) -> None:
     both = [(alice, "bob"), (bob, "alice")]
     transfers = [
@@ -327,17 +335,18 @@ def test_while_the_rendezvous_is_away_what_runs_goes_on_and_it_may_return() -> N
         server.stop()
         for look_up in (
             lambda: alice.peers(),
-            lambda: alice.send_text("bob", "hello"),
-            lambda: alice.send_picture("bob", PICTURE),
             lambda: alice.register(),
+            lambda: bob.send_text("alice", "where are you?"),
+            lambda: bob.send_picture("alice", PICTURE),
         ):
             with pytest.raises(RendezvousAway, match="does not answer"):
                 look_up()
         transfer.wait(PATIENCE)
         assert np.array_equal(np.asarray(arrived(bob).picture()), PICTURE)
+        assert alice.send_text("bob", "I know where you are").attempts == 1
         server.start()
-        assert alice.send_text("bob", "hello again").attempts == 1
-        alice.send_picture("bob", PICTURE).wait(PATIENCE)
+        assert bob.send_text("alice", "hello again").attempts == 1
+        bob.send_picture("alice", PICTURE).wait(PATIENCE)
 
 
 def test_a_peer_can_be_closed_while_the_rendezvous_is_away() -> None:

@@ -26,8 +26,10 @@ from p2plab.metrics import summarise, transmissions
 from p2plab.plots import style
 from p2plab.plots.labels import numbers
 from p2plab.protocols import Setup
+from p2plab.sample import sample_picture
 from p2plab.simulator import simulate
 from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.transfer import simulate_picture
 
 Figure = Callable[[Trace, Axes | None], Axes]
 FIGURES: list[Figure] = [
@@ -133,6 +135,48 @@ def test_packets_of_one_moment_do_not_hide_each_other(ax: Axes) -> None:
     plots.ladder(run(Setup(window=8, timeout=0.3), Link(), 8), ax)
     starts = {round(corners(ax, arrow)[1], 4) for arrow in arrows(ax)}
     assert len(starts) == len(arrows(ax)) == 18
+
+
+def test_on_a_link_without_delay_an_answer_does_not_hide_what_it_answers(
+    ax: Axes,
+) -> None:
+    link = ScriptedLink(delay=0.0, lose_back=(1,))
+    plots.ladder(run(Setup("stop_and_wait", timeout=0.25), link, 3), ax)
+    heights = [round(corners(ax, arrow)[1], 4) for arrow in arrows(ax)]
+    assert len(set(heights)) == len(heights) == 10
+    assert heights == sorted(heights)
+
+
+def test_a_delivery_is_marked_where_its_arrow_ends(ax: Axes) -> None:
+    plots.ladder(run(Setup("stop_and_wait"), ScriptedLink(delay=0.0), 3), ax)
+    marks = next(each for each in ax.lines if each.get_marker() == "<").get_ydata()
+    ends = [corners(ax, arrow)[3] for arrow in arrows(ax) if arrow.get_gid() == "DATA"]
+    assert list(np.asarray(marks)) == pytest.approx(ends, abs=1e-6)
+
+
+def test_the_lifelines_of_a_ladder_have_the_names_that_they_are_given(ax: Axes) -> None:
+    trace = run(Setup("stop_and_wait"), Link(), 2)
+    plots.ladder(trace, ax, names=("Alice", "Bob"))
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["Alice", "Bob"]
+
+
+def test_no_label_of_a_ladder_stands_below_it(ax: Axes) -> None:
+    plots.ladder(run(Setup("stop_and_wait", timeout=0.1), Link(loss=0.3), 30), ax)
+    lowest = max(text.get_position()[1] for text in ax.texts)
+    assert lowest < max(ax.get_ylim())
+    assert "labels had no room" in ax.get_xlabel()
+
+
+def test_ladders_stand_side_by_side_under_their_names() -> None:
+    traces = {
+        name: run(Setup(name, window=4, timeout=0.25), ScriptedLink(lose=(3,)), 8)
+        for name in ("go_back_n", "selective_repeat")
+    }
+    axes = plots.ladders(traces)
+    assert [ax.get_title() for ax in axes] == list(traces)
+    assert "selective_repeat: Ladder diagram from 0" in plots.alt_text(axes[0])
+    with pytest.raises(ValueError, match="at least one"):
+        plots.ladders({})
 
 
 def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
@@ -350,6 +394,39 @@ def test_pictures_of_every_mode_are_drawn(mode: str, ax: Axes) -> None:
 def test_a_complete_picture_says_so(ax: Axes) -> None:
     plots.picture(np.zeros((4, 4, 1), np.uint8), ax, total=768)
     assert ax.get_title() == "received: complete"
+
+
+def test_a_transfer_is_drawn_as_it_was_received(ax: Axes) -> None:
+    link = ScriptedLink(lose=(3,))
+    transfer = simulate_picture(sample_picture(64), Setup("best_effort"), link)
+    plots.picture(transfer, ax)
+    count = transfer.offer.content.count
+    assert ax.get_title() == f"received: 1 of {count} packets missing"
+    plots.show(axes := plots.gallery({"lossy": transfer}))
+    assert axes[0].get_title() == f"lossy\n1 of {count} packets missing"
+
+
+def test_a_chart_has_its_points_over_its_curves_and_says_where_they_end(
+    ax: Axes,
+) -> None:
+    points = {"measured": ([1, 2, 4], [0.1, 0.2, 0.4])}
+    curves = {"theory": ([1, 4], [0.1, 0.5])}
+    plots.chart("window [packets]", "utilisation", points, curves, ax)
+    assert [each.get_label() for each in ax.lines] == ["theory", "measured"]
+    assert ax.lines[0].get_linestyle() == "--"
+    assert ax.lines[1].get_linestyle() == "None"
+    assert ax.get_ylim()[0] == 0
+    assert "measured: 0.1 at 1 to 0.4 at 4." in plots.alt_text(ax)
+    draw(ax)
+
+
+def test_a_chart_may_be_logarithmic_or_empty(ax: Axes) -> None:
+    plots.chart("a", "U", {"measured": ([0.1, 10], [0.9, 0.1])}, ax=ax, log=True)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    draw(ax)
+    empty = plots.chart("a", "U", {"measured": ([], [])}, ax=plots.blank())
+    assert "measured: nothing" in plots.alt_text(empty)
+    draw(empty)
 
 
 def test_a_gallery_has_its_pictures_side_by_side() -> None:

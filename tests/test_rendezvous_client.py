@@ -228,12 +228,20 @@ def test_a_gateway_that_finds_nobody_means_away() -> None:
     [
         *({"tcp_port": 0}, {"udp_port": 65536}, {"addresses": ["example.org"]}),
         *({"addresses": ["224.0.0.1"]}, {"name": "../x"}, {"seen": "nowhere"}),
+        {"addresses": []},
     ],
 )
 def test_a_peer_that_cannot_be_is_not_believed(change: dict[str, object]) -> None:
     body = json.dumps(PEER | {"seen": "203.0.113.9"} | change).encode()
     with impostor(200, body) as client, pytest.raises(RendezvousError):
         client.peer("ann")
+
+
+@pytest.mark.parametrize("lease", ["0", "-1", "NaN", "Infinity", '"soon"', "1e9"])
+def test_a_lease_that_cannot_be_is_not_believed(lease: str) -> None:
+    body = f'{{"lease": {lease}}}'.encode()
+    with impostor(200, body) as client, pytest.raises(RendezvousError):
+        client.heartbeat(ANN)
 
 
 def test_an_answer_has_a_largest_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -31,14 +32,18 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.chunks import cut
 from p2plab.errors import BadContent, TransferError, TransferStalled, TransferStopped
+from p2plab.flow import Flow
 from p2plab.link import AnyLink, GilbertElliott, Link, ScriptedLink
-from p2plab.offer import Limits
-from p2plab.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind
+from p2plab.offer import Limits, Offer
+from p2plab.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind, Packet, decode
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.trace import DELIVER, RETRANSMIT, SEND
-from p2plab.transfer import State, simulate_picture, simulate_transfer
+from p2plab.trace import DELIVER, RETRANSMIT, SEND, TIMEOUT
+from p2plab.trace import RECEIVER as RECEIVING
+from p2plab.trace import SENDER as SENDING
+from p2plab.transfer import State, Transfer, simulate_picture, simulate_transfer
 from p2plab.udp import UdpSocket
 
+BY_ITSELF = (SEND, RETRANSMIT, TIMEOUT)  # what a machine does of its own accord
 LOSSY = ScriptedLink(
     lose={3, 5}, duplicate={4}, corrupt={6}, lose_back={4}, delay=0.002
 )
@@ -127,7 +132,7 @@ def test_a_picture_arrives_as_it_was_whatever_the_link_does(
 
 def test_best_effort_ends_with_its_holes_named() -> None:
     with two_sockets() as (here, there):
-        link = ScriptedLink(lose={4, 7}, delay=0.001)  # 1 is the offer
+        link = ScriptedLink(lose={3, 6}, delay=0.001)
         transfer = here.send(there.address, PARCEL, setup("best_effort"), link=link)
         transfer.wait(PATIENCE)
         received = twin(there, transfer)
@@ -240,12 +245,11 @@ def test_virtual_time_and_real_sockets_send_the_same_data(protocol: str) -> None
 
 
 def test_a_scripted_loss_looks_the_same_in_virtual_time_and_on_real_sockets() -> None:
-    # The offer is the first packet of a real transfer, so all others count one more.
     patient = setup("stop_and_wait", timeout=0.3)
+    link = ScriptedLink(lose={3}, lose_back={6}, delay=0.001)
     with two_sockets() as (here, there):
-        link = ScriptedLink(lose={4}, delay=0.001)
         real = here.send(there.address, PARCEL, patient, link=link).wait(PATIENCE)
-    virtual = simulate_transfer(PARCEL, patient, ScriptedLink(lose={3}, delay=0.001))
+    virtual = simulate_transfer(PARCEL, patient, link)
     stories = [
         [
             (row.host, row.what, row.kind, row.seq)
@@ -274,9 +278,7 @@ def test_a_trace_of_a_real_transfer_can_be_kept(tmp_path: object) -> None:
 def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
     protocol: str, lost: int
 ) -> None:
-    answers = (
-        PARCEL.content.count + 2
-    )  # an accept, an ACK for each packet, and the FIN's
+    answers = PARCEL.content.count + 1  # an ACK for each packet, and the FIN's
     with two_sockets(limits=Limits(patience=PATIENCE)) as (here, there):
         link = ScriptedLink(lose_back={answers - lost}, delay=0)
         # Without a retransmission before the end, so that the answers can be counted.
@@ -288,7 +290,7 @@ def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
 
 
 def test_neither_side_hangs_when_every_fin_is_lost_and_nothing_is_forgotten() -> None:
-    fins = set(range(PARCEL.content.count + 2, 99))
+    fins = set(range(PARCEL.content.count + 1, 99))
     with two_sockets(limits=Limits(patience=SHORT)) as (here, there):
         link = ScriptedLink(lose=fins, delay=0)
         calm = setup("stop_and_wait", timeout=0.2)
@@ -303,7 +305,7 @@ def test_neither_side_hangs_when_every_fin_is_lost_and_nothing_is_forgotten() ->
 def test_a_fin_that_overtakes_data_does_not_end_the_picture_early() -> None:
     count = PARCEL.content.count
     with two_sockets() as (here, there):
-        link = ScriptedLink(late={count + 1: 0.05}, delay=0)
+        link = ScriptedLink(late={count: 0.05}, delay=0)
         transfer = here.send(there.address, PARCEL, setup("best_effort"), link=link)
         transfer.wait(PATIENCE)
         received = twin(there, transfer)
@@ -314,7 +316,7 @@ def test_a_fin_that_overtakes_data_does_not_end_the_picture_early() -> None:
 
 
 def stuck() -> Ways:
-    """Return a link on which four packets arrive, and the others much later."""
+    """Return a link on which five packets arrive, and the others much later."""
     late = dict.fromkeys(range(6, 99), FAR.delay)
     return Ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
 
@@ -327,7 +329,7 @@ def test_stop_or_close_half_way_ends_both_sides_and_keeps_what_there_is(
     with two_sockets() as (here, there):
         transfer = here.send(there.address, PARCEL, setup(timeout=9.0), link=stuck())
         received = twin(there, transfer)
-        eventually(lambda: received.progress > 0.3, "four packets have come")
+        eventually(lambda: received.progress > 0.4, "five packets have come")
         if how == "stop":
             (transfer if side == "sender" else received).stop()
         else:
@@ -338,7 +340,7 @@ def test_stop_or_close_half_way_ends_both_sides_and_keeps_what_there_is(
             assert stopped.value.partial is each
             assert each.state is State.FAILED
             assert each.assembly is not None
-            assert each.assembly.received == 4
+            assert each.assembly.received == 5
             assert each.picture().size == (64, 64)
             assert len(of_kind(each.trace, DATA)) >= 8
         near, far = (transfer, received) if side == "sender" else (received, transfer)
@@ -357,14 +359,15 @@ def test_a_stopped_sender_is_silent_although_its_link_still_brings_packets() -> 
         transfer = here.send(there.address, PARCEL, setup(timeout=0.01), link=link)
         eventually(lambda: of_kind(transfer.trace, DATA), "it has begun")
         transfer.stop()
-        before = len(of_kind(transfer.own_trace, DATA))
+        before = [row for row in transfer.own_trace if row.what in BY_ITSELF]
         here.send(there.address, PARCEL, setup("best_effort"), link=link).wait(PATIENCE)
-        assert len(of_kind(transfer.own_trace, DATA)) == before
+        after = [row for row in transfer.own_trace if row.what in BY_ITSELF]
+        assert {row.kind for row in after[len(before) :]} <= {Kind.STOP}
 
 
 def test_stop_works_through_a_link_that_lets_nothing_else_through() -> None:
     with two_sockets() as (here, there):
-        link = ScriptedLink(lose=range(3, 999), lose_back=range(2, 999), delay=0)  # type: ignore[arg-type]  # a range is as good as a set
+        link = ScriptedLink(lose=range(2, 999), lose_back=range(1, 999), delay=0)  # type: ignore[arg-type]  # a range is as good as a set
         for side in ("sender", "receiver"):
             transfer = here.send(there.address, PARCEL, setup(timeout=9.0), link=link)
             received = twin(there, transfer)
@@ -374,12 +377,15 @@ def test_stop_works_through_a_link_that_lets_nothing_else_through() -> None:
 
 
 def test_an_offer_can_be_stopped_before_it_is_answered() -> None:
-    with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, link=FAR)
+    with (
+        UdpSocket() as here,
+        socket.socket(type=socket.SOCK_DGRAM) as silent,
+    ):
+        silent.bind(("127.0.0.1", 0))
+        transfer = here.send(silent.getsockname(), PARCEL)
         assert transfer.state is State.OFFERED
         transfer.stop()
         assert isinstance(transfer.error, TransferStopped)
-        assert there.transfers() == []
 
 
 def test_waiting_has_an_end_of_its_own_and_the_transfer_goes_on() -> None:
@@ -402,8 +408,45 @@ def test_a_link_that_goes_dead_half_way_stalls_with_picture_and_trace() -> None:
             received.wait(PATIENCE)
         assert stalled.value.partial is transfer
         assert received.assembly is not None
-        assert received.assembly.received == 3
+        assert received.assembly.received == 4
         assert transfer.trace.rows
+
+
+# One end alone, without a socket and a clock
+
+
+def test_a_word_of_stop_among_others_is_the_last_one_that_is_answered() -> None:
+    emitted: list[bytes] = []
+    transfer = Transfer(1, SENDING, Offer("ann", PARCEL.content, setup()))
+    flow = Flow(transfer, setup().sender(), emitted.extend, payloads=PARCEL.payloads)
+    flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
+    flow.finish_turn(0.0)
+    flow.flush()
+    assert len(emitted) == 4, "the window"
+    flow.arrive([(Packet(ACK, 0), 1), (Packet(Kind.STOP, 0), 2)], 0.1)
+    flow.finish_turn(0.1)
+    flow.flush()
+    assert transfer.state is State.FAILED
+    assert len(emitted) == 4
+    flow.arrive([(Packet(ACK, 1), 3)], 0.2)
+    flow.finish_turn(0.2)
+    flow.flush()
+    assert [decode(each)[0].kind for each in emitted[4:]] == [Kind.STOP]
+
+
+def test_a_receiver_that_lingers_sleeps_until_it_may_go_however_impatient() -> None:
+    transfer = Transfer(1, RECEIVING, Offer("ann", PARCEL.content, setup()))
+    flow = Flow(transfer, setup().receiver(), lambda datagrams: None, patience=SHORT)
+    flow.arrive([(Packet(Kind.OFFER, 0), 0), (Packet(FIN, 0), 1)], 0.0)
+    flow.finish_turn(0.0)
+    assert transfer.ended
+    assert not flow.closed, "the FIN may come again"
+    linger = setup().receiver().linger
+    assert flow.wake_at() == linger > SHORT
+    flow.tick(linger)
+    flow.finish_turn(linger)
+    assert flow.closed
+    assert flow.wake_at() is None
 
 
 # Two processes

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,9 +42,9 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.link import ScriptedLink
-from p2plab.offer import Limits, Offer
+from p2plab.offer import ANSWER, Limits, Offer
 from p2plab.packet import ACK, DATA, FIN, Kind, Packet, encode
-from p2plab.protocols import Setup
+from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.transfer import State, Transfer
 from p2plab.udp import REMEMBERED, UdpSocket
 
@@ -111,6 +112,23 @@ def test_an_owner_who_fails_to_answer_refuses_and_the_socket_lives() -> None:
         assert moves_a_picture(there, here)
 
 
+def a_bug(setup: Setup) -> Any:
+    raise ZeroDivisionError(setup.protocol)
+
+
+@pytest.mark.parametrize(
+    ("build", "told"), [(lambda setup: object(), "object has no"), (a_bug, "ZeroDiv")]
+)
+def test_a_receiver_that_cannot_be_made_refuses_and_the_socket_lives(
+    build: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROTOCOLS, "mine", (PROTOCOLS["go_back_n"][0], build))
+    with two_sockets() as (here, there):
+        with pytest.raises(TransferRefused, match=told):
+            here.send(there.address, PARCEL, setup("mine")).wait(PATIENCE)
+        assert moves_a_picture(here, there)
+
+
 def test_whoever_fails_to_hear_news_harms_no_transfer() -> None:
     def on_transfer(transfer: Transfer) -> None:
         raise RuntimeError("cannot show it")
@@ -147,14 +165,13 @@ def test_a_malformed_offer_is_refused_in_words_and_the_socket_lives(
         assert moves_a_picture(here, there)
 
 
-def test_an_offer_is_repeated_until_it_is_heard_and_makes_one_transfer() -> None:
-    for lost in (ScriptedLink(lose={1}, delay=0), ScriptedLink(lose_back={1}, delay=0)):
-        with two_sockets() as (here, there):
-            transfer = here.send(there.address, PARCEL, setup(), link=lost)
-            assert same_pixels(transfer.wait(PATIENCE))
-            assert len(there.transfers()) == 1
-            offers = [row for row in transfer.trace if row.kind == Kind.OFFER]
-            assert sum(row.what == "send" for row in offers) == 2
+def test_an_offer_is_repeated_until_it_is_answered() -> None:
+    with UdpSocket() as here, Stranger(here.address) as silent:
+        transfer = here.send(silent.address, PARCEL, setup(), patience=PATIENCE)
+        first, second = silent.hear(), silent.hear()
+        assert first.kind == second.kind == Kind.OFFER
+        assert first.payload == second.payload
+        assert transfer.state == "offered"
 
 
 def test_the_same_offer_five_times_is_one_transfer_and_five_answers() -> None:
@@ -185,11 +202,14 @@ def test_an_offer_to_a_port_where_nobody_listens_stalls_in_words() -> None:
         assert of_kind(transfer.trace, Kind.OFFER)
 
 
-def test_impatience_counts_from_the_last_word_and_patience_may_be_endless() -> None:
-    with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, patience=math.inf)
-        assert same_pixels(transfer.wait(PATIENCE))
-        assert moves_a_picture(here, there)
+def test_patience_may_be_endless_at_both_ends() -> None:
+    with two_sockets(limits=Limits(patience=math.inf)) as (here, there):
+        for _ in range(2):
+            transfer = here.send(there.address, PARCEL, patience=math.inf)
+            assert same_pixels(transfer.wait(PATIENCE))
+        with Stranger(there.address) as ann:
+            ann.say(Kind.OFFER, words=OFFER.to_bytes()).hear()
+            assert moves_a_picture(there, here)
 
 
 def test_a_receiver_gives_up_a_sender_that_has_fallen_silent() -> None:
@@ -261,7 +281,11 @@ def forgeries(transfer: Transfer, chance: random.Random) -> list[bytes]:
     """Return what looks like the transfer's packets, whole, cut off and damaged."""
     lie = PARCEL.payloads[0][:4] + bytes(len(PARCEL.payloads[0]) - 4)
     kinds = (DATA, ACK, FIN, Kind.ACCEPT, Kind.REFUSE, Kind.STOP)
-    whole = [encode(Packet(kind, 0, lie), transfer.id, 1) for kind in kinds]
+    whole = [
+        encode(Packet(kind, 0, lie), id, 1)
+        for kind in kinds
+        for id in (transfer.id, transfer.id | ANSWER)
+    ]
     flipped = bytearray(whole[0])
     flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
     cut_off = whole[0][: chance.randrange(len(whole[0]))]
@@ -312,6 +336,10 @@ def test_a_copy_of_an_offer_from_elsewhere_is_not_taken_for_the_receiver() -> No
         mallory.say(Kind.OFFER, id=transfer.id, words=OFFER.to_bytes()).hear()
         assert transfer.assembly is None, "that one is not our receiver"
         assert not of_kind(transfer.trace, Kind.ACCEPT)
+        transfer = here.send(there.address, PARCEL, setup(), link=slow())
+        received = twin(there, transfer)
+        mallory.say(Kind.OFFER, id=transfer.id, words=transfer.offer.to_bytes()).hear()
+        assert transfer.assembly is received.assembly, "whoever was first is"
 
 
 def test_a_liar_with_a_huge_window_gets_no_room_beyond_the_content() -> None:
@@ -365,10 +393,12 @@ def test_a_receiver_that_answers_nonsense_harms_only_its_own_transfer(
         transfer = here.send(mallory.address, PARCEL, setup(), patience=PATIENCE)
         assert mallory.hear().kind == Kind.OFFER
         for number in range(3):
-            mallory.say(Kind.ACCEPT, transfer.id, number=number)
-        mallory.say(kind, transfer.id, seq=seq, number=2**32 - 1, words=b"?" * 999)
+            mallory.say(Kind.ACCEPT, transfer.id | ANSWER, number=number)
+        mallory.say(
+            kind, transfer.id | ANSWER, seq=seq, number=2**32 - 1, words=b"?" * 999
+        )
         assert moves_a_picture(here, there)
-        mallory.say(Kind.STOP, transfer.id, words=b"I\x1b[2Jlied\xff")
+        mallory.say(Kind.STOP, transfer.id | ANSWER, words=b"I\x1b[2Jlied\xff")
         with pytest.raises(TransferStopped, match=r"stopped the transfer: I \[2Jlied"):
             transfer.wait(PATIENCE)
 
@@ -422,6 +452,19 @@ def test_a_socket_forgets_what_is_long_over_however_it_ended() -> None:
                 over(transfer)
         for each in (here, there):
             assert len(each.transfers()) <= REMEMBERED + 1
+
+
+@pytest.mark.parametrize("side", ["sender", "receiver"])
+def test_both_ends_of_a_transfer_may_be_on_one_socket(side: str) -> None:
+    with UdpSocket() as here:
+        assert moves_a_picture(here, here)
+        assert len(here.transfers()) == 2
+        transfer = here.send(here.address, PARCEL, link=slow())
+        eventually(lambda: len(here.transfers()) == 4, "it has come back to us")
+        both = here.transfers()[2:]
+        next(each for each in both if each.role == side).stop()
+        assert all(isinstance(over(each).error, TransferStopped) for each in both)
+        assert transfer in both
 
 
 def test_ids_of_transfers_differ() -> None:

@@ -1,17 +1,20 @@
 """One figure for each question about a run: takes a trace and an axes, draws on it."""
 
+from p2plab.plots.chart import chart
 from p2plab.plots.curves import over_time, rtt, window_over_time
 from p2plab.plots.goodput import goodput_over_loss
 from p2plab.plots.pictures import gallery, picture
-from p2plab.plots.sequence import ladder
+from p2plab.plots.sequence import ladder, ladders
 from p2plab.plots.style import alt_text, blank, show, table, to_html
 
 __all__ = [
     "alt_text",
     "blank",
+    "chart",
     "gallery",
     "goodput_over_loss",
     "ladder",
+    "ladders",
     "over_time",
     "picture",
     "rtt",

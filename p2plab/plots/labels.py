@@ -44,3 +44,15 @@ def numbers(seqs: Sequence[int]) -> str:
     if len(text) <= 16:
         return text
     return f"{text[:16].rpartition(', ')[0] or parts[0]}, …"
+
+
+def what_is_absent(drawn: int, inside: int, left_out: int) -> str:
+    """Say which packets and labels are not drawn; nothing if all are."""
+    notes = []
+    if drawn < inside:
+        notes.append(
+            f"The first {drawn} of {inside:,} packets; choose others with start."
+        )
+    if left_out:
+        notes.append(f"{left_out} labels had no room.")
+    return " ".join(notes)

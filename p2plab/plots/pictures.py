@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
-from p2plab.plots.style import given_or_new, say
+from p2plab.plots.style import given_or_new, say, side_by_side
+from p2plab.transfer import Transfer
 
 Picture = Image | np.ndarray[Any, Any]
 
@@ -17,7 +18,7 @@ _SHOWN_AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I", "F")
 
 
 def picture(
-    image: Picture,
+    image: Picture | Transfer,
     ax: Axes | None = None,
     *,
     missing: int = 0,
@@ -26,9 +27,13 @@ def picture(
 ) -> Axes:
     """Draw a picture, and say how many of its packets are missing.
 
-    image: a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4).
-    missing, total: packets; without a total nothing is said of them.
+    image: a transfer, for what has arrived of it so far; or a PIL image, or an array
+        (H, W), (H, W, 3) or (H, W, 4).
+    missing, total: packets; a transfer knows them. Without a total, nothing is said.
+    Raises BadContent for a transfer of which nothing can be seen here.
     """
+    if isinstance(image, Transfer):
+        missing, total, image = _counted(image)
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     ax = given_or_new(ax, 5, min(9.0, 0.4 + 5 * height / width))
@@ -37,26 +42,26 @@ def picture(
         grey |= {"vmin": 0, "vmax": 255}
     ax.imshow(pixels, interpolation="nearest", **grey)
     ax.set_axis_off()
-    heading = title
-    if total is not None:
-        state = f"{missing:,} of {total:,} packets missing" if missing else "complete"
-        heading = f"{title}: {state}" if title else state
-    ax.set_title(heading, fontsize="medium")
-    return say(ax, f"Picture of {width} by {height} pixels, {heading}.")
+    state = f"{missing:,} of {total:,} packets missing" if missing else "complete"
+    parts = [title, "" if total is None else state]
+    ax.set_title(": ".join(filter(None, parts)), fontsize="medium")
+    return say(ax, f"Picture of {width} by {height} pixels, {ax.get_title()}.")
 
 
-def gallery(pictures: Mapping[str, Picture]) -> list[Axes]:
+def gallery(pictures: Mapping[str, Picture | Transfer]) -> list[Axes]:
     """Draw titled pictures side by side on a new figure; return their axes."""
-    if not pictures:
-        raise ValueError("a gallery needs at least one picture")
-    from matplotlib import pyplot
+    axes = side_by_side(len(pictures), 3.4, 4.0)
+    for (name, image), ax in zip(pictures.items(), axes, strict=True):
+        picture(image, ax, title=name)
+        ax.set_title(ax.get_title().replace(": ", "\n"), fontsize="medium")
+    return axes
 
-    size = (3 * len(pictures), 3.3)
-    _, grid = pyplot.subplots(
-        1, len(pictures), figsize=size, dpi=100, squeeze=False, layout="constrained"
-    )
-    places = zip(pictures.items(), grid[0], strict=True)
-    return [picture(image, ax, title=title) for (title, image), ax in places]
+
+def _counted(transfer: Transfer) -> tuple[int, int, Image]:
+    """How many packets are missing, of how many, and the picture as it is now."""
+    image = transfer.picture()
+    missing = len(transfer.assembly.missing) if transfer.assembly is not None else 0
+    return missing, transfer.offer.content.count, image
 
 
 def _pixels(image: Picture) -> np.ndarray[Any, Any]:

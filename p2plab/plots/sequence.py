@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from statistics import fmean, median
@@ -16,8 +16,16 @@ from p2plab.link import CORRUPT, LOSS, OVERFLOW
 from p2plab.metrics import Transmission, transmissions
 from p2plab.packet import ACK, DATA, NAK, Kind
 from p2plab.plots import style
-from p2plab.plots.labels import Label, numbers, together
-from p2plab.plots.style import Style, given_or_new, ink, say, time_unit, write_nothing
+from p2plab.plots.labels import Label, numbers, together, what_is_absent
+from p2plab.plots.style import (
+    Style,
+    given_or_new,
+    ink,
+    say,
+    side_by_side,
+    time_unit,
+    write_nothing,
+)
 from p2plab.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Event, Trace
 
 _FONT: Final = 8  # [points]
@@ -33,6 +41,7 @@ class _Sheet:
 
     travel: how long a packet usually takes [s].
     used: what the legend has to explain.
+    drawn_at: the height at which an arrow of that moment ends [s].
     """
 
     ax: Axes
@@ -40,6 +49,7 @@ class _Sheet:
     bottom: float
     travel: float
     used: dict[str, Style] = field(default_factory=dict)
+    drawn_at: dict[float, float] = field(default_factory=dict)
 
     @property
     def line(self) -> float:
@@ -76,11 +86,13 @@ def ladder(
     start: float = 0.0,
     end: float = inf,
     max_arrows: int = 40,
+    names: tuple[str, str] = (SENDER, RECEIVER),
 ) -> Axes:
     """Draw who sent what, and when it arrived.
 
     start, end: the moments to draw [s]; of these, the first `max_arrows` packets.
-    Packets of one moment are drawn side by side.
+    names: what to write above the lifelines.
+    Packets of one moment are drawn one below the other.
     """
     ax = given_or_new(ax, 8, 6)
     inside = [move for move in transmissions(trace) if start <= move.moment <= end]
@@ -95,26 +107,41 @@ def ladder(
         ax.plot([-0.05, 0.06], [moment, moment], zorder=2, **style.TIMEOUT_LINE)
         label = Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR)
         labels[SENDER].append(label)
-    for host in (SENDER, RECEIVER):
-        mine = [move for move in moves if move.host == host]
-        labels[host] += _arrows(sheet, mine, space)
+    flat = sheet.travel < space  # then an answer would hide what it answers
+    for hosts in [(SENDER, RECEIVER)] if flat else [(SENDER,), (RECEIVER,)]:
+        theirs = [move for move in moves if move.host in hosts]
+        for host, label in _arrows(sheet, theirs, space, flat):
+            labels[host].append(label)
     sheet.mark("timeout", 0.0, timeouts, style.TIMEOUT_MARK)
-    sheet.mark("delivered", 1.015, _apart(delivered, space), style.DELIVERED_MARK)
+    drawn = _apart([sheet.drawn_at.get(at, at) for at in delivered], space)
+    sheet.mark("delivered", 1.015, drawn, style.DELIVERED_MARK)
     left_out = _write(sheet, SENDER, labels) + _write(sheet, RECEIVER, labels)
-    note = _note(len(moves), len(inside), left_out)
-    _frame(sheet, note)
+    note = what_is_absent(len(moves), len(inside), left_out)
+    _frame(sheet, note, names)
     return say(ax, f"{_sentence(sheet, moves, len(timeouts))} {note}".strip())
+
+
+def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
+    """Draw titled ladders side by side on a new figure; return their axes."""
+    axes = side_by_side(len(traces), 6, 6)
+    for (name, trace), ax in zip(traces.items(), axes, strict=True):
+        sentence = str(ladder(trace, ax).get_label())
+        ax.set_title(name)
+        say(ax, f"{name}: {sentence}")
+    return axes
 
 
 def _sheet(ax: Axes, moves: Sequence[Transmission]) -> _Sheet:
     top = moves[0].moment if moves else 0.0
     bottom = max([top + 1e-6, *map(_last_moment, moves)])
-    times = [
-        move.arrived_at - move.sent_at
-        for move in moves
-        if move.arrived_at is not None and move.sent_at is not None
-    ]
+    times = [time for time in map(_travel, moves) if time is not None]
     return _Sheet(ax, top, bottom, median(times or [(bottom - top) / 9]))
+
+
+def _travel(move: Transmission) -> float | None:
+    if move.sent_at is None or move.arrived_at is None:
+        return None
+    return move.arrived_at - move.sent_at
 
 
 def _last_moment(move: Transmission) -> float:
@@ -140,8 +167,10 @@ def _apart(moments: Sequence[float], space: float) -> list[float]:
     return placed
 
 
-def _arrows(sheet: _Sheet, moves: Sequence[Transmission], space: float) -> list[Label]:
-    """Draw what one host sent, and return what to write where it began."""
+def _arrows(
+    sheet: _Sheet, moves: Sequence[Transmission], space: float, flat: bool
+) -> list[tuple[str, Label]]:
+    """Draw what was sent, and return what to write beside whose lifeline."""
     starts = _apart([move.moment for move in moves], space)
     arrivals = [move.arrived_at for move in moves if move.arrived_at is not None]
     ends = iter(_apart(arrivals, space))
@@ -151,11 +180,14 @@ def _arrows(sheet: _Sheet, moves: Sequence[Transmission], space: float) -> list[
         if move.arrived_at is None:
             _draw_unarrived(sheet, move, y, what, look)
         else:
-            _draw(sheet, move, y, next(ends), what, look)
+            y_end = y + (_travel(move) or 0.0) if flat else next(ends)
+            _draw(sheet, move, y, y_end, what, look)
+            sheet.drawn_at.setdefault(move.arrived_at, y_end)
         again = " again" if move.again else ""
         copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
         words = f"{Kind(move.kind).name} {{}}{again}{copies}"
-        labels.append(Label(move.moment, y, words, move.seq, look["color"]))
+        label = Label(move.moment, y, words, move.seq, look["color"])
+        labels.append((move.host, label))
     return labels
 
 
@@ -206,7 +238,8 @@ def _write(sheet: _Sheet, host: str, labels: dict[str, list[Label]]) -> int:
     left_out = 0
     for group in together(labels[host], sheet.line):
         y = max(fmean(label.y for label in group), free)
-        if y - group[-1].y > _CROWDED * sheet.line:
+        lowest = min(group[-1].y + _CROWDED * sheet.line, sheet.bottom + sheet.line)
+        if y > lowest:
             left_out += len(group)
             continue
         words = group[0].words.format(numbers([label.seq for label in group]))
@@ -216,7 +249,7 @@ def _write(sheet: _Sheet, host: str, labels: dict[str, list[Label]]) -> int:
     return left_out
 
 
-def _frame(sheet: _Sheet, note: str) -> None:
+def _frame(sheet: _Sheet, note: str, names: tuple[str, str]) -> None:
     ax = sheet.ax
     scale, unit = time_unit(sheet.bottom)
     for place in _PLACE.values():
@@ -224,7 +257,7 @@ def _frame(sheet: _Sheet, note: str) -> None:
     ax.set_xlim(-0.5, 1.45)
     margin = 0.03 * (sheet.bottom - sheet.top)
     ax.set_ylim(sheet.bottom + 2 * margin, sheet.top - margin)  # time runs downwards
-    ax.set_xticks(list(_PLACE.values()), list(_PLACE))
+    ax.set_xticks(list(_PLACE.values()), names)
     ax.xaxis.tick_top()
     ax.tick_params(top=False)
     ax.yaxis.set_major_formatter(lambda y, _: f"{y * scale:g}")
@@ -243,17 +276,6 @@ def _frame(sheet: _Sheet, note: str) -> None:
             frameon=False,
             fontsize="small",
         )
-
-
-def _note(drawn: int, inside: int, left_out: int) -> str:
-    notes = []
-    if drawn < inside:
-        notes.append(
-            f"The first {drawn} of {inside:,} packets; choose others with start."
-        )
-    if left_out:
-        notes.append(f"{left_out} labels had no room.")
-    return " ".join(notes)
 
 
 def _sentence(sheet: _Sheet, moves: Sequence[Transmission], timeouts: int) -> str:

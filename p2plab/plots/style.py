@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from matplotlib.axes import Axes
@@ -102,6 +102,20 @@ def given_or_new(ax: Axes | None, width: float = 8.0, height: float = 4.5) -> Ax
     return pyplot.subplots(figsize=(width, height), dpi=100, layout="constrained")[1]
 
 
+def side_by_side(count: int, width: float, height: float) -> list[Axes]:
+    """Return `count` axes of this size in a row on a new figure.
+
+    Raises ValueError if there is nothing to draw.
+    """
+    if not count:
+        raise ValueError("nothing to draw: give at least one picture or trace")
+    from matplotlib import pyplot
+
+    size: Style = {"figsize": (count * width, height), "dpi": 100}
+    _, grid = pyplot.subplots(1, count, squeeze=False, layout="constrained", **size)
+    return list(grid[0])
+
+
 def finish(
     ax: Axes,
     across: str,
@@ -163,11 +177,12 @@ def to_html(ax: Axes) -> str:
     return f'<img alt="{words}" style="{style}" src="data:image/png;base64,{data}">'
 
 
-def show(ax: Axes) -> None:
-    """Show the figure of `ax` in a notebook, once, with its words."""
+def show(axes: Axes | Sequence[Axes]) -> None:
+    """Show the figure of one or several axes in a notebook, once, with its words."""
     from IPython.display import HTML, display
     from matplotlib import pyplot
 
+    ax = axes if isinstance(axes, Axes) else axes[0]
     display(HTML(to_html(ax)))  # type: ignore[no-untyped-call]  # IPython's are not
     figure = ax.get_figure(root=True)
     if figure is not None:
@@ -185,7 +200,16 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return (1e3, "ms") if seconds < 2 else (1.0, "s")
 
 
-def table(summary: Summary | Mapping[str, Summary]) -> str:
+class Html(str):
+    """Some HTML: a string that a notebook shows as what it means."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def table(summary: Summary | Mapping[str, Summary]) -> Html:
     """Return an HTML table of a run's numbers, or of several runs' side by side."""
     runs = {"": summary} if isinstance(summary, Summary) else dict(summary)
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in runs)
@@ -196,4 +220,4 @@ def table(summary: Summary | Mapping[str, Summary]) -> str:
         cells = "".join(f"<td>{shown(value)}</td>" for _, value, _ in rows)
         body.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
     head = f"<thead><tr><td></td>{head}</tr></thead>" if any(runs) else ""
-    return f"<table>{head}<tbody>{''.join(body)}</tbody></table>"
+    return Html(f"<table>{head}<tbody>{''.join(body)}</tbody></table>")

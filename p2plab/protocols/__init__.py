@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from operator import index
 from typing import Any, Final
 
 from p2plab.congestion import FixedWindow
@@ -17,6 +18,21 @@ from p2plab.protocols.selective_repeat import (
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto, Rfc6298
+
+__all__ = [
+    "PROTOCOLS",
+    "BestEffortReceiver",
+    "BestEffortSender",
+    "FinishReceiver",
+    "FinishSender",
+    "GoBackNReceiver",
+    "GoBackNSender",
+    "SelectiveRepeatReceiver",
+    "SelectiveRepeatSender",
+    "Setup",
+    "StopAndWaitReceiver",
+    "StopAndWaitSender",
+]
 
 MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
 
@@ -42,6 +58,9 @@ class Setup:
     seq_bits: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("window", "seq_bits"):  # numpy's whole numbers, too
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, index(value))
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "

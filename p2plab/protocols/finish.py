@@ -14,7 +14,6 @@ from p2plab.endpoint import (
 )
 from p2plab.packet import ACK, FIN, Packet
 
-
 FIN_RTO: Final = 2.0  # the longest time until a FIN is repeated [s]
 LINGER: Final = 2 * FIN_RTO  # so that the receiver still hears the next one [s]
 

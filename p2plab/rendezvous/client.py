@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -20,7 +19,9 @@ from p2plab.errors import (
 )
 from p2plab.rendezvous.model import (
     DEFAULT_LEASE,
+    MAX_LEASE,
     MAX_PAGE,
+    MIN_LEASE,
     PeerInfo,
     Registration,
     legal_address,
@@ -79,7 +80,7 @@ class RendezvousClient:
         def registration(answer: Any) -> Registration:
             peer = peer_info(answer["peer"])
             proof = str(answer["token"] or token)
-            return Registration(peer.name, proof, float(answer["lease"]), peer.seen)
+            return Registration(peer.name, proof, granted(answer), peer.seen)
 
         return self._ask(registration, "PUT", peer_path(name), claim, token)
 
@@ -90,12 +91,7 @@ class RendezvousClient:
         else has the name by now.
         """
         path = f"{peer_path(registration.name)}/heartbeat"
-        return self._ask(
-            lambda answer: float(answer["lease"]),
-            "POST",
-            path,
-            token=registration.token,
-        )
+        return self._ask(granted, "POST", path, token=registration.token)
 
     def peers(self) -> list[PeerInfo]:
         """All peers, in the order of their names."""
@@ -132,12 +128,7 @@ class RendezvousClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *why: object) -> None:
         self.close()
 
     def _ask(
@@ -195,9 +186,19 @@ def peer_info(answer: Any) -> PeerInfo:
     if not all(1 <= port <= 65535 for port in ports):
         raise ValueError(f"ports are in 1..65535, got {ports}")
     addresses = tuple(legal_address(address) for address in answer["addresses"])
+    if not addresses:
+        raise ValueError("a peer has at least one address")
     return PeerInfo(
         legal_name(answer["name"]), addresses, *ports, legal_address(answer["seen"])
     )
+
+
+def granted(answer: Any) -> float:
+    """The seconds of a lease, checked: renewing it must not become a flood."""
+    lease = float(answer["lease"])
+    if not MIN_LEASE <= lease <= MAX_LEASE:
+        raise ValueError(f"a lease has {MIN_LEASE} to {MAX_LEASE} s, got {lease}")
+    return lease
 
 
 def read_all(response: requests.Response) -> bytes:

@@ -106,11 +106,15 @@ def legal_address(text: str) -> str:
     return str(ip)
 
 
-def lan_address() -> str:
-    """Our address in the local network; no packet is sent to find it."""
+def lan_address(towards: str = "192.0.2.1") -> str:
+    """Our address on the way to another machine; no packet is sent to find it.
+
+    towards: its name or IPv4 address; by default one for documentation (RFC 5737), so
+    that the default route decides. 127.0.0.1 if there is no way.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address for documentation
+            probe.connect((towards, 9))
         except OSError:  # no network
             return "127.0.0.1"
         return str(probe.getsockname()[0])

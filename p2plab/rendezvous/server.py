@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import threading
-from types import TracebackType
 from typing import Self
 
 import fakeredis
@@ -26,7 +25,7 @@ from p2plab.rendezvous.store import connect
 BACKLOG = 128  # a class that connects at once
 START_PATIENCE = 10.0  # seconds
 KEEP_ALIVE = 75  # seconds, longer than a heartbeat's pause
-ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 # Whoever configures logging sees uvicorn's messages; nobody else's cell does.
 logging.getLogger("uvicorn").addHandler(logging.NullHandler())
@@ -36,8 +35,8 @@ class RendezvousServer:
     """A rendezvous in a background thread.
 
     port: 0 lets the operating system choose; a restart keeps the port.
-    redis_url: `redis://host:6379/0`; None asks the variable P2PLAB_REDIS_URL; empty,
-    the default, keeps the names inside this process.
+    redis_url: `redis://host:6379/0`; None asks the variable P2PLAB_REDIS_URL; an empty
+    one, or no such variable, keeps the names inside this process.
     """
 
     def __init__(
@@ -104,12 +103,7 @@ class RendezvousServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *why: object) -> None:
         self.stop()
 
     def _config(self) -> uvicorn.Config:
@@ -199,7 +193,10 @@ def serve_forever(
         old = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
         print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
         if host in ANY_HOST:
-            print(f"other machines: {url_of(lan_address(), server.port)}", flush=True)
+            here = lan_address()
+            if here.startswith("127."):  # no default route to tell it by
+                here = "ADDRESS-OF-THIS-MACHINE"
+            print(f"other machines: {url_of(here, server.port)}", flush=True)
         try:
             while not stop.wait(0.5):  # on Windows, Ctrl-C waits for the pause to end
                 pass

@@ -1,0 +1,71 @@
+"""A name that is kept: registered, and renewed from a thread until it is given back."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+
+from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
+from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.model import Registration
+
+
+class Lease:
+    """Holds a name at the rendezvous.
+
+    claim: registers the name for some seconds, with the token of before, or "".
+    trouble: why the last renewal failed, or None.
+    """
+
+    def __init__(
+        self, client: RendezvousClient, claim: Callable[[float, str], Registration]
+    ) -> None:
+        self.trouble: P2PLabError | None = None
+        self.registration: Registration | None = None
+        self._client = client
+        self._claim = claim
+        self._ended = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def take(self, seconds: float) -> Registration:
+        """Register, and go on renewing; raises what `claim` raises."""
+        token = self.registration.token if self.registration is not None else ""
+        self.registration = self._claim(seconds, token)
+        self.trouble = None
+        if self._heart is None:
+            context = contextvars.copy_context()
+            self._heart = threading.Thread(
+                target=context.run, args=(self._beat,), daemon=True
+            )
+            self._heart.start()
+        return self.registration
+
+    def end(self) -> None:
+        """Give the name back; if the rendezvous is away, its lease ends it."""
+        self._ended.set()
+        if self._heart is not None:
+            self._heart.join()  # a last beat would take the name again
+        if self.registration is not None:
+            try:
+                self._client.leave(self.registration)
+            except RendezvousError as why:
+                self.trouble = why
+
+    def _beat(self) -> None:
+        assert self.registration is not None
+        while not self._ended.wait(self.registration.lease / 3):
+            try:
+                self._client.heartbeat(self.registration)
+                self.trouble = None
+            except PeerNotFound:
+                self._take_again()
+            except (RendezvousError, NameTaken) as why:
+                self.trouble = why
+
+    def _take_again(self) -> None:
+        assert self.registration is not None
+        try:
+            self.take(self.registration.lease)
+        except P2PLabError as why:
+            self.trouble = why

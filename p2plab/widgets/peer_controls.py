@@ -1,0 +1,151 @@
+"""The controls of a peer panel, and where they stand."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import ipywidgets as widgets
+
+from p2plab.widgets.controls import (
+    COLUMN,
+    INDENT,
+    MS,
+    PERCENT,
+    ROW,
+    Knob,
+    PictureChoice,
+    named,
+    protocol_choice,
+)
+from p2plab.widgets.panel import STYLE, button, line
+from p2plab.widgets.pictures import bar
+
+if TYPE_CHECKING:
+    from p2plab.inbox import Event
+    from p2plab.peer import Peer
+    from p2plab.transfer import Transfer
+
+ATTEMPT: Final = {
+    "send": "sent",
+    "resend": "sent again",
+    "timeout": "timeout",
+    "ack": "ACK",
+    "dropped": "the connection broke",
+    "unreachable": "nobody answers",
+}
+
+
+class PeerControls:
+    """All that can be set or pressed; the knobs' values are in SI units."""
+
+    def __init__(self, name: str) -> None:
+        row = widgets.Layout(width=ROW)
+        self.name = named(
+            widgets.Text(value=name, description="My name", layout=row), "name"
+        )
+        self.peers = named(
+            widgets.Select(options=[], rows=5, description="Peers", layout=row), "peers"
+        )
+        self.text = named(
+            widgets.Textarea(
+                description="Text",
+                placeholder="Write a text here",
+                layout=widgets.Layout(width=ROW, height="84px"),
+            ),
+            "text",
+        )
+        self.timeout = Knob("timeout", "Timeout [s]", 0.1, 10.0, 2.0, 0.1)
+        self.tries = Knob("tries", "Tries", 1, 10, 5)
+        self.picture = PictureChoice(128)
+        self.protocol = protocol_choice()
+        self.loss = Knob("loss", "Loss [%]", 0, 95, 10, 1, PERCENT)
+        self.delay = Knob("delay", "Delay [ms]", 0, 500, 20, 5, MS)
+        self.ack_delay = Knob("ack-delay", "ACK delay [s]", 0.0, 10.0, 0.0, 0.1)
+        self.ack_loss = Knob("ack-loss", "ACK loss [%]", 0, 95, 0, 5, PERCENT)
+        self.attempts = line("attempts", width=ROW, min_height="24px")
+        self.progress = line("progress", width=ROW, min_height="48px")
+        self.buttons = _buttons()
+
+    def enable_text(self, on: bool) -> None:
+        """Let people write and send, or not."""
+        self.text.disabled = self.buttons["send-text"].disabled = not on
+
+    def show_transfer(self, transfer: Transfer, ended: bool) -> None:
+        """How the picture that we send gets on."""
+        count = transfer.offer.content.count
+        words = f"{round(transfer.progress * count):,} of {count:,} payloads arrived"
+        if ended and transfer.error is not None:
+            words += ", then it ended"
+        self.progress.value = bar(transfer.progress, words)
+        self.buttons["send-picture"].disabled = not ended
+        self.buttons["stop"].disabled = ended
+
+    def lay_out(self, words: list[Any], inbox: Any) -> list[Any]:
+        """Three columns: me and my texts; pictures and ACKs; the inbox."""
+        style = line("style")
+        style.value = STYLE
+        me = [_head("Me and the others"), self.name, self._row("register", "leave")]
+        others = [self.peers, self._row("refresh")]
+        texts = [_head("Send a text over TCP"), self.text, self.timeout.box]
+        texts += [self.tries.box, self._row("send-text"), self.attempts]
+        pictures = [_head("Send a picture over UDP"), self.picture.box, self.protocol]
+        pictures += [self.loss.box, self.delay.box]
+        pictures += [self._row("send-picture", "stop"), self.progress]
+        acks = [_head("How I acknowledge texts"), self.ack_delay.box, self.ack_loss.box]
+        status, *troubles = words
+        middle = pictures + acks + troubles
+        columns = [me + others + texts, middle, [_head("Inbox"), inbox]]
+        layout = widgets.Layout(width=COLUMN, overflow="hidden")
+        boxes = [widgets.VBox(each, layout=layout) for each in columns]
+        wrap = widgets.Layout(flex_flow="row wrap")
+        return [style, status, widgets.HBox(boxes, layout=wrap)]
+
+    def _row(self, *names: str) -> Any:
+        layout = widgets.Layout(margin=f"0 0 4px {INDENT}")
+        return widgets.HBox([self.buttons[name] for name in names], layout=layout)
+
+
+def _buttons() -> dict[str, Any]:
+    """One for each action of the panel, by its name."""
+    blue: dict[str, Any] = {"button_style": "primary"}
+    buttons = {
+        "register": button("register", "Register", **blue),
+        "leave": button("leave", "Leave", disabled=True),
+        "refresh": button("refresh", "Refresh", icon="refresh"),
+        "send-text": button("send-text", "Send text", **blue),
+        "send-picture": button("send-picture", "Send picture", **blue),
+        "stop": button("stop", "Stop", button_style="danger", disabled=True),
+    }
+    for name, each in buttons.items():
+        each.layout.width = "112px" if name == "send-picture" else "92px"
+    return buttons
+
+
+def _head(text: str) -> Any:
+    head = line("head")
+    head.value = f"<h4>{html.escape(text)}</h4>"
+    return head
+
+
+def standing(peer: Peer) -> str:
+    """How a peer stands with the rendezvous."""
+    if peer.trouble is not None:
+        return str(peer.trouble)
+    tcp, udp = peer.texts.address[1], peer.pictures.address[1]
+    return (
+        f"Registered as {peer.name}: texts come to TCP port {tcp}, pictures to UDP "
+        f"port {udp} of {peer.host}."
+    )
+
+
+def attempts(events: Sequence[Event], since: float) -> str:
+    """What became of the first text sent since then, attempt by attempt."""
+    events = [each for each in events if each.time >= since]
+    first = next((e for e in events if e.event in ("send", "unreachable")), None)
+    if first is None:
+        return ""
+    mine = [each for each in events if each.id == first.id and each.event in ATTEMPT]
+    words = ", ".join(ATTEMPT[each.event] for each in mine)
+    return f"{words} ({mine[-1].time - first.time:.1f} s)"

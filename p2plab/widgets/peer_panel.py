@@ -1,0 +1,300 @@
+"""The peer panel: register, choose a peer, send texts and pictures, read the inbox."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from p2plab.errors import NotDelivered, P2PLabError, TransferError, TransferStopped
+from p2plab.link import Link
+from p2plab.protocols import Setup
+from p2plab.transfer import Transfer
+from p2plab.widgets.controls import assign
+from p2plab.widgets.inbox import InboxView
+from p2plab.widgets.panel import FRAME, Panel, said
+from p2plab.widgets.peer_controls import PeerControls, attempts, standing
+
+if TYPE_CHECKING:
+    from p2plab.lab import Lab
+    from p2plab.peer import Peer
+    from p2plab.rendezvous.model import PeerInfo
+
+LOOK: Final = 2.0  # between two looks at the list of peers [s]
+LOOK_AGAIN: Final = 5.0  # when the last look failed [s]
+
+
+class PeerPanel(Panel):
+    """A peer of one's own: the report's console menu, as a panel.
+
+    rendezvous: a Lab, or the URL of a rendezvous anywhere.
+    name: what to put into the name's box.
+    host: where the peer listens: the lab's host, or 127.0.0.1, which only this machine
+        reaches; "0.0.0.0" to talk with other machines.
+    key: see Panel; by default the name, so that two peers have two panels.
+
+    `controls` are the widgets, `peer` is the Peer once it is registered, `transfer` the
+    last picture that was sent. It can be driven without a browser, too:
+    `panel.register().wait(); panel.choose("bob").send_text("hello").wait()`.
+    """
+
+    def __init__(
+        self,
+        rendezvous: Lab | str,
+        name: str = "",
+        *,
+        host: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__("peer", key or name or None)
+        self.rendezvous = rendezvous
+        self.host = host or str(getattr(rendezvous, "host", "127.0.0.1"))
+        self.peer: Peer | None = None
+        self.transfer: Transfer | None = None
+        self.found: list[PeerInfo] = []  # the others, at the last look
+        self._looked_at = 0.0
+        self._trouble = ""  # why the last look failed
+        self._texting_since: float | None = None  # by time.perf_counter() [s]
+        self._shown: Transfer | None = None  # the last one whose end was drawn
+        self._jobs: list[threading.Thread] = []
+        self._awaited: Transfer | None = None  # a transfer that `wait` waits for
+        self.controls = PeerControls(name)
+        self.inbox = InboxView()
+        self._wire()
+        self.box.children = self.controls.lay_out(
+            [self.status, self.alert, self.note], self.inbox.box
+        )
+        self.tell("Not registered yet: choose a name, and press Register.")
+
+    def set(self, **settings: Any) -> Self:
+        """Set controls, in SI units: text, timeout, tries, picture, protocol, loss,
+        delay, ack_delay, ack_loss. Raises ValueError for other names and values.
+        """
+        assign(self.controls, settings)
+        return self
+
+    def register(self, name: str | None = None) -> Self:
+        """Take a name at the rendezvous; `wait` says how that went."""
+        if self.peer is not None:
+            raise P2PLabError(f"this panel is {self.peer.name} already: leave first")
+        if name is not None:
+            self.controls.name.value = name
+        return self._start(self._register, self.controls.name.value.strip())
+
+    def leave(self) -> Self:
+        """Give the name back, and close the peer; the inbox stays to be read."""
+        return self._start(self._leave)
+
+    def refresh(self) -> Self:
+        """Look who is there now."""
+        self._registered()
+        return self._start(self._look_now)
+
+    def choose(self, name: str) -> Self:
+        """Choose the peer to talk to. Raises PeerNotFound, RendezvousAway."""
+        found = self._registered().rendezvous.peer(name)
+        self.found = sorted({*self.found, found}, key=lambda each: each.name)
+        self._list()
+        self.controls.peers.value = found.name
+        return self
+
+    def send_text(self, text: str | None = None) -> Self:
+        """Send what is in the text's box to the chosen peer; `wait` for its ACK.
+
+        text: what to put into the box before.
+        """
+        peer, to = self._registered(), self._chosen()
+        if text is not None:
+            self.controls.text.value = text
+        if not self.controls.text.value:
+            raise ValueError("there is no text to send: write one")
+        if self._texting_since is not None:
+            raise P2PLabError("a text is on its way: wait for its ACK")
+        self._texting_since = time.perf_counter()
+        self.controls.enable_text(False)
+        return self._start(self._send_text, peer, to)
+
+    def send_picture(self, picture: object = None) -> Self:
+        """Send the chosen picture to the chosen peer; `wait` for the end.
+
+        picture: a size of the sample, or whatever `Peer.send_picture` takes.
+        """
+        it, peer, to = self.controls, self._registered(), self._chosen()
+        if self.transfer is not None and not self.transfer.ended:
+            raise P2PLabError("a picture is on its way: stop it, or let it end")
+        if picture is not None:
+            it.picture.value = picture
+        setup = Setup(it.protocol.value)
+        loss, delay = it.loss.value, it.delay.value
+        link = Link(delay, loss=loss) if loss or delay else None
+        return self._start(self._send_picture, peer, to, it.picture.value, setup, link)
+
+    def stop(self) -> Self:
+        """Stop the picture that is being sent."""
+        if self.transfer is not None:
+            self.work(self.transfer.stop)
+        return self
+
+    def wait(self, timeout: float = 60.0) -> Self:
+        """Wait until what was begun has ended and is drawn, and raise what went wrong.
+
+        Raises TransferError after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while self._jobs:
+            self._jobs[-1].join(max(0.0, deadline - time.monotonic()))
+            if self._jobs.pop().is_alive():
+                raise TransferError(f"not at its end after {timeout:g} s")
+        transfer, self._awaited = self._awaited, None
+        try:
+            if transfer is not None:
+                transfer.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            self.view.flush(timeout)
+        self.wait_drawn(timeout)
+        return self
+
+    def shut(self) -> None:
+        if self.peer is not None:
+            self.peer.close()
+
+    # ---- what follows runs in the background, a thread for each thing that is begun
+
+    def _register(self, name: str) -> None:
+        from p2plab.peer import Peer  # and with it an HTTP client
+
+        url = getattr(self.rendezvous, "url", self.rendezvous)
+        it = self.controls
+        peer = Peer(
+            name,
+            str(url),
+            host=self.host,
+            ack_delay=it.ack_delay.value,
+            ack_loss=it.ack_loss.value,
+            on_news=lambda _: self.view.poke(),
+        )
+        try:
+            peer.register()
+            if self.closed or self.peer is not None:
+                raise P2PLabError("this panel has a peer already, or was closed")
+        except BaseException:
+            peer.close()
+            raise
+        self.peer = peer
+        self._look_now()
+
+    def _leave(self) -> None:
+        peer, self.peer = self.peer, None
+        self.found, self.controls.peers.options = [], ()
+        if peer is not None:
+            peer.close()
+
+    def _look_now(self) -> None:
+        if (peer := self.peer) is None:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            self.found = peer.peers()
+            self._trouble = ""
+        except P2PLabError as why:
+            self._trouble = str(why)
+
+    def _send_text(self, peer: Peer, to: str) -> None:
+        it = self.controls
+        try:
+            peer.send_text(
+                to, it.text.value, timeout=it.timeout.value, tries=it.tries.value
+            )
+            it.text.value = ""
+        except NotDelivered:
+            self.note.value = said("note", "The text is still in its box.")
+            raise
+        finally:
+            self._draw_attempts(peer)
+            self._texting_since = None
+            it.enable_text(True)
+
+    def _send_picture(
+        self, peer: Peer, to: str, picture: object, setup: Setup, link: Link | None
+    ) -> None:
+        self.transfer = self._awaited = peer.send_picture(to, picture, setup, link)
+
+    # ---- what follows is called by the view's thread alone
+
+    def draw(self) -> float | None:
+        peer, it = self.peer, self.controls
+        it.name.disabled = it.buttons["register"].disabled = peer is not None
+        it.buttons["leave"].disabled = peer is None
+        moving = self._draw_transfer()
+        if peer is None:
+            self.tell("Not registered: choose a name, and press Register.")
+            return FRAME if moving else None
+        self._look_sometimes()
+        self._list()
+        self.tell(self._trouble or standing(peer))
+        if self._texting_since is not None:
+            self._draw_attempts(peer)
+            moving = True
+        moving |= self.inbox.draw(peer.inbox)
+        return FRAME if moving else 1.0
+
+    def _look_sometimes(self) -> None:
+        pause = LOOK_AGAIN if self._trouble else LOOK
+        if time.monotonic() - self._looked_at >= pause:
+            self._looked_at = time.monotonic()
+            self.work(self._look_now)
+
+    def _list(self) -> None:
+        """Who is there; the chosen one also when it has gone."""
+        peers = self.controls.peers
+        chosen = peers.value
+        options = [(each.name, each.name) for each in self.found]
+        if chosen is not None and (chosen, chosen) not in options:
+            options.append((f"{chosen} (gone)", chosen))
+        if options != list(peers.options):
+            peers.options = options
+            peers.value = chosen
+
+    def _draw_attempts(self, peer: Peer) -> None:
+        if (since := self._texting_since) is not None:
+            self.controls.attempts.value = attempts(peer.text_events, since)
+
+    def _draw_transfer(self) -> bool:
+        """How the picture that we send gets on; whether it still moves."""
+        transfer = self.transfer
+        if transfer is None or transfer is self._shown:
+            return False
+        ended = transfer.ended  # asked first: the last state is drawn, too
+        self.controls.show_transfer(transfer, ended)
+        if transfer.error and not isinstance(transfer.error, TransferStopped):
+            self.complain(transfer.error)
+        self._shown = transfer if ended else None
+        return not ended
+
+    def _wire(self) -> None:
+        it = self.controls
+        for name, each in it.buttons.items():
+            act = getattr(self, name.replace("-", "_"))  # a button for each action
+            each.on_click(self.guarded(act))
+        for knob in (it.ack_delay, it.ack_loss):
+            knob.observe(self.guarded(self._acknowledge))
+
+    def _acknowledge(self) -> None:
+        if self.peer is not None:
+            self.peer.texts.ack_delay = self.controls.ack_delay.value
+            self.peer.texts.ack_loss = self.controls.ack_loss.value
+
+    def _registered(self) -> Peer:
+        if self.peer is None:
+            raise P2PLabError("register a name first")
+        return self.peer
+
+    def _chosen(self) -> str:
+        if not self.controls.peers.value:
+            raise P2PLabError("choose a peer first; Refresh looks who is there")
+        return str(self.controls.peers.value)
+
+    def _start(self, act: Any, *arguments: object) -> Self:
+        self.forgive()
+        self._jobs.append(self.work(act, *arguments))
+        return self

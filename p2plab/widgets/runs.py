@@ -1,0 +1,234 @@
+"""What a transfer panel watches: a transfer on real sockets, or a replay of one."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from p2plab.chunks import Assembly, Parcel, cut
+from p2plab.errors import TransferStopped
+from p2plab.link import LOSS, OVERFLOW, Link
+from p2plab.metrics import deliveries, transmissions
+from p2plab.packet import DATA
+from p2plab.protocols import Setup
+from p2plab.trace import RETRANSMIT, SEND, SENDER, TIMEOUT, Row, Trace
+from p2plab.transfer import State, Transfer, simulate_transfer
+
+if TYPE_CHECKING:
+    from p2plab.peer import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be sent, and how."""
+
+    picture: object
+    setup: Setup
+    link: Link
+    order: str
+    real: bool
+
+
+class Tally:
+    """Counts a sender's rows as they come, each once."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._next = 0
+
+    def read(self, rows: list[Row], until: float = inf) -> str:
+        """Say what has happened by then."""
+        while self._next < len(rows) and rows[self._next][0] <= until:
+            _, host, what, kind, _, _, _ = rows[self._next]
+            if host == SENDER and (kind == DATA or what == TIMEOUT):
+                self.counts[what] += 1
+            self._next += 1
+        count = self.counts
+        return (
+            f"{count[SEND] + count[RETRANSMIT]:,} packets sent, "
+            f"{count[LOSS] + count[OVERFLOW]:,} lost, "
+            f"{count[RETRANSMIT]:,} sent again, {count[TIMEOUT]:,} timeouts"
+        )
+
+
+class Replay:
+    """The picture of a transfer that is over, at any moment of it."""
+
+    def __init__(self, parcel: Parcel, trace: Trace) -> None:
+        self._parcel = parcel
+        self._deliveries = deliveries(trace.rows, transmissions(trace))
+        self._times = [at for at, _ in self._deliveries]
+        self._assembly = Assembly(parcel.content)
+        self._shown = 0
+
+    def at(self, moment: float) -> Assembly:
+        """What had arrived by then; a later call changes the same object."""
+        count = bisect_right(self._times, moment)
+        if count < self._shown:
+            self._assembly = Assembly(self._parcel.content)
+            self._shown = 0
+        for _, number in self._deliveries[self._shown : count]:
+            if number < len(self._parcel.payloads):
+                self._assembly.add(self._parcel.payloads[number])
+        self._shown = count
+        return self._assembly
+
+
+def replayed(order: Order, transfer: Transfer) -> Replay:
+    """The same once more, at any moment."""
+    parcel = cut(order.picture, kind="picture", order=order.order)
+    return Replay(parcel, transfer.trace)
+
+
+class RealRun:
+    """A transfer between two peers, while it goes on.
+
+    peers: makes the two, or finds them.
+    """
+
+    words = "over real sockets"
+
+    def __init__(self, order: Order, peers: Callable[[], tuple[Peer, Peer]]) -> None:
+        self.order = order
+        self.transfer: Transfer | None = None
+        self.tally = Tally()
+        self._peers = peers
+        self._stopped = False
+
+    def begin(self) -> None:
+        """Make the transfer; may take a second, and raises what cannot be sent."""
+        it = self.order
+        sender, receiver = self._peers()
+        self.transfer = sender.send_picture(
+            receiver.name, it.picture, it.setup, it.link, order=it.order
+        )
+        if self._stopped:
+            self.transfer.stop()
+
+    @property
+    def over(self) -> bool:
+        """Whether the last of it has happened."""
+        return self.transfer is not None and self.transfer.ended
+
+    @property
+    def moment(self) -> float:
+        """How long it has been going on [s]."""
+        assert self.transfer is not None
+        return time.monotonic() - self.transfer.started_at
+
+    @property
+    def assembly(self) -> Assembly | None:
+        """What has arrived."""
+        return None if self.transfer is None else self.transfer.assembly
+
+    def stop(self) -> None:
+        """End it now."""
+        self._stopped = True
+        if self.transfer is not None:
+            self.transfer.stop()
+
+    def skip(self) -> None:
+        """Nobody can skip what really happens."""
+
+    def finish(self) -> None:
+        """Nothing is left to do: a transfer keeps its other end, and what arrived."""
+
+
+class SimulatedRun:
+    """A transfer in virtual time: computed at once, then shown at a speed for people.
+
+    seconds: how long it is shown at most [s]; 0 shows the end at once.
+    """
+
+    words = "in virtual time"
+
+    def __init__(self, order: Order, seconds: float) -> None:
+        self.order = order
+        self.transfer: Transfer | None = None
+        self.tally = Tally()
+        self._seconds = seconds
+        self._end: float | None = None  # where somebody stopped or skipped [s]
+
+    def begin(self) -> None:
+        """Compute it; raises what cannot be sent."""
+        it = self.order
+        parcel = cut(it.picture, kind="picture", order=it.order)
+        transfer = simulate_transfer(parcel, it.setup, it.link)
+        self._replay = Replay(parcel, transfer.trace)
+        self.speed = max(1.0, transfer.seconds / max(self._seconds, 1e-6))
+        if self.speed > 1.05 and self._seconds:
+            self.words = f"in virtual time, shown {self.speed:.2g} times as fast"
+        self._began = time.monotonic()
+        self.transfer = transfer
+
+    @property
+    def over(self) -> bool:
+        """Whether all of it has been shown."""
+        return self.transfer is not None and self.moment >= min(
+            self.transfer.seconds, inf if self._end is None else self._end
+        )
+
+    @property
+    def moment(self) -> float:
+        """The virtual time that is shown [s]."""
+        assert self.transfer is not None
+        if self._end is not None:
+            return min(self._end, self.transfer.seconds)
+        shown = (time.monotonic() - self._began) * self.speed
+        return min(shown, self.transfer.seconds)
+
+    @property
+    def assembly(self) -> Assembly | None:
+        """What had arrived by the moment that is shown."""
+        return None if self.transfer is None else self._replay.at(self.moment)
+
+    def stop(self) -> None:
+        """End it at the moment that is shown."""
+        self._end = 0.0 if self.transfer is None else self.moment
+
+    def skip(self) -> None:
+        """Show the end now."""
+        self._end = inf
+
+    def finish(self) -> None:
+        """If somebody stopped it, forget what would have happened afterwards."""
+        transfer, end = self.transfer, self._end
+        if transfer is None or end is None or end >= transfer.seconds:
+            return
+        whole = transfer.own_trace
+        transfer.own_trace = Trace(
+            whole.about,
+            whole.names,
+            [row for row in whole.rows if row[0] <= end],
+            [state for state in whole.states if state[0] <= end],
+        )
+        transfer.assembly = self._replay.at(end)
+        transfer.seconds = end
+        transfer.state = State.FAILED
+        transfer.error = TransferStopped("the transfer was stopped here", transfer)
+
+
+AnyRun = RealRun | SimulatedRun
+
+
+def have(assembly: Assembly) -> str:
+    """How much has arrived, in words."""
+    return f"{assembly.received:,} of {assembly.content.count:,} payloads are here"
+
+
+def verdict(run: AnyRun, transfer: Transfer) -> str:
+    """How it ended, in a sentence."""
+    after = f"after {transfer.seconds:.2f} s {run.words}"
+    if transfer.error is not None:
+        stopped = isinstance(transfer.error, TransferStopped)
+        return f"{'Stopped' if stopped else 'Failed'} {after}; what arrived is kept."
+    assembly = transfer.assembly
+    if assembly is None or assembly.verify():
+        return f"Done {after}: the picture is complete, and its fingerprint is right."
+    holes = assembly.content.count - assembly.received
+    return f"Over {after}: {holes:,} payloads never arrived; the holes are hatched."

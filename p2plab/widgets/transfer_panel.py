@@ -1,0 +1,266 @@
+"""The transfer panel: turn a knob, send a picture, see what happened."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from p2plab.chunks import Assembly, cut
+from p2plab.errors import BadContent, P2PLabError, TransferError, TransferStopped
+from p2plab.widgets.controls import TransferControls
+from p2plab.widgets.panel import FRAME, Panel, said
+from p2plab.widgets.runs import (
+    AnyRun,
+    Order,
+    RealRun,
+    Replay,
+    SimulatedRun,
+    Tally,
+    replayed,
+    verdict,
+)
+from p2plab.widgets.stage import Stage
+
+if TYPE_CHECKING:
+    from p2plab.lab import Lab
+    from p2plab.peer import Peer
+    from p2plab.transfer import Transfer
+
+
+class TransferPanel(Panel):
+    """Send a picture through a bad link, simulated or real, and see all of it.
+
+    lab: whose peers send over real sockets; without one, the panel makes its own.
+    sender, receiver: their names; they are made if the lab has no such peers.
+    key: see Panel. replay: how long a simulated transfer is shown at most [s].
+    settings: what `set` takes.
+
+    `controls` are the widgets; `transfer` is the last transfer, and `error` what went
+    wrong with it. A cell may end with the panel to show it, or drive it:
+    `panel.set(loss=0.3, window=8).run().wait()`.
+    """
+
+    def __init__(
+        self,
+        lab: Lab | None = None,
+        *,
+        sender: str = "alice",
+        receiver: str = "bob",
+        key: str | None = None,
+        replay: float = 3.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__("transfer", key)
+        self.controls = TransferControls()
+        self.replay = replay
+        self._lab, self._own_lab = lab, lab is None
+        self._names = sender, receiver
+        self._lock = threading.Lock()  # callbacks may come from two threads at once
+        self._run: AnyRun | None = None
+        self._past: Replay | None = None
+        self._shown_at: float | None = None  # the moment of the picture on screen [s]
+        self._over = threading.Event()
+        self._preview = True  # whether to show what would be sent
+        self.stage = Stage()
+        self.box.children = self.stage.lay_out(
+            self.controls, [self.status, self.alert, self.note]
+        )
+        self._wire()
+        self.set(**settings)
+        self.tell("Ready. Choose, then press Send.")
+        self.view.poke()
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """The transfer that runs, or the last one."""
+        return None if self._run is None else self._run.transfer
+
+    @property
+    def running(self) -> bool:
+        """Whether one is on its way."""
+        return self._run is not None and not self._over.is_set()
+
+    def set(self, **settings: Any) -> Self:
+        """Turn knobs, in SI units: what Setup and Link take, and picture, order, real.
+
+        picture: a size of the sample, or whatever `send_picture` takes.
+        real: over real sockets, not simulated.
+        Raises ValueError for unknown names and impossible values.
+        """
+        self.controls.set(settings)
+        return self
+
+    def run(self) -> Self:
+        """Send, and return at once. Raises P2PLabError while a transfer is on its way,
+        ValueError and BadContent for what cannot be sent.
+        """
+        it = self.controls
+        with self._lock:
+            if self.running:
+                raise P2PLabError("a transfer is on its way: stop it, or let it end")
+            self.forgive()
+            order = Order(
+                it.picture.value, it.setup, it.link, it.order.value, it.real.value
+            )
+            self._over.clear()
+            self._past = self._shown_at = None
+            self._preview = False
+            before = self._run
+            self._run = run = (
+                RealRun(order, self._peers)
+                if order.real
+                else SimulatedRun(order, self.replay)
+            )
+        self._enable(True)
+        self.tell(f"Getting ready to send {run.words} …")
+        self.work(self._begin, run, before)
+        self.view.poke()
+        return self
+
+    def stop(self) -> Self:
+        """End it now; what has arrived and the trace stay."""
+        run = self._run
+        if run is not None and self.running:
+            self.work(run.stop)
+        return self
+
+    def skip(self) -> Self:
+        """Show the end of a simulated transfer now."""
+        if self._run is not None:
+            self._run.skip()
+        return self
+
+    def wait(self, timeout: float = 60.0) -> Self:
+        """Wait until all is over and drawn.
+
+        Raises what the transfer failed with, or TransferError after `timeout` seconds.
+        """
+        if self._run is not None and not self._over.wait(timeout):
+            raise TransferError(f"not at its end after {timeout:g} s", self.transfer)
+        self.wait_drawn(timeout)
+        if self.transfer is not None and self.transfer.error is not None:
+            raise self.transfer.error
+        return self
+
+    def shut(self) -> None:
+        if self._run is not None:
+            self._run.stop()
+        self._over.set()
+        if self._own_lab and self._lab is not None:
+            self._lab.close()
+
+    def _begin(self, run: AnyRun, before: AnyRun | None) -> None:
+        try:
+            run.begin()
+        except Exception as why:
+            self.complain(why)
+            self.tell("Nothing was sent.")
+            self._run = before  # with its picture and its trace
+            self._over.set()
+            self._enable(False)
+
+    def _peers(self) -> tuple[Peer, Peer]:
+        from p2plab.lab import Lab  # and with it a web server
+
+        if self._lab is None:
+            self._lab = Lab(name=f"panel {self.key}")
+        lab = self._lab
+        if self.closed:  # meanwhile
+            self.shut()
+        sender, receiver = (lab.peers.get(n) or lab.peer(n) for n in self._names)
+        if self._own_lab:
+            receiver.clear_inbox()  # the panel shows what came
+        return sender, receiver
+
+    def _wire(self) -> None:
+        buttons = self.stage.buttons
+        buttons["send"].on_click(self.guarded(self.run))
+        buttons["stop"].on_click(self.guarded(self.stop))
+        buttons["skip"].on_click(self.guarded(self.skip))
+        self.controls.observe(self.guarded(self._changed))
+        self.controls.picture.observe(self.guarded(self._chosen))
+        self.stage.moment.observe(lambda _: self.view.poke())
+
+    def _changed(self) -> None:
+        if self.running:
+            text = "A knob was turned: that counts for the next transfer."
+            self.note.value = said("note", text)
+
+    def _chosen(self) -> None:
+        if not self.running:
+            self.forgive()
+            self._preview = True
+            self.view.poke()
+
+    def _enable(self, running: bool) -> None:
+        real = self._run is not None and self._run.order.real
+        self.stage.enable(running=running, real=real, past=self.transfer is not None)
+
+    # ---- what follows is called by the view's thread alone
+
+    def draw(self) -> float | None:
+        run = self._run
+        if self._preview:
+            self._preview = False
+            self._draw_preview()
+        if run is None or run.transfer is None:
+            return FRAME if self.running else None
+        if self._over.is_set():
+            if self.stage.moment.value != self._shown_at:
+                self._draw_moment(run, run.transfer)
+            return None
+        if run.over:
+            self._draw_end(run, run.transfer)
+            return None
+        self._draw_live(run, run.transfer)
+        return FRAME
+
+    def _draw_preview(self) -> None:
+        try:
+            parcel = cut(self.controls.picture.value, kind="picture")
+        except BadContent:
+            if self.running or self._preview:
+                return  # something else is wanted by now
+            raise
+        whole = Assembly(parcel.content)
+        for payload in parcel.payloads:
+            whole.add(payload)
+        self.stage.show_original(whole)
+
+    def _draw_live(self, run: AnyRun, transfer: Transfer) -> None:
+        moment = run.moment
+        if (assembly := run.assembly) is not None:
+            self.stage.show(assembly, moment, final=False)
+            counts = run.tally.read(transfer.own_trace.rows, moment)
+            self.stage.count(assembly, moment, counts)
+        self.tell(f"Sending {run.words} …")
+
+    def _draw_end(self, run: AnyRun, transfer: Transfer) -> None:
+        stage = self.stage
+        try:
+            run.finish()
+            if (assembly := transfer.assembly) is not None:
+                stage.show(assembly, transfer.seconds, final=True)
+                counts = run.tally.read(transfer.own_trace.rows)
+                stage.count(assembly, transfer.seconds, counts)
+            stage.moment.stretch(transfer.seconds)
+            self._shown_at = stage.moment.value
+            self.tell(verdict(run, transfer))
+            if transfer.error and not isinstance(transfer.error, TransferStopped):
+                self.complain(transfer.error)
+            stage.show_figures(transfer.trace, run.order)
+        finally:
+            self._over.set()
+            self._enable(False)
+
+    def _draw_moment(self, run: AnyRun, transfer: Transfer) -> None:
+        """Go back to a moment of a transfer that is over."""
+        stage, moment = self.stage, self.stage.moment.value
+        if self._past is None:
+            self._past = replayed(run.order, transfer)
+        end = moment >= stage.moment.highest
+        assembly = (transfer.assembly if end else None) or self._past.at(moment)
+        stage.show(assembly, moment, final=True)
+        stage.count(assembly, moment, Tally().read(transfer.own_trace.rows, moment))
+        self._shown_at = moment
+        stage.show_ladder(transfer.trace, 0.0 if end else moment)

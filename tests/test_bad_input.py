@@ -1,0 +1,236 @@
+"""Bad input: each gets an error that names cause and cure, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loopback import PATIENCE, PICTURE, SHORT, eventually, over, same_pixels, setup
+from loopback import no_thread_stays as no_thread_stays  # for every test here
+
+from p2plab.errors import (
+    BadContent,
+    NameTaken,
+    NotDelivered,
+    PeerNotFound,
+    PortInUse,
+    RendezvousAway,
+    TransferStalled,
+    TransferStopped,
+)
+from p2plab.lab import Lab
+from p2plab.link import Link, ScriptedLink
+from p2plab.peer import Peer
+from p2plab.protocols import Setup
+from p2plab.transfer import State, Transfer
+
+ROUNDS = 60  # of rubbish for every port
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.delenv("P2PLAB_REDIS_URL", raising=False)
+    with Lab() as run:
+        run.peer("alice")
+        run.peer("bob")
+        yield run
+
+
+def still_in_order(lab: Lab) -> bool:
+    """Say whether a text and a picture go from alice to bob as if nothing had been."""
+    alice, bob = lab.peers["alice"], lab.peers["bob"]
+    assert [peer.name for peer in alice.peers()] == ["bob"]
+    alice.send_text("bob", "as if nothing had been")
+    transfer = alice.send_picture("bob", PICTURE, setup()).wait(PATIENCE)
+    text, picture = bob.inbox[-2:]
+    return same_pixels(transfer) and {type(text), type(picture)} > {Transfer}
+
+
+def test_a_name_that_is_taken(lab: Lab) -> None:
+    with (
+        Peer("alice", lab.url) as other,
+        pytest.raises(NameTaken, match="Choose another name, or wait") as taken,
+    ):
+        other.register()
+    assert 0 < taken.value.retry_after <= 60
+    assert still_in_order(lab)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "two words", "ann/../bob", "x" * 65, "-ann", "😀"]
+)
+def test_a_name_that_is_illegal(lab: Lab, name: str) -> None:
+    with pytest.raises(ValueError, match=r"letters, digits|at most 64"):
+        lab.peer(name)
+    assert still_in_order(lab)
+
+
+def test_a_port_in_use(lab: Lab) -> None:
+    alice = lab.peers["alice"]
+    for ports in (
+        {"tcp_port": alice.texts.address[1]},
+        {"udp_port": alice.pictures.address[1]},
+    ):
+        with pytest.raises(PortInUse, match="port 0"):
+            lab.peer("carol", **ports)
+    with pytest.raises(PortInUse, match="0 lets the system choose"):
+        Lab(port=lab.server.port, name="another")
+    assert still_in_order(lab)
+
+
+def test_a_dead_peer(lab: Lab) -> None:
+    alice = lab.peers["alice"]
+    with Peer("carol", lab.url) as carol:
+        carol.register()
+        carol.texts.stop()
+        carol.pictures.close()
+        with pytest.raises(NotDelivered, match="is the peer still running") as text:
+            alice.send_text("carol", "my words")
+        assert text.value.text == "my words"
+        with pytest.raises(TransferStalled, match="Is the peer still there"):
+            alice.send_picture("carol", PICTURE, patience=SHORT).wait(PATIENCE)
+    with pytest.raises(PeerNotFound, match="list of peers"):
+        alice.send_text("carol", "my words")
+    assert still_in_order(lab)
+
+
+def test_a_rendezvous_that_is_away(lab: Lab) -> None:
+    lab.server.stop()
+    with pytest.raises(RendezvousAway, match="check the address, and whether it runs"):
+        lab.peers["alice"].send_text("bob", "hello")
+    lab.server.start()
+    assert still_in_order(lab)
+
+
+def test_a_picture_file_that_is_no_picture(lab: Lab, tmp_path: Path) -> None:
+    alice = lab.peers["alice"]
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    for thing in (tmp_path / "cat.png", tmp_path / "dog.png", tmp_path, b"", None, 5):
+        with pytest.raises(BadContent, match=r"\w+ \w+"):
+            alice.send_picture("bob", thing)
+    assert lab.peers["bob"].inbox == []
+    assert still_in_order(lab)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"loss": 1.0}, r"loss is a probability in \[0, 1\), got 1.0"),
+        ({"loss": -0.1}, "got -0.1"),
+        ({"loss": float("nan")}, "got nan"),
+        ({"delay": -1.0}, "delay is a time"),
+        ({"rate": 0.0}, "rate must be above 0"),
+        ({"queue": -1}, "a queue holds 0 packets"),
+    ],
+)
+def test_an_impossible_link(knobs: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Link(**knobs)  # type: ignore[arg-type]  # that is what is tested
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"window": 0}, "a window holds 1 to 100000 packets, got 0"),
+        ({"window": -5}, "got -5"),
+        ({"timeout": 0.0}, "a timeout is above 0 s"),
+        ({"timeout": float("nan")}, "got nan"),
+        ({"protocol": "tcp"}, "choose one of best_effort, stop_and_wait"),
+        ({"seq_bits": 0}, "seq_bits is 1 to 31"),
+    ],
+)
+def test_an_impossible_protocol(knobs: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Setup(**knobs)  # type: ignore[arg-type]  # that is what is tested
+
+
+def test_a_slider_moved_during_a_transfer_is_for_the_next_one(lab: Lab) -> None:
+    alice = lab.peers["alice"]
+    settings = {"delay": 0.01, "loss": 0.0}
+    transfer = alice.send_picture("bob", PICTURE, setup(), Link(**settings))  # type: ignore[arg-type]  # only floats are in it
+    settings["loss"] = 0.9
+    assert same_pixels(transfer.wait(PATIENCE))
+    assert "loss=0.0" in str(transfer.trace.about["link"])
+    assert not [row for row in transfer.trace if row.what == "loss"]
+
+
+def test_stop_pressed_half_way(lab: Lab) -> None:
+    late = dict.fromkeys(range(6, 99), 30.0)
+    link = ScriptedLink(late=late, delay=0.001)
+    transfer = lab.peers["alice"].send_picture("bob", PICTURE, setup(), link)
+    eventually(lambda: transfer.progress > 0.2, "some of it has arrived")
+    transfer.stop()
+    with pytest.raises(TransferStopped, match="stopped here"):
+        transfer.wait(PATIENCE)
+    received = lab.peers["bob"].inbox[0]
+    assert isinstance(received, Transfer)
+    assert isinstance(over(received).error, TransferStopped)
+    assert transfer.assembly is received.assembly is not None
+    first = (1200 - 4) // 3  # pixels of a payload
+    picture = np.asarray(received.picture()).reshape(-1, 3)
+    assert np.array_equal(picture[:first], PICTURE.reshape(-1, 3)[:first])
+    assert len(transfer.trace) > 4
+    assert still_in_order(lab)
+
+
+def test_the_same_cell_run_twice(lab: Lab) -> None:
+    for _ in range(2):
+        alice, bob = lab.peer("alice"), lab.peer("bob")
+        alice.send_text("bob", "hello")
+        transfer = alice.send_picture("bob", PICTURE, setup()).wait(PATIENCE)
+        assert transfer.state is State.DONE
+        assert len(bob.inbox) == 2
+
+
+def test_random_bytes_to_every_port_that_we_open(lab: Lab) -> None:
+    alice, bob = lab.peers["alice"], lab.peers["bob"]
+    link = ScriptedLink(delay=0.002)
+    transfer = alice.send_picture("bob", PICTURE, setup("stop_and_wait"), link)
+    ports = [lab.server.port, alice.texts.address[1], bob.texts.address[1]]
+    throwers = [
+        threading.Thread(target=throw_at_tcp, args=(port, seed))
+        for seed, port in enumerate(ports)
+    ]
+    for thrower in throwers:
+        thrower.start()
+    with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+        chance = random.Random(1)
+        for _ in range(10 * ROUNDS):
+            for peer in (alice, bob):
+                stranger.sendto(rubbish(chance), peer.pictures.address)
+    for thrower in throwers:
+        thrower.join(PATIENCE)
+    assert same_pixels(transfer.wait(PATIENCE))
+    assert bob.pictures.strays > 0
+    assert bob.texts.broken > 0
+    assert still_in_order(lab)
+    assert [type(each) for each in bob.inbox].count(Transfer) == 2
+    assert len(bob.inbox) == 3
+
+
+def throw_at_tcp(port: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(ROUNDS):
+        with (
+            suppress(OSError),  # it hangs up on us, and is right
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as stranger,
+        ):
+            stranger.sendall(rubbish(chance))
+
+
+def rubbish(chance: random.Random) -> bytes:
+    beginnings = (
+        b"",
+        b"p2",
+        b"GET ",
+        b"PUT /peers/",
+        b"\x00\x00\x00\x20T",
+        b"p2\x05\x01",
+    )
+    return chance.choice(beginnings) + chance.randbytes(chance.randrange(1, 1500))

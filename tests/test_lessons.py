@@ -1,0 +1,144 @@
+"""The lessons' checks: a right prediction is told so, a wrong one gets a reason."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from browser import ROOT
+from test_notebooks import private_jupyter, run
+
+from p2plab import packet
+from p2plab.listing import show
+from p2plab.protocols.go_back_n import GoBackNSender
+from p2plab.protocols.stop_and_wait import StopAndWaitSender
+
+__all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
+
+# For each check of a notebook, in its order: a right prediction, and a wrong one.
+PREDICTIONS = {
+    "00-start-here.ipynb": [
+        ("prediction = delivery.attempts", "prediction = 1"),
+        ("prediction = summary.sent + 5", "prediction = 165"),
+    ],
+    "01-rendezvous-and-text.ipynb": [
+        ("prediction = 409", "prediction = 200"),
+        ("attempts, shown = delivery.attempts, 1", "attempts, shown = 3, 3"),
+        ("prediction = 2", "prediction = 1"),
+        (
+            "prediction = dict(seen)",
+            "prediction = {what: not worked for what, worked in seen.items()}",
+        ),
+    ],
+    "02-pictures-over-an-unreliable-link.ipynb": [
+        ("prediction = 8", "prediction = 40"),
+        (
+            "prediction = {'duplicate': False, 'corrupt': True, 'reorder': False}",
+            "prediction = {'duplicate': True, 'corrupt': False, 'reorder': True}",
+        ),
+        (
+            "larger_mean, varies_more = 'same', 'bursts'",
+            "larger_mean, varies_more = 'same', 'coin'",
+        ),
+        ("answer = 'A'", "answer = 'B'"),
+    ],
+    "03-stop-and-wait.ipynb": [
+        (
+            "lost_data, lost_ack, be_delivered = 5, 5, 1",
+            "lost_data, lost_ack, be_delivered = 5, 5, 2",
+        ),
+        ("fastest, most_packets = 0.06, 0.06", "fastest, most_packets = 1.0, 0.06"),
+        ("share, throughput = 0.0003, 300e3", "share, throughput = 0.3, 300e6"),
+        ("prediction = 'ABAD'", "prediction = 'ABCD'"),
+    ],
+    "04-pipelining.ipynb": [
+        (
+            "prediction = {'stop_and_wait': 9, 'go_back_n': 12, 'selective_repeat': 9}",
+            "prediction = {'stop_and_wait': 8, 'go_back_n': 9, 'selective_repeat': 12}",
+        ),
+        ("prediction = 14", "prediction = 12"),
+        (
+            "go_back_n, selective_repeat = 0.3, 0.5",
+            "go_back_n, selective_repeat = 0.6, 0.95",
+        ),
+        (
+            "largest = {'go_back_n': 3, 'selective_repeat': 2}",
+            "largest = {'go_back_n': 4, 'selective_repeat': 3}",
+        ),
+        ("prediction = 700", "prediction = 20"),
+    ],
+}
+
+YET = re.compile(r"\b(prediction|answer) yet\b")
+PRAISE = re.compile(r"right\b|good\b|close\b|measured 0", re.IGNORECASE)
+
+
+def rehearsed(notebook: Path) -> nbformat.NotebookNode:
+    """Return a copy in which every check is asked three times: none, right, wrong."""
+    page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
+    predictions = iter(PREDICTIONS[notebook.name])
+    cells = []
+    for cell in page.cells:
+        cells.append(cell)
+        if cell.cell_type == "code" and YET.search(cell.source):
+            for prediction in next(predictions):
+                source = f"{prediction}\n{cell.source}"
+                cells.append(nbformat.v4.new_code_cell(source, metadata=cell.metadata))
+    assert not list(predictions), "there are fewer checks than predictions"
+    page.cells = cells
+    return page
+
+
+def printed(cell: nbformat.NotebookNode) -> str:
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> None:
+    copy = tmp_path / name
+    nbformat.write(rehearsed(ROOT / "notebooks" / name), copy)
+    cells = [c for c in run(copy).cells if c.cell_type == "code"]
+    checks = [number for number, cell in enumerate(cells) if YET.search(cell.source)]
+    assert len(checks) == 3 * len(PREDICTIONS[name])
+    for first in checks[::3]:
+        none, right, wrong = (printed(cell) for cell in cells[first : first + 3])
+        assert all(YET.search(line) for line in none.splitlines()), none
+        assert all(PRAISE.search(line) for line in right.splitlines()), right
+        assert not any(PRAISE.search(line) for line in wrong.splitlines()), wrong
+        assert wrong, "a wrong prediction needs a reason"
+
+
+def words(page: str) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_a_listing_is_the_real_source_and_says_where_it_stands() -> None:
+    page = words(show(StopAndWaitSender).data)
+    assert page.startswith("p2plab/protocols/stop_and_wait.py: StopAndWaitSender")
+    assert inspect.getsource(StopAndWaitSender).strip() in page
+
+
+def test_a_listing_against_another_one_has_only_what_changes() -> None:
+    lines = words(show(GoBackNSender, against=StopAndWaitSender).data).splitlines()
+    assert (
+        "-        self.next_seq_num = self.send_base  # send the same packet again"
+        in (lines)
+    )
+    assert "+        self.next_seq_num = self.send_base  # go back N" in lines
+    assert "     def send(self, payload: bytes) -> None:" not in lines
+
+
+def test_a_listing_about_some_words_has_their_paragraph_alone() -> None:
+    page = words(show(packet, about="|E|S|V|").data)
+    assert "checksum: CRC-32" in page
+    assert "def encode" not in page
+
+
+def test_a_listing_about_words_that_are_not_there_says_so() -> None:
+    with pytest.raises(ValueError, match=r"no paragraph of p2plab/packet\.py has"):
+        show(packet, about="perpetual motion")

@@ -1,0 +1,650 @@
+"""The panels without a browser: the same widgets, clicked and read from Python."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import p2plab
+from p2plab.errors import (
+    BadContent,
+    NameTaken,
+    NotDelivered,
+    P2PLabError,
+    TransferStopped,
+)
+from p2plab.inbox import Message
+from p2plab.metrics import deliveries, transmissions
+from p2plab.transfer import State, Transfer
+from p2plab.widgets import PeerPanel, TransferPanel
+from p2plab.widgets.controls import Knob
+from p2plab.widgets.panel import View, in_words
+from p2plab.widgets.pictures import figure
+from p2plab.widgets.runs import Replay
+
+SOON = 10.0  # [s]; a busy machine needs a hundredth
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def quick() -> Iterator[TransferPanel]:
+    """A transfer panel that shows the end of a simulated transfer at once."""
+    panel = TransferPanel(key="test", replay=0, picture=64, delay=0.01, loss=0.2)
+    yield panel
+    panel.close()
+
+
+@pytest.fixture
+def lab() -> Iterator[p2plab.Lab]:
+    with p2plab.Lab(name="test") as lab:
+        yield lab
+
+
+@pytest.fixture
+def pair(lab: p2plab.Lab) -> Iterator[tuple[PeerPanel, PeerPanel]]:
+    """Two registered peer panels; the first has chosen the second."""
+    alice, bob = PeerPanel(lab, "alice"), PeerPanel(lab, "bob")
+    alice.register().wait()
+    bob.register().wait()
+    alice.choose("bob").set(loss=0, delay=0, picture=64)
+    yield alice, bob
+    alice.close()
+    bob.close()
+
+
+def pixels(value: str) -> np.ndarray[Any, Any]:
+    """What an HTML picture shows."""
+    found = re.search(r'src="data:image/(png|jpeg);base64,([^"]+)"', value)
+    assert found, f"no picture in {value[:200]}"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
+
+
+def until(panel: TransferPanel, said: Callable[[str], bool]) -> None:
+    """Wait until the words below the picture are such."""
+    happened = threading.Event()
+
+    def look(change: Any) -> None:
+        if said(change.new):
+            happened.set()
+
+    panel.stage.bar.observe(look, "value")
+    if not said(panel.stage.bar.value):
+        assert happened.wait(SOON), panel.stage.bar.value
+    panel.stage.bar.unobserve(look, "value")
+
+
+def some_have_arrived(words: str) -> bool:
+    return re.search(r" s: [1-9][\d,]* of", words) is not None
+
+
+def view_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "p2plab panel"]
+
+
+# ---- the view
+
+
+def test_a_view_draws_seldom_however_often_it_is_poked_and_draws_the_last_state() -> (
+    None
+):
+    state, seen = 0, []
+    view = View(lambda: seen.append(state), lambda why: None, pause=0.02)
+    for state in range(5_000):  # noqa: B007  (the view reads it)
+        view.poke()
+    assert view.flush(SOON)
+    view.stop()
+    assert seen[-1] == 4_999
+    assert len(seen) < 100
+
+
+def test_a_view_that_cannot_draw_says_so_and_lives_on() -> None:
+    complaints: list[Exception] = []
+    view = View(lambda: 1 / 0, complaints.append, pause=0.001)
+    assert view.flush(SOON)
+    assert view.flush(SOON)
+    view.stop()
+    assert [type(each) for each in complaints] == [ZeroDivisionError] * len(complaints)
+    assert len(complaints) >= 2
+
+
+def test_a_stopped_view_has_no_thread_and_never_draws_again() -> None:
+    seen: list[int] = []
+    view = View(lambda: seen.append(1), lambda why: None, pause=0.001)
+    assert view.flush(SOON)
+    view.stop()
+    count = len(seen)
+    view.poke()
+    assert not view.flush(0.01)
+    assert len(seen) == count
+
+
+def test_errors_are_told_in_words_and_unknown_ones_with_their_type() -> None:
+    assert in_words(ValueError("loss is too large")) == "loss is too large"
+    assert in_words(P2PLabError("the cure")) == "the cure"
+    assert in_words(KeyError("oops")) == "KeyError: 'oops'"
+
+
+# ---- controls
+
+
+def test_a_knob_shows_per_cent_and_gives_a_probability() -> None:
+    knob = Knob("loss", "Loss [%]", 0, 95, 10, 1, 0.01)
+    assert knob.value == 0.1
+    knob.value = 0.3
+    assert (knob.number.value, knob.slider.value) == (30, 30)
+    knob.slider.value = 41
+    assert (knob.number.value, knob.value) == (41, 0.41)
+
+
+def test_a_slider_that_answers_with_rounding_noise_does_not_change_the_number() -> None:
+    knob = Knob("loss", "Loss [%]", 0, 95, 10, 1, 0.01)
+    knob.slider.value = 9.999999999999998
+    assert knob.number.value == 10
+    knob.number.value = 12.5
+    knob.slider.value = 12.499999999999998
+    assert knob.value == 0.125
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"loss": 1.0}, "loss is 0 to 0.95"),
+        ({"window": 0}, "window is 1 to 128"),
+        ({"window": 2.5}, "whole number"),
+        ({"timeout": 0.0}, "timeout is 0.005 to 5"),
+        ({"protocol": "tcp"}, "no protocol 'tcp'"),
+        ({"order": "random"}, "order is one of"),
+        ({"picture": 100}, "sizes"),
+        ({"lose": 0.1}, "no lose here, only protocol, window"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_in_words(
+    quick: TransferPanel, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        quick.set(**settings)
+
+
+def test_what_is_set_is_what_the_transfer_gets(quick: TransferPanel) -> None:
+    quick.set(protocol="go_back_n", window=8, timeout=0.1, loss=0.05, seed=7)
+    quick.run().wait()
+    assert quick.transfer is not None
+    assert quick.transfer.offer.setup == p2plab.Setup("go_back_n", 8, 0.1)
+    assert quick.transfer.link == p2plab.Link(0.01, loss=0.05, seed=7)
+
+
+def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) -> None:
+    assert not quick.controls.window.number.disabled
+    quick.set(protocol="stop_and_wait")
+    assert quick.controls.window.number.disabled
+
+
+# ---- the transfer panel
+
+
+def test_a_click_sends_and_the_picture_on_the_panel_is_the_one_that_arrived(
+    quick: TransferPanel,
+) -> None:
+    quick.stage.buttons["send"].click()
+    quick.wait()
+    assert quick.transfer is not None
+    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(64)).all()
+    assert 'alt="The picture as received after' in quick.stage.picture.value
+    assert 'role="status">Done after' in quick.status.value
+    assert not quick.stage.buttons["send"].disabled
+    assert quick.stage.buttons["stop"].disabled
+
+
+def test_when_it_is_over_every_figure_is_there_with_its_words(
+    quick: TransferPanel,
+) -> None:
+    quick.run().wait()
+    figures = quick.stage.figures
+    for name in ("ladder", "over-time", "window", "rtt"):
+        assert re.search(r'<img alt="[^"]{20,}"', figures[name].value), name
+    assert "DATA lost" in figures["numbers"].value
+
+
+def test_the_tab_with_code_is_the_same_transfer(quick: TransferPanel) -> None:
+    quick.set(protocol="go_back_n", window=4, timeout=0.1).run().wait()
+    code = quick.stage.figures["code"].value.removeprefix("<pre>")
+    names: dict[str, Any] = {}
+    exec(code.removesuffix("</pre>").replace("&#x27;", "'"), names)
+    assert quick.transfer is not None
+    assert names["transfer"].trace.digest() == quick.transfer.trace.digest()
+
+
+def test_the_tab_with_code_does_not_take_ones_own_picture_for_the_sample(
+    quick: TransferPanel,
+) -> None:
+    quick.set(picture=255 - p2plab.sample_picture(64)).run().wait()
+    assert "a file of yours" in quick.stage.figures["code"].value
+
+
+def test_a_replay_fills_the_picture_in_with_few_frames_and_takes_as_long_as_asked() -> (
+    None
+):
+    panel = TransferPanel(key="test", replay=1.0, picture=64, delay=0.2, loss=0.3)
+    panel.view.flush()
+    frames: list[str] = []
+    panel.stage.picture.observe(lambda change: frames.append(change.new), "value")
+    began = time.perf_counter()
+    panel.run().wait()
+    panel.close()
+    assert time.perf_counter() - began >= 1.0
+    assert 5 <= len(frames) <= 14
+    assert sum("image/jpeg" in each for each in frames) == len(frames) - 1
+    assert "image/png" in frames[-1]
+
+
+def test_somebody_who_cannot_wait_sees_the_end_at_once() -> None:
+    panel = TransferPanel(key="test", replay=300, picture=64, delay=0.5)
+    panel.run()
+    until(panel, lambda words: " s: 0 of" in words)
+    panel.stage.buttons["skip"].click()
+    panel.wait(SOON)
+    assert (pixels(panel.stage.picture.value) == p2plab.sample_picture(64)).all()
+    panel.close()
+
+
+def test_real_sockets_need_nothing_but_the_choice(quick: TransferPanel) -> None:
+    quick.set(real=True, picture=128).run().wait()
+    assert quick.transfer is not None
+    assert quick.transfer.id, "it was simulated"
+    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(128)).all()
+    assert "over real sockets" in quick.status.value
+
+
+def test_a_given_lab_lends_its_peers_and_the_inbox_has_the_picture(
+    lab: p2plab.Lab,
+) -> None:
+    carol, dave = lab.peer("carol"), lab.peer("dave")
+    panel = TransferPanel(
+        lab, sender="carol", receiver="dave", key="test", real=True, picture=64, loss=0
+    )
+    panel.run().wait()
+    panel.close()
+    assert (lab.peers["carol"], lab.peers["dave"]) == (carol, dave)
+    (received,) = dave.inbox
+    assert isinstance(received, Transfer)
+    assert received.offer.sender == "carol"
+
+
+def test_best_effort_leaves_holes_and_they_stay_on_the_panel(
+    quick: TransferPanel,
+) -> None:
+    quick.set(protocol="best_effort", loss=0.5).run().wait()
+    assert quick.transfer is not None
+    assert quick.transfer.assembly is not None
+    assert quick.transfer.assembly.missing
+    shown = pixels(quick.stage.picture.value)
+    assert (shown == np.asarray(quick.transfer.picture())).all()
+    assert "never arrived" in quick.status.value
+
+
+def test_a_file_that_is_no_picture_is_met_with_words_and_nothing_is_lost(
+    quick: TransferPanel,
+) -> None:
+    quick.run().wait()
+    before = quick.transfer
+    quick.set(picture=({"name": "notes.txt", "content": memoryview(b"dear diary")},))
+    quick.stage.buttons["send"].click()
+    with pytest.raises(BadContent):
+        quick.wait()
+    assert 'role="alert"' in quick.alert.value
+    assert "notes.txt is not a picture" in quick.alert.value
+    assert quick.transfer is before
+    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(64)).all()
+    quick.set(picture=64).run().wait()
+    assert quick.alert.value == ""
+
+
+def test_an_uploaded_picture_is_shown_before_it_is_sent(quick: TransferPanel) -> None:
+    picture = np.zeros((10, 20, 3), np.uint8)
+    picture[:, :, 1] = 200
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    quick.controls.picture.upload.value = (
+        {
+            "name": "green.png",
+            "type": "image/png",
+            "size": 1,
+            "content": memoryview(file.getvalue()),
+            "last_modified": datetime.now(UTC),
+        },
+    )
+    assert quick.controls.picture.choice.label == "green.png"
+    quick.view.flush()
+    assert (pixels(quick.stage.picture.value) == picture).all()
+    quick.run().wait()
+    assert (pixels(quick.stage.picture.value) == picture).all()
+
+
+def test_a_knob_that_is_turned_meanwhile_counts_for_the_next_transfer(
+    quick: TransferPanel,
+) -> None:
+    quick.set(real=True, protocol="stop_and_wait", delay=0.1).run()
+    until(quick, some_have_arrived)
+    quick.controls.loss.slider.value = 60
+    assert "counts for the next transfer" in quick.note.value
+    assert quick.transfer is not None
+    assert quick.transfer.link == p2plab.Link(0.1, loss=0.2, seed=1)
+    quick.stop()
+    with pytest.raises(TransferStopped):
+        quick.wait()
+
+
+def test_a_second_send_during_a_transfer_is_refused_and_harms_nothing(
+    quick: TransferPanel,
+) -> None:
+    quick.replay = 300
+    quick.set(delay=0.5).run()
+    with pytest.raises(P2PLabError, match="on its way"):
+        quick.run()
+    quick.stage.buttons["send"].click()
+    assert "on its way" in quick.alert.value
+    quick.skip()
+    with pytest.raises(P2PLabError, match="on its way"):
+        quick.wait()
+    assert quick.transfer is not None
+    assert quick.transfer.state is State.DONE
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
+    quick: TransferPanel, real: bool
+) -> None:
+    quick.replay = 300
+    quick.set(real=real, protocol="stop_and_wait", delay=0.1, picture=128).run()
+    until(quick, some_have_arrived)
+    quick.stage.buttons["stop"].click()
+    with pytest.raises(TransferStopped):
+        quick.wait()
+    transfer = quick.transfer
+    assert transfer is not None
+    assert 0 < transfer.progress < 1
+    assert transfer.state is State.FAILED
+    assert len(transfer.trace) > 1
+    assert real or max(row.time for row in transfer.trace) <= transfer.seconds
+    shown = pixels(quick.stage.picture.value)
+    assert (shown == np.asarray(transfer.picture())).all()
+    assert "Stopped after" in quick.status.value
+    assert quick.alert.value == ""
+    assert "<img" in quick.stage.figures["ladder"].value
+
+
+def test_stop_before_anything_was_sent_stops_it_too(quick: TransferPanel) -> None:
+    quick.set(real=True, delay=0.5).run().stop()
+    with pytest.raises(TransferStopped):
+        quick.wait()
+
+
+def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> None:
+    quick.set(picture=128, protocol="stop_and_wait").run().wait()
+    transfer, moment = quick.transfer, quick.stage.moment
+    assert transfer is not None
+    ladder = quick.stage.figures["ladder"].value
+    moment.value = transfer.seconds / 2
+    assert quick.view.flush()
+    words = quick.stage.bar.value
+    when, count = transfer.seconds / 2, len(transfer.trace)
+    then = sum(e.what == "deliver" and e.time <= when for e in transfer.trace)
+    assert f" {then} of " in words
+    assert quick.stage.figures["ladder"].value != ladder
+    moment.value = moment.highest
+    assert quick.view.flush()
+    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(128)).all()
+    assert len(transfer.trace) == count
+
+
+@pytest.mark.parametrize("protocol", ["best_effort", "go_back_n", "selective_repeat"])
+@pytest.mark.parametrize("order", ["rows", "interleaved"])
+def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> None:
+    picture = p2plab.sample_picture(64)
+    link = p2plab.Link(0.01, loss=0.3, duplicate=0.2, reorder=0.2, seed=3)
+    setup = p2plab.Setup(protocol, window=4, timeout=0.05)
+    transfer = p2plab.simulate_picture(picture, setup, link, order=order)
+    parcel = p2plab.chunks.cut(picture, order=order)
+    assert transfer.assembly is not None
+    last = Replay(parcel, transfer.trace).at(transfer.seconds)
+    assert last.data() == transfer.assembly.data()
+    assert last.missing == transfer.assembly.missing
+    rows, moves = transfer.trace.rows, transmissions(transfer.trace)
+    assert len({number for _, number in deliveries(rows, moves)}) == last.received
+
+
+def test_running_a_cell_again_replaces_its_panel_and_stops_its_transfer() -> None:
+    old = TransferPanel(key="cell", real=True, protocol="stop_and_wait", delay=0.2)
+    other = TransferPanel(key="other cell")
+    old.run()
+    until(old, some_have_arrived)
+    new = TransferPanel(key="cell")
+    assert old.closed
+    assert not new.closed
+    assert not other.closed
+    assert old.transfer is not None
+    assert isinstance(old.transfer.error, TransferStopped)
+    (farewell,) = old.box.children
+    assert "replaced by a newer one" in farewell.value
+    new.close()
+    other.close()
+
+
+def test_a_closed_panel_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    panel = TransferPanel(key="test", real=True, protocol="stop_and_wait", delay=0.2)
+    panel.run()
+    until(panel, some_have_arrived)
+    panel.close()
+    panel.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SOON)
+        assert not thread.is_alive(), thread
+
+
+def test_a_panel_shows_itself_in_a_notebook(quick: TransferPanel) -> None:
+    bundle = quick._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "run this cell again" in bundle["text/plain"]  # where nobody has widgets
+
+
+def test_a_file_name_with_html_stays_text(quick: TransferPanel) -> None:
+    file = {"name": f"{EVIL}.png", "content": b"no picture"}
+    quick.set(picture=(file,)).run()
+    with pytest.raises(BadContent):
+        quick.wait()
+    assert "onerror" in quick.alert.value
+    assert EVIL not in quick.alert.value
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "I;16", "I", "F", "CMYK"])
+def test_a_picture_of_any_mode_can_be_looked_at(mode: str) -> None:
+    image = Image.new(mode, (8, 4))
+    for final in (True, False):
+        assert pixels(figure(image, "words", 100, final=final)).shape[:2] == (4, 8)
+
+
+def test_a_huge_picture_is_shown_smaller() -> None:
+    image = Image.new("RGB", (3000, 1500))
+    assert pixels(figure(image, "words", 100, final=True)).shape == (512, 1024, 3)
+
+
+# ---- the peer panel
+
+
+def inbox_of(panel: PeerPanel) -> str:
+    assert panel.view.flush()
+    return "".join(each.value for each in panel.inbox.box.children)
+
+
+def test_a_text_goes_from_panel_to_panel(pair: tuple[PeerPanel, PeerPanel]) -> None:
+    alice, bob = pair
+    alice.controls.text.value = "salâm, bob"
+    alice.controls.buttons["send-text"].click()
+    alice.wait()
+    assert "salâm, bob" in inbox_of(bob)
+    assert alice.controls.attempts.value.startswith("sent, ACK (")
+    assert alice.controls.text.value == ""
+
+
+def test_a_late_ack_can_be_seen_in_the_attempts_and_the_text_comes_once(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(ack_delay=0.4)
+    alice.set(timeout=0.3).send_text("once").wait()
+    words = alice.controls.attempts.value
+    assert words.startswith("sent, timeout, sent again, ACK"), words
+    assert inbox_of(bob).count("once") == 1
+
+
+def test_a_picture_goes_from_panel_to_panel(pair: tuple[PeerPanel, PeerPanel]) -> None:
+    alice, bob = pair
+    alice.set(protocol="go_back_n", loss=0.2, delay=0.005)
+    alice.controls.buttons["send-picture"].click()
+    alice.wait()
+    assert alice.transfer is not None
+    assert alice.transfer.offer.setup.protocol == "go_back_n"
+    assert bob.peer is not None
+    received = bob.peer.inbox[-1]
+    assert isinstance(received, Transfer)
+    received.wait(SOON)
+    assert (pixels(inbox_of(bob)) == p2plab.sample_picture(64)).all()
+    assert "11 of 11 payloads arrived" in alice.controls.progress.value
+
+
+def test_a_text_with_html_stays_text(pair: tuple[PeerPanel, PeerPanel]) -> None:
+    alice, bob = pair
+    alice.send_text(EVIL).wait()
+    assert "onerror" in inbox_of(bob)
+    assert EVIL not in inbox_of(bob)
+
+
+def test_a_sender_and_a_file_with_html_in_their_names_stay_text(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    _, bob = pair
+    assert bob.peer is not None
+    message = Message(EVIL, EVIL, 0.0, ("::1", 1), None)  # type: ignore[arg-type]
+    view = bob.inbox
+    parcel = p2plab.chunks.cut(p2plab.sample_picture(64), name="<b>x")
+    setup = p2plab.Setup()
+    offer = p2plab.offer.Offer(EVIL, parcel.content, setup)
+    view.draw([message, Transfer(1, "receiver", offer)])
+    shown = "".join(each.value for each in view.box.children)
+    assert shown.count("onerror") >= 3
+    assert EVIL not in shown
+    assert "<b>x" not in shown
+
+
+def test_a_taken_name_is_refused_with_how_long_to_wait(lab: p2plab.Lab) -> None:
+    lab.peer("alice")
+    panel = PeerPanel(lab, "alice")
+    panel.controls.buttons["register"].click()
+    with pytest.raises(NameTaken):
+        panel.wait()
+    assert re.search(r"ends in \d+ s", panel.alert.value)
+    panel.register("alice2").wait()
+    assert panel.alert.value == ""
+    panel.close()
+
+
+def test_an_illegal_name_is_refused_in_words(lab: p2plab.Lab) -> None:
+    panel = PeerPanel(lab, EVIL)
+    panel.register()
+    with pytest.raises(ValueError, match="name"):
+        panel.wait()
+    assert 'role="alert"' in panel.alert.value
+    assert EVIL not in panel.alert.value
+    panel.close()
+
+
+def test_a_text_to_a_dead_peer_stays_in_its_box(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    assert bob.peer is not None
+    bob.peer.texts.stop()
+    alice.set(timeout=0.1, tries=2).send_text("precious")
+    with pytest.raises(NotDelivered):
+        alice.wait()
+    assert alice.controls.text.value == "precious"
+    assert not alice.controls.text.disabled
+    assert "still in its box" in alice.note.value
+    assert "nobody answers" in alice.controls.attempts.value
+
+
+def test_a_peer_that_has_left_stays_chosen_and_is_marked(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.leave().wait()
+    alice.refresh().wait()
+    assert alice.controls.peers.options == (("bob (gone)", "bob"),)
+    alice.send_text("hello?")
+    with pytest.raises(P2PLabError, match="No peer of this name"):
+        alice.wait()
+    assert 'role="alert"' in alice.alert.value
+
+
+def test_a_rendezvous_that_is_away_is_told_in_the_status(
+    pair: tuple[PeerPanel, PeerPanel], lab: p2plab.Lab
+) -> None:
+    alice, _ = pair
+    lab.server.stop()
+    alice.refresh().wait()
+    assert "does not answer" in alice.status.value
+
+
+def test_what_needs_a_name_or_a_choice_says_so(lab: p2plab.Lab) -> None:
+    panel = PeerPanel(lab, "alice")
+    panel.controls.buttons["send-text"].click()
+    assert "register a name first" in panel.alert.value
+    panel.register().wait()
+    panel.controls.buttons["send-picture"].click()
+    assert "choose a peer first" in panel.alert.value
+    lab.peer("bob")
+    panel.choose("bob").controls.buttons["send-text"].click()
+    assert "no text to send" in panel.alert.value
+    panel.close()
+
+
+def test_the_ack_knobs_turn_while_the_peer_runs(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    _, bob = pair
+    assert bob.peer is not None
+    bob.controls.ack_delay.slider.value = 3.0
+    bob.controls.ack_loss.number.value = 50
+    assert (bob.peer.texts.ack_delay, bob.peer.texts.ack_loss) == (3.0, 0.5)
+
+
+def test_running_a_peers_cell_again_frees_its_name(lab: p2plab.Lab) -> None:
+    old = PeerPanel(lab, "alice").register()
+    old.wait()
+    new = PeerPanel(lab, "alice").register()
+    new.wait()
+    assert old.closed
+    assert new.peer is not None
+    assert new.peer.name == "alice"
+    new.close()
+
+
+def test_closed_panels_of_peers_leave_no_thread_behind(lab: p2plab.Lab) -> None:
+    before = set(threading.enumerate())
+    panel = PeerPanel(lab, "alice").register()
+    panel.wait()
+    panel.close()
+    for thread in set(view_threads()) - before:
+        thread.join(SOON)
+        assert not thread.is_alive(), thread
