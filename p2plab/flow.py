@@ -62,7 +62,9 @@ class Flow:
         self._order = count()
         self._forward, self._backward = forward, backward
         self._patience = patience
-        self._largest = transfer.offer.content.payload_size  # [bytes]
+        content = transfer.offer.content
+        self._largest = content.payload_size  # [bytes]
+        self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
         self._heard_at = 0.0  # when the other side last said something [s]
         self._offer_at: float | None = None  # when to repeat the offer [s]
         self._offer_rto = OFFER_RTO
@@ -171,9 +173,8 @@ class Flow:
             return
         if len(packet.payload) > self._largest and packet.kind == Kind.DATA:
             return  # no part of what was offered, and nobody has room for it
-        if len(self._arrived) > MOST_ARRIVALS * (self.transfer.offer.content.count + 50):
-            message = "far more packets have come than such a transfer needs"
-            raise BadContent(message)  # and every one of them is kept in the trace
+        if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
+            raise BadContent("far more packets have come than a transfer needs")
         if number in self._arrived:
             what = DUPLICATE
         self._arrived.add(number)

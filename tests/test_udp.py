@@ -331,8 +331,12 @@ def test_two_senders_may_have_the_same_number_for_their_transfers() -> None:
 
 
 def test_a_copy_of_an_offer_from_elsewhere_is_not_taken_for_the_receiver() -> None:
-    with two_sockets() as (here, there), Stranger(there.address) as mallory:
-        transfer = here.send(there.address, PARCEL, setup(), link=FAR)
+    with (
+        two_sockets() as (here, there),
+        Stranger(there.address) as mallory,
+        Stranger(here.address) as silent,
+    ):
+        transfer = here.send(silent.address, PARCEL, setup())
         mallory.say(Kind.OFFER, id=transfer.id, words=OFFER.to_bytes()).hear()
         assert transfer.assembly is None, "that one is not our receiver"
         assert not of_kind(transfer.trace, Kind.ACCEPT)
@@ -570,7 +574,8 @@ def test_transfers_offered_while_the_socket_closes_all_end(again: int) -> None:
             while True:
                 transfers.append(here.send(there.address, PARCEL, link=FAR))
 
-    with UdpSocket() as there, UdpSocket() as here:
+    many = Limits(max_transfers=1_000_000)
+    with UdpSocket(limits=many) as there, UdpSocket() as here:
         thread = threading.Thread(target=offer)
         thread.start()
         eventually(lambda: transfers, "the first one is offered")
