@@ -18,7 +18,7 @@ ROWS = {
     "rules": "endpoint rtt congestion content orders sources sample chunks theory",
     "protocols": "protocols",
     "world": "link trace",
-    "drivers": "driver simulator offer transfer flow datagrams udp frames inbox "
+    "drivers": "driver replay simulator offer transfer flow datagrams udp frames inbox "
     "conversation chat_server chat rendezvous",
     "measures": "metrics experiments museum checker",
     "faces": "peer lab",
