@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from loopback import (
     BAD,
+    FAR,
     PARCEL,
     PATIENCE,
     RELIABLE,
+    SHORT,
     another_process,
+    eventually,
     line_of,
+    of_kind,
     over,
     same_pixels,
     setup,
@@ -30,7 +34,7 @@ from p2plab.checker.verdict import ARROWS
 from p2plab.endpoint import require_sender
 from p2plab.errors import BrokenContract, TransferRefused
 from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, DATA, NAK, Packet
+from p2plab.packet import ACK, DATA, NAK, Kind, Packet
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.replay import Raised, Recording, recording, replay
 from p2plab.simulator import simulate
@@ -307,7 +311,7 @@ def test_what_survives_the_check_survives_a_real_lossy_link(mine: Any) -> None:
 
 PEER = """
 import sys
-from p2plab.packet import ACK, DATA, NAK, Packet
+from p2plab.packet import ACK, DATA, NAK, Kind, Packet
 from p2plab.protocols import PROTOCOLS
 from p2plab.udp import UdpSocket
 
@@ -412,6 +416,42 @@ def test_a_breach_on_real_sockets_points_to_the_students_line(mine: Any) -> None
     verdict = autopsy(transfer, tape)
     assert (verdict.kind, verdict.promise) == ("breach", "no exception")
     assert "raise KeyError(packet.seq)" in verdict.sentence
+
+
+def test_a_breach_of_the_other_end_is_found_too(mine: Any) -> None:
+    class Rude(MyReceiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            raise ValueError("not now")
+
+    transfer, _ = send(mine(MySender, Rude))
+    verdict = autopsy(transfer)
+    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
+    assert "Rude.on_packet raised ValueError: not now at" in verdict.sentence
+
+
+@pytest.mark.parametrize("link", [Link(loss=0.999, seed=1), None])
+def test_a_network_that_is_down_is_not_the_protocols_fault(link: Link | None) -> None:
+    with two_sockets() as (here, there):
+        if link is None:
+            there.close()
+        transfer = here.send(
+            there.address, PARCEL, setup(), link=link, patience=5 * SHORT
+        )
+        verdict = autopsy(over(transfer))
+    assert (verdict.kind, verdict.promise) == ("unjudged", None)
+    told = "nobody has answered our offer" if link is None else "were all lost"
+    assert told in verdict.sentence.replace("Nobody", "nobody")
+    assert "<svg" in verdict._repr_html_()
+
+
+def test_who_is_stopped_breaks_no_promise() -> None:
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, setup(), link=FAR)
+        eventually(lambda: of_kind(transfer.trace, Kind.DATA), "it has begun")
+        transfer.stop()
+        verdict = autopsy(over(transfer))
+    assert verdict.kind == "unjudged"
+    assert "stopped here" in verdict.sentence
 
 
 def test_chance_comes_before_everything_else(mine: Any) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from p2plab.checker.breaches import explained
 from p2plab.checker.drawing import ladder
@@ -15,7 +15,13 @@ from p2plab.checker.promises import PROMISES
 from p2plab.checker.story import capital, count_of
 from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import Verdict, cut
-from p2plab.errors import BadContent, BrokenContract
+from p2plab.errors import (
+    BadContent,
+    BrokenContract,
+    P2PLabError,
+    TransferRefused,
+    TransferStopped,
+)
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
 from p2plab.packet import MACHINE_KINDS, Kind, Packet
 from p2plab.replay import Recording, replay
@@ -24,12 +30,18 @@ from p2plab.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
 if TYPE_CHECKING:
     from p2plab.transfer import Transfer
 
+SENDS: Final = (SEND, RETRANSMIT)
+ARRIVALS: Final = (ARRIVE, DUPLICATE)
+UNJUDGED: Final = "unjudged"
+TRIES: Final = 3  # packets lost one after the other: nobody could do anything
+
 
 @dataclass(frozen=True, slots=True)
 class Autopsy(Verdict):
     """What came of one transfer, and the part of its trace that tells it.
 
-    kind: survived, broken, or breach (of the machine's own promises).
+    kind: survived, broken, breach (of the machine's own promises), or unjudged, if it
+        ended for no fault of the protocol.
     trace: at most about 25 packets around the first broken promise, or the last ones.
     channel: always late: a real network may do anything.
     """
@@ -55,7 +67,7 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
     failure, until = _breach(transfer, tape), None
     if failure is None:
         failure, until = _wrong_delivery(tape, trace)
-    failure = failure or _incomplete(transfer, trace)
+    failure = failure or _innocent(transfer, trace) or _incomplete(transfer, trace)
     if until is not None:
         trace = Trace(trace.about, trace.names, trace.rows[: until + 1])
     shown = cut(trace, last=True)
@@ -63,9 +75,13 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
     if failure is None:
         words = f"{network} Everything was delivered, and both sides finished."
         return Autopsy("survived", "late", words, trace=shown)
+    words = f"{network} {capital(failure.words.removesuffix('.'))}."
+    if not failure.promise:
+        return Autopsy(failure.kind, "late", words, trace=shown)
     whose = "" if failure.kind == "broken" else " of the machine"
-    promise = f"Promise{whose} broken: {PROMISES[failure.promise]}."
-    words = f"{network} {capital(failure.words.removesuffix('.'))}. {promise}"
+    # The checker's limits are in virtual time, and for faults that it has made.
+    promise = PROMISES[failure.promise].split(" (within")[0]
+    words = f"{words} Promise{whose} broken: {promise}."
     return Autopsy(failure.kind, "late", words, failure.promise, trace=shown)
 
 
@@ -98,9 +114,10 @@ def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
         again = replay(recording)
         if not again.ok:
             return Failure("breach", "same again", again.difference)
-    error = transfer.error
-    if not isinstance(error, BrokenContract):
+    errors = [each for each in _errors(transfer) if isinstance(each, BrokenContract)]
+    if not errors:
         return None
+    error = errors[0]
     setup = transfer.offer.setup
     machines: list[Any] = [setup.sender().sender, setup.receiver().receiver]
     failure = Failure("breach", "packets", str(error), error=error)
@@ -108,6 +125,35 @@ def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
         if str(error).startswith(f"{type(machine).__name__}:"):
             return explained(failure, machine)
     return failure
+
+
+def _errors(transfer: Transfer) -> list[P2PLabError]:
+    """Return what each end failed with, as far as it is here."""
+    ends = [transfer, transfer.other_end]
+    return [end.error for end in ends if end is not None and end.error is not None]
+
+
+def _innocent(transfer: Transfer, trace: Trace) -> Failure | None:
+    """Return why it ended, if that was not for the protocol to prevent."""
+    errors = _errors(transfer)
+    if not errors or any(isinstance(each, BadContent) for each in errors):
+        return None
+    words = _first(errors[0])
+    if all(isinstance(each, TransferRefused | TransferStopped) for each in errors):
+        return Failure(UNJUDGED, "", words)
+    heard_at = max([row[0] for row in trace.rows if row[2] in ARRIVALS], default=-1.0)
+    rows = [row for row in trace.rows if row[0] > heard_at]
+    tries = sum(row[2] in SENDS for row in rows)
+    lost = sum(row[2] == LOSS for row in rows)
+    if not trace.rows or tries == lost >= TRIES:
+        words = f"{words}; the last {lost} packets were all lost" if lost else words
+        return Failure(UNJUDGED, "", words)
+    return None
+
+
+def _first(error: P2PLabError) -> str:
+    """Return an error's first sentence."""
+    return str(error).split(". ")[0]
 
 
 def _wrong_delivery(
@@ -139,8 +185,9 @@ def _wrong_delivery(
 
 def _incomplete(transfer: Transfer, trace: Trace) -> Failure | None:
     error, count = transfer.error, transfer.offer.content.count
-    if isinstance(error, BadContent):
-        return Failure("broken", "prefix", str(error))
+    for each in _errors(transfer):
+        if isinstance(each, BadContent):
+            return Failure("broken", "prefix", _first(each))
     delivered = [row for row in trace.rows if row[2] == DELIVER]
     far = transfer.assembly is None  # nobody here knows what was delivered
     if error is None and (far or len(delivered) == count):
@@ -154,7 +201,7 @@ def _incomplete(transfer: Transfer, trace: Trace) -> Failure | None:
     if error is None:
         parts.append("the sender took itself for done")
     else:
-        parts.append(str(error))
+        parts.append(_first(error))
     return Failure("broken", "completion", "; ".join(filter(None, parts)))
 
 
@@ -163,11 +210,10 @@ def _repeated(trace: Trace, role: str, since: float) -> str:
     packets = Counter(
         row[3:5]
         for row in trace.rows
-        if row[1] == role and row[2] in (SEND, RETRANSMIT) and row[0] > since
+        if row[1] == role and row[2] in SENDS and row[0] > since
     )
     heard = any(
-        row[1] == role and row[2] in (ARRIVE, DUPLICATE) and row[0] > since
-        for row in trace.rows
+        row[1] == role and row[2] in ARRIVALS and row[0] > since for row in trace.rows
     )
     if not packets:
         return f"the {role} sent nothing after that" if heard else ""
