@@ -143,20 +143,24 @@ def _require(
         method = getattr(machine, member)
         if not callable(method):
             raise BrokenContract(f"{name}.{member} is a value, but must be a method.")
-        function = method.__func__ if inspect.ismethod(method) else None
-        if function is not None and arguments in _FITS.get(function, ()):
-            continue
-        try:
-            inspect.signature(method).bind(*range(arguments))
-        except ValueError:
-            continue  # built into Python, which does not say how it is called
-        except TypeError as why:
-            raise BrokenContract(
-                f"{name}.{member} is called with {arguments} argument(s) after self, "
-                f"and cannot be: {why}."
-            ) from None
-        if inspect.isfunction(function):
-            _FITS.setdefault(function, set()).add(arguments)
+        _require_arguments(f"{name}.{member}", method, arguments)
+
+
+def _require_arguments(name: str, method: Any, arguments: int) -> None:
+    function = method.__func__ if inspect.ismethod(method) else None
+    if function is not None and arguments in _FITS.get(function, ()):
+        return
+    try:
+        inspect.signature(method).bind(*range(arguments))
+    except ValueError:
+        return  # built into Python, which does not say how it is called
+    except TypeError as why:
+        raise BrokenContract(
+            f"{name} is called with {arguments} argument(s) after self, and cannot "
+            f"be: {why}."
+        ) from None
+    if inspect.isfunction(function):
+        _FITS.setdefault(function, set()).add(arguments)
 
 
 def _missing(name: str, role: str, member: str, spare: list[str]) -> str:
