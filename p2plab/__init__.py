@@ -13,6 +13,7 @@ from p2plab.simulator import simulate
 from p2plab.trace import Trace
 
 if TYPE_CHECKING:
+    from p2plab.checker import Verdict, break_it, check
     from p2plab.lab import Lab
     from p2plab.listing import as_value, show
     from p2plab.peer import Peer
@@ -36,7 +37,10 @@ __all__ = [
     "Setup",
     "Trace",
     "TransferPanel",
+    "Verdict",
     "as_value",
+    "break_it",
+    "check",
     "sample_picture",
     "show",
     "simulate",
@@ -49,14 +53,17 @@ _LATE = {
     "Peer": "p2plab.peer",
     "PeerPanel": "p2plab.widgets",
     "TransferPanel": "p2plab.widgets",
+    "Verdict": "p2plab.checker",
     "as_value": "p2plab.listing",
+    "break_it": "p2plab.checker",
+    "check": "p2plab.checker",
     "sample_picture": "p2plab.sample",
     "show": "p2plab.listing",
     "simulate_picture": "p2plab.transfer",
 }
 
 
-_LATE_ROOMS = ("metrics", "plots", "experiments", "theory", "widgets")
+_LATE_ROOMS = ("metrics", "plots", "experiments", "theory", "museum", "widgets")
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,9 @@
-"""The command line: `p2plab rendezvous`, `p2plab peer`, `p2plab demo`."""
+"""The command line: `p2plab rendezvous`, `peer`, `demo` and `check`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         ("rendezvous", "run the server at which peers find each other", _of_rendezvous),
         ("peer", "be a peer, without a notebook", _of_peer),
         ("demo", "send a text and a picture with every protocol", _of_demo),
+        ("check", "look for the smallest run that breaks your protocol", _of_check),
     ):
         add_options(commands.add_parser(name, help=about, description=about))
     return parser
@@ -77,6 +79,29 @@ def _of_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_demo)
 
 
+def _of_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", help="defines Sender and Receiver, built without arguments"
+    )
+    parser.add_argument(
+        "--channel",
+        choices=("fifo", "dup", "late", "corrupt"),
+        default="fifo",
+        help="packets are lost; or doubled, too; or late, too; or lost and damaged",
+    )
+    parser.add_argument("--budget", type=_budget, default=2.0, help="seconds, above 0")
+    parser.add_argument("--seed", type=int, default=0, help="of the random schedules")
+    parser.add_argument("--json", action="store_true", help="for other programs")
+    parser.set_defaults(run=_check)
+
+
+def _budget(text: str) -> float:
+    budget = float(text)
+    if not 0 < budget < 86_400:
+        raise argparse.ArgumentTypeError(f"a budget is above 0 s, got {text}")
+    return budget
+
+
 def _rendezvous(wishes: argparse.Namespace) -> int:
     from p2plab.rendezvous.server import serve_forever
 
@@ -98,3 +123,15 @@ def _demo(wishes: argparse.Namespace) -> int:
     from p2plab.demo import demo
 
     return demo(wishes.folder, wishes.loss, wishes.seed)
+
+
+def _check(wishes: argparse.Namespace) -> int:
+    from p2plab.grader import Unusable, grade, report
+
+    try:
+        verdict = grade(wishes.file, wishes.channel, wishes.budget, wishes.seed)
+    except Unusable as why:
+        print(f"p2plab check: {why}", file=sys.stderr)
+        return 2
+    print(json.dumps(verdict) if wishes.json else report(verdict))
+    return 0 if verdict["verdict"] == "survived" else 1

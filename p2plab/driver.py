@@ -64,9 +64,9 @@ class Host:
         trace: Trace | None = None,
         on_payload: Callable[[bytes], object] | None = None,
     ) -> None:
-        (require_sender if role == SENDER else require_receiver)(machine)
         self.machine: Any = machine
         self.role = role
+        self._examine()
         self.trace = trace
         self.on_payload = on_payload
         self.number = 0  # packets sent
@@ -82,9 +82,9 @@ class Host:
         self._pulled = self._timeouts = self._fed_before = 0
         self._fired = False  # on_timeout was called, and nothing has come of it yet
         self._last_state: object = None
-        names, self._read = probe(machine)
+        self._read: Callable[[Any], Any] = tuple
         if trace is not None:
-            trace.names[role] = names
+            trace.names[role], self._read = probe(machine)
 
     def wake_at(self) -> float | None:
         """Return when to `fire` or to pull again, whichever comes first [s]."""
@@ -202,6 +202,9 @@ class Host:
             self.payloads += 1
             if self.on_payload is not None:
                 self.on_payload(payload)
+
+    def _examine(self) -> None:
+        (require_sender if self.role == SENDER else require_receiver)(self.machine)
 
     def _record(self, packet: Packet, now: float) -> None:
         if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
-from typing import Protocol
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from p2plab.errors import BrokenContract
 from p2plab.packet import Packet
@@ -104,6 +105,9 @@ _ENDPOINT = {"next_packet": 1, "on_packet": 2, "on_timeout": 1}
 _SENDER = {**_ENDPOINT, "send": 1}
 _RECEIVER = {**_ENDPOINT, "next_payload": 0}
 
+# function -> with how many arguments it can be called, after self; to ask takes long
+_FITS: Final[WeakKeyDictionary[Any, set[int]]] = WeakKeyDictionary()
+
 
 def require_sender(machine: object) -> None:
     """Raise BrokenContract, in words, unless `machine` has a Sender's members."""
@@ -139,15 +143,24 @@ def _require(
         method = getattr(machine, member)
         if not callable(method):
             raise BrokenContract(f"{name}.{member} is a value, but must be a method.")
-        try:
-            inspect.signature(method).bind(*range(arguments))
-        except ValueError:
-            continue  # built into Python, which does not say how it is called
-        except TypeError as why:
-            raise BrokenContract(
-                f"{name}.{member} is called with {arguments} argument(s) after self, "
-                f"and cannot be: {why}."
-            ) from None
+        _require_arguments(f"{name}.{member}", method, arguments)
+
+
+def _require_arguments(name: str, method: Any, arguments: int) -> None:
+    function = method.__func__ if inspect.ismethod(method) else None
+    if function is not None and arguments in _FITS.get(function, ()):
+        return
+    try:
+        inspect.signature(method).bind(*range(arguments))
+    except ValueError:
+        return  # built into Python, which does not say how it is called
+    except TypeError as why:
+        raise BrokenContract(
+            f"{name} is called with {arguments} argument(s) after self, and cannot "
+            f"be: {why}."
+        ) from None
+    if inspect.isfunction(function):
+        _FITS.setdefault(function, set()).add(arguments)
 
 
 def _missing(name: str, role: str, member: str, spare: list[str]) -> str:

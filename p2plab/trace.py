@@ -24,6 +24,11 @@ DELIVER: Final = "deliver"
 SENDER: Final = "sender"
 RECEIVER: Final = "receiver"
 OTHER: Final = {SENDER: RECEIVER, RECEIVER: SENDER}
+_WRAPPED: Final = (
+    SENDER,
+    RECEIVER,
+    "machine",
+)  # what wrappers call it
 
 _FORMAT: Final = "p2plab trace 1"
 
@@ -164,8 +169,8 @@ def probe(machine: object) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
     """Return the names of a machine's own numbers, and a function that reads them.
 
     They are the numeric fields of the machine and of the parts that it holds, such as
-    `send_base` and `rtt.srtt`. A machine that wraps a `sender` or `receiver` shows the
-    wrapped one's numbers as its own.
+    `send_base` and `rtt.srtt`. A machine that wraps a `sender`, `receiver` or `machine`
+    shows the wrapped one's numbers as its own.
     """
     paths = dict(_paths(machine, "", "", set()))
     if not paths:
@@ -184,7 +189,7 @@ def _paths(
         if value is None or type(value) in (int, float):
             yield name + each, path + each
         elif is_dataclass(value) and id(value) not in seen:
-            inner = name if each in (SENDER, RECEIVER) else f"{name}{each}."
+            inner = name if each in _WRAPPED else f"{name}{each}."
             yield from _paths(value, inner, f"{path}{each}.", seen)
 
 

@@ -90,7 +90,7 @@ class Transfer:
     @property
     def assembly(self) -> Assembly | None:
         """What has arrived so far; None at the sender of a far-away receiver."""
-        twin = self._twin
+        twin = self.other_end
         return self._assembly or (None if twin is None else twin._assembly)
 
     @assembly.setter
@@ -103,7 +103,7 @@ class Transfer:
 
         With both ends here it is complete; otherwise it is what this end saw.
         """
-        twin = self._twin
+        twin = self.other_end
         if twin is None:
             return self.own_trace
         later = twin.started_at - self.started_at
@@ -149,12 +149,13 @@ class Transfer:
             return
         self.seconds = seconds
         self.error = error
-        self._other_end = self._twin  # while it is still there
+        self._other_end = self.other_end  # while it is still there
         self.state = State.DONE if error is None else State.FAILED
         self._ended.set()
 
     @property
-    def _twin(self) -> Transfer | None:
+    def other_end(self) -> Transfer | None:
+        """The same transfer as the other side holds it, if it is in this process."""
         if self._other_end is None:
             twin = _ENDS.get((self.id, OTHER[self.role]))
             if twin is not None and twin.offer == self.offer:

@@ -1,0 +1,121 @@
+"""Where in the student's code it happened, and what the line may have to do with it."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import linecache
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+from p2plab.checker.memory import attributes
+
+_MEMBERS: Final = (
+    "next_payload",
+    "next_packet",
+    "on_timeout",
+    "on_packet",
+    "on_corrupt",
+    "deadline",
+    "done",
+    "send",
+)
+_CHANCE: Final = {
+    "random": "draws from chance",
+    "randint": "draws from chance",
+    "choice": "draws from chance",
+    "shuffle": "draws from chance",
+    "uniform": "draws from chance",
+    "urandom": "draws from chance",
+    "secrets": "draws from chance",
+    "uuid4": "draws from chance",
+    "time": "reads a clock",
+    "monotonic": "reads a clock",
+    "perf_counter": "reads a clock",
+    "datetime": "reads a clock",
+    "hash": "uses hash(), which differs from process to process",
+    "id": "uses id(), which differs from run to run",
+    "set": "uses a set, whose order differs from process to process",
+}
+
+
+def codes(kind: type) -> Iterator[tuple[str, CodeType]]:
+    """Yield the names and code of a class's own methods and properties."""
+    for each in kind.__mro__:
+        for name, member in vars(each).items():
+            inner = member.fget if isinstance(member, property) else member
+            inner = getattr(inner, "__func__", inner)
+            if inspect.isfunction(inner):
+                yield name, inner.__code__
+
+
+def place(filename: str, line: int) -> str:
+    """Name a line as its writer would, with what it says."""
+    text = linecache.getline(filename, line).strip()
+    known = Path(filename)
+    where = f"line {line}"
+    if known.is_file():
+        where = f"{known.name}, {where}"
+    elif "ipykernel" in filename or "ipython" in filename:
+        where = f"{where} of the cell"
+    return f"{where}: `{text}`" if text else where
+
+
+def raised_at(error: BaseException, machine: Any) -> tuple[str, str]:
+    """Return the method and the line of the student's code that an error came from."""
+    files = {code.co_filename for _, code in codes(type(machine))}
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    method = line = ""
+    trace = root.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename in files:
+            method = method or code.co_name
+            line = place(code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return method, line
+
+
+def member_line(machine: Any, words: str) -> str:
+    """Return the line where the member begins that `words` are about, if it has one."""
+    members = dict(codes(type(machine)))
+    said = re.findall(r"\w+", words)
+    for name in (each for each in said if each in _MEMBERS):
+        if name in members:
+            code = members[name]
+            first = code.co_firstlineno
+            here = linecache.getline(code.co_filename, first)
+            return place(code.co_filename, first + here.lstrip().startswith("@"))
+    return ""
+
+
+def fickle(machine: Any) -> str:
+    """Return the line that makes a machine differ from run to run, or nothing."""
+    own = [code for _, code in codes(type(machine))]
+    for _, inner in attributes(machine):
+        if not type(inner).__module__.startswith(("builtins", "collections", "p2plab")):
+            own += [code for _, code in codes(type(inner))]
+    for word in _CHANCE:
+        for code in own:
+            for line, name in _names(code):
+                if name == word:
+                    return f"{place(code.co_filename, line)} {_CHANCE[word]}"
+    return ""
+
+
+def _names(code: CodeType) -> Iterator[tuple[int, str]]:
+    line = code.co_firstlineno
+    for step in dis.get_instructions(code):
+        if step.starts_line and not isinstance(step.starts_line, bool):
+            line = step.starts_line
+        line = getattr(step, "line_number", None) or line
+        if step.opname in ("LOAD_GLOBAL", "LOAD_METHOD", "LOAD_ATTR", "LOAD_NAME"):
+            yield line, str(step.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)

@@ -1,0 +1,176 @@
+"""Breaches of the machine's own promises: found, put in words, with the line."""
+
+from __future__ import annotations
+
+import linecache
+from collections import deque
+from types import FunctionType
+from typing import Any, Final
+
+from p2plab.checker.blame import codes, fickle, member_line, place, raised_at
+from p2plab.checker.memory import shared
+from p2plab.checker.trial import Failure, Makers, Trial, plain
+from p2plab.checker.watchdog import Pulse, watching
+from p2plab.checker.world import TooLong, World
+from p2plab.endpoint import require_receiver, require_sender
+from p2plab.errors import BrokenContract
+
+ROLES: Final = ("sender", "receiver")
+_CONTAINERS: Final = (list, dict, set, deque, bytearray, int, float)
+
+# What a BrokenContract says -> the short name of the promise.
+_PROMISE: Final = {
+    "next_payload returned": "payloads",
+    "next_packet returned": "packets",
+    "did not say None": "packets",
+    "the deadline is still": "timer",
+    "raised": "no exception",
+}
+
+
+def unfit(makers: Makers, pulse: Pulse) -> Failure | None:
+    """Look at both machines before anything is run."""
+    for way, (make, require) in enumerate(
+        zip(makers, (require_sender, require_receiver), strict=True)
+    ):
+        pulse.count += 1
+        name = getattr(make, "__name__", "the maker")
+        try:
+            with watching(pulse):
+                machine = make()
+        except (Exception, SystemExit, TooLong) as why:
+            words = (
+                f"{name}() raised {_error(why)}{_at(why, make)}. The {ROLES[way]} is "
+                f"built without arguments: give each of its parameters a default"
+            )
+            if isinstance(why, TooLong):
+                words = f"{name}() did not come back{_at(why, make)}"
+            return Failure("breach", "interface", words, way, why)
+        if isinstance(make, type) or not isinstance(machine, type):
+            try:
+                require(machine)
+            except BrokenContract as why:
+                line = member_line(machine, str(why)) or _class_line(type(machine))
+                return Failure("breach", "interface", _see(str(why), line), way, why)
+            except Exception as why:
+                words = f"the {ROLES[way]} raised {_error(why)}{_at(why, machine)}"
+                return Failure("breach", "interface", words, way, why)
+    return None
+
+
+def explained(failure: Failure, machine: Any) -> Failure:
+    """Put a breach in words that name the student's line and the remedy."""
+    error = failure.error
+    who = type(machine).__name__
+    if isinstance(error, BrokenContract) and error.__cause__ is None:
+        words = str(error).removesuffix(".")
+        promise = next((p for part, p in _PROMISE.items() if part in words), "timer")
+        line = member_line(machine, words)
+        if "generator object" in words:
+            words += ". `yield` makes it a generator: use `return`"
+        return failure._replace(promise=promise, words=_see(words, line))
+    if isinstance(error, TooLong):
+        method, line = raised_at(error, machine)
+        words = (
+            f"{who}.{method or 'a method'} did not come back: an endless loop at {line}"
+        )
+        return failure._replace(promise="end", words=words)
+    if error is None:
+        return failure
+    method, line = raised_at(error, machine)
+    if not method:
+        return failure._replace(promise="timer", words=_odd(machine, error))
+    cause = error.__cause__ if isinstance(error, BrokenContract) else error
+    words = f"{who}.{method} raised {_error(cause or error)} at {line}"
+    return failure._replace(promise="no exception", words=words)
+
+
+def unlike(failure: Failure, machines: list[Any], apart: str) -> Failure:
+    """Say why a trial differed when it was run again."""
+    if apart:
+        return failure._replace(promise="apart", words=f"{failure.words}. {apart}")
+    hints = [hint for machine in machines if (hint := fickle(machine))]
+    why = hints[0] if hints else "Look for chance, a clock, or the order of a set"
+    return failure._replace(words=f"{failure.words}. {why}")
+
+
+def in_common(makers: Makers) -> str:
+    """Say what two machines made one after the other share and change, if anything."""
+    machines = [make() for make in makers]
+    before = [
+        _state(machine, make()) for machine, make in zip(machines, makers, strict=True)
+    ]
+    World(Trial(plain(2)), makers).run()
+    for machine, old, make in zip(machines, before, makers, strict=True):
+        new = _state(machine, make())
+        for name, text in new.items():
+            if name in old and old[name] != text:
+                who = type(machine).__name__
+                if name.startswith("global "):
+                    return (
+                        f"{who} changes the {name}, which all machines share: keep it "
+                        f"in `self`, made in __init__"
+                    )
+                return (
+                    f"{who}.{name} belongs to all machines of the class together, and "
+                    f"what one leaves there the next one finds: make it in __init__ "
+                    f"(self.{name} = …), or with field(default_factory=…)"
+                )
+    return ""
+
+
+def _state(machine: Any, other: Any) -> dict[str, str]:
+    found = {name: repr(value)[:4000] for name, value in shared(machine, other).items()}
+    for kind in type(machine).__mro__:
+        for member in vars(kind).values():
+            function = member.fget if isinstance(member, property) else member
+            if isinstance(function, FunctionType):
+                space = function.__globals__
+                for name in function.__code__.co_names:
+                    if isinstance(space.get(name), _CONTAINERS):
+                        found[f"global {name}"] = repr(space[name])[:4000]
+    return found
+
+
+def _odd(machine: Any, error: BaseException) -> str:
+    """Say which of a machine's values the driver could not use."""
+    who = type(machine).__name__
+    for name in ("deadline", "pacing_rate"):
+        value = getattr(machine, name, None)
+        if value is not None and not isinstance(value, int | float):
+            return (
+                f"{who}.{name} is {value!r:.60} (a {type(value).__name__}); it is a "
+                f"time in seconds or None"
+            )
+    return f"the driver could not go on with {who}: {_error(error)}"
+
+
+def _error(why: BaseException) -> str:
+    said = f": {why}" if str(why) else ""
+    return f"{type(why).__name__}{said}"
+
+
+def _at(why: BaseException, thing: Any) -> str:
+    kind = thing if isinstance(thing, type) else type(thing)
+    files = {code.co_filename for _, code in codes(kind)}
+    trace, line = why.__traceback__, ""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in files:
+            line = place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return f" at {line}" if line else ""
+
+
+def _class_line(kind: type) -> str:
+    """Return the line in which a class begins."""
+    for _, code in codes(kind):
+        lines = linecache.getlines(code.co_filename)[: code.co_firstlineno]
+        for number in range(len(lines), 0, -1):
+            if lines[number - 1].lstrip().startswith(f"class {kind.__name__}"):
+                return place(code.co_filename, number)
+    return ""
+
+
+def _see(words: str, line: str) -> str:
+    words = words.removesuffix(".")
+    return f"{words}. See {line}" if line else words

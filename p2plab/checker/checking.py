@@ -1,0 +1,161 @@
+"""`check`: judge a protocol, and put it in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from time import perf_counter
+from typing import Any, Final
+
+from p2plab.checker import breaches, pace, parallel
+from p2plab.checker.network import CHANNELS, includes
+from p2plab.checker.progress import OneLine
+from p2plab.checker.search import (
+    SEARCH_SHARE,
+    Found,
+    OutOfTime,
+    Progress,
+    Search,
+    compare,
+)
+from p2plab.checker.story import Story
+from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
+from p2plab.checker.verdict import Verdict, cut
+from p2plab.checker.watchdog import watching
+from p2plab.checker.world import TooLong, World
+from p2plab.trace import Trace
+
+BUDGET: Final = 2.0  # [s]
+JUDGED_LATER: Final = ("retransmission", "memory", "speed", "interface")
+AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
+
+
+def check(
+    sender: Callable[[], Any],
+    receiver: Callable[[], Any],
+    channel: str = "fifo",
+    budget: float = BUDGET,
+    seed: int = 0,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    speed: float | None = None,
+) -> Verdict:
+    """Look for the smallest run that breaks a promise of a protocol.
+
+    sender, receiver: classes, or what else builds a fresh machine without arguments.
+    channel: what the network may do, a name in CHANNELS.
+    budget: after which it has survived [s]; seed: of the random schedules.
+    progress: called with the share of the budget that is used, in 0..1, and words;
+        None shows one line in a terminal or a notebook.
+    executor: runs the random schedules in other processes, if the classes can be
+        pickled.
+    speed: the share of the reference page's speed that is asked for, above 0.
+    Raises ValueError for an unknown channel or a budget that is not above 0.
+    """
+    if channel not in CHANNELS:
+        raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
+    if not budget > 0:
+        raise ValueError(f"budget is a time above 0 s, got {budget}")
+    begun = perf_counter()
+    makers = (sender, receiver)
+    line = OneLine()
+    until = begun + SEARCH_SHARE * budget
+    search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
+    run = _search(search, executor, speed)
+    line.clear()
+    verdict = _survived(search) if run is None else _failed(search, run)
+    counts, seconds = search.counts.total(), perf_counter() - begun
+    return replace(verdict, schedules=counts, seconds=seconds)
+
+
+def _search(
+    search: Search, executor: Executor | None, speed: float | None
+) -> Run | None:
+    """Return the smallest failing run that is found, or None."""
+    unfit = breaches.unfit(search.makers, search.pulse)
+    if unfit is not None:
+        return Run(Trial(APPLICATIONS[0]), failure=unfit)
+    try:
+        with watching(search.pulse):
+            try:
+                search.enumerate()
+                if speed is not None:
+                    pace.judge(search, speed)
+                parallel.random(search, executor)
+            except Found as found:
+                search.unfinished.add(search.where)
+                return search.smallest(found.run)
+    except OutOfTime:
+        pass
+    except TooLong as why:  # it came a moment too late, between two runs
+        return Run(Trial(APPLICATIONS[0]), failure=Failure("breach", "end", "", 0, why))
+    return None
+
+
+def _survived(search: Search) -> Verdict:
+    tried = search.tried()
+    sentence = f"No promise was broken in {search.counts.total()} schedules: {tried}."
+    return Verdict("survived", search.channel.name, sentence, tried=tried)
+
+
+def _failed(search: Search, run: Run) -> Verdict:
+    """Run it once more, recorded, and put it in words."""
+    assert run.failure is not None
+    pairs = run.trial.application.pairs
+    traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
+    again = run
+    if run.failure.promise != "interface":
+        with watching(search.pulse, AGAIN):
+            again = World(run.trial, search.makers, traces).run()
+            _look_twice(search, run, again)
+    failure = run.failure
+    pair = max(failure.way, 0) // 2
+    unpromised = _unpromised(search)
+    return Verdict(
+        failure.kind,
+        search.channel.name,
+        unpromised + Story(run, traces[pair], pair).tell(),
+        failure.promise,
+        tuple(run.hits),
+        cut(traces[pair], last=failure.promise in ("prefix", "no exception")),
+        tried=search.tried(),
+        promised=not unpromised,
+    )
+
+
+def _look_twice(search: Search, run: Run, again: Run) -> None:
+    """Make sure of a failure, and find out what is behind a breach."""
+    assert run.failure is not None
+    if run.failure.promise in JUDGED_LATER:
+        return
+    if run.failure.promise != "same again" and not run.like(again):
+        try:
+            compare(run, again)
+        except Found as found:
+            run.failure = found.run.failure
+    failure = run.failure
+    assert failure is not None
+    apart = ""
+    if failure.promise == "same again" or (failure.kind == "broken" and not run.hits):
+        apart = breaches.in_common(search.makers)
+    if failure.promise == "same again":
+        run.failure = breaches.unlike(failure, run.machines, apart)
+    elif apart:
+        run.failure = Failure("breach", "apart", apart, failure.way)
+    elif failure.kind == "breach" and run.machines:
+        machine = run.machines[min(failure.way, len(run.machines) - 1)]
+        run.failure = breaches.explained(failure, machine)
+
+
+def _unpromised(search: Search) -> str:
+    """Say that the protocol is made for less than this channel, if it says so."""
+    asked = search.channel.name
+    for make in search.makers:
+        promised = getattr(make, "channel", asked)
+        if not includes(promised, asked):
+            return (
+                f"Not promised: this protocol is made for a network of the class "
+                f"{promised}, and {asked} is more. "
+            )
+    return ""

@@ -1,0 +1,103 @@
+"""What the network may do: single faults, and the classes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from p2plab.packet import Kind, Packet
+
+DELAY: Final = 0.05  # one way [s]
+RTT: Final = 2 * DELAY  # [s]
+
+LOSE: Final = "lose"
+DAMAGE: Final = "damage"
+DOUBLE: Final = "double"  # the copy follows directly behind
+LATE: Final = "late"
+LATE_COPY: Final = "late copy"  # doubled, and the copy is late
+BLACKOUT: Final = "black-out"  # from this packet on, both ways
+
+_SIDES: Final = ("sender", "receiver")
+
+
+class Fault(NamedTuple):
+    """One thing that the network does to a packet.
+
+    way: 0 for what the sender sends, 1 for what the receiver sends.
+    number: how many packets were sent that way before this one.
+    extra: how much later it arrives, or how long a black-out lasts [s].
+    """
+
+    kind: str
+    way: int
+    number: int
+    extra: float = 0.0
+
+    def words(self, packet: Packet | None = None, again: bool = False) -> str:
+        """Say it in words; `again` if the same packet had been sent before."""
+        name = f"packet number {self.number + 1} of the {_SIDES[self.way]}"
+        if packet is not None:
+            name = called(packet)
+            if again:
+                name = f"{name} (sent again)"
+        match self.kind:
+            case "lose":
+                return f"{name} was lost"
+            case "damage":
+                return f"{name} was damaged on its way"
+            case "double":
+                return f"{name} was doubled by the network"
+            case "late":
+                return f"{name} was delayed by {self.extra:.3g} s"
+            case "late copy":
+                return f"a copy of {name} arrived {self.extra:.3g} s after the first"
+        return f"the network was down for {self.extra:.3g} s from {name} on"
+
+
+def called(packet: Packet) -> str:
+    """Name a packet as a person would."""
+    kind, seq, payload, _, _ = packet
+    if kind == Kind.DATA:
+        return f"packet {seq} ({payload!r:.24})"
+    return f"{Kind(kind).name} {seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A class of networks: what they may do, and what they never do."""
+
+    name: str
+    kinds: tuple[str, ...]
+    words: str
+
+
+_ORDER: Final = "; the delay is constant and the order is kept"
+CHANNELS: Final = {
+    each.name: each
+    for each in (
+        Channel("fifo", (LOSE, BLACKOUT), "packets may be lost" + _ORDER),
+        Channel(
+            "dup",
+            (LOSE, DOUBLE, BLACKOUT),
+            "packets may be lost or doubled, the copy directly behind" + _ORDER,
+        ),
+        Channel(
+            "late",
+            (LOSE, DOUBLE, LATE, LATE_COPY, BLACKOUT),
+            "packets may be lost, doubled, and late by a fraction of the round trip up "
+            "to many seconds, so that others overtake them",
+        ),
+        Channel(
+            "corrupt",
+            (LOSE, DAMAGE, BLACKOUT),
+            "packets may be lost or damaged (a damaged one never reaches on_packet)"
+            + _ORDER,
+        ),
+    )
+}
+
+
+def includes(promised: str, asked: str) -> bool:
+    """Return whether a protocol for the class `promised` must survive `asked`."""
+    ours = CHANNELS.get(promised)
+    return ours is None or set(CHANNELS[asked].kinds) <= set(ours.kinds)

@@ -1,0 +1,223 @@
+"""A transfer that has ended, judged as the checker judges a run: with a ladder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+from p2plab.checker.breaches import explained
+from p2plab.checker.drawing import ladder
+from p2plab.checker.network import called
+from p2plab.checker.promises import PROMISES
+from p2plab.checker.story import capital, count_of
+from p2plab.checker.trial import Failure
+from p2plab.checker.verdict import Verdict, cut
+from p2plab.errors import (
+    BadContent,
+    BrokenContract,
+    P2PLabError,
+    TransferRefused,
+    TransferStopped,
+)
+from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
+from p2plab.packet import MACHINE_KINDS, Kind, Packet
+from p2plab.replay import Recording, replay
+from p2plab.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
+
+if TYPE_CHECKING:
+    from p2plab.transfer import Transfer
+
+SENDS: Final = (SEND, RETRANSMIT)
+ARRIVALS: Final = (ARRIVE, DUPLICATE)
+UNJUDGED: Final = "unjudged"
+TRIES: Final = 3  # packets lost one after the other: nobody could do anything
+
+
+@dataclass(frozen=True, slots=True)
+class Autopsy(Verdict):
+    """What came of one transfer, and the part of its trace that tells it.
+
+    kind: survived, broken, breach (of the machine's own promises), or unjudged, if it
+        ended for no fault of the protocol.
+    trace: at most about 25 packets around the first broken promise, or the last ones.
+    channel: always late: a real network may do anything.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.sentence}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>\n{ladder(self.trace, self.sentence)}"
+
+
+def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
+    """Say what happened in a transfer that has ended, well or not, with its ladder.
+
+    tape: the recordings of its two machines (see `replay.recording`), where there are
+        some: they tell what was delivered, and whether the machines can be believed.
+    With only one end in this process it tells what that end saw.
+    Raises ValueError for a transfer that still goes on.
+    """
+    if not transfer.ended:
+        raise ValueError("the transfer still goes on: wait() for its end, or stop() it")
+    trace = _machines_only(transfer.trace)
+    failure, until = _breach(transfer, tape), None
+    if failure is None:
+        failure, until = _wrong_delivery(tape, trace)
+    failure = failure or _innocent(transfer, trace) or _incomplete(transfer, trace)
+    if until is not None:
+        trace = Trace(trace.about, trace.names, trace.rows[: until + 1])
+    shown = cut(trace, last=True)
+    network = _network(trace)
+    if failure is None:
+        words = f"{network} Everything was delivered, and both sides finished."
+        return Autopsy("survived", "late", words, trace=shown)
+    words = f"{network} {capital(failure.words.removesuffix('.'))}."
+    if not failure.promise:
+        return Autopsy(failure.kind, "late", words, trace=shown)
+    whose = "" if failure.kind == "broken" else " of the machine"
+    # The checker's limits are in virtual time, and for faults that it has made.
+    promise = PROMISES[failure.promise].split(" (within")[0]
+    words = f"{words} Promise{whose} broken: {promise}."
+    return Autopsy(failure.kind, "late", words, failure.promise, trace=shown)
+
+
+def _machines_only(trace: Trace) -> Trace:
+    """Leave out what drivers say to each other; an overflow is a loss as well."""
+    rows: list[Row] = [
+        (*row[:2], LOSS if row[2] == OVERFLOW else row[2], *row[3:])
+        for row in trace.rows
+        if not row[3] or row[3] in MACHINE_KINDS
+    ]
+    return Trace(trace.about, trace.names, rows)
+
+
+def _network(trace: Trace) -> str:
+    fates = Counter(row[2] for row in trace.rows)
+    sent = fates[SEND] + fates[RETRANSMIT]
+    said = [
+        f"{verb} {fates[what]}"
+        for what, verb in ((LOSS, "lost"), (CORRUPT, "damaged"), (DUPLICATE, "doubled"))
+        if fates[what]
+    ]
+    return (
+        f"Of {count_of(sent, 'packet')} the network {', '.join(said) or 'lost none'}."
+    )
+
+
+def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
+    """Return what a machine did that no machine may do."""
+    for recording in tape:
+        again = replay(recording)
+        if not again.ok:
+            return Failure("breach", "same again", again.difference)
+    errors = [each for each in _errors(transfer) if isinstance(each, BrokenContract)]
+    if not errors:
+        return None
+    error = errors[0]
+    setup = transfer.offer.setup
+    machines: list[Any] = [setup.sender().sender, setup.receiver().receiver]
+    failure = Failure("breach", "packets", str(error), error=error)
+    for machine in machines:
+        if str(error).startswith(f"{type(machine).__name__}:"):
+            return explained(failure, machine)
+    return failure
+
+
+def _errors(transfer: Transfer) -> list[P2PLabError]:
+    """Return what each end failed with, as far as it is here."""
+    ends = [transfer, transfer.other_end]
+    return [end.error for end in ends if end is not None and end.error is not None]
+
+
+def _innocent(transfer: Transfer, trace: Trace) -> Failure | None:
+    """Return why it ended, if that was not for the protocol to prevent."""
+    errors = _errors(transfer)
+    if not errors or any(isinstance(each, BadContent) for each in errors):
+        return None
+    words = _first(errors[0])
+    if all(isinstance(each, TransferRefused | TransferStopped) for each in errors):
+        return Failure(UNJUDGED, "", words)
+    heard_at = max([row[0] for row in trace.rows if row[2] in ARRIVALS], default=-1.0)
+    rows = [row for row in trace.rows if row[0] > heard_at]
+    tries = sum(row[2] in SENDS for row in rows)
+    lost = sum(row[2] == LOSS for row in rows)
+    if not trace.rows or tries == lost >= TRIES:
+        words = f"{words}; the last {lost} packets were all lost" if lost else words
+        return Failure(UNJUDGED, "", words)
+    return None
+
+
+def _first(error: P2PLabError) -> str:
+    """Return an error's first sentence."""
+    return str(error).split(". ")[0]
+
+
+def _wrong_delivery(
+    tape: Sequence[Recording], trace: Trace
+) -> tuple[Failure | None, int | None]:
+    """Return the first payload that was not the next one, and its row in the trace."""
+    both = {each.role: each.payloads for each in tape}
+    if len(both) < 2:
+        return None, None
+    sent, delivered = both[SENDER], both[RECEIVER]
+    for index, payload in enumerate(delivered):
+        if sent[index : index + 1] == [payload]:
+            continue
+        which = sent.index(payload) if payload in sent else None
+        words = "delivered something that was never sent"
+        if which is not None:
+            words = f"delivered payload {which}"
+            words += " once more" if payload in delivered[:index] else ""
+        wanted = f"payload {index} was next" if index < len(sent) else "all was there"
+        at = [
+            number
+            for number, row in enumerate(trace.rows)
+            if row[2] == DELIVER and row[4] == index
+        ]
+        words = f"the receiver {words} when {wanted}"
+        return Failure("broken", "prefix", words), at[0] if at else None
+    return None, None
+
+
+def _incomplete(transfer: Transfer, trace: Trace) -> Failure | None:
+    error, count = transfer.error, transfer.offer.content.count
+    for each in _errors(transfer):
+        if isinstance(each, BadContent):
+            return Failure("broken", "prefix", _first(each))
+    delivered = [row for row in trace.rows if row[2] == DELIVER]
+    far = transfer.assembly is None  # nobody here knows what was delivered
+    if error is None and (far or len(delivered) == count):
+        return None
+    if len(delivered) > count:
+        words = f"{len(delivered)} payloads were delivered, and only {count} were sent"
+        return Failure("broken", "prefix", words)
+    since = delivered[-1][0] if delivered else 0.0
+    parts = [] if far else [f"{len(delivered)} of {count} payloads were delivered"]
+    parts += [_repeated(trace, role, since) for role in (SENDER, RECEIVER)]
+    if error is None:
+        parts.append("the sender took itself for done")
+    else:
+        parts.append(_first(error))
+    return Failure("broken", "completion", "; ".join(filter(None, parts)))
+
+
+def _repeated(trace: Trace, role: str, since: float) -> str:
+    """Say what a side sent most after the last delivery."""
+    packets = Counter(
+        row[3:5]
+        for row in trace.rows
+        if row[1] == role and row[2] in SENDS and row[0] > since
+    )
+    heard = any(
+        row[1] == role and row[2] in ARRIVALS and row[0] > since for row in trace.rows
+    )
+    if not packets:
+        return f"the {role} sent nothing after that" if heard else ""
+    (kind, seq), times = packets.most_common(1)[0]
+    name = f"packet {seq}" if kind == Kind.DATA else called(Packet(Kind(kind), seq))
+    more = " and others" if len(packets) > 1 else ""
+    return f"after that the {role} sent {name}{more} ({count_of(times, 'time')})"

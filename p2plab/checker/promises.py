@@ -1,0 +1,132 @@
+"""The promises, and the two that a single small run cannot judge alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from p2plab.checker.memory import held
+from p2plab.checker.network import LATE, LATE_COPY, RTT, Channel, Fault
+from p2plab.checker.trial import Application, Failure, Run, Trial, plain
+from p2plab.checker.wire import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
+
+PROMISES: Final = {
+    "prefix": "what is delivered is always a prefix of what was sent",
+    "completion": "once the network heals, everything is delivered and both sides "
+    f"finish (within {HEAL_TIME:g} s and twice the time of the faults, and within "
+    f"{HEAL_PACKETS} packets and {HEAL_EACH} more for each payload)",
+    "silence": "when all is done, nobody holds a timer or goes on sending",
+    "retransmission": "no more is sent again than the losses call for",
+    "memory": "a machine's memory does not grow with what it has moved",
+    "speed": "it is about as quick as the reference page",
+    "interface": "a machine has the members of `endpoint`",
+    "packets": "next_packet returns one Packet or None, and None in the end",
+    "payloads": "next_payload returns the bytes of one payload or None",
+    "timer": "after on_timeout a packet comes out, or the deadline moves or stops",
+    "no exception": "a machine never raises because of what it is told",
+    "end": "every method comes back",
+    "same again": "same inputs, same outputs: no clock, no chance, no order of a set",
+    "apart": "two machines have nothing in common",
+}
+
+WORK: Final = 40  # payloads that show whether something grows
+MORE: Final = 60  # so many more, to see how much
+_FAR: Final = 3  # every so many packets one is harmed, to see what that leaves behind
+
+
+def in_flight(run: Run) -> int:
+    """Return how many packets the sender had on the wire within one round trip."""
+    times = [each.time for each in run.sent if each.way == 0]
+    most = first = 0
+    for last, time in enumerate(times):
+        while times[first] <= time - RTT:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def resent_too_often(run: Run, calm: Run) -> Failure | None:
+    """Judge the number of packets against the same trial without faults."""
+    count = len(run.packets(0))
+    least = run.trial.application.size
+    base = len(calm.packets(0))
+    window = in_flight(calm)
+    allowed = base + run.harmed * (4 * window + 8) + 16 + least // 10
+    if base > 1.5 * least + 16:  # an impatient timer, even in calm weather
+        allowed = 3 * base + run.harmed * (4 * window + 8) + 16
+    calm_limit = 10 * least + 20
+    if count > allowed or base > calm_limit:
+        words = (
+            f"{least} payloads took {count} packets of the sender, although the "
+            f"network harmed only {run.harmed} of all; without a fault it takes {base}"
+        )
+        return Failure("broken", "retransmission", words, 0)
+    return None
+
+
+def big(size: int) -> Application:
+    """Return an application whose payloads are long enough to be seen in memory."""
+    (names,) = plain(size).phases
+    return Application((tuple(name.ljust(32, b".") for name in names),))
+
+
+def regular(kind: str, channel: Channel, size: int) -> tuple[Fault, ...]:
+    """Harm every third packet, each way, in the same manner."""
+    extra = 1.5 * RTT if kind in (LATE, LATE_COPY) else 0.0
+    return tuple(
+        Fault(kind, way, number, extra)
+        for number in range(1, 2 * size, _FAR)
+        for way in (0, 1)
+    )
+
+
+class Growth(NamedTuple):
+    """A container that grows with the payloads: what it holds after few and many.
+
+    way: 0 the sender's, 1 the receiver's.
+    """
+
+    way: int
+    name: str
+    sizes: tuple[int, int]
+    items: tuple[int, int]
+    run: Run
+
+
+def growths(
+    run_one: Callable[[Trial], Run], kind: str | None, channel: Channel, window: int
+) -> list[Growth]:
+    """Return what every container holds after few payloads and after many.
+
+    kind: how every third packet is harmed, None for not at all.
+    Empty if a run fails: then something else is wrong.
+    """
+    few = max(WORK, 2 * window)
+    sizes = (few, few + MORE)
+    runs = []
+    for size in sizes:
+        faults = regular(kind, channel, size) if kind else ()
+        runs.append(run_one(Trial(big(size), faults=faults)))
+        if runs[-1].failure:
+            return []
+    found = []
+    for way in (1, 0):
+        less, much = (held(run.machines[way]) for run in runs)
+        for name in sorted(much):
+            items = (less[name], much[name])
+            found.append(Growth(way, name, sizes, items, runs[1]))
+    return found
+
+
+def unbounded(found: list[Growth], calm: list[Growth]) -> Growth | None:
+    """Return the first growth that goes too far; calm: without any harm."""
+    usual = {(each.way, each.name): each.items for each in calm}
+    for each in found:
+        grown = each.items[1] - each.items[0]
+        # A sender may keep what it has sent, with notes; but not every repetition.
+        few, many = usual.get((each.way, each.name), (0, 0))
+        spare = MORE // 4 if each.way else max(many - few, 0) + MORE // 3
+        limit = spare if each.way or found is not calm else 12 * MORE
+        if grown > limit:
+            return each
+    return None

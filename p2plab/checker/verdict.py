@@ -1,0 +1,122 @@
+"""The verdict: one sentence, the smallest failing run, and what was tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+from p2plab.checker.network import CHANNELS, Fault
+from p2plab.link import ARRIVE, CORRUPT, DUPLICATE
+from p2plab.packet import Kind
+from p2plab.trace import (
+    DELIVER,
+    RECEIVER,
+    RETRANSMIT,
+    SEND,
+    SENDER,
+    TIMEOUT,
+    Row,
+    Trace,
+)
+
+ARROWS: Final = 25  # that a ladder shows
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a check.
+
+    kind: survived, broken, or breach (of the machine's own promises).
+    channel: the class of networks, see network.CHANNELS.
+    promise: the short name of what was broken, see promises; None if nothing was.
+    sentence: what was lost, what the protocol did, which promise that broke.
+    faults, trace: the smallest failing run; `trace` is cut after about 25 packets.
+    tried: what exactly was tried, in words.
+    promised: False if the protocol never promised to survive this channel.
+    """
+
+    kind: str
+    channel: str
+    sentence: str
+    promise: str | None = None
+    faults: tuple[Fault, ...] = ()
+    trace: Trace = field(default_factory=Trace, repr=False)
+    schedules: int = 0
+    seconds: float = 0.0
+    tried: str = ""
+    promised: bool = True
+
+    @property
+    def title(self) -> str:
+        """The verdict in two words."""
+        if self.kind == "broken" and not self.promised:
+            return "not promised"
+        return self.kind
+
+    def ladder(self) -> list[dict[str, Any]]:
+        """Return the smallest failing run as events that JSON can carry."""
+        return [_event(row) for row in self.trace.rows]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `p2plab check --json` prints."""
+        return {
+            "verdict": self.kind,
+            "channel": self.channel,
+            "faults": None if self.kind == "survived" else len(self.faults),
+            "promise": self.promise,
+            "sentence": self.sentence,
+            "ladder": self.ladder(),
+            "schedules": self.schedules,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __str__(self) -> str:
+        network = f"The network ({self.channel}): {CHANNELS[self.channel].words}."
+        lines = [f"{self.title}: {self.sentence}", network]
+        if self.kind != "survived":
+            lines.append(f"Tried: {self.tried}.")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from p2plab.checker.drawing import page
+
+        return page(self)
+
+
+def _event(row: Row) -> dict[str, Any]:
+    time, host, what, kind, seq, size, number = row
+    event = {"time": round(time, 6), "host": host, "what": what}
+    if what == DELIVER:
+        return {**event, "payload": seq, "size": size}
+    if what == TIMEOUT:
+        return event
+    name = Kind(kind).name
+    return {**event, "kind": name, "seq": seq, "size": size, "number": number}
+
+
+def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
+    """Return the first, or `last`, so many packets of a trace, and what became of them.
+
+    A trace that was cut says so in `about`.
+    """
+    sends = [row for row in trace.rows if row[2] in (SEND, RETRANSMIT)]
+    if len(sends) <= arrows:
+        return trace
+    some = sends[-arrows:] if last else sends[:arrows]
+    kept = {(row[1], row[6]) for row in some}
+    begin, end = (some[0][0], inf) if last else (0.0, some[-1][0])
+    rows = [row for row in trace.rows if _belongs(row, kept, begin, end)]
+    states = [state for state in trace.states if begin <= state[0] <= end]
+    part = "last" if last else "first"
+    about = {**trace.about, "cut": f"the {part} {arrows} of {len(sends)} packets"}
+    return Trace(about, trace.names, rows, states)
+
+
+def _belongs(row: Row, kept: set[tuple[str, int]], begin: float, end: float) -> bool:
+    time, host, what, _, _, _, number = row
+    if what in (DELIVER, TIMEOUT):
+        return begin <= time <= end
+    if what in (ARRIVE, DUPLICATE, CORRUPT):  # at the other host
+        host = SENDER if host == RECEIVER else RECEIVER
+    return (host, number) in kept

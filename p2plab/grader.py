@@ -1,0 +1,282 @@
+"""The grader: judges a file in a child process that has limits on time and memory."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from p2plab.checker import CHANNELS, check
+from p2plab.checker.blame import place
+from p2plab.checker.fingerprint import difference, fingerprint
+from p2plab.checker.promises import PROMISES
+from p2plab.errors import P2PLabError
+
+MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
+GRACE: Final = 8.0  # beyond three times the budget, until a child is ended [s]
+_SEEDS: Final = ("0", "4711")  # of hash(), one for each child
+_RESULT, _LOADED, _CRASH = "result.json", "loaded", "crash.txt"
+
+
+class Unusable(P2PLabError):
+    """There is no protocol in the file, or no file."""
+
+
+def grade(
+    file: str | Path, channel: str = "fifo", budget: float = 2.0, seed: int = 0
+) -> dict[str, Any]:
+    """Judge the `Sender` and `Receiver` that a Python file defines.
+
+    Returns what Verdict.to_json returns. The file runs in child processes only, which
+    end after 3 * budget + GRACE seconds; on Windows nothing limits their memory.
+    Raises Unusable if there is no protocol in the file.
+    """
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise Unusable(f"there is no file {file}")
+    limit = 3 * budget + GRACE
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for number, hash_seed in enumerate(_SEEDS):
+            room = Path(folder) / str(number)
+            room.mkdir()
+            words = [str(path), channel, str(budget), str(seed), str(limit), str(room)]
+            jobs.append(
+                _Job(_start([("judge", "again")[number], *words], hash_seed), room)
+            )
+        try:
+            begun = time.monotonic()
+            verdict = jobs[0].answer(limit)
+            took = time.monotonic() - begun
+            if verdict is None:
+                return {**_died(jobs[0], path, channel, limit), "seconds": took}
+            if "unusable" in verdict:
+                raise Unusable(verdict["unusable"])
+            if verdict["verdict"] == "breach":
+                return verdict
+            return _compared(verdict, jobs[1].answer(limit - took))
+        finally:
+            for job in jobs:
+                job.end()
+
+
+def report(verdict: dict[str, Any]) -> str:
+    """Write what `grade` returned for a person to read."""
+    network = CHANNELS[verdict["channel"]].words
+    lines = [
+        f"{verdict['verdict']}: {verdict['sentence']}",
+        f"The network ({verdict['channel']}): {network}.",
+    ]
+    for event in verdict["ladder"]:
+        packet = f"{event['kind']} {event['seq']}" if "kind" in event else ""
+        text = f"{event['time']:9.3f} s  {event['host']:8}  {event['what']:10} {packet}"
+        lines.append(text.rstrip())
+    return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class _Job:
+    child: subprocess.Popen[bytes]
+    room: Path
+    late: bool = False
+
+    def answer(self, patience: float) -> dict[str, Any] | None:
+        """Wait for the child; None if it did not say anything."""
+        try:
+            self.child.wait(max(patience, 0.1))
+        except subprocess.TimeoutExpired:
+            self.late = True
+            return None
+        try:
+            said: dict[str, Any] = json.loads((self.room / _RESULT).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return said
+
+    def end(self) -> None:
+        """End the child, and what it may have started."""
+        if sys.platform != "win32":
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.child.pid, signal.SIGKILL)
+        self.child.kill()
+        self.child.wait()
+
+
+def _start(words: Sequence[str], hash_seed: str) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).resolve().parent.parent)
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    nothing = subprocess.DEVNULL
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "p2plab.grader", *words],
+        env=environment,
+        stdin=nothing,
+        stdout=nothing,
+        stderr=nothing,
+        start_new_session=os.name == "posix",
+    )
+
+
+def _died(job: _Job, path: Path, channel: str, limit: float) -> dict[str, Any]:
+    """Say how a child ended that left no verdict."""
+    doing = "running" if (job.room / _LOADED).exists() else "loading"
+    status = job.child.returncode
+    crash = job.room / _CRASH
+    text = crash.read_text("utf-8", "replace") if crash.exists() else ""
+    lines = re.findall(rf'File "{re.escape(str(path))}", line (\d+)', text)
+    where = f" It was last seen at {place(str(path), int(lines[0]))}." if lines else ""
+    if job.late:
+        what, promise = f"did not come back within {limit:.0f} s", "end"
+    elif status is not None and status < 0:
+        what, promise = f"crashed Python ({_signal(-status)})", "no exception"
+    else:
+        what = f"ended the whole process (exit status {status}; os._exit?)"
+        promise = "no exception"
+    sentence = (
+        f"{doing.capitalize()} {path.name} {what}.{where} Promise of the machine "
+        f"broken: {PROMISES[promise]}."
+    )
+    return _breach(channel, promise, sentence)
+
+
+def _breach(channel: str, promise: str, sentence: str) -> dict[str, Any]:
+    return {
+        "verdict": "breach",
+        "channel": channel,
+        "faults": 0,
+        "promise": promise,
+        "sentence": sentence,
+        "ladder": [],
+        "schedules": 0,
+        "seconds": 0.0,
+    }
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _compared(verdict: dict[str, Any], again: dict[str, Any] | None) -> dict[str, Any]:
+    """Look whether the second process saw the same packets."""
+    ours = verdict.pop("fingerprint", None)
+    theirs = (again or {}).get("fingerprint")
+    if ours is None or theirs is None:
+        return verdict
+    found = difference(ours, theirs)
+    if found is None:
+        return verdict
+    words, ladder = found
+    sentence = (
+        f"In a second process, with another seed for hash(), the same trial took "
+        f"another course: {words}. Does something depend on the order of a set, on "
+        f"hash(), on chance or on a clock? Promise of the machine broken: "
+        f"{PROMISES['same again']}."
+    )
+    changed = _breach(verdict["channel"], "same again", sentence)
+    return {
+        **changed,
+        "ladder": ladder,
+        "schedules": verdict["schedules"],
+        "seconds": verdict["seconds"],
+    }
+
+
+# From here on: inside the child.
+
+
+def _child(words: Sequence[str]) -> None:
+    role, file, channel, budget, seed, limit, folder = words
+    sys.argv = [file]
+    room = Path(folder)
+    with (room / _CRASH).open("w") as crash:
+        _limit_memory()
+        faulthandler.enable(crash)
+        faulthandler.dump_traceback_later(max(float(limit) - 1, 1), file=crash)
+        try:
+            module = _load(Path(file))
+            makers = _machines(module, Path(file).name)
+        except Unusable as why:
+            said: dict[str, Any] = {"unusable": str(why)}
+        else:
+            (room / _LOADED).touch()
+            said = {}
+            if role == "judge":
+                verdict = check(*makers, channel, float(budget), int(seed))
+                said = verdict.to_json()
+            if said.get("verdict") != "breach":
+                said["fingerprint"] = fingerprint(makers, channel, int(seed))
+        faulthandler.cancel_dump_traceback_later()
+        part = room / "part"
+        part.write_text(json.dumps(said), "utf-8")
+        part.replace(room / _RESULT)  # all of it or nothing
+    os._exit(0)  # whatever threads the file has started
+
+
+def _limit_memory() -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(ValueError, OSError):  # macOS does not keep this one
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _load(path: Path) -> ModuleType:
+    sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Unusable(f"{path.name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as why:
+        line = getattr(why, "lineno", None)
+        trace = why.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == str(path):
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        where = f" at {place(str(path), line)}" if line else ""
+        raise Unusable(
+            f"{path.name} could not be loaded: {type(why).__name__}: {why}{where}"
+        ) from None
+    return module
+
+
+def _machines(module: ModuleType, name: str) -> tuple[Any, Any]:
+    found = []
+    for wanted in ("Sender", "Receiver"):
+        kind = getattr(module, wanted, None)
+        if not callable(kind):
+            close = get_close_matches(wanted, dir(module), n=1, cutoff=0.6)
+            hint = f" (it defines {close[0]})" if close else ""
+            raise Unusable(f"{name} defines no {wanted}{hint}")
+        found.append(kind)
+    return found[0], found[1]
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1:])

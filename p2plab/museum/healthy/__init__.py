@@ -1,0 +1,165 @@
+"""The correct protocols: one for each idea, with the network that it survives."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2plab.congestion import FixedWindow
+from p2plab.endpoint import Receiver, Sender
+from p2plab.museum.exhibit import Exhibit
+from p2plab.museum.healthy.alternating_bit import (
+    AlternatingBitReceiver,
+    AlternatingBitSender,
+)
+from p2plab.museum.healthy.bitmap import BitmapReceiver, BitmapSender
+from p2plab.museum.healthy.delayed_ack import DelayedAckReceiver
+from p2plab.museum.healthy.duplex import DuplexPeer
+from p2plab.museum.healthy.fast_retransmit import FastRetransmitSender
+from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
+from p2plab.museum.healthy.parity import ParityReceiver, ParitySender
+from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.selective_repeat import (
+    SelectiveRepeatReceiver,
+    SelectiveRepeatSender,
+)
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto, Rfc6298
+
+WINDOW: Final = 4
+
+
+def duplex() -> tuple[Sender, Receiver]:
+    """Two peers, the second of which has something to say, too."""
+    ours, theirs = DuplexPeer(FixedRto()), DuplexPeer(FixedRto())
+    for answer in (b"yes", b"", b"no"):
+        theirs.send(answer)
+    return ours, theirs
+
+
+def finish() -> tuple[Sender, Receiver]:
+    """Stop-and-wait, with an end."""
+    rtt = FixedRto()
+    sender = FinishSender(StopAndWaitSender(rtt), rtt)
+    return sender, FinishReceiver(StopAndWaitReceiver())
+
+
+_ROOM: Final = (
+    Exhibit(
+        "stop_and_wait",
+        "Stop-and-wait, every packet with a number of its own",
+        "",
+        "late",
+        lambda: (StopAndWaitSender(FixedRto()), StopAndWaitReceiver()),
+        "protocols/stop_and_wait.py",
+    ),
+    Exhibit(
+        "go_back_n",
+        "Go-back-N, with a timeout that learns",
+        "",
+        "late",
+        lambda: (
+            GoBackNSender(Rfc6298(timestamps=True), FixedWindow(WINDOW)),
+            GoBackNReceiver(),
+        ),
+        "protocols/go_back_n.py",
+    ),
+    Exhibit(
+        "selective_repeat",
+        "Selective repeat, with a timeout that learns",
+        "",
+        "late",
+        lambda: (
+            SelectiveRepeatSender(Rfc6298(timestamps=True), FixedWindow(WINDOW)),
+            SelectiveRepeatReceiver(WINDOW),
+        ),
+        "protocols/selective_repeat.py",
+    ),
+    Exhibit(
+        "alternating_bit",
+        "The alternating bit: a copy is harmless unless it comes late",
+        "",
+        "dup",
+        lambda: (AlternatingBitSender(FixedRto()), AlternatingBitReceiver()),
+        "museum/healthy/alternating_bit.py",
+    ),
+    Exhibit(
+        "go_back_n_two_bits",
+        "Go-back-N with two bits and a window of three",
+        "",
+        "dup",
+        lambda: (GoBackNSender(FixedRto(), FixedWindow(3), 2), GoBackNReceiver(2)),
+        "protocols/go_back_n.py",
+    ),
+    Exhibit(
+        "selective_repeat_two_bits",
+        "Selective repeat with two bits and a window of two",
+        "",
+        "dup",
+        lambda: (
+            SelectiveRepeatSender(FixedRto(), FixedWindow(2), 2),
+            SelectiveRepeatReceiver(2, 2),
+        ),
+        "protocols/selective_repeat.py",
+    ),
+    Exhibit(
+        "negative_ack",
+        "Negative ACKs: damage is reported, loss is waited for",
+        "",
+        "late",
+        lambda: (NegativeAckSender(FixedRto()), NegativeAckReceiver()),
+        "museum/healthy/negative_ack.py",
+    ),
+    Exhibit(
+        "fast_retransmit",
+        "Go-back-N that goes back at the third duplicate ACK",
+        "",
+        "late",
+        lambda: (
+            FastRetransmitSender(FixedRto(), FixedWindow(8)),
+            GoBackNReceiver(),
+        ),
+        "museum/healthy/fast_retransmit.py",
+    ),
+    Exhibit(
+        "bitmap",
+        "Selective repeat with a map of what has arrived in every ACK",
+        "",
+        "late",
+        lambda: (BitmapSender(FixedRto(), FixedWindow(8)), BitmapReceiver(8)),
+        "museum/healthy/bitmap.py",
+    ),
+    Exhibit(
+        "parity",
+        "A parity packet after every three; what it cannot mend is sent again",
+        "",
+        "late",
+        lambda: (ParitySender(FixedRto(), FixedWindow(6)), ParityReceiver(6)),
+        "museum/healthy/parity.py",
+    ),
+    Exhibit(
+        "duplex",
+        "Both sides send, and ACKs ride along",
+        "",
+        "late",
+        duplex,
+        "museum/healthy/duplex.py",
+    ),
+    Exhibit(
+        "delayed_ack",
+        "Go-back-N with an ACK for every second packet, or after a tenth of a second",
+        "",
+        "late",
+        lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), DelayedAckReceiver()),
+        "museum/healthy/delayed_ack.py",
+    ),
+    Exhibit(
+        "finish",
+        "Stop-and-wait that says when it is over",
+        "",
+        "late",
+        finish,
+        "protocols/finish.py",
+    ),
+)
+HEALTHY: Final = {exhibit.name: exhibit for exhibit in _ROOM}

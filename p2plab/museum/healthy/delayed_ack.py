@@ -1,0 +1,52 @@
+"""Delayed ACKs: one for two packets, or for one that stays alone for a while."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2plab.packet import ACK, DATA, Packet
+
+
+@dataclass(slots=True)
+class DelayedAckReceiver:
+    """Go-back-N's receiver with half the ACKs, and therefore with a timer.
+
+    delay: how long a packet may wait for a second one; at most 0.5 s, and well below
+        the sender's timeout (RFC 1122, section 4.2.3.2) [s].
+    """
+
+    delay: Final[float] = 0.1
+    expected_seq_num: int = 0
+    echo: float | None = None  # the stamp of the oldest packet not yet acknowledged [s]
+    inbox: deque[bytes] = field(default_factory=deque, repr=False)
+    acks: deque[Packet] = field(default_factory=deque, repr=False)
+    deadline: float | None = None  # while a packet waits for its ACK [s]
+
+    def next_payload(self) -> bytes | None:
+        return self.inbox.popleft() if self.inbox else None
+
+    def next_packet(self, now: float) -> Packet | None:
+        return self.acks.popleft() if self.acks else None
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.kind != DATA:
+            return
+        first = self.deadline is None
+        if first:
+            self.echo = packet.stamp
+        if packet.seq == self.expected_seq_num:
+            self.inbox.append(packet.payload)
+            self.expected_seq_num += 1
+            if first:
+                self.deadline = now + self.delay
+                return
+        self._acknowledge()  # the second one; or a gap or a copy, which cannot wait
+
+    def on_timeout(self, now: float) -> None:
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self.acks.append(Packet(ACK, self.expected_seq_num - 1, echo=self.echo))
+        self.deadline = None

@@ -1,0 +1,217 @@
+"""Other designs with a mistake: negative ACKs, parity, duplex, finish, and no ACK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from p2plab.congestion import FixedWindow
+from p2plab.endpoint import Receiver, Sender
+from p2plab.museum.exhibit import Exhibit
+from p2plab.museum.healthy.duplex import DuplexPeer
+from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
+from p2plab.museum.healthy.parity import GROUP, ParityReceiver, ParitySender, recover
+from p2plab.packet import ACK, DATA, FIN, Packet
+from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
+from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto
+
+FINISH: Final = "protocols/finish.py"
+NEGATIVE_ACK: Final = "museum/healthy/negative_ack.py"
+PARITY: Final = "museum/healthy/parity.py"
+
+
+@dataclass(slots=True)
+class TrustsTheNak(NegativeAckSender):
+    """Has no timer: it will be told when something went wrong."""
+
+    def next_packet(self, now: float) -> Packet | None:
+        if self.next_seq_num == len(self.payloads):
+            return None  # nothing to send
+        if self.next_seq_num > self.send_base:
+            return None  # one packet is in flight: wait for its ACK
+        seq = self.next_seq_num
+        self.next_seq_num += 1
+        self.rtt.on_send(seq, now)
+        return Packet(DATA, seq, self.payloads[seq], stamp=now)
+
+
+@dataclass(slots=True)
+class TakesDamageForAnAck(NegativeAckSender):
+    """Takes an answer that it cannot read for the usual one."""
+
+    def on_corrupt(self, now: float) -> None:
+        if self.next_seq_num > self.send_base:
+            self.send_base += 1
+            self.deadline = None
+
+
+@dataclass(slots=True)
+class AcksDamage(NegativeAckReceiver):
+    """Acknowledges before it has looked at the checksum."""
+
+    def on_corrupt(self, now: float) -> None:
+        self.answers.append(Packet(ACK, self.expected_seq_num))
+
+
+@dataclass(slots=True)
+class RepairsTheWrongGroup(ParityReceiver):
+    """Counts groups from one."""
+
+    def repair(self, group: int) -> None:
+        numbers = range(group * GROUP, (group + 1) * GROUP)
+        missing = [seq for seq in numbers if seq not in self.kept]
+        if len(missing) == 1 and group - 1 in self.parities:
+            others = [self.kept[seq] for seq in numbers if seq in self.kept]
+            self.kept[missing[0]] = recover(self.parities[group - 1], others)
+
+    def forget(self) -> None:
+        group = self.expected_seq_num // GROUP
+        self.kept = {s: kept for s, kept in self.kept.items() if s >= group * GROUP}
+        self.parities = {g: p for g, p in self.parities.items() if g >= group - 1}
+
+
+@dataclass(slots=True)
+class RepairsWithWhatItHas(ParityReceiver):
+    """Does not count how many packets are missing."""
+
+    def repair(self, group: int) -> None:
+        numbers = range(group * GROUP, (group + 1) * GROUP)
+        missing = [seq for seq in numbers if seq not in self.kept]
+        if missing and group in self.parities:
+            others = [self.kept[seq] for seq in numbers if seq in self.kept]
+            self.kept[missing[0]] = recover(self.parities[group], others)
+
+
+@dataclass(slots=True)
+class AcksOnlyRideAlong(DuplexPeer):
+    """Never sends an ACK alone."""
+
+    def next_packet(self, now: float) -> Packet | None:
+        waiting = self.send_base == self.next_seq_num < len(self.payloads)
+        return DuplexPeer.next_packet(self, now) if waiting else None
+
+
+@dataclass(slots=True)
+class LeavesOnFinish(FinishReceiver):
+    """Is gone once it has answered a FIN."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.finished:
+            return  # gone
+        if packet.kind != FIN:
+            self.receiver.on_packet(packet, now)
+            return
+        self.total = packet.seq
+        self.fin_acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+
+
+@dataclass(slots=True)
+class LingersForEver(FinishReceiver):
+    """Stays, in case there is another FIN, and stays."""
+
+    def on_timeout(self, now: float) -> None:
+        if self.receiver.deadline is not None:
+            self.receiver.on_timeout(now)
+        else:
+            self.fin_deadline = now + self.linger
+
+
+def leaves_on_finish() -> tuple[Sender, Receiver]:
+    """A sender that asks until it is answered, and a receiver that is gone."""
+    rtt = FixedRto()
+    sender = FinishSender(StopAndWaitSender(rtt), rtt, tries=1_000_000)
+    return sender, LeavesOnFinish(StopAndWaitReceiver())
+
+
+def lingers_for_ever() -> tuple[Sender, Receiver]:
+    """A finish whose second half never ends."""
+    rtt = FixedRto()
+    sender = FinishSender(StopAndWaitSender(rtt), rtt)
+    return sender, LingersForEver(StopAndWaitReceiver())
+
+
+ROOM: Final = (
+    Exhibit(
+        "sent_once_and_hoped",
+        "Send and hope",
+        "Nothing is acknowledged and nothing sent again: it is done when all is sent, "
+        "whatever arrives.",
+        "fifo",
+        lambda: (BestEffortSender(), BestEffortReceiver()),
+        "protocols/best_effort.py",
+    ),
+    Exhibit(
+        "nak_and_no_timer",
+        "No news is good news",
+        "It repeats what it is asked for and has no timer: a packet that is lost, and "
+        "not damaged, brings no NAK, and both sides wait for ever.",
+        "fifo",
+        lambda: (TrustsTheNak(FixedRto()), NegativeAckReceiver()),
+        NEGATIVE_ACK,
+    ),
+    Exhibit(
+        "damage_taken_for_an_ack",
+        "Whatever comes back is an ACK",
+        "It takes a damaged answer for an ACK; if it was a NAK, the payload that it "
+        "asked for is never sent again.",
+        "corrupt",
+        lambda: (TakesDamageForAnAck(FixedRto()), NegativeAckReceiver()),
+        NEGATIVE_ACK,
+    ),
+    Exhibit(
+        "damage_acknowledged",
+        "An ACK for a damaged packet",
+        "It acknowledges the packet that it expects when something damaged comes: the "
+        "sender believes that it has arrived, and goes on to the next one.",
+        "corrupt",
+        lambda: (NegativeAckSender(FixedRto()), AcksDamage()),
+        NEGATIVE_ACK,
+    ),
+    Exhibit(
+        "parity_of_the_wrong_group",
+        "The parity of the group before",
+        "It counts groups from one where the sender counts from zero, and works out "
+        "a missing packet from the parity of other packets: it delivers noise.",
+        "fifo",
+        lambda: (ParitySender(FixedRto(), FixedWindow(6)), RepairsTheWrongGroup(6)),
+        PARITY,
+    ),
+    Exhibit(
+        "parity_with_two_missing",
+        "One equation, two unknowns",
+        "It works out a packet although two of the group are missing: what comes out "
+        "is the mixture of both.",
+        "fifo",
+        lambda: (ParitySender(FixedRto(), FixedWindow(6)), RepairsWithWhatItHas(6)),
+        PARITY,
+    ),
+    Exhibit(
+        "acks_only_ride_along",
+        "ACKs only ride along",
+        "Its ACKs travel with its own data; when it has nothing to say itself, the "
+        "other side waits for an ACK for ever.",
+        "fifo",
+        lambda: (AcksOnlyRideAlong(FixedRto()), AcksOnlyRideAlong(FixedRto())),
+        "museum/healthy/duplex.py",
+    ),
+    Exhibit(
+        "leaves_on_finish",
+        "The receiver leaves on finish",
+        "It answers the FIN and is gone: when that one answer is lost, nobody is there "
+        "to answer the next FIN, and the sender asks for ever.",
+        "fifo",
+        leaves_on_finish,
+        FINISH,
+    ),
+    Exhibit(
+        "lingers_for_ever",
+        "The receiver never leaves",
+        "It stays after the FIN in case another one comes, starts its timer anew each "
+        "time, and so never ends.",
+        "fifo",
+        lingers_for_ever,
+        FINISH,
+    ),
+)

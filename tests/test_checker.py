@@ -1,0 +1,355 @@
+"""The checker: the smallest run that breaks a protocol, or what it survived."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from p2plab.checker import CHANNELS, Verdict, check
+from p2plab.checker.drawing import page
+from p2plab.checker.search import Found, Search
+from p2plab.checker.trial import APPLICATIONS, Trial
+from p2plab.congestion import FixedWindow
+from p2plab.packet import ACK, DATA, Packet
+from p2plab.protocols import Setup
+from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.selective_repeat import (
+    SelectiveRepeatReceiver,
+    SelectiveRepeatSender,
+)
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.rtt import FixedRto, Rfc6298
+from p2plab.trace import RETRANSMIT, SEND
+
+Makers = tuple[Callable[[], Any], Callable[[], Any]]
+
+
+def stop_and_wait(bits: int | None = None) -> Makers:
+    return (
+        lambda: StopAndWaitSender(FixedRto(1.0), bits),
+        lambda: StopAndWaitReceiver(bits),
+    )
+
+
+def go_back_n(window: int, bits: int | None = None) -> Makers:
+    return (
+        lambda: GoBackNSender(Rfc6298(), FixedWindow(window), bits),
+        lambda: GoBackNReceiver(bits),
+    )
+
+
+def selective_repeat(window: int, bits: int | None = None) -> Makers:
+    return (
+        lambda: SelectiveRepeatSender(Rfc6298(), FixedWindow(window), bits),
+        lambda: SelectiveRepeatReceiver(window, bits),
+    )
+
+
+def pages(name: str) -> Makers:
+    setup = Setup(name)
+    return setup.sender, setup.receiver
+
+
+@pytest.mark.parametrize(
+    ("makers", "channel"),
+    [
+        (stop_and_wait(1), "fifo"),
+        (stop_and_wait(1), "dup"),
+        (stop_and_wait(1), "corrupt"),
+        (go_back_n(3, 2), "dup"),
+        (selective_repeat(4, 3), "dup"),
+        (stop_and_wait(), "late"),
+        (go_back_n(16), "late"),
+        (selective_repeat(16), "late"),
+        (pages("stop_and_wait"), "late"),
+        (pages("go_back_n"), "late"),
+        (pages("selective_repeat"), "late"),
+    ],
+)
+def test_a_correct_page_survives_in_its_class(makers: Makers, channel: str) -> None:
+    verdict = check(*makers, channel, budget=0.6)
+    assert verdict.kind == "survived", verdict
+    assert verdict.faults == ()
+    assert verdict.to_json()["ladder"] == []
+    assert "random schedules (seed 0)" in verdict.tried
+
+
+@pytest.mark.parametrize(
+    "makers", [stop_and_wait(), go_back_n(16), selective_repeat(16)]
+)
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_correct_page_survives_a_thousand_random_schedules(
+    makers: Makers, channel: str
+) -> None:
+    search = Search(makers, CHANNELS[channel], 3, perf_counter() + 60, 60.0)
+    for application in APPLICATIONS:
+        search.calm[application] = search.run(Trial(application))
+    search.random(0, 1000)
+    assert search.counts["random"] == 1000
+
+
+def test_a_verdict_comes_within_its_budget() -> None:
+    verdict = check(*stop_and_wait(), budget=0.5)
+    assert verdict.kind == "survived"
+    assert verdict.seconds < 0.5 + 0.5  # a busy machine may be late
+
+
+def test_best_effort_is_broken_by_one_loss() -> None:
+    verdict = check(BestEffortSender, BestEffortReceiver)
+    assert verdict.kind == "broken"
+    assert verdict.promise == "completion"
+    assert [fault.kind for fault in verdict.faults] == ["lose"]
+    assert verdict.sentence.startswith(
+        "Packet 0 (b'A') was lost (1 fault). The sender took itself for done without "
+        "waiting for any answer, and nobody sent b'A' again: it was never delivered. "
+        "Promise broken: once the network heals, everything is delivered"
+    )
+
+
+def test_numbers_that_come_round_again_are_broken_by_one_late_packet() -> None:
+    verdict = check(*stop_and_wait(1), "late")
+    assert [fault.kind for fault in verdict.faults] == ["late"]
+    assert "When packet 0 (b'A') arrived at last" in verdict.sentence
+    assert "took it for a new one and delivered b'A' twice" in verdict.sentence
+
+
+def test_a_window_over_half_the_numbers_is_broken_by_one_lost_ack() -> None:
+    verdict = check(*selective_repeat(3, 2))
+    assert [(fault.kind, fault.way) for fault in verdict.faults] == [("lose", 1)]
+    assert verdict.sentence.startswith(
+        "ACK 0 was lost (1 fault). The sender sent packet 0 (b'A') again when its "
+        "timer fired; the receiver took it for a new one and delivered b'A' twice"
+    )
+
+
+def test_what_a_class_does_not_promise_is_no_bug() -> None:
+    @dataclass
+    class Alternating(StopAndWaitSender):
+        channel = "fifo"
+
+    verdict = check(lambda: Alternating(FixedRto(1.0), 1), stop_and_wait(1)[1], "late")
+    assert verdict.promised  # a function promises nothing
+
+    class Sender(StopAndWaitSender):
+        channel = "fifo"
+
+        def __init__(self) -> None:
+            super().__init__(FixedRto(1.0), 1)
+
+    verdict = check(Sender, stop_and_wait(1)[1], "late")
+    assert (verdict.kind, verdict.title) == ("broken", "not promised")
+    assert verdict.sentence.startswith(
+        "Not promised: this protocol is made for a network of the class fifo, and late "
+        "is more."
+    )
+    assert check(Sender, stop_and_wait(1)[1], "fifo", budget=0.2).kind == "survived"
+
+
+@dataclass(slots=True)
+class Deaf(StopAndWaitReceiver):
+    """Does not repeat the ACK of a duplicate."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected_seq_num:
+            StopAndWaitReceiver.on_packet(self, packet, now)
+
+
+@dataclass(slots=True)
+class Hoarder(StopAndWaitReceiver):
+    """Keeps all that it was ever given."""
+
+    history: list[bytes] = field(default_factory=list)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self.history.append(packet.payload)
+        StopAndWaitReceiver.on_packet(self, packet, now)
+
+
+@dataclass(slots=True)
+class Mumbler(StopAndWaitReceiver):
+    """Repeats its last ACK every second, for ever."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        StopAndWaitReceiver.on_packet(self, packet, now)
+        self.deadline = now + 1.0
+
+    def on_timeout(self, now: float) -> None:
+        self.acks.append(Packet(ACK, self.expected_seq_num - 1))
+        self.deadline = now + 1.0
+
+
+@dataclass(slots=True)
+class Liar(StopAndWaitReceiver):
+    """Makes everything upper case."""
+
+    def next_payload(self) -> bytes | None:
+        return self.inbox.popleft().replace(b"B", b"b") if self.inbox else None
+
+
+@dataclass(slots=True)
+class Restless(StopAndWaitSender):
+    """Leaves its timer running."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        StopAndWaitSender.on_packet(self, packet, now)
+        self.deadline = now + 1.0
+
+
+@dataclass(slots=True)
+class Doubter(StopAndWaitSender):
+    """Sends its packet again for every old ACK, as the first TFTP did."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq < self.send_base:
+            self.next_seq_num = self.send_base
+        StopAndWaitSender.on_packet(self, packet, now)
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "channel", "promise", "faults", "words"),
+    [
+        (None, Deaf, "fifo", "completion", 1, "the receiver never answered"),
+        (None, Hoarder, "fifo", "memory", 0, "`history` of the receiver still held"),
+        (None, Mumbler, "fifo", "silence", 0, "the receiver went on sending ACK 0"),
+        (None, Liar, "fifo", "prefix", 0, "delivered b'b', which was never sent"),
+        (Restless, None, "fifo", "silence", 0, "its timer went on"),
+        (Doubter, None, "dup", "retransmission", 1, "40 payloads took 7"),
+    ],
+)
+def test_a_planted_mistake_is_found_with_the_fewest_faults_and_named(
+    sender: Any, receiver: Any, channel: str, promise: str, faults: int, words: str
+) -> None:
+    verdict = check(
+        (lambda: sender(FixedRto(1.0))) if sender else stop_and_wait()[0],
+        receiver or StopAndWaitReceiver,
+        channel,
+    )
+    assert (verdict.kind, verdict.promise) == ("broken", promise), verdict
+    assert len(verdict.faults) == faults
+    assert words in verdict.sentence
+
+
+def test_a_second_batch_after_everything_was_done_is_tried() -> None:
+    @dataclass(slots=True)
+    class Once(StopAndWaitSender):
+        closed: bool = False
+
+        def next_packet(self, now: float) -> Packet | None:
+            self.closed = self.closed or (self.done and self.next_seq_num > 0)
+            return None if self.closed else StopAndWaitSender.next_packet(self, now)
+
+    verdict = check(lambda: Once(FixedRto(1.0)), StopAndWaitReceiver)
+    assert verdict.faults == ()
+    assert "the application sent b'A'; when all was done, b'B'" in verdict.sentence
+
+
+def test_a_ladder_has_at_most_25_packets_and_says_where_it_was_cut() -> None:
+    verdict = check(stop_and_wait()[0], Deaf)
+    sends = [row for row in verdict.trace if row.what in (SEND, RETRANSMIT)]
+    assert len(sends) == 25
+    assert verdict.trace.about["cut"].startswith("the first 25 of 6")
+
+
+def test_json_has_the_keys_that_a_grader_reads() -> None:
+    verdict = check(*selective_repeat(3, 2))
+    content = json.loads(json.dumps(verdict.to_json()))
+    assert list(content) == [
+        "verdict",
+        "channel",
+        "faults",
+        "promise",
+        "sentence",
+        "ladder",
+        "schedules",
+        "seconds",
+    ]
+    assert (content["verdict"], content["faults"]) == ("broken", 1)
+    assert content["ladder"][0] == {
+        "time": 0.0,
+        "host": "sender",
+        "what": "send",
+        "kind": "DATA",
+        "seq": 0,
+        "size": 1,
+        "number": 0,
+    }
+
+
+def test_the_same_seed_gives_the_same_verdict() -> None:
+    one, other = (check(*selective_repeat(5, 3)) for _ in range(2))
+    assert one.sentence == other.sentence
+    assert one.trace.digest() == other.trace.digest()
+    assert one.schedules == other.schedules
+
+
+def test_what_chance_finds_is_made_smaller() -> None:
+    makers = selective_repeat(3, 2)
+    search = Search(makers, CHANNELS["fifo"], 0, perf_counter() + 20, 20.0)
+    with pytest.raises(Found) as found:
+        search.random()
+    run = found.value.run
+    small = search.smallest(run)
+    assert len(small.trial.faults) <= 2 < len(run.trial.faults)
+    assert small.trial.application.size <= run.trial.application.size
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[float, str]] = []
+    check(*stop_and_wait(), budget=0.3, progress=lambda *said: told.append(said))
+    assert told
+    assert all(0 <= share <= 1 and "schedules, now" in words for share, words in told)
+
+
+def test_an_executor_runs_random_schedules_elsewhere() -> None:
+    with ProcessPoolExecutor(2) as executor:
+        verdict = check(
+            BestEffortSender, BestEffortReceiver, budget=0.5, executor=executor
+        )
+        assert verdict.kind == "broken"
+        setup = Setup("selective_repeat")
+        verdict = check(setup.sender, setup.receiver, budget=1.5, executor=executor)
+        assert verdict.kind == "survived", verdict
+        assert "this process alone" not in verdict.tried
+        verdict = check(*stop_and_wait(), budget=0.5, executor=executor)
+        assert "in this process alone, because the classes did" in verdict.tried
+
+
+def test_a_speed_can_be_asked_for() -> None:
+    verdict = check(*pages("stop_and_wait"), budget=2.0, speed=0.5)
+    assert verdict.promise == "speed"
+    assert "60 payloads took" in verdict.sentence
+
+
+def test_a_notebook_shows_the_sentence_and_a_ladder() -> None:
+    verdict = check(BestEffortSender, BestEffortReceiver)
+    html = page(verdict)
+    assert "Packet 0 (b&#x27;A&#x27;) was lost" in html
+    assert html.count("<svg") == 1
+    assert "DATA 0" in html
+    assert "<svg" not in page(Verdict("survived", "fifo", "Nothing broke it."))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"channel": "fiffo"}, "channel is one of fifo, dup, late, corrupt"),
+        ({"budget": 0.0}, "budget is a time above 0 s, got 0.0"),
+    ],
+)
+def test_impossible_wishes_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check(BestEffortSender, BestEffortReceiver, **options)
+
+
+def test_a_data_packet_is_called_by_its_number_and_payload() -> None:
+    verdict = check(BestEffortSender, BestEffortReceiver)
+    (fault,) = verdict.faults
+    assert fault.words(Packet(DATA, 3, b"x")) == "packet 3 (b'x') was lost"
+    assert fault.words(Packet(ACK, 3), again=True) == "ACK 3 (sent again) was lost"

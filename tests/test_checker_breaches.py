@@ -1,0 +1,243 @@
+"""Machines that break their own promises: a verdict in words, with the line."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from p2plab.checker import Verdict, check
+from p2plab.packet import ACK, DATA, Packet
+
+
+class Sender:
+    """A first attempt, and a correct one: stop-and-wait."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.base = self.sent = 0
+        self.deadline: float | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.base == len(self.payloads)
+
+    def send(self, payload: bytes) -> None:
+        self.payloads.append(payload)
+
+    def next_packet(self, now: float) -> Any:
+        if self.sent > self.base or self.done:
+            return None
+        self.sent += 1
+        self.deadline = now + 1.0
+        return Packet(DATA, self.base, self.payloads[self.base])
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.base < self.sent:
+            self.base += 1
+            self.deadline = None
+
+    def on_timeout(self, now: float) -> None:
+        self.sent = self.base
+        self.deadline = None
+
+
+class Receiver:
+    deadline: float | None = None
+
+    def __init__(self) -> None:
+        self.expected = 0
+        self.inbox: deque[Any] = deque()
+        self.acks: deque[Packet] = deque()
+
+    def next_payload(self) -> Any:
+        return self.inbox.popleft() if self.inbox else None
+
+    def next_packet(self, now: float) -> Packet | None:
+        return self.acks.popleft() if self.acks else None
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected:
+            self.inbox.append(packet.payload)
+            self.expected += 1
+        self.acks.append(Packet(ACK, packet.seq))
+
+    def on_timeout(self, now: float) -> None:
+        return
+
+
+def verdict_on(
+    sender: Callable[[], Any] = Sender, receiver: Callable[[], Any] = Receiver
+) -> Verdict:
+    return check(sender, receiver, budget=0.5)
+
+
+def test_the_first_attempt_survives() -> None:
+    assert verdict_on().kind == "survived"
+
+
+class NoDeadline:
+    done = True
+
+    def next_packet(self, now: float) -> None: ...
+    def on_packet(self, packet: Packet, now: float) -> None: ...
+    def on_timeout(self, now: float) -> None: ...
+    def send(self, payload: bytes) -> None: ...
+
+
+class NeedsArguments(Sender):
+    def __init__(self, rto: float) -> None:
+        super().__init__()
+
+
+class ReturnsAList(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and [packet]
+
+
+class Yields(Sender):
+    def next_packet(self, now: float) -> Any:
+        yield super().next_packet(now)
+
+
+class NeverSaysNone(Sender):
+    def next_packet(self, now: float) -> Any:
+        return Packet(DATA, 0, b"again")
+
+
+class TextPayload(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(payload="text")
+
+
+class HugeNumber(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(seq=2**40)
+
+
+class StuckTimer(Sender):
+    def on_timeout(self, now: float) -> None:
+        return
+
+
+class WordyTimer(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        if packet:
+            self.deadline = "soon"  # type: ignore[assignment]
+        return packet
+
+
+class LoopsForEver(Sender):
+    def on_timeout(self, now: float) -> None:
+        while True:
+            pass
+
+
+class Quits(Sender):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        raise SystemExit
+
+
+class Misspells(Receiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self.acks.append(Packet(ACK, packet.sequence))  # type: ignore[attr-defined]
+
+
+class HandsOverText(Receiver):
+    def next_payload(self) -> Any:
+        payload = super().next_payload()
+        return payload and payload.decode()
+
+
+class Random(Sender):
+    def on_timeout(self, now: float) -> None:
+        super().on_timeout(now)
+        self.deadline = now + random.random()
+        self.sent += 1
+        if now > 1.0:
+            self.sent = self.base
+
+
+class Clock(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        if packet:
+            self.deadline = time.monotonic() + 1.0
+        return packet
+
+
+class Shared(Receiver):
+    seen: ClassVar[list[int]] = []
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq not in self.seen:
+            self.seen.append(packet.seq)
+            self.inbox.append(packet.payload)
+        self.acks.append(Packet(ACK, packet.seq))
+
+
+class Counts(Sender):
+    made = 0
+
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        if packet:
+            type(self).made += 1
+            return packet._replace(stamp=float(self.made))
+        return None
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "promise", "words"),
+    [
+        (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
+        (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
+        (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
+        (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
+        (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
+        (Yields, Receiver, "packets", "`yield` makes it a generator"),
+        (NeverSaysNone, Receiver, "packets", "still did not say None"),
+        (TextPayload, Receiver, "packets", "whose payload is 'text'"),
+        (HugeNumber, Receiver, "packets", "A seq is a whole number of 32 bits"),
+        (StuckTimer, Receiver, "timer", "Restart the timer"),
+        (WordyTimer, Receiver, "timer", "WordyTimer.deadline is 'soon' (a str)"),
+        (LoopsForEver, Receiver, "end", "LoopsForEver.on_timeout did not come back"),
+        (Quits, Receiver, "no exception", "Quits.on_packet raised SystemExit at "),
+        (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
+        (Sender, HandsOverText, "payloads", "returned 'A', which is a str"),
+        (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
+        (Clock, Receiver, "same again", "reads a clock"),
+        (Sender, Shared, "apart", "Shared.seen belongs to all machines of the class"),
+        (Counts, Receiver, "apart", "Counts.made belongs to all machines"),
+    ],
+)
+def test_a_breach_is_told_with_its_line_and_the_remedy(
+    sender: Any, receiver: Any, promise: str, words: str
+) -> None:
+    Shared.seen.clear()
+    verdict = verdict_on(sender, receiver)
+    assert (verdict.kind, verdict.promise) == ("breach", promise), verdict
+    assert words in verdict.sentence
+    assert "Promise of the machine broken: " in verdict.sentence
+    assert verdict.to_json()["verdict"] == "breach"
+
+
+def test_an_exception_points_to_the_file_and_the_line() -> None:
+    verdict = verdict_on(Sender, Misspells)
+    line = Misspells.on_packet.__code__.co_firstlineno + 1
+    assert f"at test_checker_breaches.py, line {line}: `self.acks" in verdict.sentence
+    assert "'Packet' object has no attribute 'sequence'" in verdict.sentence
+
+
+def test_an_endless_loop_is_interrupted_within_two_seconds() -> None:
+    verdict = verdict_on(LoopsForEver)
+    assert verdict.seconds < 4.0  # a busy machine may be late
+    assert "an endless loop at test_checker_breaches.py, line" in verdict.sentence

@@ -1,0 +1,480 @@
+"""The same machines everywhere: recorded, replayed, explained, and in two processes."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import (
+    BAD,
+    FAR,
+    PARCEL,
+    PATIENCE,
+    RELIABLE,
+    SHORT,
+    another_process,
+    eventually,
+    line_of,
+    of_kind,
+    over,
+    same_pixels,
+    setup,
+    twin,
+    two_sockets,
+)
+from loopback import no_thread_stays as no_thread_stays  # for every test here
+
+from p2plab.checker import check
+from p2plab.checker.postmortem import autopsy
+from p2plab.checker.verdict import ARROWS
+from p2plab.endpoint import require_sender
+from p2plab.errors import BrokenContract, TransferRefused
+from p2plab.link import Link, ScriptedLink
+from p2plab.packet import ACK, DATA, NAK, Kind, Packet
+from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.replay import Raised, Recording, recording, replay
+from p2plab.simulator import simulate
+from p2plab.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
+from p2plab.transfer import Transfer, simulate_transfer
+
+LOSSY = Link(delay=0.002, loss=0.2, seed=3)
+
+
+# What a student writes, in one cell.
+
+
+class MySender:
+    def __init__(self) -> None:
+        self.queue: list[bytes] = []
+        self.bit = 0
+        self.waiting = False
+        self.deadline: float | None = None
+
+    @property
+    def done(self) -> bool:
+        return not self.queue
+
+    def send(self, payload: bytes) -> None:
+        self.queue.append(payload)
+
+    def next_packet(self, now: float) -> Packet | None:
+        if self.waiting or not self.queue:
+            return None
+        self.waiting, self.deadline = True, now + 0.2
+        return Packet(DATA, self.bit, self.queue[0])
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.waiting and packet.kind == ACK and packet.seq == self.bit:
+            self.queue.pop(0)
+            self.bit ^= 1
+            self.waiting, self.deadline = False, None
+
+    def on_timeout(self, now: float) -> None:
+        self.waiting, self.deadline = False, None
+
+
+class MyReceiver:
+    deadline = None
+
+    def __init__(self) -> None:
+        self.bit = 0
+        self.inbox: list[bytes] = []
+        self.acks: list[Packet] = []
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.kind != DATA:
+            return
+        if packet.seq == self.bit:
+            self.inbox.append(packet.payload)
+            self.bit ^= 1
+        self.acks.append(Packet(ACK, packet.seq))
+
+    def next_packet(self, now: float) -> Packet | None:
+        return self.acks.pop(0) if self.acks else None
+
+    def next_payload(self) -> bytes | None:
+        return self.inbox.pop(0) if self.inbox else None
+
+    def on_timeout(self, now: float) -> None:
+        pass
+
+
+# Mistakes.
+
+
+class Forgetful(MyReceiver):
+    """Takes a copy for a new packet."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self.bit = packet.seq
+        super().on_packet(packet, now)
+
+
+class Mute(MyReceiver):
+    """Does not acknowledge a copy."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.bit:
+            super().on_packet(packet, now)
+
+
+class Gambler(MySender):
+    """Waits for a time that nobody can know."""
+
+    def next_packet(self, now: float) -> Packet | None:
+        packet = super().next_packet(now)
+        if packet is not None:
+            self.deadline = now + random.uniform(0.05, 0.2)
+        return packet
+
+
+class Nervous(MySender):
+    """Raises because of what arrives."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        raise KeyError(packet.seq)
+
+
+class Hearing(MyReceiver):
+    """Answers what arrived damaged."""
+
+    def on_corrupt(self, now: float) -> None:
+        self.acks.append(Packet(ACK, 1 - self.bit))
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a pair of classes a name."""
+
+    def register(sender: type = MySender, receiver: type = MyReceiver) -> Setup:
+        pair = (lambda setup, rtt: sender(), lambda setup: receiver())
+        monkeypatch.setitem(PROTOCOLS, "mine", pair)
+        return Setup("mine")
+
+    return register
+
+
+def send(setup: Setup, link: Link | ScriptedLink = LOSSY) -> tuple[Transfer, Any]:
+    """Send the picture over real sockets, and return the transfer and its tape."""
+    with recording(setup.protocol) as tape, two_sockets() as (here, there):
+        transfer = over(here.send(there.address, PARCEL, setup, link=link))
+        over(twin(there, transfer))
+    return transfer, tape
+
+
+def packets_of(trace: Trace, role: str) -> list[tuple[int, int]]:
+    """Return kind and seq of what a machine sent; FIN and its ACK are Finish's."""
+    return [
+        (row.kind, row.seq)
+        for row in trace
+        if row.host == role
+        and row.what in (SEND, RETRANSMIT)
+        and row.kind in (DATA, ACK, NAK)
+        and row.seq != PARCEL.content.count
+    ]
+
+
+# Recording and replay
+
+
+@pytest.mark.parametrize(
+    ("protocol", "link"),
+    [*((name, LOSSY) for name in PROTOCOLS), ("selective_repeat", BAD)],
+)
+def test_a_real_run_replays_into_fresh_machines_packet_for_packet(
+    protocol: str, link: Link
+) -> None:
+    transfer, tape = send(setup(protocol), link)
+    assert sorted(each.role for each in tape) == [RECEIVER, SENDER]
+    for each in tape:
+        again = replay(each)
+        assert again.ok, again.difference
+        again.require()
+        assert again.calls == len(each.calls)
+        assert again.packets == len(each.packets)
+        ours = [(int(packet.kind), packet.seq) for packet in each.packets]
+        assert packets_of(transfer.trace, each.role) == ours
+        assert ours or (protocol, each.role) == ("best_effort", RECEIVER)
+    sent = next(each for each in tape if each.role == SENDER)
+    assert sent.payloads == list(PARCEL.payloads)
+
+
+def test_a_recorded_transfer_is_what_it_would_have_been() -> None:
+    plain = simulate_transfer(PARCEL, Setup("go_back_n"), LOSSY)
+    with recording("go_back_n") as tape:
+        recorded = simulate_transfer(PARCEL, Setup("go_back_n"), LOSSY)
+    assert recorded.trace.digest() == plain.trace.digest()
+    assert [replay(each).ok for each in tape] == [True, True]
+
+
+def test_nothing_is_recorded_outside_and_the_name_means_what_it_did() -> None:
+    before = PROTOCOLS["go_back_n"]
+    with recording("go_back_n") as tape, recording("stop_and_wait") as other:
+        simulate_transfer(PARCEL, Setup("go_back_n"))
+    assert PROTOCOLS["go_back_n"] is before
+    calls = [len(each.calls) for each in tape]
+    simulate_transfer(PARCEL, Setup("go_back_n"))
+    assert [len(each.calls) for each in tape] == calls
+    assert other == []
+
+
+def test_an_unknown_name_cannot_be_recorded() -> None:
+    with (
+        pytest.raises(
+            ValueError, match="no protocol 'mien'; choose one of best_effort"
+        ),
+        recording("mien"),
+    ):
+        pass
+
+
+def test_a_machine_that_uses_chance_is_caught(mine: Any) -> None:
+    transfer, tape = send(mine(Gambler))
+    assert same_pixels(transfer)
+    told = {each.role: replay(each) for each in tape}
+    assert told[RECEIVER].ok
+    difference = told[SENDER].difference
+    assert difference.startswith("Gambler: call ")
+    assert "deadline" in difference
+    assert "look for chance" in difference
+    assert difference in str(told[SENDER])
+    with pytest.raises(BrokenContract, match="Same inputs, same outputs"):
+        told[SENDER].require()
+
+
+def test_another_machine_answers_otherwise_and_the_first_difference_is_named(
+    mine: Any,
+) -> None:
+    lost_ack = ScriptedLink(delay=0.002, lose_back={1})
+    _, tape = send(mine(), lost_ack)
+    receiver = next(each for each in tape if each.role == RECEIVER)
+    again = replay(receiver, Mute())
+    assert not again.ok
+    assert again.packets == 1
+    assert "next_packet" in again.difference
+
+
+def test_an_exception_is_recorded_and_raised_again_in_the_replay(mine: Any) -> None:
+    transfer, tape = send(mine(Nervous))
+    assert isinstance(transfer.error, BrokenContract)
+    assert str(transfer.error).startswith("Nervous: ")
+    sender = next(each for each in tape if each.role == SENDER)
+    assert any(each.answer == Raised("KeyError: 0") for each in sender.calls)
+    assert replay(sender).ok
+
+
+def test_damage_is_recorded_too(mine: Any) -> None:
+    with recording(mine(MySender, Hearing).protocol) as tape:
+        simulate_transfer(PARCEL, Setup("mine"), Link(corrupt=0.3, seed=1))
+    receiver = next(each for each in tape if each.role == RECEIVER)
+    assert any(each.name == "on_corrupt" for each in receiver.calls)
+    assert replay(receiver).ok
+
+
+def test_a_recorder_shows_the_machine_and_its_mistakes_as_they_are(mine: Any) -> None:
+    with recording("stop_and_wait"):
+        machine: Any = Setup("stop_and_wait").sender().sender
+    require_sender(machine)
+    assert type(machine).__name__ == "StopAndWaitSender"
+    assert not hasattr(machine, "on_corrupt")
+
+    class Typo(MySender):
+        on_timeout = None  # type: ignore[assignment]
+
+        def on_time_out(self, now: float) -> None: ...
+
+    def words() -> str:
+        with pytest.raises(BrokenContract) as why:
+            Setup("mine").sender()
+        return str(why.value)
+
+    mine(Typo)
+    told = words()
+    with recording("mine"):
+        assert words() == told
+
+
+# What passed the check runs on real sockets, unchanged
+
+
+def test_what_survives_the_check_survives_a_real_lossy_link(mine: Any) -> None:
+    assert check(MySender, MyReceiver, budget=0.3).kind == "survived"
+    assert simulate(MySender(), MyReceiver(), [b"A", b"B"], LOSSY).done
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, mine(), link=LOSSY)
+        assert same_pixels(transfer.wait(PATIENCE))
+
+
+PEER = """
+import sys
+from p2plab.packet import ACK, DATA, NAK, Kind, Packet
+from p2plab.protocols import PROTOCOLS
+from p2plab.udp import UdpSocket
+
+{classes}
+if sys.argv[1] == "knows":
+    PROTOCOLS["mine"] = (lambda setup, rtt: MySender(), lambda setup: MyReceiver())
+with UdpSocket() as socket:
+    print(socket.address[1], flush=True)
+    sys.stdin.readline()
+    for each in socket.transfers():
+        each.wait(20)
+        print(each.assembly.verify(), flush=True)
+"""
+
+
+@pytest.fixture
+def script() -> str:
+    classes = inspect.getsource(MySender) + "\n" + inspect.getsource(MyReceiver)
+    return "from __future__ import annotations\n" + PEER.format(classes=classes)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other processes import what this one does."""
+    monkeypatch.setenv(
+        "PYTHONPATH", str(Path(sys.modules["p2plab"].__path__[0]).parent)
+    )
+
+
+def test_the_same_classes_work_between_two_processes(mine: Any, script: str) -> None:
+    with another_process(script, "knows") as process, two_sockets() as (here, _):
+        assert process.stdin
+        address = ("127.0.0.1", int(line_of(process)))
+        with recording(mine().protocol) as tape:
+            here.send(address, PARCEL, Setup("mine"), link=LOSSY).wait(PATIENCE)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert line_of(process) == "True"
+        assert process.wait(PATIENCE) == 0
+    assert [each.role for each in tape] == [SENDER]
+    assert replay(tape[0]).ok
+
+
+def test_a_name_that_the_other_side_does_not_know_is_refused_in_words(
+    mine: Any, script: str
+) -> None:
+    with another_process(script, "knows not") as process, two_sockets() as (here, _):
+        address = ("127.0.0.1", int(line_of(process)))
+        transfer = here.send(address, PARCEL, mine())
+        with pytest.raises(TransferRefused, match="there is no protocol 'mine'"):
+            transfer.wait(PATIENCE)
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(PATIENCE) == 0
+
+
+# Why it failed
+
+
+def arrows(trace: Trace) -> int:
+    return sum(row.what in (SEND, RETRANSMIT) for row in trace)
+
+
+@pytest.mark.parametrize("protocol", RELIABLE)
+def test_a_good_transfer_has_nothing_to_explain(protocol: str) -> None:
+    transfer, tape = send(setup(protocol))
+    for verdict in (autopsy(transfer), autopsy(transfer, tape)):
+        assert verdict.kind == "survived"
+        assert "Everything was delivered" in verdict.sentence
+
+
+def test_the_first_wrong_delivery_is_shown_with_what_led_to_it(mine: Any) -> None:
+    lost_ack = ScriptedLink(delay=0.002, lose_back={5})
+    transfer, tape = send(mine(MySender, Forgetful), lost_ack)
+    verdict = autopsy(transfer, tape)
+    assert (verdict.kind, verdict.promise) == ("broken", "prefix")
+    assert "delivered payload 4 once more when payload 5 was next" in verdict.sentence
+    assert "lost 1" in verdict.sentence
+    assert verdict.trace.rows[-1][2] == "deliver"
+    assert 0 < arrows(verdict.trace) <= ARROWS
+    assert "<svg" in verdict._repr_html_()
+    blind = autopsy(transfer)
+    assert (blind.promise, "were delivered" in blind.sentence) == ("prefix", True)
+
+
+def test_a_stalled_transfer_is_shown_from_its_end(mine: Any) -> None:
+    mine(MySender, Mute)
+    lost_ack = ScriptedLink(delay=0.01, lose_back={5})
+    with recording("mine") as tape:
+        transfer = simulate_transfer(PARCEL, Setup("mine"), lost_ack, patience=20.0)
+    verdict = autopsy(transfer, tape)
+    assert (verdict.kind, verdict.promise) == ("broken", "completion")
+    assert "5 of" in verdict.sentence
+    assert "after that the sender sent packet 0" in verdict.sentence
+    assert arrows(verdict.trace) == ARROWS
+    assert str(verdict).startswith("broken: ")
+
+
+def test_a_breach_on_real_sockets_points_to_the_students_line(mine: Any) -> None:
+    transfer, tape = send(mine(Nervous))
+    verdict = autopsy(transfer, tape)
+    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
+    assert "raise KeyError(packet.seq)" in verdict.sentence
+
+
+def test_a_breach_of_the_other_end_is_found_too(mine: Any) -> None:
+    class Rude(MyReceiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            raise ValueError("not now")
+
+    transfer, _ = send(mine(MySender, Rude))
+    verdict = autopsy(transfer)
+    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
+    assert "Rude.on_packet raised ValueError: not now at" in verdict.sentence
+
+
+@pytest.mark.parametrize("link", [Link(loss=0.999, seed=1), None])
+def test_a_network_that_is_down_is_not_the_protocols_fault(link: Link | None) -> None:
+    with two_sockets() as (here, there):
+        if link is None:
+            there.close()
+        transfer = here.send(
+            there.address, PARCEL, setup(), link=link, patience=5 * SHORT
+        )
+        verdict = autopsy(over(transfer))
+    assert (verdict.kind, verdict.promise) == ("unjudged", None)
+    told = "nobody has answered our offer" if link is None else "were all lost"
+    assert told in verdict.sentence.replace("Nobody", "nobody")
+    assert "<svg" in verdict._repr_html_()
+
+
+def test_who_is_stopped_breaks_no_promise() -> None:
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, setup(), link=FAR)
+        eventually(lambda: of_kind(transfer.trace, Kind.DATA), "it has begun")
+        transfer.stop()
+        verdict = autopsy(over(transfer))
+    assert verdict.kind == "unjudged"
+    assert "stopped here" in verdict.sentence
+
+
+def test_chance_comes_before_everything_else(mine: Any) -> None:
+    verdict = autopsy(*send(mine(Gambler)))
+    assert (verdict.kind, verdict.promise) == ("breach", "same again")
+
+
+def test_best_effort_took_itself_for_done() -> None:
+    transfer = simulate_transfer(PARCEL, Setup("best_effort"), Link(loss=0.3, seed=1))
+    verdict = autopsy(transfer)
+    assert (verdict.kind, verdict.promise) == ("broken", "completion")
+    assert "took itself for done" in verdict.sentence
+
+
+def test_a_transfer_that_goes_on_is_not_opened_up() -> None:
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, link=ScriptedLink(delay=9.0))
+        with pytest.raises(ValueError, match="still goes on"):
+            autopsy(transfer)
+
+
+def test_recordings_tell_their_role_and_little_else() -> None:
+    with recording("stop_and_wait") as tape:
+        simulate_transfer(PARCEL, Setup("stop_and_wait"))
+    assert repr(tape[0]) == "Recording(role='sender')"
+    assert isinstance(tape[1], Recording)
