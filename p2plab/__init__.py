@@ -14,9 +14,11 @@ from p2plab.trace import Trace
 
 if TYPE_CHECKING:
     from p2plab.checker import Verdict, break_it, check
+    from p2plab.checker.postmortem import autopsy
     from p2plab.lab import Lab
     from p2plab.listing import as_value, show
     from p2plab.peer import Peer
+    from p2plab.replay import recording
     from p2plab.sample import sample_picture
     from p2plab.transfer import simulate_picture
     from p2plab.widgets import PeerPanel, TransferPanel
@@ -39,8 +41,10 @@ __all__ = [
     "TransferPanel",
     "Verdict",
     "as_value",
+    "autopsy",
     "break_it",
     "check",
+    "recording",
     "sample_picture",
     "show",
     "simulate",
@@ -55,8 +59,10 @@ _LATE = {
     "TransferPanel": "p2plab.widgets",
     "Verdict": "p2plab.checker",
     "as_value": "p2plab.listing",
+    "autopsy": "p2plab.checker.postmortem",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",
+    "recording": "p2plab.replay",
     "sample_picture": "p2plab.sample",
     "show": "p2plab.listing",
     "simulate_picture": "p2plab.transfer",
