@@ -24,8 +24,9 @@ class Endpoint(Protocol):
 
     The driver promises the machine:
     1. `now` never decreases [s].
-    2. After every input it pulls; it may stop early (pacing, a full socket) and go
-       on later, timers firing meanwhile. It may pull before anything was sent.
+    2. After every input it pulls; it may stop early, or pull later (pacing, a full
+       socket, packets that came in one batch), timers firing meanwhile. It may pull
+       before anything was sent.
     3. `on_timeout` is never called before `deadline`.
     4. Bytes whose checksum does not fit never reach `on_packet`.
     5. At equal times a packet arrives before a timer fires.

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pytest
 
-from p2plab.chunks import Parcel, cut
+from p2plab.chunks import cut
 from p2plab.link import LOSS, OVERFLOW, AnyLink, Channel, Link, ScriptedLink
 from p2plab.packet import Kind, Packet, decode, encode
 from p2plab.protocols import PROTOCOLS, Setup
@@ -78,11 +78,11 @@ def over(transfer: Transfer) -> Transfer:
     return transfer
 
 
-def same_pixels(transfer: Transfer, parcel: Parcel = PARCEL) -> bool:
+def same_pixels(transfer: Transfer) -> bool:
     """Say whether the picture has arrived as it was."""
     assert transfer.assembly is not None
     picture = np.asarray(transfer.picture())
-    return parcel is PARCEL and np.array_equal(picture, PICTURE)
+    return np.array_equal(picture, PICTURE)
 
 
 def without_a_fate(trace: Trace) -> list[Event]:
