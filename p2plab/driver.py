@@ -102,15 +102,15 @@ class Host:
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
+        kind, seq, payload, _, echo = packet
         if self.trace is not None:
-            kind, seq, payload, _, _ = packet
             self.trace.rows.append(
                 (now, self.role, what, +kind, seq, len(payload), number)
             )
         self._fed += 1
-        if packet.echo is not None and now - packet.echo >= STAMP_PERIOD:
-            turns = (now - packet.echo) // STAMP_PERIOD
-            packet = packet._replace(echo=packet.echo + turns * STAMP_PERIOD)
+        if echo is not None and now - echo >= STAMP_PERIOD:
+            turns = (now - echo) // STAMP_PERIOD
+            packet = packet._replace(echo=echo + turns * STAMP_PERIOD)
         try:
             self.machine.on_packet(packet, now)
         except Exception as why:
@@ -215,9 +215,10 @@ class Host:
         if now != self._at:
             self._count(now)
         self._pulled += 1
-        echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
-        if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
-            self._endless(now, "next_packet", self._pulled, "may be sent now")
+        if self._pulled > PULL_LIMIT:
+            echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
+            if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
+                self._endless(now, "next_packet", self._pulled, "may be sent now")
         if self.trace is not None:
             kind, seq, payload, _, _ = packet
             what = SEND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from heapq import heappop, heappush
@@ -66,9 +67,9 @@ class Flow:
         self._largest = content.payload_size  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
         self._heard_at = 0.0  # when the other side last said something [s]
-        self._offer_at: float | None = None  # when to repeat the offer [s]
+        self._offer_at = math.inf  # when to repeat the offer [s]
         self._offer_rto = OFFER_RTO
-        self._more_at: float | None = None  # when to go on after a burst [s]
+        self._more_at = math.inf  # when to go on after a burst [s]
         self._fed = False  # the machine has had an input that it was not pulled for
         self._arrived: set[int] = set()  # transmissions that have arrived
         self._id = transfer.id
@@ -76,7 +77,8 @@ class Flow:
         if transfer.role == RECEIVER and transfer.assembly is not None:
             self._id |= ANSWER
             take = transfer.assembly.add
-        self.host = Host(machine, transfer.role, transfer.own_trace, take)
+        self._trace = transfer.own_trace if transfer.record else None
+        self.host = Host(machine, transfer.role, self._trace, take)
 
     @property
     def closed(self) -> bool:
@@ -108,9 +110,9 @@ class Flow:
         A turn feeds the machine all that has come at once before it pulls, so that
         the answers, too, can leave in one go, with `flush`.
         """
-        if self._fed and not self._failed:
+        fed, self._fed = self._fed, False
+        if fed and not self._failed:
             self._react(now)
-        self._fed = False
         self.host.note(now)
 
     def flush(self) -> None:
@@ -128,7 +130,7 @@ class Flow:
         if self.transfer.state is State.OFFERED:
             if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
                 self._stall(now, "nobody has answered our offer")
-            elif self._offer_at is not None and self._offer_at <= now:
+            elif self._offer_at <= now:
                 self.open(now)
             return
         if not self.transfer.ended and self._heard_at + self._patience <= now:
@@ -141,23 +143,21 @@ class Flow:
         if wake_at is not None and wake_at <= now:
             self.host.fire(now)
             self._fed = True
-        elif self._more_at is not None and self._more_at <= now:
+        elif self._more_at <= now:
             self._fed = True
 
     def wake_at(self) -> float | None:
         """Return when `tick` is due [s], or None."""
-        times = [self._delayed[0][0]] if self._delayed else []
+        times = [when for when, _, _ in self._delayed[:1]]
         if self.closed:
             return min(times, default=None)
         if not self.transfer.ended:
             times.append(self._heard_at + self._patience)
         if self.transfer.state is State.OFFERED:
-            times.append(self._heard_at + OFFER_PATIENCE)
-            times += [] if self._offer_at is None else [self._offer_at]
+            times += [self._heard_at + OFFER_PATIENCE, self._offer_at]
         else:
             wake_at = self.host.wake_at()
-            times += [] if wake_at is None else [wake_at]
-            times += [] if self._more_at is None else [self._more_at]
+            times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
         return min(times)
 
     def fail(self, now: float, error: P2PLabError) -> None:
@@ -168,23 +168,26 @@ class Flow:
             self._say(Kind.STOP, now, to_words(why))
 
     def _hear(self, packet: Packet, number: int, what: str, now: float) -> None:
+        kind, _, payload, _, _ = packet
         if what == CORRUPT:
             self.host.damage(packet, now, number)
             return
-        if len(packet.payload) > self._largest and packet.kind == Kind.DATA:
+        if kind == Kind.DATA and len(payload) > self._largest:
             return  # no part of what was offered, and nobody has room for it
-        if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
-            raise BadContent("far more packets have come than a transfer needs")
         if number in self._arrived:
             what = DUPLICATE
-        self._arrived.add(number)
+        elif len(self._arrived) > self._most_arrivals:  # the trace keeps every one
+            raise BadContent("far more packets have come than a transfer needs")
+        else:
+            self._arrived.add(number)
         self._heard_at = now
-        if packet.kind not in MACHINE_KINDS:
+        state = self.transfer.state
+        if kind not in MACHINE_KINDS:
             self._row(now, self.transfer.role, what, packet, number)
             self._control(packet, now)
-        elif self._failed:
+        elif state is State.FAILED:
             self._say(Kind.STOP, now)
-        elif self.transfer.state is not State.OFFERED:
+        elif state is not State.OFFERED:
             self.host.feed(packet, now, what, number)
             self.host.deliver(now)
             self._fed = True
@@ -220,7 +223,7 @@ class Flow:
         host.deliver(now)
         if self.transfer.role == RECEIVER:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
-        self._more_at = None
+        self._more_at = math.inf
         for sent, packet in enumerate(host.pull(now), start=1):
             self._put(packet, host.number - 1, now)
             if sent == BURST:
@@ -302,7 +305,6 @@ class Flow:
     def _row(
         self, now: float, host: str, what: str, packet: Packet, number: int
     ) -> None:
-        kind, seq, payload, _, _ = packet
-        self.transfer.own_trace.rows.append(
-            (now, host, what, +kind, seq, len(payload), number)
-        )
+        if self._trace is not None:
+            kind, seq, payload, _, _ = packet
+            self._trace.rows.append((now, host, what, +kind, seq, len(payload), number))

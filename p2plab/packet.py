@@ -131,13 +131,10 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
     known = _KINDS.get(kind)
     if magic != _MAGIC or known is None or flags & ~6 != _VERSION:
         raise CorruptPacket("the header is not one of ours")
-    packet = Packet(
-        known,
-        seq,
-        payload,
-        stamp / 1e6 if flags & _HAS_STAMP else None,
-        echo / 1e6 if flags & _HAS_ECHO else None,
-    )
+    stamped = stamp / 1e6 if flags & _HAS_STAMP else None
+    echoed = echo / 1e6 if flags & _HAS_ECHO else None
+    # Past the named constructor, which takes three times as long.
+    packet = tuple.__new__(Packet, (known, seq, payload, stamped, echoed))
     return packet, transfer, number
 
 

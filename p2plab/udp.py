@@ -1,15 +1,10 @@
-"""Machines on a real UDP socket: many transfers at once, one thread for them all."""
+"""Machines on a real UDP socket: many transfers at once."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import secrets
-import selectors
-import socket
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,6 +18,7 @@ from p2plab.link import AnyLink
 from p2plab.offer import ANSWER, Limits, Offer, to_words
 from p2plab.packet import Kind, Packet, decode, encode
 from p2plab.protocols import Setup
+from p2plab.reactor import Reactor
 from p2plab.trace import RECEIVER, SENDER
 from p2plab.transfer import Transfer
 
@@ -30,17 +26,17 @@ Key = tuple[Address, int]  # who, and which transfer, by the number on the wire
 Batch = list[tuple[Packet, int]]  # packets, each with its number
 
 READS: Final = 64  # calls to the socket before timers get their turn
-LONGEST_PAUSE: Final = 60.0  # select takes no eternity [s]
 REMEMBERED: Final = 16  # ended transfers that still answer late packets
 CLOSED: Final = "this peer is closed: make a new one"
 
 
 class UdpSocket:
-    """A UDP socket of a peer, and the thread that drives its transfers.
+    """A UDP socket of a peer, and the transfers on it, driven by the reactor.
 
     host, port: where to listen; port 0 lets the system choose.
+    record: keep a trace of what arrives.
     on_offer: asked for every offer that the limits allow; returns why to refuse it, or
-        None to take it. Called from the socket's thread, so it must answer at once.
+        None to take it. Called from the reactor's thread, so it must answer at once.
     on_transfer: told of every transfer that was accepted, and of every one that ends.
     What these two raise is kept in callback_error.
     Raises PortInUse. Close it, or use it as a context manager.
@@ -52,30 +48,22 @@ class UdpSocket:
         port: int = 0,
         *,
         limits: Limits | None = None,
+        record: bool = True,
         on_offer: Callable[[Offer, Address], str | None] | None = None,
         on_transfer: Callable[[Transfer], None] | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self.record = record
         self.strays = 0  # datagrams that belong to no transfer, or are no packets
         self.callback_error: Exception | None = None
         self._on_offer = on_offer
         self._on_transfer = on_transfer
         self._socket = DatagramSocket(host, port)
         self.address = self._socket.address  # where it listens
-        self._waker, self._wakee = socket.socketpair()
-        self._wakee.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._socket.socket, selectors.EVENT_READ)
-        self._selector.register(self._wakee, selectors.EVENT_READ)
-        self._commands: deque[Callable[[], None]] = deque()
         self._flows: dict[Key, Flow] = {}
+        self._due: dict[Flow, float] = {}  # when to `tick`, by time.monotonic [s]
         self._closing = False
-        context = contextvars.copy_context()
-        name = f"p2plab udp {self.address[1]}"
-        self._thread = threading.Thread(
-            target=context.run, args=(self._loop,), name=name, daemon=True
-        )
-        self._thread.start()
+        self._reactor = Reactor.join(self)
 
     def send(
         self,
@@ -87,6 +75,7 @@ class UdpSocket:
         back: AnyLink | None = None,
         sender: str = "",
         patience: float = 30.0,
+        record: bool = True,
     ) -> Transfer:
         """Offer a parcel to the peer at `address`, and send it when it accepts.
 
@@ -94,6 +83,7 @@ class UdpSocket:
             back. None leaves the real network alone.
         sender: the name that we give ourselves.
         patience: how long to go on without hearing from the peer [s].
+        record: keep a trace; without one, memory does not grow with the packets.
         Returns at once; the transfer tells the rest. Raises PeerUnreachable for an
         address that does not exist, P2PLabError after `close`.
         """
@@ -108,6 +98,7 @@ class UdpSocket:
             link=link,
             started_at=time.monotonic(),
             stop=self._stop,
+            record=record,
         )
         other = back or link
         flow = Flow(
@@ -120,7 +111,7 @@ class UdpSocket:
             patience=patience,
         )
         key = to, transfer.id | ANSWER
-        self._do(partial(self._open, key, flow, flow.open))
+        self._reactor.call(partial(self._open, key, flow, flow.open))
         return transfer
 
     def transfers(self) -> list[Transfer]:
@@ -129,10 +120,7 @@ class UdpSocket:
 
     def close(self) -> None:
         """Stop every transfer, tell the other sides, and give the port back."""
-        self._do(self._shut)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5.0)
-            self._work()  # what came too late for it
+        self._reactor.leave(self, self._shut)
 
     def __enter__(self) -> Self:
         return self
@@ -148,81 +136,63 @@ class UdpSocket:
                 if flow.transfer is transfer:
                     self._guarded(flow, partial(flow.fail, error=error))
 
-        self._do(stop)
-        if threading.current_thread() is not self._thread:
+        self._reactor.call(stop)
+        if not self._reactor.here:
             with contextlib.suppress(P2PLabError):
                 transfer.wait(2.0)
 
-    def _do(self, command: Callable[[], None]) -> None:
-        """Let the socket's thread run `command`: it alone touches the flows."""
-        self._commands.append(command)
-        with contextlib.suppress(OSError):  # closed meanwhile, or woken often enough
-            self._waker.send(b"!")
-        if not self._thread.is_alive():  # then nobody else will
-            self._work()
+    # ---- everything below runs in the reactor's thread
 
-    def _work(self) -> None:
-        while self._commands:
-            self._commands.popleft()()
+    def fileno(self) -> int:
+        """For the reactor."""
+        return self._socket.socket.fileno()
 
-    # ---- everything below runs in the socket's thread
+    def wake_at(self) -> float | None:
+        """For the reactor."""
+        return min(self._due.values(), default=None)
 
-    def _loop(self) -> None:
-        while not self._closing:
-            self._selector.select(self._pause())
-            with contextlib.suppress(BlockingIOError):
-                self._wakee.recv(4096)
-            try:
-                self._work()
+    def turn(self, ready: bool) -> None:
+        """For the reactor."""
+        try:
+            if ready:
                 self._receive()
-                self._tick()
-            except Exception as why:  # of no transfer's: the others must go on
-                self.callback_error = why
-        self._selector.close()
-        for each in (self._socket, self._waker, self._wakee):
-            each.close()
-
-    def _pause(self) -> float:
-        now = time.monotonic()
-        times = [
-            wake_at + flow.transfer.started_at
-            for flow in self._flows.values()
-            if (wake_at := flow.wake_at()) is not None
-        ]
-        return max(0.0, min([*times, now + LONGEST_PAUSE]) - now)
+            self._tick()
+        except Exception as why:  # of no transfer's: the others must go on
+            self.callback_error = why
 
     def _receive(self) -> None:
+        """Take all that waits before anything is answered: answers go in batches."""
+        batches: dict[Key, Batch] = {}
         for _ in range(READS):
             received = self._socket.receive()
             if received is None:
-                return
+                break
             datagrams, address = received
-            packets: dict[Key, Batch] = {}
             for datagram in datagrams:
                 try:
                     packet, id, number = decode(datagram)
                 except CorruptPacket:
                     self.strays += 1
                     continue
-                packets.setdefault((address, id), []).append((packet, number))
-            for key, batch in packets.items():
-                self._dispatch(key, batch)
+                batches.setdefault((address, id), []).append((packet, number))
+        for key, batch in batches.items():
+            self._dispatch(key, batch)
 
     def _dispatch(self, key: Key, packets: Batch) -> None:
         flow = self._flows.get(key)
         if flow is not None:
             self._guarded(flow, partial(flow.arrive, packets))
-        elif packets[0][0].kind == Kind.OFFER:
+            return
+        while packets and packets[0][0].kind != Kind.OFFER:
+            del packets[0]
+            self.strays += 1
+        if packets:
             self._consider(key, packets)
-        else:
-            self.strays += len(packets)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for flow in list(self._flows.values()):
-            wake_at = flow.wake_at()
-            if wake_at is not None and wake_at + flow.transfer.started_at <= now:
-                self._guarded(flow, flow.tick)
+        for flow in [flow for flow, due in self._due.items() if due <= now]:
+            self._guarded(flow, flow.tick)
 
     def _guarded(self, flow: Flow, call: Callable[[float], None]) -> None:
         """Call with the transfer's time; an error ends that transfer and no other."""
@@ -237,6 +207,11 @@ class UdpSocket:
         except Exception as why:
             flow.fail(now, P2PLabError(f"a bug in p2plab ended the transfer: {why!r}"))
         flow.flush()
+        due = flow.wake_at()
+        if due is None:
+            self._due.pop(flow, None)
+        else:
+            self._due[flow] = due + transfer.started_at
         if transfer.ended and not ended:
             self._tell(transfer)
 
@@ -250,7 +225,7 @@ class UdpSocket:
     def _open(self, key: Key, flow: Flow, begin: Callable[[float], None]) -> None:
         ended = [each for each, other in self._flows.items() if other.closed]
         for each in ended[: max(0, len(ended) - REMEMBERED)]:
-            del self._flows[each]
+            self._due.pop(self._flows.pop(each), None)
         self._flows[key] = flow
         if self._closing:
             begin = partial(flow.fail, error=P2PLabError(CLOSED))
@@ -285,18 +260,24 @@ class UdpSocket:
 
     def _accept(self, key: Key, offer: Offer, packets: Batch) -> None:
         transfer = Transfer(
-            key[1], RECEIVER, offer, started_at=time.monotonic(), stop=self._stop
+            key[1],
+            RECEIVER,
+            offer,
+            started_at=time.monotonic(),
+            stop=self._stop,
+            record=self.record,
         )
         # No packet is further ahead than this, and a liar's window may not cost more.
         window = min(offer.setup.window, offer.content.count)
         machine = replace(offer.setup, window=window).receiver()
         emit = partial(self._socket.send, to=key[0])
         flow = Flow(transfer, machine, emit, patience=self.limits.patience)
+        self._tell(transfer)  # before the sender hears of it
         self._open(key, flow, partial(flow.arrive, packets))
-        self._tell(transfer)
 
     def _shut(self) -> None:
         self._closing = True
         for flow in self._flows.values():
             error = TransferStopped("the peer was closed", flow.transfer)
             self._guarded(flow, partial(flow.fail, error=error))
+        self._socket.close()
