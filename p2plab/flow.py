@@ -225,7 +225,10 @@ class Flow:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = math.inf
         for sent, packet in enumerate(host.pull(now), start=1):
-            self._put(packet, host.number - 1, now)
+            if self._forward is None:
+                self._outbox.append(encode(packet, self._id, host.number - 1))
+            else:
+                self._put(packet, host.number - 1, now)
             if sent == BURST:
                 self._more_at = now + BREATH
                 break

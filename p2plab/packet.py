@@ -115,7 +115,7 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
     return b"".join((header, _CHECKSUM.pack(checksum), payload))
 
 
-def decode(datagram: bytes) -> tuple[Packet, int, int]:
+def decode(datagram: bytes | memoryview) -> tuple[Packet, int, int]:
     """Return the packet in `datagram`, its transfer and its transmission number.
 
     Raises CorruptPacket for anything that `encode` has not made.
@@ -125,7 +125,7 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
     magic, kind, flags, transfer, seq, number, stamp, echo, checksum = (
         _BOTH.unpack_from(datagram)
     )
-    payload = datagram[HEADER_SIZE:]
+    payload = bytes(datagram[HEADER_SIZE:])
     if checksum != zlib.crc32(payload, zlib.crc32(datagram[: _HEADER.size])):
         raise CorruptPacket("the checksum does not fit")
     known = _KINDS.get(kind)

@@ -168,13 +168,17 @@ class UdpSocket:
             if received is None:
                 break
             datagrams, address = received
+            last = None
             for datagram in datagrams:
                 try:
                     packet, id, number = decode(datagram)
                 except CorruptPacket:
                     self.strays += 1
                     continue
-                batches.setdefault((address, id), []).append((packet, number))
+                if id != last:
+                    batch = batches.setdefault((address, id), [])
+                    last = id
+                batch.append((packet, number))
         for key, batch in batches.items():
             self._dispatch(key, batch)
 

@@ -23,20 +23,21 @@ ROUNDS = 7
 PICTURE = sample_picture(512)
 RAW = PICTURE.tobytes()
 APART = "naive, 2 cores"
+BARE = "  without a trace"
 
 
 @contextmanager
-def p2plab_udp(protocol: str) -> Iterator[Callable[[], None]]:
+def p2plab_udp(protocol: str, record: bool = True) -> Iterator[Callable[[], None]]:
     """A picture between two peers in this process, no impairment."""
     parcel = cut(PICTURE, kind="picture", payload_size=1200)
     setup = Setup(protocol, window=64)
 
     def send() -> None:
-        transfer = here.send(there.address, parcel, setup).wait()
+        transfer = here.send(there.address, parcel, setup, record=record).wait()
         assert transfer.assembly is not None
-        assert transfer.assembly.verify()
+        assert transfer.assembly.complete  # and the receiver has verified it
 
-    with UdpSocket() as here, UdpSocket() as there:
+    with UdpSocket() as here, UdpSocket(record=record) as there:
         yield send
 
 
@@ -133,7 +134,8 @@ def pictures() -> None:
     """Print how long the picture takes."""
     count = cut(PICTURE, kind="picture", payload_size=1200).content.count
     chunks = -(-len(RAW) // 1024)
-    packets = {"naive": chunks, APART: chunks, **dict.fromkeys(PROTOCOLS, count)}
+    packets = dict.fromkeys(["naive", APART], chunks)
+    packets |= dict.fromkeys([*PROTOCOLS, BARE], count)
     with ExitStack() as stack:
         contestants = {
             "tcp": stack.enter_context(kernel_tcp()),
@@ -144,6 +146,8 @@ def pictures() -> None:
             contestants[APART] = apart
         for name in PROTOCOLS:
             contestants[name] = stack.enter_context(p2plab_udp(name))
+        bare = p2plab_udp("selective_repeat", record=False)
+        contestants[BARE] = stack.enter_context(bare)
         times = seconds(contestants)
     print(f"512x512 RGB picture, {len(RAW):,} bytes, two threads, loopback")
     print("(tcp: plain sockets; naive: the report's stop-and-wait, 1,024 bytes)\n")
