@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from heapq import heappop, heappush
-from itertools import count
 from typing import Any, Final
 
-from p2plab.driver import Host, wire_size
+from p2plab.driver import Host
+from p2plab.emulator import Emulator
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -17,10 +15,10 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
+from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, Channel
 from p2plab.offer import ANSWER, to_words, words
-from p2plab.packet import MACHINE_KINDS, Kind, Packet, damaged, encode
-from p2plab.trace import OTHER, RECEIVER, SEND, SENDER
+from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
+from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
@@ -39,8 +37,8 @@ class Flow:
     machine: the sending or receiving machine.
     payloads: what the sender is to send.
     emit: puts datagrams on the socket, a turn's at once.
-    forward, backward: what the link does to what we send, and to what comes back. Only
-        the sender has them, so that one person turns the knobs of both directions.
+    link: an artificial one, forward and backward. Only the sender has it, so that one
+        person turns the knobs of both directions.
     patience: how long to go on without a word from the other side [s].
     """
 
@@ -51,17 +49,17 @@ class Flow:
         emit: Callable[[Sequence[bytes]], None],
         *,
         payloads: Sequence[bytes] = (),
-        forward: Channel | None = None,
-        backward: Channel | None = None,
+        link: tuple[Channel, Channel] | None = None,
         patience: float = 30.0,
     ) -> None:
         self.transfer = transfer
         self._payloads = payloads
         self._emit = emit
         self._outbox: list[bytes] = []  # datagrams of this turn
-        self._delayed: list[tuple[float, int, Callable[[float], None]]] = []
-        self._order = count()
-        self._forward, self._backward = forward, backward
+        self._link: Emulator | None = None
+        if link is not None:
+            leave = self._outbox.append
+            self._link = Emulator(*link, transfer.role, self._row, leave, self._hear)
         self._patience = patience
         content = transfer.offer.content
         self._largest = content.payload_size  # [bytes]
@@ -95,14 +93,10 @@ class Flow:
     def arrive(self, packets: Iterable[tuple[Packet, int]], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
         for packet, number in packets:
-            if self._backward is None or packet.kind not in MACHINE_KINDS:
+            if self._link is None or packet.kind not in MACHINE_KINDS:
                 self._hear(packet, number, ARRIVE, now)
-                continue
-            for when, what in self._backward.transmit(wire_size(packet), now):
-                if what in (LOSS, OVERFLOW):
-                    self._row(now, OTHER[self.transfer.role], what, packet, number)
-                else:
-                    self._later(when, partial(self._hear, packet, number, what))
+            else:
+                self._link.receive(packet, number, now)
 
     def finish_turn(self, now: float) -> None:
         """Answer what this turn has brought: to be called after every other call.
@@ -118,13 +112,13 @@ class Flow:
     def flush(self) -> None:
         """Put on the socket what has gathered."""
         if self._outbox:
-            outbox, self._outbox = self._outbox, []
-            self._emit(outbox)
+            self._emit(self._outbox)
+            self._outbox.clear()
 
     def tick(self, now: float) -> None:
         """Do what is due: repeat the offer, fire the timer, go on sending, give up."""
-        while self._delayed and self._delayed[0][0] <= now:
-            heappop(self._delayed)[2](now)
+        if self._link is not None:
+            self._link.tick(now)
         if self.closed:
             return
         if self.transfer.state is State.OFFERED:
@@ -148,7 +142,8 @@ class Flow:
 
     def wake_at(self) -> float | None:
         """Return when `tick` is due [s], or None."""
-        times = [when for when, _, _ in self._delayed[:1]]
+        held = None if self._link is None else self._link.wake_at()
+        times = [] if held is None else [held]
         if self.closed:
             return min(times, default=None)
         if not self.transfer.ended:
@@ -225,10 +220,12 @@ class Flow:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = math.inf
         for sent, packet in enumerate(host.pull(now), start=1):
-            if self._forward is None:
-                self._outbox.append(encode(packet, self._id, host.number - 1))
+            number = host.number - 1
+            datagram = encode(packet, self._id, number)
+            if self._link is None:
+                self._outbox.append(datagram)
             else:
-                self._put(packet, host.number - 1, now)
+                self._link.send(packet, number, datagram, now)
             if sent == BURST:
                 self._more_at = now + BREATH
                 break
@@ -256,33 +253,10 @@ class Flow:
     def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
         packet = Packet(kind, 0, payload)
         self._row(now, self.transfer.role, SEND, packet, self.host.number)
-        self.host.number += 1
-        self._put(packet, self.host.number - 1, now)
-
-    def _put(self, packet: Packet, number: int, now: float) -> None:
-        datagram = encode(packet, self._id, number)
         # The link is for the machines' packets: so it meets the same ones as in virtual
         # time, and a Stop works however bad it is.
-        if self._forward is None or packet.kind not in MACHINE_KINDS:
-            self._outbox.append(datagram)
-            return
-        for when, what in self._forward.transmit(wire_size(packet), now):
-            if what in (LOSS, OVERFLOW):
-                self._row(now, self.transfer.role, what, packet, number)
-            else:
-                self._later(when, partial(self._leave, datagram, what, packet, number))
-
-    def _leave(
-        self, datagram: bytes, what: str, packet: Packet, number: int, now: float
-    ) -> None:
-        if what == CORRUPT:
-            # The receiver will only see rubbish, so its row is written here.
-            self._row(now, OTHER[self.transfer.role], CORRUPT, packet, number)
-            datagram = damaged(datagram, number)
-        self._outbox.append(datagram)
-
-    def _later(self, when: float, call: Callable[[float], None]) -> None:
-        heappush(self._delayed, (when, next(self._order), call))
+        self._outbox.append(encode(packet, self._id, self.host.number))
+        self.host.number += 1
 
     def _all_there(self) -> bool:
         assembly, count = self.transfer.assembly, self.transfer.offer.content.count

@@ -14,7 +14,7 @@ from p2plab.chunks import Parcel
 from p2plab.datagrams import Address, DatagramSocket, resolved
 from p2plab.errors import CorruptPacket, P2PLabError, TransferStopped
 from p2plab.flow import Flow
-from p2plab.link import AnyLink
+from p2plab.link import AnyLink, Link
 from p2plab.offer import ANSWER, Limits, Offer, to_words
 from p2plab.packet import Kind, Packet, decode, encode
 from p2plab.protocols import Setup
@@ -100,14 +100,16 @@ class UdpSocket:
             stop=self._stop,
             record=record,
         )
-        other = back or link
+        channels = None
+        if link is not None or back is not None:
+            there = link or Link(delay=0.0)
+            channels = there.forward(), (back or there).backward()
         flow = Flow(
             transfer,
             offer.setup.sender(),
             partial(self._socket.send, to=to),
             payloads=parcel.payloads,
-            forward=None if link is None else link.forward(),
-            backward=None if other is None else other.backward(),
+            link=channels,
             patience=patience,
         )
         key = to, transfer.id | ANSWER
