@@ -18,8 +18,8 @@ ROWS = {
     "rules": "endpoint rtt congestion content orders sources sample chunks theory",
     "protocols": "protocols",
     "world": "link trace",
-    "drivers": "driver replay simulator offer transfer flow datagrams udp frames inbox "
-    "conversation chat_server chat rendezvous",
+    "drivers": "driver replay simulator offer transfer flow datagrams stun stun_client "
+    "udp frames inbox conversation chat_server chat stun_server rendezvous",
     "measures": "metrics experiments museum checker",
     "faces": "peer lab",
     "pictures": "plots listing",
