@@ -104,16 +104,18 @@ class ChatClient:
 
     Any thread may send; texts to one peer go one after another over one connection,
     which is kept and replaced when it breaks.
+    Counted: forged, ACKs that the peer of the session has not sent so.
     """
 
     def __init__(self, name: str = "") -> None:
         utf8(printable(name), MAX_NAME, "name")
         self.name = name
+        self.forged = 0
         self._log = Log(name)
         self.key = secrets.randbits(64)  # unseeded: two runs must not share their ids
         self._numbers = itertools.count(1)
         self._routes: dict[Address, _Route] = {}
-        self._lock = threading.Lock()  # for the numbers and the routes
+        self._lock = threading.Lock()  # for the numbers, the routes and the count
         self._closed = threading.Event()
 
     @property
@@ -217,7 +219,9 @@ class ChatClient:
             self._log.add("unreachable", frame.id, attempt)
             if attempt == 1:  # later it may be on its way back
                 raise _not_delivered(str(error), frame) from error
-        except (OSError, CorruptPacket):
+        except (OSError, CorruptPacket) as error:
+            with self._lock:
+                self.forged += isinstance(error, Forged)
             self._log.add("dropped", frame.id, attempt)
             route.close()
         except BaseException:  # a cell was interrupted: half a text may be on its way
