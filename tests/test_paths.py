@@ -367,6 +367,19 @@ def test_the_same_address_twice_is_asked_once_and_too_many_are_left_out() -> Non
     assert len(pulled(many, 0.0)) == MOST
 
 
+def test_where_a_first_probe_comes_from_is_probed_at_once_and_only_so_many() -> None:
+    prober = Prober([(HOST, BOB)], 0.0)
+    while (now := prober.wake_at) is not None and now < 1.0:
+        pulled(prober, now)
+    assert now is not None
+    assert now > 1.0, "its pause is long by now"
+    prober.on_packet(Packet(Kind.PROBE, 0, stamp=0.0), BOB, 1.0)
+    assert list(pulled(prober, 1.0)) == [BOB]
+    for port in range(1, 100):
+        prober.on_packet(Packet(Kind.PROBE, 0, stamp=0.0), ("192.0.2.7", port), 1.001)
+    assert len(pulled(prober, 1.001)) == MOST
+
+
 def test_the_clock_may_be_far_from_zero_where_stamps_have_wrapped() -> None:
     now = 1e6
     prober = Prober([(HOST, BOB)], now)
