@@ -27,7 +27,7 @@ from p2plab.frames import (
     Line,
     MessageId,
     encode,
-    printable,
+    visible,
     utf8,
 )
 from p2plab.handshake import prove
@@ -108,7 +108,7 @@ class ChatClient:
     """
 
     def __init__(self, name: str = "") -> None:
-        utf8(printable(name), MAX_NAME, "name")
+        utf8(visible(name), MAX_NAME, "name")
         self.name = name
         self.forged = 0
         self._log = Log(name)

@@ -59,7 +59,7 @@ class Frame:
 
 def encode(frame: Frame) -> bytes:
     """The frame as bytes; BadContent if the name or the text cannot be carried."""
-    name = utf8(printable(frame.name), MAX_NAME, "name")
+    name = utf8(visible(frame.name), MAX_NAME, "name")
     text = utf8(frame.text, MAX_TEXT, "text")
     body = HEAD.pack(frame.kind, *frame.id, len(name)) + name + text
     return LENGTH.pack(len(body)) + body
@@ -84,7 +84,7 @@ def utf8(words: str, limit: int, what: str) -> bytes:
     return data
 
 
-def printable(name: str) -> str:
+def visible(name: str) -> str:
     """The name itself; BadContent if a character of it shows nothing, or hides others.
 
     A line feed or a change of direction would let a name look like another one.
@@ -147,7 +147,7 @@ def _parse(body: bytes) -> Frame:
         raise CorruptPacket("an ACK carries neither a name nor a text")
     try:
         id = MessageId(key, number)
-        return Frame(FrameKind(kind), id, printable(name.decode()), text.decode())
+        return Frame(FrameKind(kind), id, visible(name.decode()), text.decode())
     except (ValueError, BadContent) as error:  # an unknown kind, or no UTF-8, or ...
         raise CorruptPacket(f"not a frame of ours: {error}") from error
 
