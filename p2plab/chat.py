@@ -27,8 +27,8 @@ from p2plab.frames import (
     Line,
     MessageId,
     encode,
-    visible,
     utf8,
+    visible,
 )
 from p2plab.handshake import prove
 from p2plab.inbox import Address, Event, Log
