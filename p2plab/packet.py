@@ -21,6 +21,8 @@ class Kind(IntEnum):
     ACCEPT = 6
     REFUSE = 7
     STOP = 8
+    PROBE = 9  # is there a way from here to you?
+    PROBED = 10  # yes: your probe has arrived
 
 
 DATA: Final = Kind.DATA
