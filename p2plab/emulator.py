@@ -8,13 +8,23 @@ from heapq import heappop, heappush
 from itertools import count
 
 from p2plab.driver import wire_size
-from p2plab.link import CORRUPT, LOSS, OVERFLOW, Channel
+from p2plab.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
 from p2plab.packet import Packet, damaged
 from p2plab.trace import OTHER
 
 Note = Callable[
     [float, str, str, Packet, int], None
 ]  # when, host, what, packet, number
+
+
+def channels(
+    link: AnyLink | None, back: AnyLink | None
+) -> tuple[Channel, Channel] | None:
+    """Return both directions of a link, the second one of `back` if there is one."""
+    if link is None and back is None:
+        return None
+    there = link or Link(delay=0.0)
+    return there.forward(), (back or there).backward()
 
 
 class Emulator:

@@ -24,6 +24,7 @@ from p2plab.transfer import State, Transfer
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
+MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
 OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
 MAX_OFFER_RTO: Final = 2.0
 OFFER_PATIENCE: Final = 10.0  # [s]
@@ -69,6 +70,7 @@ class Flow:
         self._offer_rto = OFFER_RTO
         self._more_at = math.inf  # when to go on after a burst [s]
         self._fed = False  # the machine has had an input that it was not pulled for
+        self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
         self._id = transfer.id
         take = None
@@ -97,6 +99,12 @@ class Flow:
                 self._hear(packet, number, ARRIVE, now)
             else:
                 self._link.receive(packet, number, now)
+
+    def reject(self, packet: Packet, number: int, what: str, now: float) -> None:
+        """Note a packet that claims to be the other side's, and is not believed."""
+        if self._rejected < MOST_REJECTED:
+            self._rejected += 1
+            self._row(now, self.transfer.role, what, packet, number)
 
     def finish_turn(self, now: float) -> None:
         """Answer what this turn has brought: to be called after every other call.

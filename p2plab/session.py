@@ -54,6 +54,11 @@ def session_id(sealed: bytes) -> bytes | None:
     return sealed[8 : 8 + ID_SIZE]
 
 
+def inside(sealed: bytes) -> bytes:
+    """Return what a sealed datagram carries, without asking who made it."""
+    return sealed[_HEAD.size : -TAG_SIZE]
+
+
 class Session:
     """What one of two introduced peers knows: the other's name and their common key.
 

@@ -1,32 +1,41 @@
-"""Machines on a real UDP socket: many transfers at once."""
+"""Machines on a real UDP socket: many transfers at once, with peers or addresses."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Self
 
 from p2plab.chunks import Parcel
+from p2plab.contact import PATH_KINDS, Bare, Contact, Contacts, Way
 from p2plab.datagrams import Address, DatagramSocket, resolved
-from p2plab.errors import CorruptPacket, P2PLabError, TransferStopped
+from p2plab.emulator import channels
+from p2plab.errors import (
+    CorruptPacket,
+    Forged,
+    P2PLabError,
+    PeerUnreachable,
+    Replayed,
+    TransferStopped,
+)
 from p2plab.flow import Flow
-from p2plab.link import AnyLink, Link
-from p2plab.offer import ANSWER, Limits, Offer, to_words
-from p2plab.packet import Kind, Packet, decode, encode
+from p2plab.flows import Flows
+from p2plab.link import FORGED, REPLAYED, AnyLink
+from p2plab.offer import ANSWER, Limits, Offer
+from p2plab.packet import MAGIC, Kind, decode
 from p2plab.protocols import Setup
 from p2plab.reactor import Reactor
-from p2plab.trace import RECEIVER, SENDER
+from p2plab.reception import Batch, Reception
+from p2plab.session import Session, inside
+from p2plab.stun import is_stun
+from p2plab.stun_client import Query
+from p2plab.trace import SENDER
 from p2plab.transfer import Transfer
 
-Key = tuple[Address, int]  # who, and which transfer, by the number on the wire
-Batch = list[tuple[Packet, int]]  # packets, each with its number
-
 READS: Final = 64  # calls to the socket before timers get their turn
-REMEMBERED: Final = 16  # ended transfers that still answer late packets
 CLOSED: Final = "this peer is closed: make a new one"
 
 
@@ -34,12 +43,15 @@ class UdpSocket:
     """A UDP socket of a peer, and the transfers on it, driven by the reactor.
 
     host, port: where to listen; port 0 lets the system choose.
+    sealed: believe nothing but what a peer of a session has sealed; otherwise
+        transfers with anybody are possible, too.
     record: keep a trace of what arrives.
     on_offer: asked for every offer that the limits allow; returns why to refuse it, or
         None to take it. Called from the reactor's thread, so it must answer at once.
     on_transfer: told of every transfer that was accepted, and of every one that ends.
     What these two raise is kept in callback_error.
-    Raises PortInUse. Close it, or use it as a context manager.
+    Counted: strays, datagrams that belong to no transfer, are no packets, or are not
+    believed. Raises PortInUse. Close it, or use it as a context manager.
     """
 
     def __init__(
@@ -48,26 +60,59 @@ class UdpSocket:
         port: int = 0,
         *,
         limits: Limits | None = None,
+        sealed: bool = False,
         record: bool = True,
         on_offer: Callable[[Offer, Address], str | None] | None = None,
         on_transfer: Callable[[Transfer], None] | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.record = record
-        self.strays = 0  # datagrams that belong to no transfer, or are no packets
-        self.callback_error: Exception | None = None
-        self._on_offer = on_offer
-        self._on_transfer = on_transfer
+        self.sealed = sealed
+        self.strays = 0
+        self.observed: Address | None = None  # ours, as a STUN server has seen it
         self._socket = DatagramSocket(host, port)
         self.address = self._socket.address  # where it listens
-        self._flows: dict[Key, Flow] = {}
-        self._due: dict[Flow, float] = {}  # when to `tick`, by time.monotonic [s]
+        self._flows = flows = Flows(on_transfer)
+        self._reception = Reception(flows, self.limits, on_offer, record, self._stop)
+        self._contacts = Contacts()
+        self._query: tuple[Query, Address] | None = None
         self._closing = False
         self._reactor = Reactor.join(self)
 
+    @property
+    def callback_error(self) -> Exception | None:
+        """What on_offer or on_transfer has raised the last time."""
+        return self._flows.callback_error
+
+    def meet(
+        self,
+        session: Session,
+        candidates: Iterable[tuple[str, Address]],
+        start_in: float = 0.0,
+    ) -> Contact:
+        """Believe the peer of this session from now on, and look for a path to it.
+
+        candidates: kind (see paths) and address of each; those that this socket cannot
+            reach are left out. start_in: when to begin [s].
+        Each session once: a second call would count from 1 again.
+        """
+        usable = []
+        for kind, address in candidates:
+            with contextlib.suppress(PeerUnreachable):
+                usable.append((kind, resolved(address, self._socket.socket.family)))
+        starts_at = time.monotonic() + start_in
+        contact = Contact(session, usable, starts_at, self._socket.send)
+        self._reactor.call(partial(self._contacts.add, contact))
+        return contact
+
+    def observe(self, server: Address, username: bytes = b"") -> None:
+        """Ask a STUN server for our address; `observed` has it once it has answered."""
+        with contextlib.suppress(PeerUnreachable):
+            to = resolved(server, self._socket.socket.family)
+            self._reactor.call(partial(self._ask, Query(username), to))
+
     def send(
         self,
-        address: Address,
+        to: Address | Contact,
         parcel: Parcel,
         setup: Setup | None = None,
         *,
@@ -77,7 +122,7 @@ class UdpSocket:
         patience: float = 30.0,
         record: bool = True,
     ) -> Transfer:
-        """Offer a parcel to the peer at `address`, and send it when it accepts.
+        """Offer a parcel to a peer that we met, or at an address, and send it.
 
         link: impairments that we apply to both directions; back: others for the way
             back. None leaves the real network alone.
@@ -89,7 +134,12 @@ class UdpSocket:
         """
         if self._closing:
             raise P2PLabError(CLOSED)
-        to = resolved(address, self._socket.socket.family)
+        way: Way
+        if isinstance(to, Contact):
+            way = to
+        else:
+            there = resolved(to, self._socket.socket.family)
+            way = Bare(there, self._socket.send)
         offer = Offer(sender, parcel.content, setup or Setup())
         transfer = Transfer(
             secrets.randbelow(ANSWER - 1) + 1,
@@ -100,25 +150,21 @@ class UdpSocket:
             stop=self._stop,
             record=record,
         )
-        channels = None
-        if link is not None or back is not None:
-            there = link or Link(delay=0.0)
-            channels = there.forward(), (back or there).backward()
         flow = Flow(
             transfer,
             offer.setup.sender(),
-            partial(self._socket.send, to=to),
+            way.send,
             payloads=parcel.payloads,
-            link=channels,
+            link=channels(link, back),
             patience=patience,
         )
-        key = to, transfer.id | ANSWER
-        self._reactor.call(partial(self._open, key, flow, flow.open))
+        key = way, transfer.id | ANSWER
+        self._reactor.call(partial(self._open, key, flow))
         return transfer
 
     def transfers(self) -> list[Transfer]:
         """Return the transfers that this socket knows: all live ones, and late ones."""
-        return [flow.transfer for flow in list(self._flows.values())]
+        return [flow.transfer for flow in self._flows]
 
     def close(self) -> None:
         """Stop every transfer, tell the other sides, and give the port back."""
@@ -134,9 +180,9 @@ class UdpSocket:
         error = TransferStopped("the transfer was stopped here", transfer)
 
         def stop() -> None:
-            for flow in self._flows.values():
+            for flow in self._flows:
                 if flow.transfer is transfer:
-                    self._guarded(flow, partial(flow.fail, error=error))
+                    self._flows.run(flow, partial(flow.fail, error=error))
 
         self._reactor.call(stop)
         if not self._reactor.here:
@@ -151,7 +197,9 @@ class UdpSocket:
 
     def wake_at(self) -> float | None:
         """For the reactor."""
-        return min(self._due.values(), default=None)
+        times = [self._flows.wake_at(), self._contacts.wake_at()]
+        times += [] if self._query is None else [self._query[0].deadline]
+        return min((each for each in times if each is not None), default=None)
 
     def turn(self, ready: bool) -> None:
         """For the reactor."""
@@ -160,130 +208,102 @@ class UdpSocket:
                 self._receive()
             self._tick()
         except Exception as why:  # of no transfer's: the others must go on
-            self.callback_error = why
+            self._flows.callback_error = why
 
     def _receive(self) -> None:
         """Take all that waits before anything is answered: answers go in batches."""
-        batches: dict[Key, Batch] = {}
+        batches: dict[tuple[Way, int], Batch] = {}  # by whom, and which transfer
         for _ in range(READS):
             received = self._socket.receive()
             if received is None:
                 break
             datagrams, address = received
-            last = None
+            bare = Bare(address, self._socket.send)
+            last: tuple[Way, int] | None = None
             for datagram in datagrams:
                 try:
-                    packet, id, number = decode(datagram)
+                    read = self._read(datagram, bare)
+                    if read is None:
+                        continue
+                    way, plain = read
+                    packet, id, number = decode(plain)
                 except CorruptPacket:
                     self.strays += 1
                     continue
-                if id != last:
-                    batch = batches.setdefault((address, id), [])
-                    last = id
+                if not id and isinstance(way, Contact) and packet.kind in PATH_KINDS:
+                    self._contacts.on_packet(way, packet, address)
+                    continue
+                if (way, id) != last:
+                    last = way, id
+                    batch = batches.setdefault(last, [])
                 batch.append((packet, number))
-        for key, batch in batches.items():
-            self._dispatch(key, batch)
+        for (way, id), packets in batches.items():
+            self._dispatch(way, id, packets)
 
-    def _dispatch(self, key: Key, packets: Batch) -> None:
-        flow = self._flows.get(key)
+    def _read(
+        self, datagram: memoryview, bare: Bare
+    ) -> tuple[Way, bytes | memoryview] | None:
+        """Return from whom a datagram is, and what is under its seal, if it has one.
+
+        None: it was no packet, and is dealt with. Raises CorruptPacket for what is not
+        to be believed.
+        """
+        if not self.sealed and bytes(datagram[:2]) == MAGIC:
+            return bare, datagram
+        data = bytes(datagram)
+        if self._query is not None and is_stun(data):
+            query, _ = self._query
+            if query.on_datagram(data):
+                self.observed = query.address or self.observed
+            return None
+        contact = self._contacts.find(data)
+        try:
+            return contact, contact.open(data, bare.address)
+        except (Forged, Replayed) as why:
+            word = FORGED if isinstance(why, Forged) else REPLAYED
+            self._note_rejected(contact, inside(data), word)
+            raise
+
+    def _note_rejected(self, contact: Contact, datagram: bytes, word: str) -> None:
+        """Let the trace of the transfer show a packet that was not believed."""
+        packet, id, number = decode(datagram)
+        flow = self._flows.get((contact, id))
         if flow is not None:
-            self._guarded(flow, partial(flow.arrive, packets))
+            self._flows.run(flow, partial(flow.reject, packet, number, word))
+
+    def _dispatch(self, way: Way, id: int, packets: Batch) -> None:
+        flow = self._flows.get((way, id))
+        if flow is not None:
+            self._flows.run(flow, partial(flow.arrive, packets))
             return
         while packets and packets[0][0].kind != Kind.OFFER:
             del packets[0]
             self.strays += 1
         if packets:
-            self._consider(key, packets)
+            self._reception.consider(way, id, packets)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for flow in [flow for flow, due in self._due.items() if due <= now]:
-            self._guarded(flow, flow.tick)
+        self._flows.tick()
+        self._contacts.tick()
+        if self._query is not None:
+            query, to = self._query
+            if query.deadline is not None and query.deadline <= now:
+                query.on_timeout()
+            if (datagram := query.next_datagram(now)) is not None:
+                self._socket.send([datagram], to)
+            if query.done:
+                self._query = None
 
-    def _guarded(self, flow: Flow, call: Callable[[float], None]) -> None:
-        """Call with the transfer's time; an error ends that transfer and no other."""
-        transfer = flow.transfer
-        ended = transfer.ended
-        now = time.monotonic() - transfer.started_at
-        try:
-            call(now)
-            flow.finish_turn(now)
-        except P2PLabError as why:
-            flow.fail(now, why)
-        except Exception as why:
-            flow.fail(now, P2PLabError(f"a bug in p2plab ended the transfer: {why!r}"))
-        flow.flush()
-        due = flow.wake_at()
-        if due is None:
-            self._due.pop(flow, None)
-        else:
-            self._due[flow] = due + transfer.started_at
-        if transfer.ended and not ended:
-            self._tell(transfer)
+    def _ask(self, query: Query, to: Address) -> None:
+        self._query = query, to
+        self._tick()
 
-    def _tell(self, transfer: Transfer) -> None:
-        try:
-            if self._on_transfer is not None:
-                self._on_transfer(transfer)
-        except Exception as why:  # not the transfer's fault
-            self.callback_error = why
-
-    def _open(self, key: Key, flow: Flow, begin: Callable[[float], None]) -> None:
-        ended = [each for each, other in self._flows.items() if other.closed]
-        for each in ended[: max(0, len(ended) - REMEMBERED)]:
-            self._due.pop(self._flows.pop(each), None)
-        self._flows[key] = flow
-        if self._closing:
-            begin = partial(flow.fail, error=P2PLabError(CLOSED))
-        self._guarded(flow, begin)
-
-    def _consider(self, key: Key, packets: Batch) -> None:
-        """Take the offer, or say why not: both cost one datagram."""
-        try:
-            offer = Offer.from_bytes(packets[0][0].payload)
-            why = self._objection(offer, key[0])
-            if why is None:
-                self._accept(key, offer, packets)
-                return
-        except P2PLabError as error:
-            why = str(error)
-        except Exception as error:  # a protocol of one's own may do anything
-            why = f"the receiver cannot take it: {error!r}"
-        refusal = encode(Packet(Kind.REFUSE, 0, to_words(why)), key[1] | ANSWER)
-        self._socket.send([refusal], key[0])
-
-    def _objection(self, offer: Offer, address: Address) -> str | None:
-        live = [each for each in self.transfers() if not each.ended]
-        arriving = sum(each.role == RECEIVER for each in live)
-        why = self.limits.objection(offer, arriving)
-        if why is not None or self._on_offer is None:
-            return why
-        try:
-            return self._on_offer(offer, address)
-        except Exception as error:  # not the sender's fault
-            self.callback_error = error
-            return "the receiver was asked, and failed to answer"
-
-    def _accept(self, key: Key, offer: Offer, packets: Batch) -> None:
-        transfer = Transfer(
-            key[1],
-            RECEIVER,
-            offer,
-            started_at=time.monotonic(),
-            stop=self._stop,
-            record=self.record,
-        )
-        # No packet is further ahead than this, and a liar's window may not cost more.
-        window = min(offer.setup.window, offer.content.count)
-        machine = replace(offer.setup, window=window).receiver()
-        emit = partial(self._socket.send, to=key[0])
-        flow = Flow(transfer, machine, emit, patience=self.limits.patience)
-        self._tell(transfer)  # before the sender hears of it
-        self._open(key, flow, partial(flow.arrive, packets))
+    def _open(self, key: tuple[Way, int], flow: Flow) -> None:
+        closed = partial(flow.fail, error=P2PLabError(CLOSED))
+        self._flows.open(key, flow, closed if self._closing else flow.open)
 
     def _shut(self) -> None:
         self._closing = True
-        for flow in self._flows.values():
-            error = TransferStopped("the peer was closed", flow.transfer)
-            self._guarded(flow, partial(flow.fail, error=error))
+        self._flows.fail(partial(TransferStopped, "the peer was closed"))
         self._socket.close()

@@ -64,7 +64,7 @@ class Asker:
     def receive(self) -> None:
         """Take all that has come."""
         while received := self.datagrams.receive():
-            for answer in received[0]:
+            for answer in map(bytes, received[0]):
                 transaction = answer[8:HEADER_SIZE]
                 if transaction in self.waiting:
                     assert answer[HEADER_SIZE:32] == self.right, "a wrong answer"
