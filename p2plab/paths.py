@@ -40,6 +40,7 @@ class Event(NamedTuple):
     time: float  # by the prober's clock [s]
     what: str
     address: Address | None
+    probe: int = 0  # which one: its stamp, as both sides know it [us]
 
 
 class Path(NamedTuple):
@@ -114,7 +115,7 @@ class Prober:
                 each.next_at = now + each.pause
                 each.pause = min(GROWTH * each.pause, LONGEST_PAUSE)
                 each.probed = True
-                self._note(now, PROBE, each.address)
+                self._note(now, PROBE, each.address, now)
                 return Packet(Kind.PROBE, place, stamp=now), each.address
         if self.path is None and not self.failure and now >= self._end:
             self.failure = self._explanation()
@@ -128,16 +129,16 @@ class Prober:
         no path when ours is found.
         """
         if packet.kind == Kind.PROBE:
-            self._note(now, HEAR, address)
+            self._note(now, HEAR, address, packet.stamp)
             self._learn(address, now)
-            self._note(now, ANSWER, address)
+            self._note(now, ANSWER, address, packet.stamp)
             return Packet(Kind.PROBED, packet.seq, echo=packet.stamp)
         if packet.kind == Kind.PROBED and 0 <= packet.seq < len(self._candidates):
             each = self._candidates[packet.seq]
             # An answer from elsewhere says nothing about the address that we probed
             # (RFC 8445, section 7.2.5.2.1).
             if each.probed and each.address == address and packet.echo is not None:
-                self._note(now, CONFIRM, address)
+                self._note(now, CONFIRM, address, packet.echo)
                 self._confirm(each, packet.echo, now)
         return None
 
@@ -186,6 +187,9 @@ class Prober:
             "firewall or a Wi-Fi that keeps its devices apart is in between"
         )
 
-    def _note(self, now: float, what: str, address: Address | None) -> None:
+    def _note(
+        self, now: float, what: str, address: Address | None, stamp: float | None = None
+    ) -> None:
         if len(self.events) < KEPT_EVENTS:
-            self.events.append(Event(now, what, address))
+            probe = 0 if stamp is None else round(stamp % STAMP_PERIOD * 1e6)
+            self.events.append(Event(now, what, address, probe))

@@ -16,7 +16,18 @@ from p2plab import paths
 from p2plab.datagrams import Address
 from p2plab.errors import Forged
 from p2plab.packet import DATA, Kind, Packet, decode, encode
-from p2plab.paths import HEARD, HOST, MOST, OBSERVED, PATIENCE, SETTLE, Path, Prober
+from p2plab.paths import (
+    ANSWER,
+    HEAR,
+    HEARD,
+    HOST,
+    MOST,
+    OBSERVED,
+    PATIENCE,
+    SETTLE,
+    Path,
+    Prober,
+)
 from p2plab.session import CALLEE, CALLER, Session
 
 ALICE, BOB, CAROL = ("192.168.1.2", 1), ("192.168.1.3", 2), ("192.168.1.4", 3)
@@ -425,3 +436,17 @@ def test_whatever_an_introduced_peer_says_costs_little_and_breaks_nothing(
     assert probes < 17 * 17 * 4
     assert len(prober.events) <= paths.KEPT_EVENTS
     assert prober.path is None or prober.path.address[0] == "192.0.2.7"
+
+
+def test_both_sides_know_a_probe_by_the_same_number() -> None:
+    here = Prober([(HOST, ("10.0.0.2", 5000))], 3.0000004)
+    there = Prober([], 100.0)
+    due = here.next_probe(3.0000004)
+    assert due is not None
+    probe, _, _ = decode(encode(due[0]))
+    answer = there.on_packet(probe, ("10.0.0.1", 4000), 100.1)
+    assert answer is not None
+    here.on_packet(decode(encode(answer))[0], ("10.0.0.2", 5000), 3.1)
+    numbers = {each.probe for each in [*here.events, *there.events] if each.probe}
+    assert numbers == {3_000_000}
+    assert [each.what for each in there.events][:2] == [HEAR, ANSWER]
