@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -13,8 +12,9 @@ import pytest
 
 from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.drawing import page
+from p2plab.checker.network import BLACKOUT, DOUBLE, Fault
 from p2plab.checker.search import Found, Search
-from p2plab.checker.trial import APPLICATIONS, Trial
+from p2plab.checker.trial import Makers, Trial, plain
 from p2plab.congestion import FixedWindow
 from p2plab.packet import ACK, DATA, Packet
 from p2plab.protocols import Setup
@@ -27,8 +27,6 @@ from p2plab.protocols.selective_repeat import (
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto, Rfc6298
 from p2plab.trace import RETRANSMIT, SEND
-
-Makers = tuple[Callable[[], Any], Callable[[], Any]]
 
 
 def stop_and_wait(bits: int | None = None) -> Makers:
@@ -50,6 +48,10 @@ def selective_repeat(window: int, bits: int | None = None) -> Makers:
         lambda: SelectiveRepeatSender(Rfc6298(), FixedWindow(window), bits),
         lambda: SelectiveRepeatReceiver(window, bits),
     )
+
+
+def search_for(makers: Makers, channel: str) -> Search:
+    return Search(makers, CHANNELS[channel], 3, perf_counter() + 60, 60.0)
 
 
 def pages(name: str) -> Makers:
@@ -88,9 +90,7 @@ def test_a_correct_page_survives_in_its_class(makers: Makers, channel: str) -> N
 def test_a_correct_page_survives_a_thousand_random_schedules(
     makers: Makers, channel: str
 ) -> None:
-    search = Search(makers, CHANNELS[channel], 3, perf_counter() + 60, 60.0)
-    for application in APPLICATIONS:
-        search.calm[application] = search.run(Trial(application))
+    search = search_for(makers, channel)
     search.random(0, 1000)
     assert search.counts["random"] == 1000
 
@@ -236,6 +236,36 @@ def test_a_planted_mistake_is_found_with_the_fewest_faults_and_named(
     assert words in verdict.sentence
 
 
+@dataclass(slots=True)
+class Tired(StopAndWaitReceiver):
+    """Stops listening after fifty packets."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.expected_seq_num < 50:
+            StopAndWaitReceiver.on_packet(self, packet, now)
+
+
+def test_a_mistake_that_shows_after_fifty_payloads_is_found_and_made_small() -> None:
+    verdict = check(stop_and_wait()[0], Tired)
+    assert (verdict.kind, verdict.faults) == ("broken", ())
+    assert "the sender went on sending packet 50" in verdict.sentence.lower()
+
+
+def test_repetitions_are_counted_whatever_the_application_sends() -> None:
+    search = search_for((lambda: Doubter(FixedRto(1.0)), StopAndWaitReceiver), "dup")
+    failure = search.run(Trial(plain(70), faults=(Fault(DOUBLE, 0, 0),))).failure
+    assert failure
+    assert failure.promise == "retransmission"
+
+
+def test_what_is_sent_while_the_network_is_down_is_no_storm() -> None:
+    makers = lambda: GoBackNSender(FixedRto(0.11), FixedWindow(64)), GoBackNReceiver
+    search = search_for(makers, "fifo")
+    run = search.run(Trial(plain(40), faults=(Fault(BLACKOUT, 0, 0, 30.0),)))
+    assert len(run.sent) > 10_000
+    assert run.failure is None
+
+
 def test_a_second_batch_after_everything_was_done_is_tried() -> None:
     @dataclass(slots=True)
     class Once(StopAndWaitSender):
@@ -290,8 +320,7 @@ def test_the_same_seed_gives_the_same_verdict() -> None:
 
 
 def test_what_chance_finds_is_made_smaller() -> None:
-    makers = selective_repeat(3, 2)
-    search = Search(makers, CHANNELS["fifo"], 0, perf_counter() + 20, 20.0)
+    search = search_for(selective_repeat(3, 2), "fifo")
     with pytest.raises(Found) as found:
         search.random()
     run = found.value.run

@@ -80,6 +80,13 @@ def test_the_first_attempt_survives() -> None:
     assert verdict_on().kind == "survived"
 
 
+def test_a_method_called_finish_is_the_machines_own_business() -> None:
+    class Finishing(Sender):
+        def finish(self, seq: int) -> None: ...
+
+    assert verdict_on(Finishing).kind == "survived"
+
+
 class NoDeadline:
     done = True
 
@@ -195,12 +202,41 @@ class Counts(Sender):
         return None
 
 
+class PlainNumbers(Sender):
+    """Writes 1 for DATA, which is the same, and any number."""
+
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(kind=1, seq=random.getrandbits(20))
+
+
+class OnlyOnce(Sender):
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        if self.made > 3:
+            raise RuntimeError("the fourth")
+
+
+class Stamped(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(stamp="now")
+
+
 @pytest.mark.parametrize(
     ("sender", "receiver", "promise", "words"),
     [
         (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
         (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
         (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
+        (Sender(), Receiver, "interface", "is a machine already: hand over its class"),
+        (lambda: Sender, Receiver, "interface", "Sender is a class: hand over a mach"),
+        (OnlyOnce, Receiver, "interface", "OnlyOnce() raised RuntimeError: the fourth"),
+        (PlainNumbers, Receiver, "same again", "packet number 1 was DATA "),
+        (Stamped, Receiver, "packets", "They are times in seconds, or None"),
         (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
         (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
         (Yields, Receiver, "packets", "`yield` makes it a generator"),
@@ -212,7 +248,7 @@ class Counts(Sender):
         (LoopsForEver, Receiver, "end", "LoopsForEver.on_timeout did not come back"),
         (Quits, Receiver, "no exception", "Quits.on_packet raised SystemExit at "),
         (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
-        (Sender, HandsOverText, "payloads", "returned 'A', which is a str"),
+        (Sender, HandsOverText, "payloads", "next_payload returned 'A' (str)"),
         (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
         (Clock, Receiver, "same again", "reads a clock"),
         (Sender, Shared, "apart", "Shared.seen belongs to all machines of the class"),
@@ -240,4 +276,7 @@ def test_an_exception_points_to_the_file_and_the_line() -> None:
 def test_an_endless_loop_is_interrupted_within_two_seconds() -> None:
     verdict = verdict_on(LoopsForEver)
     assert verdict.seconds < 4.0  # a busy machine may be late
-    assert "an endless loop at test_checker_breaches.py, line" in verdict.sentence
+    assert (
+        "an endless loop or a pause at test_checker_breaches.py, line"
+        in verdict.sentence
+    )

@@ -64,10 +64,10 @@ def place(filename: str, line: int) -> str:
     return f"{where}: `{text}`" if text else where
 
 
-def raised_at(error: BaseException, machine: Any) -> tuple[str, str]:
-    """Return the method and the line of the student's code that an error came from."""
-    files = {code.co_filename for _, code in codes(type(machine))}
-    root: BaseException = error
+def raised_at(error: BaseException, kind: type) -> tuple[str, str]:
+    """Return the method and the line of a class's file that an error came from."""
+    files = {code.co_filename for _, code in codes(kind)}
+    root = error
     while root.__cause__ is not None:
         root = root.__cause__
     method = line = ""

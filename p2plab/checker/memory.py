@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _MANY: Final = (list, tuple, set, frozenset, deque)
 _TEXT: Final = (bytes, bytearray, str)
-CHUNK: Final = 16  # so many bytes count as one item
+ITEM: Final = 16  # so many bytes count as one
 
 
 def held(machine: object) -> Counter[str]:
@@ -34,7 +34,7 @@ def attributes(thing: object) -> Iterator[tuple[str, Any]]:
 
 def _count(value: Any, name: str, found: Counter[str], seen: set[int]) -> None:
     if isinstance(value, _TEXT):
-        found[name] += len(value) // CHUNK
+        found[name] += len(value) // ITEM
         return
     if value is None or isinstance(value, int | float | type) or id(value) in seen:
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from p2plab.packet import Kind, Packet
+from p2plab.trace import RECEIVER, SENDER
 
 DELAY: Final = 0.05  # one way [s]
 RTT: Final = 2 * DELAY  # [s]
@@ -17,7 +18,7 @@ LATE: Final = "late"
 LATE_COPY: Final = "late copy"  # doubled, and the copy is late
 BLACKOUT: Final = "black-out"  # from this packet on, both ways
 
-_SIDES: Final = ("sender", "receiver")
+SIDES: Final = (SENDER, RECEIVER)
 
 
 class Fault(NamedTuple):
@@ -35,7 +36,7 @@ class Fault(NamedTuple):
 
     def words(self, packet: Packet | None = None, again: bool = False) -> str:
         """Say it in words; `again` if the same packet had been sent before."""
-        name = f"packet number {self.number + 1} of the {_SIDES[self.way]}"
+        name = f"packet number {self.number + 1} of the {SIDES[self.way]}"
         if packet is not None:
             name = called(packet)
             if again:
