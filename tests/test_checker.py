@@ -12,6 +12,7 @@ import pytest
 
 from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.drawing import page
+from p2plab.checker.fingerprint import difference, fingerprint
 from p2plab.checker.network import BLACKOUT, DOUBLE, Fault
 from p2plab.checker.search import Found, Search
 from p2plab.checker.trial import Makers, Trial, plain
@@ -348,6 +349,15 @@ def test_an_executor_runs_random_schedules_elsewhere() -> None:
         assert "this process alone" not in verdict.tried
         verdict = check(*stop_and_wait(), budget=0.5, executor=executor)
         assert "in this process alone, because the classes did" in verdict.tried
+
+
+def test_two_processes_are_compared_as_far_as_the_slower_one_came() -> None:
+    slow, quick = (fingerprint(stop_and_wait(), "dup", 0, time) for time in (0.0, 60.0))
+    assert len(slow) == 1 < len(quick)
+    assert difference(slow, quick) is None
+    words, ladder = difference([quick[1]], slow) or ("", [])
+    assert words
+    assert ladder[0]["kind"] == "DATA"
 
 
 def test_a_speed_can_be_asked_for() -> None:

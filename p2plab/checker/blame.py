@@ -66,7 +66,11 @@ def place(filename: str, line: int) -> str:
 
 def raised_at(error: BaseException, kind: type) -> tuple[str, str]:
     """Return the method and the line of a class's file that an error came from."""
-    files = {code.co_filename for _, code in codes(kind)}
+    return last_line(error, {code.co_filename for _, code in codes(kind)})
+
+
+def last_line(error: BaseException, files: set[str]) -> tuple[str, str]:
+    """Return the first function of these files that an error met, and the last line."""
     root = error
     while root.__cause__ is not None:
         root = root.__cause__

@@ -52,12 +52,9 @@ def check(
     executor: runs the random schedules in other processes, if the classes can be
         pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
-    Raises ValueError for an unknown channel or a budget that is not above 0.
+    Raises ValueError for an impossible channel or budget.
     """
-    if channel not in CHANNELS:
-        raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
-    if not budget > 0:
-        raise ValueError(f"budget is a time above 0 s, got {budget}")
+    require_possible(channel, budget)
     begun = perf_counter()
     makers = (sender, receiver)
     line = OneLine()
@@ -68,6 +65,14 @@ def check(
     verdict = _survived(search) if run is None else failed(search, run)
     counts, seconds = search.counts.total(), perf_counter() - begun
     return replace(verdict, schedules=counts, seconds=seconds)
+
+
+def require_possible(channel: str, budget: float) -> None:
+    """Raise ValueError for an unknown channel or a budget that is not above 0 s."""
+    if channel not in CHANNELS:
+        raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
+    if not budget > 0:
+        raise ValueError(f"budget is a time above 0 s, got {budget}")
 
 
 def _search(

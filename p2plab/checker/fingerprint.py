@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -11,7 +13,7 @@ from p2plab.checker.schedules import random_trial
 from p2plab.checker.trial import Failure, Makers, Run, Trial, plain
 from p2plab.checker.verdict import ARROWS, event
 from p2plab.checker.watchdog import Pulse, watching
-from p2plab.checker.world import World
+from p2plab.checker.world import TooLong, World
 from p2plab.packet import Kind
 from p2plab.trace import SEND
 
@@ -55,18 +57,24 @@ def printed(run: Run) -> list[Print]:
     ]
 
 
-def fingerprint(makers: Makers, channel: str, seed: int) -> list[list[Print]]:
-    """Return what was sent in a fixed list of trials; it ends after one that fails."""
+def fingerprint(
+    makers: Makers, channel: str, seed: int, seconds: float
+) -> list[list[Print]]:
+    """Return what was sent in a fixed list of trials, or in the first ones of them.
+
+    It ends after one that fails, and begins no other one when the time is over.
+    """
     prints = []
-    pulse = Pulse()
+    pulse, until = Pulse(), perf_counter() + seconds
     trials = [Trial(plain(8))]
     trials += [random_trial(CHANNELS[channel], seed, -n) for n in range(1, TRIALS)]
-    with watching(pulse):
+    with suppress(TooLong), watching(pulse):
         for trial in trials:
             pulse.count += 1
             run = World(trial, makers).run()
-            prints.append(printed(run))
-            if run.failure is not None:
+            if run.failure is None or not isinstance(run.failure.error, TooLong):
+                prints.append(printed(run))
+            if run.failure is not None or perf_counter() > until:
                 break
     return prints
 
