@@ -140,7 +140,6 @@ def test_a_real_run_replays_into_fresh_machines_packet_for_packet(
     for each in tape:
         again = replay(each)
         assert again.ok, again.difference
-        again.require()
         assert again.calls == len(each.calls)
         assert again.packets == len(each.packets)
         ours = [(int(packet.kind), packet.seq) for packet in each.packets]
@@ -189,8 +188,7 @@ def test_a_machine_that_uses_chance_is_caught(mine: Any) -> None:
     assert "deadline" in difference
     assert "look for chance" in difference
     assert difference in str(told[SENDER])
-    with pytest.raises(BrokenContract, match="Same inputs, same outputs"):
-        told[SENDER].require()
+    assert "Same inputs, same outputs" in difference
 
 
 def test_another_machine_answers_otherwise_and_the_first_difference_is_named(
