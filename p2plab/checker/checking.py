@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from time import perf_counter
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ def require_possible(channel: str, budget: float) -> None:
     """Raise ValueError for an unknown channel or a budget that is not above 0 s."""
     if channel not in CHANNELS:
         raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
-    if not budget > 0:
+    if not 0 < budget < inf:
         raise ValueError(f"budget is a time above 0 s, got {budget}")
 
 
@@ -117,7 +118,8 @@ def failed(search: Search, run: Run) -> Verdict:
     traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
     if run.failure.promise != "interface":
         stuck = isinstance(run.failure.error, TooLong)
-        with watching(search.pulse, AGAIN if stuck else LIMIT):
+        again = run
+        with suppress(TooLong), watching(search.pulse, AGAIN if stuck else LIMIT):
             again = World(run.trial, search.makers, traces).run()
         run.machines = run.machines or again.machines
         if run.failure.promise not in OF_MANY_RUNS:

@@ -18,6 +18,15 @@ LATE: Final = "late"
 LATE_COPY: Final = "late copy"  # doubled, and the copy is late
 BLACKOUT: Final = "black-out"  # from this packet on, both ways
 
+_WORDS: Final = {
+    LOSE: "{} was lost",
+    DAMAGE: "{} was damaged on its way",
+    DOUBLE: "{} was doubled by the network",
+    LATE: "{} was delayed by {:.3g} s",
+    LATE_COPY: "a copy of {} arrived {:.3g} s after the first",
+    BLACKOUT: "the network was down for {1:.3g} s from {0} on",
+}
+
 SIDES: Final = (SENDER, RECEIVER)
 
 
@@ -41,18 +50,7 @@ class Fault(NamedTuple):
             name = called(packet)
             if again:
                 name = f"{name} (sent again)"
-        match self.kind:
-            case "lose":
-                return f"{name} was lost"
-            case "damage":
-                return f"{name} was damaged on its way"
-            case "double":
-                return f"{name} was doubled by the network"
-            case "late":
-                return f"{name} was delayed by {self.extra:.3g} s"
-            case "late copy":
-                return f"a copy of {name} arrived {self.extra:.3g} s after the first"
-        return f"the network was down for {self.extra:.3g} s from {name} on"
+        return _WORDS[self.kind].format(name, self.extra)
 
 
 def called(packet: Packet) -> str:

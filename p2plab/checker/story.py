@@ -56,9 +56,9 @@ class Story:
             text = capital("; ".join(said[:6])) + (" …" if len(said) > 6 else "")
             text += f" ({number})"
         asides = []
-        phases = self.run.trial.application
-        if phases.pairs > 1 or len(phases.phases) > 1 or not said:
-            asides.append(f"the application sent {phases.words}")
+        application = self.run.trial.application
+        if application.pairs > 1 or len(application.phases) > 1 or not said:
+            asides.append(f"the application sent {application.words}")
         if self.run.trial.style != EAGER:
             asides.append("the driver pulled packets late")
         return "; ".join([text, *asides]) + "."
