@@ -65,7 +65,7 @@ class Verdict:
     def __str__(self) -> str:
         network = f"The network ({self.channel}): {CHANNELS[self.channel].words}."
         lines = [f"{self.title}: {self.sentence}", network]
-        if self.kind != "survived":
+        if self.kind != "survived" and self.schedules:
             lines.append(f"Tried: {self.tried}.")
         return "\n".join(lines)
 
