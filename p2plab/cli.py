@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -96,10 +97,12 @@ def _of_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _budget(text: str) -> float:
-    budget = float(text)
-    if not 0 < budget < 86_400:
-        raise argparse.ArgumentTypeError(f"a budget is above 0 s, got {text}")
-    return budget
+    with suppress(ValueError):
+        if 0 < float(text) < 86_400:
+            return float(text)
+    raise argparse.ArgumentTypeError(
+        f"a budget is a number of seconds, above 0 and below a day, got {text}"
+    )
 
 
 def _rendezvous(wishes: argparse.Namespace) -> int:

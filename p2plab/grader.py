@@ -21,14 +21,15 @@ from types import ModuleType
 from typing import Any, Final
 
 from p2plab.checker import CHANNELS, check
-from p2plab.checker.blame import place
+from p2plab.checker.blame import last_line, place
+from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
 from p2plab.checker.promises import PROMISES
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
 GRACE: Final = 8.0  # beyond three times the budget, until a child is ended [s]
-_SEEDS: Final = ("0", "4711")  # of hash(), one for each child
+_SEEDS: Final = {"judge": "0", "again": "4711"}  # of hash(), for each child
 _RESULT, _LOADED, _CRASH = "result.json", "loaded", "crash.txt"
 
 
@@ -48,27 +49,29 @@ def grade(
     path = Path(file).resolve()
     if not path.is_file():
         raise Unusable(f"there is no file {file}")
+    require_possible(channel, budget)
     limit = 3 * budget + GRACE
+    words = [str(path), channel, str(budget), str(seed), str(limit)]
+    jobs, answers = [], []
     with tempfile.TemporaryDirectory() as folder:
-        jobs = []
-        for number, hash_seed in enumerate(_SEEDS):
-            room = Path(folder) / str(number)
-            room.mkdir()
-            words = [str(path), channel, str(budget), str(seed), str(limit), str(room)]
-            jobs.append(
-                _Job(_start([("judge", "again")[number], *words], hash_seed), room)
-            )
         try:
+            for role, hash_seed in _SEEDS.items():
+                room = Path(folder) / role
+                room.mkdir()
+                child = _start([role, *words, str(room)], hash_seed)
+                jobs.append(_Job(child, room))
             begun = time.monotonic()
-            verdict = jobs[0].answer(limit)
-            took = time.monotonic() - begun
-            if verdict is None:
-                return {**_died(jobs[0], path, channel, limit), "seconds": took}
-            if "unusable" in verdict:
-                raise Unusable(verdict["unusable"])
-            if verdict["verdict"] == "breach":
-                return verdict
-            return _compared(verdict, jobs[1].answer(limit - took))
+            for job in jobs:
+                answer = job.answer(limit - (time.monotonic() - begun))
+                if answer is None:
+                    took = time.monotonic() - begun
+                    return {**_died(job, path, channel, limit), "seconds": took}
+                if "unusable" in answer:
+                    raise Unusable(answer["unusable"])
+                if answer.get("verdict") == "breach":
+                    return answer
+                answers.append(answer)
+            return _compared(*answers)
         finally:
             for job in jobs:
                 job.end()
@@ -92,20 +95,14 @@ def report(verdict: dict[str, Any]) -> str:
 class _Job:
     child: subprocess.Popen[bytes]
     room: Path
-    late: bool = False
 
     def answer(self, patience: float) -> dict[str, Any] | None:
         """Wait for the child; None if it did not say anything."""
-        try:
+        with suppress(subprocess.TimeoutExpired, OSError, ValueError):
             self.child.wait(max(patience, 0.1))
-        except subprocess.TimeoutExpired:
-            self.late = True
-            return None
-        try:
             said: dict[str, Any] = json.loads((self.room / _RESULT).read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
-        return said
+            return said
+        return None
 
     def end(self) -> None:
         """End the child, and what it may have started."""
@@ -124,6 +121,7 @@ def _start(words: Sequence[str], hash_seed: str) -> subprocess.Popen[bytes]:
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # numpy asks for 40 MB for each of them
     }
     nothing = subprocess.DEVNULL
     return subprocess.Popen(
@@ -144,9 +142,9 @@ def _died(job: _Job, path: Path, channel: str, limit: float) -> dict[str, Any]:
     text = crash.read_text("utf-8", "replace") if crash.exists() else ""
     lines = re.findall(rf'File "{re.escape(str(path))}", line (\d+)', text)
     where = f" It was last seen at {place(str(path), int(lines[0]))}." if lines else ""
-    if job.late:
+    if status is None or "Timeout (" in text:
         what, promise = f"did not come back within {limit:.0f} s", "end"
-    elif status is not None and status < 0:
+    elif status < 0:
         what, promise = f"crashed Python ({_signal(-status)})", "no exception"
     else:
         what = f"ended the whole process (exit status {status}; os._exit?)"
@@ -178,13 +176,9 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _compared(verdict: dict[str, Any], again: dict[str, Any] | None) -> dict[str, Any]:
+def _compared(verdict: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
     """Look whether the second process saw the same packets."""
-    ours = verdict.pop("fingerprint", None)
-    theirs = (again or {}).get("fingerprint")
-    if ours is None or theirs is None:
-        return verdict
-    found = difference(ours, theirs)
+    found = difference(verdict.pop("fingerprint"), again["fingerprint"])
     if found is None:
         return verdict
     words, ladder = found
@@ -194,13 +188,9 @@ def _compared(verdict: dict[str, Any], again: dict[str, Any] | None) -> dict[str
         f"hash(), on chance or on a clock? Promise of the machine broken: "
         f"{PROMISES['same again']}."
     )
-    changed = _breach(verdict["channel"], "same again", sentence)
-    return {
-        **changed,
-        "ladder": ladder,
-        "schedules": verdict["schedules"],
-        "seconds": verdict["seconds"],
-    }
+    kept = {name: verdict[name] for name in ("schedules", "seconds")}
+    breach = _breach(verdict["channel"], "same again", sentence)
+    return {**breach, "ladder": ladder, **kept}
 
 
 # From here on: inside the child.
@@ -213,7 +203,9 @@ def _child(words: Sequence[str]) -> None:
     with (room / _CRASH).open("w") as crash:
         _limit_memory()
         faulthandler.enable(crash)
-        faulthandler.dump_traceback_later(max(float(limit) - 1, 1), file=crash)
+        # Even if nobody waits for it any more.
+        patience = max(float(limit) - 1, 1)
+        faulthandler.dump_traceback_later(patience, exit=True, file=crash)
         try:
             module = _load(Path(file))
             makers = _machines(module, Path(file).name)
@@ -226,7 +218,8 @@ def _child(words: Sequence[str]) -> None:
                 verdict = check(*makers, channel, float(budget), int(seed))
                 said = verdict.to_json()
             if said.get("verdict") != "breach":
-                said["fingerprint"] = fingerprint(makers, channel, int(seed))
+                seconds = float(budget)
+                said["fingerprint"] = fingerprint(makers, channel, int(seed), seconds)
         faulthandler.cancel_dump_traceback_later()
         part = room / "part"
         part.write_text(json.dumps(said), "utf-8")
@@ -254,14 +247,10 @@ def _load(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as why:
         line = getattr(why, "lineno", None)
-        trace = why.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == str(path):
-                line = trace.tb_lineno
-            trace = trace.tb_next
-        where = f" at {place(str(path), line)}" if line else ""
+        where = place(str(path), line) if line else last_line(why, {str(path)})[1]
         raise Unusable(
-            f"{path.name} could not be loaded: {type(why).__name__}: {why}{where}"
+            f"{path.name} could not be loaded: {type(why).__name__}: {why}"
+            + (f" at {where}" if where else "")
         ) from None
     return module
 

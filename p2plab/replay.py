@@ -10,7 +10,6 @@ from functools import partial, wraps
 from typing import Any, Final, NamedTuple, cast
 
 from p2plab.endpoint import RttEstimator
-from p2plab.errors import BrokenContract
 from p2plab.packet import Packet
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.trace import RECEIVER, SENDER
@@ -61,10 +60,8 @@ class Recording:
         """What a sender was given, or what a receiver delivered."""
         if self.role == RECEIVER:
             return [each for each in self._answers("next_payload") if each is not None]
-        calls = list(self.calls)
-        return [
-            each.arguments[0] for each in calls if _is_send(each) and each.arguments
-        ]
+        given = [each.arguments for each in list(self.calls) if each.name == "send"]
+        return [arguments[0] for arguments in given if arguments]
 
     def _answers(self, name: str) -> list[Any]:
         answers = [each.answer for each in list(self.calls) if each.name == name]
@@ -80,9 +77,7 @@ class Recorder:
 
     machine: Any
     calls: list[Call] = field(repr=False)
-    seen: dict[str, Any] = field(
-        default_factory=dict, repr=False
-    )  # since the last call
+    seen: dict[str, Any] = field(default_factory=dict, repr=False)  # since a call
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python's own questions are no driver's
@@ -133,11 +128,6 @@ class Replay:
     def ok(self) -> bool:
         """Whether every answer was the recorded one."""
         return not self.difference
-
-    def require(self) -> None:
-        """Raise BrokenContract if there is a difference."""
-        if self.difference:
-            raise BrokenContract(self.difference)
 
     def __str__(self) -> str:
         same = f"{self.calls} calls and {self.packets} packets were the same"
@@ -216,10 +206,6 @@ def _answer(machine: Any, call: Call) -> Any:
 
 def _raised(why: Exception) -> Raised:
     return Raised(f"{type(why).__name__}: {why}")
-
-
-def _is_send(call: Call) -> bool:
-    return call.name == "send"
 
 
 def _words(arguments: tuple[Any, ...]) -> str:

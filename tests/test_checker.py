@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -13,8 +13,10 @@ import pytest
 
 from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.drawing import page
+from p2plab.checker.fingerprint import difference, fingerprint
+from p2plab.checker.network import BLACKOUT, DOUBLE, Fault
 from p2plab.checker.search import Found, Search
-from p2plab.checker.trial import APPLICATIONS, Trial
+from p2plab.checker.trial import Makers, Trial, plain
 from p2plab.congestion import FixedWindow
 from p2plab.packet import ACK, DATA, Packet
 from p2plab.protocols import Setup
@@ -27,8 +29,6 @@ from p2plab.protocols.selective_repeat import (
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto, Rfc6298
 from p2plab.trace import RETRANSMIT, SEND
-
-Makers = tuple[Callable[[], Any], Callable[[], Any]]
 
 
 def stop_and_wait(bits: int | None = None) -> Makers:
@@ -50,6 +50,10 @@ def selective_repeat(window: int, bits: int | None = None) -> Makers:
         lambda: SelectiveRepeatSender(Rfc6298(), FixedWindow(window), bits),
         lambda: SelectiveRepeatReceiver(window, bits),
     )
+
+
+def search_for(makers: Makers, channel: str) -> Search:
+    return Search(makers, CHANNELS[channel], 3, perf_counter() + 60, 60.0)
 
 
 def pages(name: str) -> Makers:
@@ -88,9 +92,7 @@ def test_a_correct_page_survives_in_its_class(makers: Makers, channel: str) -> N
 def test_a_correct_page_survives_a_thousand_random_schedules(
     makers: Makers, channel: str
 ) -> None:
-    search = Search(makers, CHANNELS[channel], 3, perf_counter() + 60, 60.0)
-    for application in APPLICATIONS:
-        search.calm[application] = search.run(Trial(application))
+    search = search_for(makers, channel)
     search.random(0, 1000)
     assert search.counts["random"] == 1000
 
@@ -98,7 +100,7 @@ def test_a_correct_page_survives_a_thousand_random_schedules(
 def test_a_verdict_comes_within_its_budget() -> None:
     verdict = check(*stop_and_wait(), budget=0.5)
     assert verdict.kind == "survived"
-    assert verdict.seconds < 0.5 + 0.5  # a busy machine may be late
+    assert verdict.seconds < 5  # a busy machine may be late
 
 
 def test_best_effort_is_broken_by_one_loss() -> None:
@@ -236,6 +238,36 @@ def test_a_planted_mistake_is_found_with_the_fewest_faults_and_named(
     assert words in verdict.sentence
 
 
+@dataclass(slots=True)
+class Tired(StopAndWaitReceiver):
+    """Stops listening after fifty packets."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.expected_seq_num < 50:
+            StopAndWaitReceiver.on_packet(self, packet, now)
+
+
+def test_a_mistake_that_shows_after_fifty_payloads_is_found_and_made_small() -> None:
+    verdict = check(stop_and_wait()[0], Tired)
+    assert (verdict.kind, verdict.faults) == ("broken", ())
+    assert "the sender went on sending packet 50" in verdict.sentence.lower()
+
+
+def test_repetitions_are_counted_whatever_the_application_sends() -> None:
+    search = search_for((lambda: Doubter(FixedRto(1.0)), StopAndWaitReceiver), "dup")
+    failure = search.run(Trial(plain(70), faults=(Fault(DOUBLE, 0, 0),))).failure
+    assert failure
+    assert failure.promise == "retransmission"
+
+
+def test_what_is_sent_while_the_network_is_down_is_no_storm() -> None:
+    makers = lambda: GoBackNSender(FixedRto(0.11), FixedWindow(64)), GoBackNReceiver
+    search = search_for(makers, "fifo")
+    run = search.run(Trial(plain(40), faults=(Fault(BLACKOUT, 0, 0, 30.0),)))
+    assert len(run.sent) > 10_000
+    assert run.failure is None
+
+
 def test_a_second_batch_after_everything_was_done_is_tried() -> None:
     @dataclass(slots=True)
     class Once(StopAndWaitSender):
@@ -290,8 +322,7 @@ def test_the_same_seed_gives_the_same_verdict() -> None:
 
 
 def test_what_chance_finds_is_made_smaller() -> None:
-    makers = selective_repeat(3, 2)
-    search = Search(makers, CHANNELS["fifo"], 0, perf_counter() + 20, 20.0)
+    search = search_for(selective_repeat(3, 2), "fifo")
     with pytest.raises(Found) as found:
         search.random()
     run = found.value.run
@@ -308,7 +339,7 @@ def test_progress_is_told() -> None:
 
 
 def test_an_executor_runs_random_schedules_elsewhere() -> None:
-    with ProcessPoolExecutor(2) as executor:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         verdict = check(
             BestEffortSender, BestEffortReceiver, budget=0.5, executor=executor
         )
@@ -319,6 +350,15 @@ def test_an_executor_runs_random_schedules_elsewhere() -> None:
         assert "this process alone" not in verdict.tried
         verdict = check(*stop_and_wait(), budget=0.5, executor=executor)
         assert "in this process alone, because the classes did" in verdict.tried
+
+
+def test_two_processes_are_compared_as_far_as_the_slower_one_came() -> None:
+    slow, quick = (fingerprint(stop_and_wait(), "dup", 0, time) for time in (0.0, 60.0))
+    assert len(slow) == 1 < len(quick)
+    assert difference(slow, quick) is None
+    words, ladder = difference([quick[1]], slow) or ("", [])
+    assert words
+    assert ladder[0]["kind"] == "DATA"
 
 
 def test_a_speed_can_be_asked_for() -> None:

@@ -4,70 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
+from first_attempt import Receiver, Sender
 
 from p2plab.checker import Verdict, check
 from p2plab.packet import ACK, DATA, Packet
-
-
-class Sender:
-    """A first attempt, and a correct one: stop-and-wait."""
-
-    def __init__(self) -> None:
-        self.payloads: list[bytes] = []
-        self.base = self.sent = 0
-        self.deadline: float | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.base == len(self.payloads)
-
-    def send(self, payload: bytes) -> None:
-        self.payloads.append(payload)
-
-    def next_packet(self, now: float) -> Any:
-        if self.sent > self.base or self.done:
-            return None
-        self.sent += 1
-        self.deadline = now + 1.0
-        return Packet(DATA, self.base, self.payloads[self.base])
-
-    def on_packet(self, packet: Packet, now: float) -> None:
-        if packet.seq == self.base < self.sent:
-            self.base += 1
-            self.deadline = None
-
-    def on_timeout(self, now: float) -> None:
-        self.sent = self.base
-        self.deadline = None
-
-
-class Receiver:
-    deadline: float | None = None
-
-    def __init__(self) -> None:
-        self.expected = 0
-        self.inbox: deque[Any] = deque()
-        self.acks: deque[Packet] = deque()
-
-    def next_payload(self) -> Any:
-        return self.inbox.popleft() if self.inbox else None
-
-    def next_packet(self, now: float) -> Packet | None:
-        return self.acks.popleft() if self.acks else None
-
-    def on_packet(self, packet: Packet, now: float) -> None:
-        if packet.seq == self.expected:
-            self.inbox.append(packet.payload)
-            self.expected += 1
-        self.acks.append(Packet(ACK, packet.seq))
-
-    def on_timeout(self, now: float) -> None:
-        return
 
 
 def verdict_on(
@@ -78,6 +22,13 @@ def verdict_on(
 
 def test_the_first_attempt_survives() -> None:
     assert verdict_on().kind == "survived"
+
+
+def test_a_method_called_finish_is_the_machines_own_business() -> None:
+    class Finishing(Sender):
+        def finish(self, seq: int) -> None: ...
+
+    assert verdict_on(Finishing).kind == "survived"
 
 
 class NoDeadline:
@@ -195,12 +146,41 @@ class Counts(Sender):
         return None
 
 
+class PlainNumbers(Sender):
+    """Writes 1 for DATA, which is the same, and any number."""
+
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(kind=1, seq=random.getrandbits(20))
+
+
+class OnlyOnce(Sender):
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        if self.made > 3:
+            raise RuntimeError("the fourth")
+
+
+class Stamped(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(stamp="now")
+
+
 @pytest.mark.parametrize(
     ("sender", "receiver", "promise", "words"),
     [
         (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
         (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
         (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
+        (Sender(), Receiver, "interface", "is a machine already: hand over its class"),
+        (lambda: Sender, Receiver, "interface", "Sender is a class: hand over a mach"),
+        (OnlyOnce, Receiver, "interface", "OnlyOnce() raised RuntimeError: the fourth"),
+        (PlainNumbers, Receiver, "same again", "packet number 1 was DATA "),
+        (Stamped, Receiver, "packets", "They are times in seconds, or None"),
         (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
         (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
         (Yields, Receiver, "packets", "`yield` makes it a generator"),
@@ -212,7 +192,7 @@ class Counts(Sender):
         (LoopsForEver, Receiver, "end", "LoopsForEver.on_timeout did not come back"),
         (Quits, Receiver, "no exception", "Quits.on_packet raised SystemExit at "),
         (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
-        (Sender, HandsOverText, "payloads", "returned 'A', which is a str"),
+        (Sender, HandsOverText, "payloads", "next_payload returned 'A' (str)"),
         (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
         (Clock, Receiver, "same again", "reads a clock"),
         (Sender, Shared, "apart", "Shared.seen belongs to all machines of the class"),
@@ -239,5 +219,8 @@ def test_an_exception_points_to_the_file_and_the_line() -> None:
 
 def test_an_endless_loop_is_interrupted_within_two_seconds() -> None:
     verdict = verdict_on(LoopsForEver)
-    assert verdict.seconds < 4.0  # a busy machine may be late
-    assert "an endless loop at test_checker_breaches.py, line" in verdict.sentence
+    assert verdict.seconds < 10  # a busy machine may be late
+    assert (
+        "an endless loop or a pause at test_checker_breaches.py, line"
+        in verdict.sentence
+    )

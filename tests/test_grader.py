@@ -2,82 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import first_attempt
 import pytest
 
 P2PLAB = [sys.executable, "-m", "p2plab", "check"]
 
-PROTOCOL = """
-from collections import deque
-from p2plab import ACK, DATA, Packet
-
-
-class Sender:
-    def __init__(self):
-        self.payloads = []
-        self.base = self.sent = 0
-        self.deadline = None
-
-    @property
-    def done(self):
-        return self.base == len(self.payloads)
-
-    def send(self, payload):
-        self.payloads.append(payload)
-
-    def next_packet(self, now):
-        if self.sent > self.base or self.done:
-            return None
-        self.sent += 1
-        self.deadline = now + 1.0
-        return Packet(DATA, self.base, self.payloads[self.base])
-
-    def on_packet(self, packet, now):
-        if packet.seq == self.base < self.sent:
-            self.base += 1
-            self.deadline = None
-
-    def on_timeout(self, now):
-        self.sent = self.base
-        self.deadline = None
-
-
-class Receiver:
-    deadline = None
-
-    def __init__(self):
-        self.expected = 0
-        self.inbox = deque()
-        self.acks = deque()
-
-    def next_payload(self):
-        return self.inbox.popleft() if self.inbox else None
-
-    def next_packet(self, now):
-        return self.acks.popleft() if self.acks else None
-
-    def on_packet(self, packet, now):
-        if packet.seq == self.expected:
-            self.inbox.append(packet.payload)
-            self.expected += 1
-        ANSWER
-
-    def on_timeout(self, now):
-        pass
-"""
+PROTOCOL = inspect.getsource(first_attempt)
 ANSWER = "self.acks.append(Packet(ACK, packet.seq))"
+LINE = PROTOCOL[: PROTOCOL.index(ANSWER)].count("\n") + 1
 
 
-def graded(
-    folder: Path, answer: str = ANSWER, *words: str, top: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Judge the protocol above, with another answer to a packet."""
+def graded(folder: Path, answer: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Judge the first attempt, with another answer to a packet."""
     file = folder / "mine.py"
-    file.write_text(top + PROTOCOL.replace("ANSWER", answer), encoding="utf-8")
+    file.write_text(PROTOCOL.replace(ANSWER, answer), encoding="utf-8")
     return judged(str(file), "--budget", "0.5", *words)
 
 
@@ -119,7 +63,7 @@ def test_a_broken_one_is_told_with_a_ladder_and_status_1(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("answer", "promise", "words"),
     [
-        ("while True: pass", "end", "an endless loop at mine.py, line 54"),
+        ("while True: pass", "end", f"or a pause at mine.py, line {LINE}"),
         ("self.acks = [0] * 10**10", "no exception", "raised MemoryError at mine.py"),
         ("raise SystemExit(0)", "no exception", "raised SystemExit: 0 at mine.py"),
         ("import os; os._exit(0)", "no exception", "ended the whole process"),
@@ -163,13 +107,13 @@ def test_a_loop_that_python_cannot_interrupt_ends_with_the_process(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "stuck.py"
-    text = PROTOCOL.replace("ANSWER", "sum(iter(int, 1))")
+    text = PROTOCOL.replace(ANSWER, "sum(iter(int, 1))")
     file.write_text(text, encoding="utf-8")
     ran = judged(str(file), "--budget", "0.1", "--json")
     verdict = json.loads(ran.stdout)
     assert (ran.returncode, verdict["promise"]) == (1, "end")
     assert "did not come back within 8 s" in verdict["sentence"]
-    assert "stuck.py, line 54: `sum(iter(int, 1))`" in verdict["sentence"]
+    assert f"stuck.py, line {LINE}: `sum(iter(int, 1))`" in verdict["sentence"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import linecache
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from p2plab.checker.memory import attributes
@@ -42,14 +42,14 @@ _CHANCE: Final = {
 }
 
 
-def codes(kind: type) -> Iterator[tuple[str, CodeType]]:
-    """Yield the names and code of a class's own methods and properties."""
+def methods(kind: type) -> Iterator[tuple[str, FunctionType]]:
+    """Yield the names and functions of a class's methods and properties."""
     for each in kind.__mro__:
         for name, member in vars(each).items():
             inner = member.fget if isinstance(member, property) else member
             inner = getattr(inner, "__func__", inner)
             if inspect.isfunction(inner):
-                yield name, inner.__code__
+                yield name, inner
 
 
 def place(filename: str, line: int) -> str:
@@ -64,10 +64,14 @@ def place(filename: str, line: int) -> str:
     return f"{where}: `{text}`" if text else where
 
 
-def raised_at(error: BaseException, machine: Any) -> tuple[str, str]:
-    """Return the method and the line of the student's code that an error came from."""
-    files = {code.co_filename for _, code in codes(type(machine))}
-    root: BaseException = error
+def raised_at(error: BaseException, kind: type) -> tuple[str, str]:
+    """Return the method and the line of a class's file that an error came from."""
+    return last_line(error, {each.__code__.co_filename for _, each in methods(kind)})
+
+
+def last_line(error: BaseException, files: set[str]) -> tuple[str, str]:
+    """Return the first function of these files that an error met, and the last line."""
+    root = error
     while root.__cause__ is not None:
         root = root.__cause__
     method = line = ""
@@ -83,11 +87,11 @@ def raised_at(error: BaseException, machine: Any) -> tuple[str, str]:
 
 def member_line(machine: Any, words: str) -> str:
     """Return the line where the member begins that `words` are about, if it has one."""
-    members = dict(codes(type(machine)))
+    members = dict(methods(type(machine)))
     said = re.findall(r"\w+", words)
     for name in (each for each in said if each in _MEMBERS):
         if name in members:
-            code = members[name]
+            code = members[name].__code__
             first = code.co_firstlineno
             here = linecache.getline(code.co_filename, first)
             return place(code.co_filename, first + here.lstrip().startswith("@"))
@@ -96,10 +100,11 @@ def member_line(machine: Any, words: str) -> str:
 
 def fickle(machine: Any) -> str:
     """Return the line that makes a machine differ from run to run, or nothing."""
-    own = [code for _, code in codes(type(machine))]
+    kinds = [type(machine)]
     for _, inner in attributes(machine):
         if not type(inner).__module__.startswith(("builtins", "collections", "p2plab")):
-            own += [code for _, code in codes(type(inner))]
+            kinds.append(type(inner))
+    own = [method.__code__ for kind in kinds for _, method in methods(kind)]
     for word in _CHANCE:
         for code in own:
             for line, name in _names(code):

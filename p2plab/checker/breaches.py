@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import linecache
-from collections import deque
-from types import FunctionType
 from typing import Any, Final
 
-from p2plab.checker.blame import codes, fickle, member_line, place, raised_at
-from p2plab.checker.memory import shared
+from p2plab.checker.blame import fickle, member_line, methods, place, raised_at
+from p2plab.checker.memory import changeable, shared
+from p2plab.checker.network import SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
 from p2plab.checker.watchdog import Pulse, watching
 from p2plab.checker.world import TooLong, World
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
-
-ROLES: Final = ("sender", "receiver")
-_CONTAINERS: Final = (list, dict, set, deque, bytearray, int, float)
 
 # What a BrokenContract says -> the short name of the promise.
 _PROMISE: Final = {
@@ -30,58 +26,66 @@ _PROMISE: Final = {
 
 def unfit(makers: Makers, pulse: Pulse) -> Failure | None:
     """Look at both machines before anything is run."""
-    for way, (make, require) in enumerate(
-        zip(makers, (require_sender, require_receiver), strict=True)
-    ):
+    requires = (require_sender, require_receiver)
+    for way, (make, require) in enumerate(zip(makers, requires, strict=True)):
         pulse.count += 1
-        name = getattr(make, "__name__", "the maker")
         try:
             with watching(pulse):
                 machine = make()
         except (Exception, SystemExit, TooLong) as why:
-            words = (
-                f"{name}() raised {_error(why)}{_at(why, make)}. The {ROLES[way]} is "
-                f"built without arguments: give each of its parameters a default"
-            )
-            if isinstance(why, TooLong):
-                words = f"{name}() did not come back{_at(why, make)}"
+            return unbuilt(make, way, why)
+        try:
+            require(machine)
+        except BrokenContract as why:
+            line = member_line(machine, str(why)) or _class_line(type(machine))
+            return Failure("breach", "interface", _see(str(why), line), way, why)
+        except Exception as why:
+            words = f"the {SIDES[way]} raised {_error(why)}{_at(why, type(machine))}"
             return Failure("breach", "interface", words, way, why)
-        if isinstance(make, type) or not isinstance(machine, type):
-            try:
-                require(machine)
-            except BrokenContract as why:
-                line = member_line(machine, str(why)) or _class_line(type(machine))
-                return Failure("breach", "interface", _see(str(why), line), way, why)
-            except Exception as why:
-                words = f"the {ROLES[way]} raised {_error(why)}{_at(why, machine)}"
-                return Failure("breach", "interface", words, way, why)
     return None
+
+
+def unbuilt(make: Any, way: int, why: BaseException) -> Failure:
+    """Say why there is no machine."""
+    kind = make if isinstance(make, type) else type(make)
+    name = getattr(make, "__name__", kind.__name__)
+    if isinstance(why, TooLong):
+        words = f"{name}() did not come back{_at(why, kind)}"
+    elif not callable(make):
+        words = f"the {SIDES[way]} is a machine already: hand over its class, {name}"
+    else:
+        words = f"{name}() raised {_error(why)}{_at(why, kind)}"
+        if isinstance(why, TypeError):
+            words += f". The {SIDES[way]} is built without arguments: give each of its "
+            words += "parameters a default"
+    return Failure("breach", "interface", words, way, why)
 
 
 def explained(failure: Failure, machine: Any) -> Failure:
     """Put a breach in words that name the student's line and the remedy."""
     error = failure.error
+    if error is None:
+        return failure
     who = type(machine).__name__
     if isinstance(error, BrokenContract) and error.__cause__ is None:
         words = str(error).removesuffix(".")
         promise = next((p for part, p in _PROMISE.items() if part in words), "timer")
         line = member_line(machine, words)
+        if words.startswith("next_"):
+            words = f"{who}: {words}"
         if "generator object" in words:
             words += ". `yield` makes it a generator: use `return`"
         return failure._replace(promise=promise, words=_see(words, line))
+    method, line = raised_at(error, type(machine))
     if isinstance(error, TooLong):
-        method, line = raised_at(error, machine)
-        words = (
-            f"{who}.{method or 'a method'} did not come back: an endless loop at {line}"
-        )
+        words = f"{who}.{method}" if method else who
+        words += " did not come back"
+        words += f": an endless loop or a pause at {line}" if line else ""
         return failure._replace(promise="end", words=words)
-    if error is None:
-        return failure
-    method, line = raised_at(error, machine)
     if not method:
-        return failure._replace(promise="timer", words=_odd(machine, error))
-    cause = error.__cause__ if isinstance(error, BrokenContract) else error
-    words = f"{who}.{method} raised {_error(cause or error)} at {line}"
+        promise, words = _odd(machine, error)
+        return failure._replace(promise=promise, words=words)
+    words = f"{who}.{method} raised {_error(error.__cause__ or error)} at {line}"
     return failure._replace(promise="no exception", words=words)
 
 
@@ -96,53 +100,49 @@ def unlike(failure: Failure, machines: list[Any], apart: str) -> Failure:
 
 def in_common(makers: Makers) -> str:
     """Say what two machines made one after the other share and change, if anything."""
-    machines = [make() for make in makers]
-    before = [
-        _state(machine, make()) for machine, make in zip(machines, makers, strict=True)
-    ]
+    before = _common(makers)
     World(Trial(plain(2)), makers).run()
-    for machine, old, make in zip(machines, before, makers, strict=True):
-        new = _state(machine, make())
-        for name, text in new.items():
-            if name in old and old[name] != text:
-                who = type(machine).__name__
-                if name.startswith("global "):
-                    return (
-                        f"{who} changes the {name}, which all machines share: keep it "
-                        f"in `self`, made in __init__"
-                    )
-                return (
-                    f"{who}.{name} belongs to all machines of the class together, and "
-                    f"what one leaves there the next one finds: make it in __init__ "
-                    f"(self.{name} = …), or with field(default_factory=…)"
-                )
+    for words, value in _common(makers).items():
+        if before.get(words, value) != value:
+            return words
     return ""
 
 
-def _state(machine: Any, other: Any) -> dict[str, str]:
-    found = {name: repr(value)[:4000] for name, value in shared(machine, other).items()}
-    for kind in type(machine).__mro__:
-        for member in vars(kind).values():
-            function = member.fget if isinstance(member, property) else member
-            if isinstance(function, FunctionType):
-                space = function.__globals__
-                for name in function.__code__.co_names:
-                    if isinstance(space.get(name), _CONTAINERS):
-                        found[f"global {name}"] = repr(space[name])[:4000]
+def _common(makers: Makers) -> dict[str, str]:
+    """Return what machines share: the words to say if it changes, and its value."""
+    found = {}
+    for make in makers:
+        machine = make()
+        who = type(machine).__name__
+        for name, value in shared(machine, make()).items():
+            words = (
+                f"{who}.{name} belongs to all machines of the class together, and what "
+                f"one leaves there the next one finds: make it in __init__ "
+                f"(self.{name} = …), or with field(default_factory=…)"
+            )
+            found[words] = repr(value)[:4000]
+        for _, method in methods(type(machine)):
+            for name in method.__code__.co_names:
+                if changeable(value := method.__globals__.get(name)):
+                    words = (
+                        f"{who} changes the global {name}, which all machines share: "
+                        f"keep it in `self`, made in __init__"
+                    )
+                    found[words] = repr(value)[:4000]
     return found
 
 
-def _odd(machine: Any, error: BaseException) -> str:
-    """Say which of a machine's values the driver could not use."""
+def _odd(machine: Any, error: BaseException) -> tuple[str, str]:
+    """Return the promise that is broken by a value that no driver can use, and how."""
     who = type(machine).__name__
-    for name in ("deadline", "pacing_rate"):
+    for name, unit in (("deadline", "seconds"), ("pacing_rate", "packets per second")):
         value = getattr(machine, name, None)
         if value is not None and not isinstance(value, int | float):
-            return (
+            return "timer", (
                 f"{who}.{name} is {value!r:.60} (a {type(value).__name__}); it is a "
-                f"time in seconds or None"
+                f"number of {unit} or None"
             )
-    return f"the driver could not go on with {who}: {_error(error)}"
+    return "interface", f"the driver could not go on with {who}: {_error(error)}"
 
 
 def _error(why: BaseException) -> str:
@@ -150,20 +150,15 @@ def _error(why: BaseException) -> str:
     return f"{type(why).__name__}{said}"
 
 
-def _at(why: BaseException, thing: Any) -> str:
-    kind = thing if isinstance(thing, type) else type(thing)
-    files = {code.co_filename for _, code in codes(kind)}
-    trace, line = why.__traceback__, ""
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename in files:
-            line = place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-        trace = trace.tb_next
+def _at(why: BaseException, kind: type) -> str:
+    _, line = raised_at(why, kind)
     return f" at {line}" if line else ""
 
 
 def _class_line(kind: type) -> str:
     """Return the line in which a class begins."""
-    for _, code in codes(kind):
+    for _, method in methods(kind):
+        code = method.__code__
         lines = linecache.getlines(code.co_filename)[: code.co_firstlineno]
         for number in range(len(lines), 0, -1):
             if lines[number - 1].lstrip().startswith(f"class {kind.__name__}"):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from time import perf_counter
 from typing import Any, Final
 
 from p2plab.checker import breaches, pace, parallel
+from p2plab.checker.fingerprint import differs
 from p2plab.checker.network import CHANNELS, includes
 from p2plab.checker.progress import OneLine
 from p2plab.checker.search import (
@@ -17,17 +20,16 @@ from p2plab.checker.search import (
     OutOfTime,
     Progress,
     Search,
-    compare,
 )
 from p2plab.checker.story import Story
 from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
 from p2plab.checker.verdict import Verdict, cut
-from p2plab.checker.watchdog import watching
+from p2plab.checker.watchdog import LIMIT, watching
 from p2plab.checker.world import TooLong, World
 from p2plab.trace import Trace
 
 BUDGET: Final = 2.0  # [s]
-JUDGED_LATER: Final = ("retransmission", "memory", "speed", "interface")
+OF_MANY_RUNS: Final = ("retransmission", "memory", "speed")  # not of this one
 AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
 
 
@@ -51,12 +53,9 @@ def check(
     executor: runs the random schedules in other processes, if the classes can be
         pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
-    Raises ValueError for an unknown channel or a budget that is not above 0.
+    Raises ValueError for an impossible channel or budget.
     """
-    if channel not in CHANNELS:
-        raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
-    if not budget > 0:
-        raise ValueError(f"budget is a time above 0 s, got {budget}")
+    require_possible(channel, budget)
     begun = perf_counter()
     makers = (sender, receiver)
     line = OneLine()
@@ -64,9 +63,17 @@ def check(
     search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
     run = _search(search, executor, speed)
     line.clear()
-    verdict = _survived(search) if run is None else _failed(search, run)
+    verdict = _survived(search) if run is None else failed(search, run)
     counts, seconds = search.counts.total(), perf_counter() - begun
     return replace(verdict, schedules=counts, seconds=seconds)
+
+
+def require_possible(channel: str, budget: float) -> None:
+    """Raise ValueError for an unknown channel or a budget that is not above 0 s."""
+    if channel not in CHANNELS:
+        raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
+    if not 0 < budget < inf:
+        raise ValueError(f"budget is a time above 0 s, got {budget}")
 
 
 def _search(
@@ -78,18 +85,23 @@ def _search(
         return Run(Trial(APPLICATIONS[0]), failure=unfit)
     try:
         with watching(search.pulse):
-            try:
-                search.enumerate()
-                if speed is not None:
-                    pace.judge(search, speed)
-                parallel.random(search, executor)
-            except Found as found:
-                search.unfinished.add(search.where)
-                return search.smallest(found.run)
-    except OutOfTime:
-        pass
+            run = _hunt(search, executor, speed)
+            return run and search.smallest(run)
     except TooLong as why:  # it came a moment too late, between two runs
         return Run(Trial(APPLICATIONS[0]), failure=Failure("breach", "end", "", 0, why))
+
+
+def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run | None:
+    try:
+        search.enumerate()
+        if speed is not None:
+            pace.judge(search, speed)
+        parallel.random(search, executor)
+    except Found as found:
+        search.unfinished.add(search.where)
+        return found.run
+    except OutOfTime:
+        pass
     return None
 
 
@@ -99,16 +111,19 @@ def _survived(search: Search) -> Verdict:
     return Verdict("survived", search.channel.name, sentence, tried=tried)
 
 
-def _failed(search: Search, run: Run) -> Verdict:
-    """Run it once more, recorded, and put it in words."""
+def failed(search: Search, run: Run) -> Verdict:
+    """Run what failed once more, recorded, and put it in words."""
     assert run.failure is not None
     pairs = run.trial.application.pairs
     traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
-    again = run
     if run.failure.promise != "interface":
-        with watching(search.pulse, AGAIN):
+        stuck = isinstance(run.failure.error, TooLong)
+        again = run
+        with suppress(TooLong), watching(search.pulse, AGAIN if stuck else LIMIT):
             again = World(run.trial, search.makers, traces).run()
-            _look_twice(search, run, again)
+        run.machines = run.machines or again.machines
+        if run.failure.promise not in OF_MANY_RUNS:
+            run.failure = _cause(search, run, again)
     failure = run.failure
     pair = max(failure.way, 0) // 2
     unpromised = _unpromised(search)
@@ -124,28 +139,27 @@ def _failed(search: Search, run: Run) -> Verdict:
     )
 
 
-def _look_twice(search: Search, run: Run, again: Run) -> None:
-    """Make sure of a failure, and find out what is behind a breach."""
-    assert run.failure is not None
-    if run.failure.promise in JUDGED_LATER:
-        return
-    if run.failure.promise != "same again" and not run.like(again):
-        try:
-            compare(run, again)
-        except Found as found:
-            run.failure = found.run.failure
-    failure = run.failure
+def _cause(search: Search, run: Run, again: Run) -> Failure:
+    """Find out what is behind a failure: chance, something shared, or a line."""
+    failure, apart = run.failure, ""
     assert failure is not None
-    apart = ""
-    if failure.promise == "same again" or (failure.kind == "broken" and not run.hits):
-        apart = breaches.in_common(search.makers)
-    if failure.promise == "same again":
-        run.failure = breaches.unlike(failure, run.machines, apart)
-    elif apart:
-        run.failure = Failure("breach", "apart", apart, failure.way)
-    elif failure.kind == "breach" and run.machines:
-        machine = run.machines[min(failure.way, len(run.machines) - 1)]
-        run.failure = breaches.explained(failure, machine)
+    stuck = isinstance(failure.error, TooLong)  # and it was interrupted by a clock
+    if failure.promise != "same again" and not stuck:
+        failure = differs(run, again) or failure
+    chance = failure.promise == "same again"
+    if chance or (failure.kind == "broken" and not run.hits):
+        with suppress(TooLong), watching(search.pulse):
+            apart = breaches.in_common(search.makers)
+    if chance:
+        return breaches.unlike(failure, run.machines, apart)
+    if apart:
+        return Failure("breach", "apart", apart, failure.way)
+    if failure.kind == "broken":
+        return failure
+    if failure.error is not None and failure.way >= len(run.machines):
+        side = failure.way % 2
+        return breaches.unbuilt(search.makers[side], side, failure.error)
+    return breaches.explained(failure, run.machines[failure.way])
 
 
 def _unpromised(search: Search) -> str:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final
 from p2plab.checker.network import CHANNELS
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
 from p2plab.packet import Kind
-from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Row, Trace
+from p2plab.trace import (
+    DELIVER,
+    OTHER,
+    RECEIVER,
+    RETRANSMIT,
+    SEND,
+    SENDER,
+    TIMEOUT,
+    Row,
+    Trace,
+)
 
 if TYPE_CHECKING:
     from p2plab.checker.verdict import Verdict
@@ -69,8 +79,7 @@ def _draw(
             lines += [_line(here, y, middle, y + 6), _cross(middle, y + 6)]
         return lines
     if what in (ARRIVE, DUPLICATE, CORRUPT):
-        other = "receiver" if host == SENDER else SENDER
-        begin = heights.get((other, number), y - _STEP)
+        begin = heights.get((OTHER[host], number), y - _STEP)
         lines = [_line(there, begin, here, y), _head(here, y, there < here)]
         if what == CORRUPT:
             lines += [_cross(here, y), _beside(here, y, "damaged")]
@@ -81,10 +90,10 @@ def _draw(
 
 
 def _lifelines(height: int) -> str:
-    heads = _text(_LEFT, 12, "sender", "middle") + _text(
-        _RIGHT, 12, "receiver", "middle"
+    return "".join(
+        _text(x, 12, host, "middle") + _line(x, 18, x, height - 16, 1)
+        for x, host in ((_LEFT, SENDER), (_RIGHT, RECEIVER))
     )
-    return heads + "".join(_line(x, 18, x, height - 16, 1) for x in (_LEFT, _RIGHT))
 
 
 def _line(x: float, y: float, to_x: float, to_y: float, width: float = 1.3) -> str:

@@ -2,74 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-from p2plab.checker.network import CHANNELS
+from p2plab.checker.network import CHANNELS, SIDES
 from p2plab.checker.schedules import random_trial
-from p2plab.checker.trial import Makers, Trial, plain
+from p2plab.checker.trial import Failure, Makers, Run, Trial, plain
+from p2plab.checker.verdict import ARROWS, event
 from p2plab.checker.watchdog import Pulse, watching
-from p2plab.checker.world import World
+from p2plab.checker.world import TooLong, World
 from p2plab.packet import Kind
+from p2plab.trace import SEND
 
 TRIALS: Final = 80
 
-# of each packet: when, which way, kind, seq, size, checksum
-Print = list[tuple[float, int, int, int, int, int]]
+
+class Print(NamedTuple):
+    """A packet that was sent, as JSON can carry it; begin: of its payload."""
+
+    time: float
+    way: int
+    number: int
+    kind: int
+    seq: int
+    size: int
+    checksum: int
+    begin: str
+    stamp: float | None
+
+    def __str__(self) -> str:
+        stamp = "" if self.stamp is None else f" (stamp {self.stamp:.6g})"
+        return (
+            f"{Kind(self.kind).name} {self.seq} {self.begin} of the "
+            f"{SIDES[self.way % 2]} at t={self.time:.6g} s{stamp}"
+        )
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """As an event of a ladder."""
+        time, way, number, kind, seq, size, *_ = self
+        return event((time, SIDES[way % 2], SEND, kind, seq, size, number))
 
 
-def fingerprint(makers: Makers, channel: str, seed: int) -> list[Print]:
-    """Return what was sent in a fixed list of trials; it ends after one that fails."""
-    prints: list[Print] = []
-    pulse = Pulse()
+def printed(run: Run) -> list[Print]:
+    """Return what was sent in a run."""
+    return [
+        Print(
+            at, way, number, kind, seq, len(load), crc32(load), f"{load!r:.20}", stamp
+        )
+        for at, way, number, (kind, seq, load, stamp, _) in run.sent
+    ]
+
+
+def fingerprint(
+    makers: Makers, channel: str, seed: int, seconds: float
+) -> list[list[Print]]:
+    """Return what was sent in a fixed list of trials, or in the first ones of them.
+
+    It ends after one that fails, and begins no other one when the time is over.
+    """
+    prints = []
+    pulse, until = Pulse(), perf_counter() + seconds
     trials = [Trial(plain(8))]
     trials += [random_trial(CHANNELS[channel], seed, -n) for n in range(1, TRIALS)]
-    with watching(pulse):
+    with suppress(TooLong), watching(pulse):
         for trial in trials:
             pulse.count += 1
             run = World(trial, makers).run()
-            prints.append(
-                [
-                    (at, way, int(p.kind), p.seq, len(p.payload), crc32(p.payload))
-                    for at, way, p in run.sent
-                ]
-            )
-            if run.failure is not None:
+            if run.failure is None or not isinstance(run.failure.error, TooLong):
+                prints.append(printed(run))
+            if run.failure is not None or perf_counter() > until:
                 break
     return prints
 
 
 def difference(
-    ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]
+    ours: Iterable[Iterable[Sequence[Any]]], theirs: Iterable[Iterable[Sequence[Any]]]
 ) -> tuple[str, list[dict[str, Any]]] | None:
     """Return the first difference in words, and what was sent up to it, or None."""
-    for one, other in zip(ours, theirs, strict=False):
-        for number, (this, that) in enumerate(zip(one, other, strict=False)):
-            if list(this) != list(that):
-                words = (
-                    f"packet number {number + 1} was {_told(this)}, then {_told(that)}"
-                )
-                return words, [_event(each) for each in one[: number + 1][-25:]]
+    for pair in zip(ours, theirs, strict=False):
+        one, other = (list(map(Print._make, each)) for each in pair)
+        for number, (this, that) in enumerate(zip(one, other, strict=False), 1):
+            if this != that:
+                words = f"packet number {number} was {this}, then {that}"
+                return words, [each.event for each in one[:number][-ARROWS:]]
         if len(one) != len(other):
             words = f"it took {len(one)} packets, then {len(other)}"
-            return words, [_event(each) for each in one[:25]]
+            return words, [each.event for each in one[:ARROWS]]
     return None
 
 
-def _told(packet: Sequence[Any]) -> str:
-    time, way, kind, seq, size, _ = packet
-    who = "receiver" if way % 2 else "sender"
-    return f"{Kind(kind).name} {seq} ({size} bytes) of the {who} at t={time:.6g} s"
-
-
-def _event(packet: Sequence[Any]) -> dict[str, Any]:
-    time, way, kind, seq, size, _ = packet
-    return {
-        "time": round(time, 6),
-        "host": "receiver" if way % 2 else "sender",
-        "what": "send",
-        "kind": Kind(kind).name,
-        "seq": seq,
-        "size": size,
-    }
+def differs(run: Run, again: Run) -> Failure | None:
+    """Say how the second run of a trial differs from the first, if it does."""
+    if run.like(again):
+        return None
+    words = "The same trial was run twice, with fresh machines"
+    found = difference([printed(run)], [printed(again)])
+    if found is not None:
+        words += f"; {found[0]}"
+    elif run.timers != again.timers:
+        words += f"; the timers were {run.timers}, then {again.timers}"
+    else:
+        words += "; the timers fired at other times, or other payloads came out"
+    return Failure("breach", "same again", words)

@@ -6,9 +6,10 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+CONTAINERS: Final = (list, set, deque, dict, bytearray)
 _MANY: Final = (list, tuple, set, frozenset, deque)
 _TEXT: Final = (bytes, bytearray, str)
-CHUNK: Final = 16  # so many bytes count as one item
+ITEM: Final = 16  # so many bytes count as one
 
 
 def held(machine: object) -> Counter[str]:
@@ -34,7 +35,7 @@ def attributes(thing: object) -> Iterator[tuple[str, Any]]:
 
 def _count(value: Any, name: str, found: Counter[str], seen: set[int]) -> None:
     if isinstance(value, _TEXT):
-        found[name] += len(value) // CHUNK
+        found[name] += len(value) // ITEM
         return
     if value is None or isinstance(value, int | float | type) or id(value) in seen:
         return
@@ -53,32 +54,25 @@ def _count(value: Any, name: str, found: Counter[str], seen: set[int]) -> None:
 
 
 def shared(one: object, other: object) -> dict[str, Any]:
-    """Return the containers that two machines have in common, by name.
+    """Return what two machines of one class have in common, by name.
 
-    Those of their class count only while neither machine has its own.
+    Class attributes count only while the machine has none of its own.
     """
-    names = {name for name, _ in attributes(one)}
-    ours = {**_of_class(type(one), names), **dict(_containers(one))}
-    theirs = {**_of_class(type(other), names), **dict(_containers(other))}
-    return {
+    ours, theirs = dict(attributes(one)), dict(attributes(other))
+    of_class = {
+        name: value
+        for each in reversed(type(one).__mro__)
+        for name, value in vars(each).items()
+        if not name.startswith("__") and name not in ours and changeable(value)
+    }
+    same = {
         name: value
         for name, value in ours.items()
-        if name in theirs and theirs[name] is value
+        if isinstance(value, CONTAINERS) and theirs.get(name) is value
     }
+    return of_class | same
 
 
-def _containers(thing: object) -> Iterator[tuple[str, Any]]:
-    for name, value in attributes(thing):
-        if isinstance(value, list | set | deque | dict | bytearray):
-            yield name, value
-
-
-def _of_class(kind: type, own: set[str]) -> dict[str, Any]:
-    return {
-        name: value
-        for each in reversed(kind.__mro__)
-        for name, value in vars(each).items()
-        if not name.startswith("__")
-        and name not in own
-        and isinstance(value, list | set | deque | dict | bytearray | int | float)
-    }
+def changeable(value: object) -> bool:
+    """Whether what machines leave in a common value can be seen."""
+    return isinstance(value, (*CONTAINERS, int, float))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from p2plab.packet import Kind, Packet
+from p2plab.trace import RECEIVER, SENDER
 
 DELAY: Final = 0.05  # one way [s]
 RTT: Final = 2 * DELAY  # [s]
@@ -17,7 +18,16 @@ LATE: Final = "late"
 LATE_COPY: Final = "late copy"  # doubled, and the copy is late
 BLACKOUT: Final = "black-out"  # from this packet on, both ways
 
-_SIDES: Final = ("sender", "receiver")
+_WORDS: Final = {
+    LOSE: "{} was lost",
+    DAMAGE: "{} was damaged on its way",
+    DOUBLE: "{} was doubled by the network",
+    LATE: "{} was delayed by {:.3g} s",
+    LATE_COPY: "a copy of {} arrived {:.3g} s after the first",
+    BLACKOUT: "the network was down for {1:.3g} s from {0} on",
+}
+
+SIDES: Final = (SENDER, RECEIVER)
 
 
 class Fault(NamedTuple):
@@ -35,23 +45,12 @@ class Fault(NamedTuple):
 
     def words(self, packet: Packet | None = None, again: bool = False) -> str:
         """Say it in words; `again` if the same packet had been sent before."""
-        name = f"packet number {self.number + 1} of the {_SIDES[self.way]}"
+        name = f"packet number {self.number + 1} of the {SIDES[self.way]}"
         if packet is not None:
             name = called(packet)
             if again:
                 name = f"{name} (sent again)"
-        match self.kind:
-            case "lose":
-                return f"{name} was lost"
-            case "damage":
-                return f"{name} was damaged on its way"
-            case "double":
-                return f"{name} was doubled by the network"
-            case "late":
-                return f"{name} was delayed by {self.extra:.3g} s"
-            case "late copy":
-                return f"a copy of {name} arrived {self.extra:.3g} s after the first"
-        return f"the network was down for {self.extra:.3g} s from {name} on"
+        return _WORDS[self.kind].format(name, self.extra)
 
 
 def called(packet: Packet) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from p2plab.checker.network import LOSE
-from p2plab.checker.promises import regular
+from p2plab.checker.promises import harm
 from p2plab.checker.search import Found, Search
 from p2plab.checker.trial import Failure, Run, Trial, plain
 from p2plab.checker.world import World
@@ -21,15 +21,15 @@ def judge(search: Search, speed: float) -> None:
     Both move the same payloads over the same network: one without faults, and one
     that loses every third packet.
     """
-    for faults in ((), regular(LOSE, search.channel, COUNT)):
+    for faults in ((), harm(LOSE, range(1, 2 * COUNT, 3))):
         trial = Trial(plain(COUNT), faults=faults)
-        run = search.run(trial)
+        run = search.long(trial)
         best = World(trial, (REFERENCE.sender, REFERENCE.receiver)).run()
         ours, theirs = _seconds(run), _seconds(best)
-        if run.failure is None and theirs < speed * ours:
-            harm = "loses every third packet" if faults else "loses nothing"
+        if theirs < speed * ours:
+            what = "loses every third packet" if faults else "loses nothing"
             words = (
-                f"{COUNT} payloads took {ours:.2f} s where the network {harm}; "
+                f"{COUNT} payloads took {ours:.2f} s where the network {what}; "
                 f"{REFERENCE.protocol} takes {theirs:.2f} s, and {speed:g} of its "
                 f"speed was asked for"
             )

@@ -9,7 +9,7 @@ from typing import Final
 
 from p2plab.checker.network import CHANNELS
 from p2plab.checker.schedules import random_trial
-from p2plab.checker.search import Found, OutOfTime, Search
+from p2plab.checker.search import RANDOM, Found, OutOfTime, Search
 from p2plab.checker.trial import Makers
 from p2plab.checker.watchdog import watching
 from p2plab.checker.world import TooLong
@@ -20,18 +20,16 @@ WORKERS: Final = 4  # chunks under way
 Answer = tuple[int, int | None]  # schedules done, and the number of the one that failed
 
 
-def random(search: Search, executor: Executor | None) -> str:
-    """Try random schedules until OutOfTime or Found; say why not in other processes."""
-    note = ""
+def random(search: Search, executor: Executor | None) -> None:
+    """Try random schedules until OutOfTime or Found, in other processes if possible."""
     if executor is not None:
         try:
             pickle.dumps(search.makers)
             _elsewhere(search, executor, {})
         except (pickle.PicklingError, AttributeError, TypeError, BrokenExecutor) as why:
-            note = f"in this process alone, because the classes did not travel ({why})"
-    search.note = note
+            alone = "in this process alone, because the classes did not travel"
+            search.note = f"{alone} ({why})"
     search.random()
-    return note
 
 
 def _elsewhere(
@@ -53,11 +51,10 @@ def _elsewhere(
         search.pulse.count += 1
         for future in sorted(ready, key=todo.__getitem__):
             done, failed = future.result()
-            search.counts["random"] += done
+            search.counts[RANDOM] += done
             if failed is not None:
-                search.judge(
-                    random_trial(search.channel, search.seed, failed), "random"
-                )
+                trial = random_trial(search.channel, search.seed, failed)
+                search.judge(trial, RANDOM)
             del todo[future]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from p2plab.checker.memory import held
-from p2plab.checker.network import LATE, LATE_COPY, RTT, Channel, Fault
-from p2plab.checker.trial import Application, Failure, Run, Trial, plain
+from p2plab.checker.network import LATE, LATE_COPY, RTT, Fault
+from p2plab.checker.trial import Application, Failure, Run, plain
 from p2plab.checker.wire import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
 
 PROMISES: Final = {
@@ -29,9 +29,8 @@ PROMISES: Final = {
     "apart": "two machines have nothing in common",
 }
 
-WORK: Final = 40  # payloads that show whether something grows
+FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 60  # so many more, to see how much
-_FAR: Final = 3  # every so many packets one is harmed, to see what that leaves behind
 
 
 def in_flight(run: Run) -> int:
@@ -47,15 +46,13 @@ def in_flight(run: Run) -> int:
 
 def resent_too_often(run: Run, calm: Run) -> Failure | None:
     """Judge the number of packets against the same trial without faults."""
-    count = len(run.packets(0))
     least = run.trial.application.size
-    base = len(calm.packets(0))
-    window = in_flight(calm)
-    allowed = base + run.harmed * (4 * window + 8) + 16 + least // 10
+    count, base = (sum(each.way == 0 for each in one.sent) for one in (run, calm))
+    allowed = base + least // 10
     if base > 1.5 * least + 16:  # an impatient timer, even in calm weather
-        allowed = 3 * base + run.harmed * (4 * window + 8) + 16
-    calm_limit = 10 * least + 20
-    if count > allowed or base > calm_limit:
+        allowed = 3 * base
+    allowed += run.harmed * (4 * in_flight(calm) + 8) + 16
+    if count > allowed or base > 10 * least + 20:
         words = (
             f"{least} payloads took {count} packets of the sender, although the "
             f"network harmed only {run.harmed} of all; without a fault it takes {base}"
@@ -70,63 +67,47 @@ def big(size: int) -> Application:
     return Application((tuple(name.ljust(32, b".") for name in names),))
 
 
-def regular(kind: str, channel: Channel, size: int) -> tuple[Fault, ...]:
-    """Harm every third packet, each way, in the same manner."""
+def harm(kind: str, numbers: Iterable[int]) -> tuple[Fault, ...]:
+    """Harm these packets, each way, in the same manner."""
     extra = 1.5 * RTT if kind in (LATE, LATE_COPY) else 0.0
     return tuple(
-        Fault(kind, way, number, extra)
-        for number in range(1, 2 * size, _FAR)
-        for way in (0, 1)
+        Fault(kind, way, number, extra) for number in numbers for way in (0, 1)
     )
 
 
 class Growth(NamedTuple):
-    """A container that grows with the payloads: what it holds after few and many.
+    """A container of a machine: how many items it holds after few payloads, and many.
 
     way: 0 the sender's, 1 the receiver's.
     """
 
     way: int
     name: str
-    sizes: tuple[int, int]
     items: tuple[int, int]
-    run: Run
+
+    @property
+    def more(self) -> int:
+        """How many items came with the last MORE payloads."""
+        return self.items[1] - self.items[0]
 
 
-def growths(
-    run_one: Callable[[Trial], Run], kind: str | None, channel: Channel, window: int
-) -> list[Growth]:
-    """Return what every container holds after few payloads and after many.
-
-    kind: how every third packet is harmed, None for not at all.
-    Empty if a run fails: then something else is wrong.
-    """
-    few = max(WORK, 2 * window)
-    sizes = (few, few + MORE)
-    runs = []
-    for size in sizes:
-        faults = regular(kind, channel, size) if kind else ()
-        runs.append(run_one(Trial(big(size), faults=faults)))
-        if runs[-1].failure:
-            return []
+def growths(few: Run, many: Run) -> list[Growth]:
+    """Return what every container holds at the end of two runs."""
     found = []
     for way in (1, 0):
-        less, much = (held(run.machines[way]) for run in runs)
-        for name in sorted(much):
-            items = (less[name], much[name])
-            found.append(Growth(way, name, sizes, items, runs[1]))
+        less, much = (held(run.machines[way]) for run in (few, many))
+        found += [Growth(way, each, (less[each], much[each])) for each in sorted(much)]
     return found
 
 
 def unbounded(found: list[Growth], calm: list[Growth]) -> Growth | None:
     """Return the first growth that goes too far; calm: without any harm."""
-    usual = {(each.way, each.name): each.items for each in calm}
+    usual = {(each.way, each.name): each.more for each in calm}
     for each in found:
-        grown = each.items[1] - each.items[0]
-        # A sender may keep what it has sent, with notes; but not every repetition.
-        few, many = usual.get((each.way, each.name), (0, 0))
-        spare = MORE // 4 if each.way else max(many - few, 0) + MORE // 3
-        limit = spare if each.way or found is not calm else 12 * MORE
-        if grown > limit:
+        limit = MORE // 4
+        if each.way == 0:  # a sender may keep what it has sent, but no repetitions
+            limit = max(usual.get((0, each.name), 0), 0) + MORE // 3
+            limit = 12 * MORE if found is calm else limit
+        if each.more > limit:
             return each
     return None

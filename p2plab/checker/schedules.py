@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from random import Random
@@ -24,6 +25,7 @@ from p2plab.checker.trial import (
     SLOW,
     Application,
     Run,
+    Sent,
     Style,
     Trial,
     plain,
@@ -34,107 +36,88 @@ LONG_OUTAGE: Final = 30.0
 LATEST: Final = 40.0  # how late a packet is at most [s]
 
 
+def _up_to(size: int) -> tuple[Application, ...]:
+    return tuple(each for each in APPLICATIONS if each.size <= size)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """How far the enumeration goes for a number of faults.
 
-    first: packets each way that may be harmed.
+    first: packets each way that may be harmed; a single fault meets the last ones, too.
     moments: arrivals that are tried for a late packet.
-    size: payloads of the largest application.
     cap: runs at most, for each second of the budget.
     """
 
     faults: int
     first: int
     moments: int
-    size: int
+    applications: tuple[Application, ...]
     cap: int
 
     @property
     def words(self) -> str:
-        """Say how many faults."""
-        return f"{self.faults} fault{'s' if self.faults > 1 else ''}"
-
-
-LEVELS: Final = (
-    Level(1, 12, 12, 99, 3_000),
-    Level(2, 6, 4, 4, 2_500),
-    Level(3, 5, 2, 2, 1_000),
-)
-MANY: Final = Level(1, 6, 3, 99, 0)  # instead of the first, for large applications
-LARGE: Final = 8  # payloads
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A schedule that was survived, and the packets to which a fault can be added.
-
-    last: the place in the run of the packet that the last fault harms.
-    """
-
-    faults: tuple[Fault, ...]
-    last: int
-    places: tuple[tuple[float, int, int], ...]  # when, way, number
-    woken: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def of(cls, run: Run, last: int = -1) -> Node:
-        """Remember what matters of a run."""
-        counts = [0] * len(run.woken)
-        places = []
-        for time, way, _ in run.sent:
-            places.append((time, way, counts[way]))
-            counts[way] += 1
-        return cls(
-            run.trial.faults, last, tuple(places), tuple(map(tuple, run.woken[:2]))
+        """Say it in words."""
+        ends = f" and the last {LAST}" if self.faults == 1 else ""
+        size = self.applications[-1].size
+        few = "up to " if len(self.applications) > 1 else ""
+        return (
+            f"{self.faults} fault{'s' if self.faults > 1 else ''} on the first "
+            f"{self.first}{ends} packets each way of {few}{size} payloads"
         )
 
 
+LAST: Final = 3  # packets each way that a single fault meets, too
+LARGE: Final = 8  # payloads; for more, fewer schedules are tried
+SINGLE: Final = Level(1, 12, 12, _up_to(LARGE), 3_000)
+MANY: Final = Level(1, 6, 3, APPLICATIONS[-1:], 1_000)
+PAIRS: Final = Level(2, 6, 4, _up_to(4), 2_500)
+TRIPLES: Final = Level(3, 5, 2, _up_to(2), 1_000)
+LEVELS: Final = (SINGLE, MANY, PAIRS, TRIPLES)
+
+
 def more(
-    node: Node,
-    channel: Channel,
-    level: Level,
-    without: Callable[[Fault], Run],
-) -> Iterator[tuple[Fault, int]]:
-    """Yield each fault that can be added after the last one, the simplest kinds first.
+    run: Run, channel: Channel, level: Level, run_one: Callable[[Trial], Run]
+) -> Iterator[Trial]:
+    """Yield a survived trial with one fault more, the simplest kinds first.
 
-    With each comes its packet's place in the run.
-    without: runs the trial in which that packet is lost: a late one comes between its
-        events.
+    The fault meets a packet that was sent after those that are harmed already.
     """
-    spots = list(_spots(node, level))
+    spots = list(_spots(run, level))
     for kind in channel.kinds:
-        for place, time, way, number in spots:
-            woken = node.woken[1 - way]
-            if kind == LATE:
-                woken = tuple(without(Fault(LOSE, way, number)).woken[1 - way])
-            for extra in _extras(kind, node, woken, time, level):
-                yield Fault(kind, way, number, extra), place
+        for time, way, number, _ in spots:
+            woken = run.woken[1 - way]
+            if kind == LATE:  # it comes between the events of a run without it
+                woken = run_one(run.trial.plus(Fault(LOSE, way, number))).woken[1 - way]
+            for extra in _extras(kind, run, woken, time, level):
+                yield run.trial.plus(Fault(kind, way, number, extra))
 
 
-def _spots(node: Node, level: Level) -> Iterator[tuple[int, float, int, int]]:
-    last = [0, 0]
-    for _, way, number in node.places:
-        if way < 2:
-            last[way] = number
-    for place, (time, way, number) in enumerate(node.places):
-        near = number < level.first or (level.faults == 1 and number > last[way] - 3)
-        if place > node.last and way < 2 and near:
-            yield place, time, way, number
+def _spots(run: Run, level: Level) -> Iterator[Sent]:
+    """Yield the packets of the first transfer that may be harmed next."""
+    todo = {(fault.way, fault.number) for fault in run.trial.faults}
+    count = Counter(each.way for each in run.sent)
+    for sent in run.sent:
+        _, way, number, _ = sent
+        near = number < level.first or (
+            level.faults == 1 and number >= count[way] - LAST
+        )
+        if not todo and way < 2 and near:
+            yield sent
+        todo.discard((way, number))
 
 
 def _extras(
-    kind: str, node: Node, woken: tuple[float, ...], time: float, level: Level
-) -> tuple[float, ...]:
+    kind: str, run: Run, woken: Sequence[float], time: float, level: Level
+) -> Sequence[float]:
     if kind == BLACKOUT:
-        long = level.faults == 1 and node.places[0][0] == time
-        return (*OUTAGES, LONG_OUTAGE) if long else OUTAGES
+        return (*OUTAGES, LONG_OUTAGE) if time == run.sent[0].time else OUTAGES
     if kind in (LATE, LATE_COPY):
         return tuple(lateness(woken, time + DELAY, level.moments))
     return (0.0,)
 
 
-def lateness(woken: tuple[float, ...], due: float, most: int) -> Iterator[float]:
+def lateness(woken: Sequence[float], due: float, most: int) -> Iterator[float]:
     """Yield how late a packet can be so that it comes between two other events.
 
     woken: when its receiver is told anything else; due: when it would arrive [s].
@@ -167,7 +150,7 @@ def random_trial(channel: Channel, seed: int, index: int) -> Trial:
         for kind in (rng.choice(channel.kinds[:-1]),)
     ]
     if rng.random() < 0.3:
-        outage = exp(rng.uniform(log(RTT), log(LONG_OUTAGE)))
+        outage = round(exp(rng.uniform(log(RTT), log(LONG_OUTAGE))), 3)
         place = rng.randrange(1, span)
         faults.append(Fault(BLACKOUT, rng.randrange(2), place, outage))
     kept = {(fault.way, fault.number): fault for fault in faults}

@@ -6,20 +6,34 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
-from p2plab.checker import schedules
+from p2plab.checker.fingerprint import differs
 from p2plab.checker.memory import held
-from p2plab.checker.network import Channel, Fault
+from p2plab.checker.network import SIDES, Channel
 from p2plab.checker.promises import (
+    FEW,
+    MORE,
     Growth,
+    big,
     growths,
+    harm,
     in_flight,
     resent_too_often,
     unbounded,
 )
-from p2plab.checker.schedules import LARGE, LEVELS, MANY, Level, Node, random_trial
+from p2plab.checker.schedules import (
+    LEVELS,
+    MANY,
+    PAIRS,
+    SINGLE,
+    TRIPLES,
+    Level,
+    more,
+    random_trial,
+)
 from p2plab.checker.shrink import shrink
 from p2plab.checker.trial import (
     APPLICATIONS,
@@ -42,7 +56,12 @@ SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
 SETS_SHARE: Final = 0.6  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
-CHUNK: Final = 100  # schedules between two reports
+REPORT_EVERY: Final = 100  # schedules
+
+# What is counted, beside the levels of the enumeration.
+NO_FAULT: Final = "no fault"
+LONG: Final = "long runs"
+RANDOM: Final = "random"
 
 
 class Found(Exception):
@@ -62,7 +81,8 @@ class Search:
     """Runs trials of one protocol on one class of networks, and counts them.
 
     until: when to stop, by perf_counter [s].
-    calm: the fault-free run of each application.
+    calm: the fault-free run of each application, as far as there was one.
+    counts: runs of each sort; unfinished: the sorts of which more could be tried.
     """
 
     makers: Makers
@@ -76,7 +96,9 @@ class Search:
     counts: Counter[str] = field(default_factory=Counter)
     unfinished: set[str] = field(default_factory=set)
     note: str = ""
-    where: str = ""
+    where: str = NO_FAULT
+    longest: int = 0  # payloads
+    usual: list[Growth] = field(default_factory=list)  # of memory, without a fault
     begun: float = field(default_factory=perf_counter)
 
     def run(self, trial: Trial) -> Run:
@@ -84,10 +106,18 @@ class Search:
         self.pulse.count += 1
         run = World(trial, self.makers).run()
         self.pulse.count += 1
-        calm = self.calm.get(trial.application)
-        if run.failure is None and calm is not None and trial.style == EAGER:
-            run.failure = resent_too_often(run, calm)
+        if run.failure is None and trial.style == EAGER:
+            run.failure = resent_too_often(run, self._calm(run))
         return run
+
+    def _calm(self, run: Run) -> Run:
+        """Return the fault-free run of the same application."""
+        application = run.trial.application
+        if not run.trial.faults:
+            self.calm[application] = run
+        elif application not in self.calm:
+            self.run(Trial(application))
+        return self.calm.get(application, run)
 
     def judge(self, trial: Trial, where: str) -> Run:
         """Run a trial; raise Found if it breaks a promise or is not repeatable."""
@@ -102,7 +132,7 @@ class Search:
         if perf_counter() > self.until:
             self.unfinished.add(where)
             raise OutOfTime
-        if total % CHUNK == 0:
+        if total % REPORT_EVERY == 0:
             self.report(where)
         return run
 
@@ -123,158 +153,130 @@ class Search:
         with suppress(OutOfTime):  # chance may find what the sets did not come to
             self._sets()
         self.until = end
+        for kind in self.channel.kinds[:-1] if self.usual else ():
+            self.growth(kind, self.usual)
 
     def _sets(self) -> None:
-        nodes: dict[tuple[Application, Style], list[Node]] = {}
-        calm: list[Growth] = []
-        single, *several = LEVELS
         for style in STYLES:
             for application in APPLICATIONS:
-                run = self.judge(Trial(application, style), "no fault")
-                nodes[application, style] = [Node.of(run)]
-                if style == EAGER:
-                    self._calm(run)
-            calm = calm or self._growth(None, [])
-            self._level(single, style, nodes)
-        for kind in self.channel.kinds[:-1]:
-            self._growth(kind, calm)
-        for level in several:
+                self.judge(Trial(application, style), NO_FAULT)
+            self.usual = self.usual or self.growth(None, [])
+            self._level(SINGLE, style)
+            if style == EAGER:
+                self._level(MANY, style)
+        for level in (PAIRS, TRIPLES):
             for style in STYLES:
-                self._level(level, style, nodes)
+                self._level(level, style)
 
-    def _calm(self, run: Run) -> None:
-        self.calm[run.trial.application] = run
-        if failure := resent_too_often(run, run):
-            run.failure = failure
+    def _level(self, level: Level, style: Style) -> None:
+        trials = (
+            trial
+            for application in level.applications
+            for trial in self._trials(Trial(application, style), level, level.faults)
+        )
+        for trial in islice(trials, int(level.cap * self.budget)):
+            self.judge(trial, level.words)
+        if next(trials, None) is not None:
+            self.unfinished.add(level.words)
+
+    def _trials(self, trial: Trial, level: Level, faults: int) -> Iterator[Trial]:
+        """Yield the trials that have so many faults more."""
+        run = self.run(trial)
+        if run.failure is not None:
             raise Found(run)
-
-    def _level(
-        self,
-        level: Level,
-        style: Style,
-        nodes: dict[tuple[Application, Style], list[Node]],
-    ) -> None:
-        left = int(level.cap * self.budget)
-        for application in APPLICATIONS:
-            deeper: list[Node] = []
-            parents = nodes.pop((application, style))
-            if application.size <= level.size:
-                for trial, place in self._children(application, style, parents, level):
-                    if left == 0:
-                        self.unfinished.add(level.words)
-                        break
-                    left -= 1
-                    run = self.judge(trial, level.words)
-                    if application.size <= LEVELS[1].size:
-                        deeper.append(Node.of(run, place))
-            nodes[application, style] = deeper
-
-    def _children(
-        self, application: Application, style: Style, parents: list[Node], level: Level
-    ) -> Iterator[tuple[Trial, int]]:
-        if level.faults == 1 and application.size > LARGE:
-            level = MANY
-            parents = parents if style == EAGER else []
-        for parent in parents:
-
-            def without(fault: Fault, faults: tuple[Fault, ...] = parent.faults) -> Run:
-                return self.run(Trial(application, style, (*faults, fault)))
-
-            for fault, place in schedules.more(parent, self.channel, level, without):
-                yield Trial(application, style, (*parent.faults, fault)), place
+        for each in more(run, self.channel, level, self.run):
+            if faults == 1:
+                yield each
+            else:
+                yield from self._trials(each, level, faults - 1)
 
     def tried(self) -> str:
         """Say what was tried so far."""
-        said = [f"{self.counts['no fault']} runs without a fault"]
+        said = [f"{self.counts[NO_FAULT]} runs without a fault"]
+        if self.counts[NO_FAULT] == len(STYLES) * len(APPLICATIONS):
+            said[0] += f" ({len(APPLICATIONS)} applications, pulled eagerly and late)"
         for level in LEVELS:
             if count := self.counts[level.words]:
-                part = "the first" if level.words in self.unfinished else "all"
-                reach = f"the first {level.first} packets each way"
-                said.append(f"{part} {count} schedules of {level.words} on {reach}")
-        if count := self.counts["random"]:
+                part = "the first " if level.words in self.unfinished else ""
+                said.append(f"{part}{count} schedules of {level.words}")
+        if count := self.counts[LONG]:
+            said.append(f"{count} runs of up to {self.longest} payloads")
+        if count := self.counts[RANDOM]:
             said.append(f"{count} random schedules (seed {self.seed})")
-        largest = APPLICATIONS[-1].size
-        said.append(
-            f"{len(APPLICATIONS)} applications of up to {largest} payloads, pulled "
-            f"eagerly and late"
-        )
         return ", ".join(said) + (f"; {self.note}" if self.note else "")
 
     def random(self, first: int = 0, count: int | None = None) -> None:
         """Try random schedules, from number `first` on."""
         index = first
         while count is None or index < first + count:
-            self.judge(random_trial(self.channel, self.seed, index), "random")
+            self.judge(random_trial(self.channel, self.seed, index), RANDOM)
             index += 1
 
     def smallest(self, run: Run) -> Run:
-        """Shrink a failing run."""
-        if not self.counts["random"]:
-            return run  # the smallest by the order of the search
+        """Shrink a failing run that is not the smallest by the order of the search."""
+        assert run.failure is not None
+        compared = run.failure.promise in ("memory", "speed")
+        if compared or self.where not in (LONG, RANDOM):
+            return run
         end = self.until + (1 - SEARCH_SHARE) * self.budget
         return shrink(run, self.run, self.channel, end)
 
-    def _growth(self, kind: str | None, calm: list[Growth]) -> list[Growth]:
-        window = in_flight(self.calm[APPLICATIONS[-1]])
-        found = growths(self.run, kind, self.channel, window)
-        self.counts["for memory"] += 2
-        worst = unbounded(found, calm if kind else found)
-        if worst is not None:
-            raise Found(self._grown(worst, kind))
-        return found
-
-    def _grown(self, worst: Growth, kind: str | None) -> Run:
-        """Return a small run that shows what is left behind."""
-        who = ("sender", "receiver")[worst.way]
-        few, many = worst.sizes
-        harm = f" and every third packet: {kind}" if kind else ""
-        words = (
-            f"When everything was delivered, `{worst.name}` of the {who} still held "
-            f"{worst.items[0]} items after {few} payloads{harm}, and {worst.items[1]} "
-            f"after {many}: it is never emptied"
-        )
-        run = self._example(worst, kind)
-        run.failure = Failure("broken", "memory", words, worst.way)
+    def long(self, trial: Trial) -> Run:
+        """Run a trial that is too long for a ladder; raise Found if it fails."""
+        run = self.run(trial)
+        self.where = LONG
+        self.counts[LONG] += 1
+        self.longest = max(self.longest, trial.application.size)
+        if run.failure is not None:
+            raise Found(run)
         return run
 
-    def _example(self, worst: Growth, kind: str | None) -> Run:
+    def growth(self, kind: str | None, calm: list[Growth]) -> list[Growth]:
+        """Return how memory grows with the payloads; raise Found if it is too much.
+
+        kind: how every third packet is harmed, None for not at all; calm: what grows
+            then.
+        """
+        few = max(FEW, 2 * in_flight(self.calm[APPLICATIONS[-1]]))
+        runs = []
+        for size in (few, few + MORE):
+            faults = harm(kind, range(1, 2 * size, 3)) if kind else ()
+            runs.append(self.long(Trial(big(size), faults=faults)))
+        found = growths(*runs)
+        worst = unbounded(found, calm if kind else found)
+        if worst is not None:
+            raise Found(self._grown(worst, kind, runs))
+        return found
+
+    def _grown(self, worst: Growth, kind: str | None, runs: list[Run]) -> Run:
+        """Return a small run that shows what is left behind, or the longest."""
+        way, name, (less, much) = worst
+        few, many = (run.trial.application.size for run in runs)
+        harmed = f" and every third packet: {kind}" if kind else ""
+        words = (
+            f"When everything was delivered, `{name}` of the {SIDES[way]} still held "
+            f"{less} items after {few} payloads{harmed}, and {much} after {many}: it "
+            f"is never emptied"
+        )
+        run = self._example(worst, kind) or runs[1]
+        run.failure = Failure("broken", "memory", words, way)
+        return run
+
+    def _example(self, worst: Growth, kind: str | None) -> Run | None:
         calm = self.run(Trial(plain(3)))
         if kind is None:
             return calm
         usual = held(calm.machines[worst.way])[worst.name]
-        extra = next(iter({f.extra for f in worst.run.trial.faults}), 0.0)
-        for number in range(6):
-            for way in (0, 1):
-                run = self.run(
-                    Trial(plain(3), EAGER, (Fault(kind, way, number, extra),))
-                )
-                if held(run.machines[worst.way])[worst.name] > usual and run.hits:
-                    return run
-        return worst.run
+        for fault in harm(kind, range(6)):
+            run = self.run(calm.trial.plus(fault))
+            if run.hits and held(run.machines[worst.way])[worst.name] > usual:
+                return run
+        return None
 
 
 def compare(run: Run, again: Run) -> None:
     """Raise Found if the second run of a trial was not the same."""
-    if run.like(again):
-        return
-    words = "The same trial was run twice, with fresh machines"
-    for number, (one, two) in enumerate(zip(run.sent, again.sent, strict=False)):
-        if one != two:
-            words += f"; packet number {number + 1} was {_told(one)}, then {_told(two)}"
-            break
-    else:
-        first, second = len(run.sent), len(again.sent)
-        if first != second:
-            words += f"; it took {first} packets, then {second}"
-        elif run.timers != again.timers:
-            words += f"; the timers were {run.timers}, then {again.timers}"
-        else:
-            words += "; the timers fired at other times, or other payloads came out"
-    again.failure = Failure("breach", "same again", words)
-    raise Found(again)
-
-
-def _told(sent: Any) -> str:
-    kind, seq, payload, stamp, _ = sent.packet
-    stamped = "" if stamp is None else f" (stamp {stamp:.6g})"
-    return f"{kind.name} {seq} {payload!r:.20} at t={sent.time:.6g}{stamped}"
+    failure = differs(run, again)
+    if failure is not None:
+        again.failure = failure
+        raise Found(again)

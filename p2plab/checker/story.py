@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from p2plab.checker.network import LATE, Fault, called
+from p2plab.checker.network import LATE, SIDES, Fault, called
 from p2plab.checker.promises import PROMISES
 from p2plab.checker.trial import EAGER, Run
 from p2plab.checker.wire import HEAL_TIME
 from p2plab.link import ARRIVE, DUPLICATE
 from p2plab.packet import ACK, Packet
-from p2plab.trace import RECEIVER, SENDER, TIMEOUT, Event, Trace
+from p2plab.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Event, Trace
 
 # Broken whatever the network does: there is no need to tell the run.
 _ALWAYS: Final = ("interface", "same again", "apart")
@@ -56,9 +56,9 @@ class Story:
             text = capital("; ".join(said[:6])) + (" …" if len(said) > 6 else "")
             text += f" ({number})"
         asides = []
-        phases = self.run.trial.application
-        if phases.pairs > 1 or len(phases.phases) > 1 or not said:
-            asides.append(f"the application sent {phases.words}")
+        application = self.run.trial.application
+        if application.pairs > 1 or len(application.phases) > 1 or not said:
+            asides.append(f"the application sent {application.words}")
         if self.run.trial.style != EAGER:
             asides.append("the driver pulled packets late")
         return "; ".join([text, *asides]) + "."
@@ -67,16 +67,16 @@ class Story:
         """Say what the protocol did."""
         failure = self.run.failure
         assert failure is not None
-        if failure.words == "storm":
-            return self._storm()
+        if failure.words:
+            return failure.words.removesuffix(".") + "."
         match failure.promise:
             case "prefix":
                 return self._prefix()
-            case "completion":
-                return self._unfinished()
+            case "retransmission":
+                return self._storm()
             case "silence":
                 return self._restless()
-        return failure.words.removesuffix(".") + "."
+        return self._unfinished()
 
     def _fault(self, fault: Fault) -> str:
         packets = self.run.packets(fault.way)
@@ -103,7 +103,7 @@ class Story:
             did = f"delivered {got!r:.60}, which was never sent"
         last = self._last_arrival(RECEIVER)
         if last is None:
-            return f"The receiver {did} before anything had arrived."
+            return f"Before anything had arrived, the receiver {did}."
         fresh = "twice" in did or "once more" in did
         cause = (fresh and got and self._last_arrival(RECEIVER, got)) or last
         if cause != last:
@@ -138,8 +138,7 @@ class Story:
         return ""
 
     def _last_arrival(self, role: str, carrying: bytes = b"") -> Event | None:
-        other = SENDER if role == RECEIVER else RECEIVER
-        packets = self._packets(other)
+        packets = self._packets(OTHER[role])
         for event in reversed(list(self.trace)):
             arrived = event.host == role and event.what in (ARRIVE, DUPLICATE)
             if arrived and carrying in packets[event.number].payload:
@@ -151,21 +150,19 @@ class Story:
         sender = run.machines[way]
         sent = [one for phase in run.trial.application.phases for one in phase]
         missing = sent[len(run.delivered[self.pair]) :]
+        if sender.done and missing:
+            return self._too_sure(missing[0])
         what = f"{missing[0]!r} was never delivered" if missing else ""
         if not sent:
             what = "there was nothing to send"
-        if sender.done and missing:
-            return self._too_sure(missing[0])
-        idle = all(machine.deadline is None for machine in run.machines[way : way + 2])
-        if idle:
-            what = what or "all was delivered, but the sender does not know it"
-            return (
-                f"{self._last_words()} From t={run.time:.2f} s on nothing happened any "
-                f"more: no packet was on its way and no timer was running, although "
-                f"{what} and the sender's `done` is False."
-            )
         what = what or "all was delivered, but the sender is not done"
-        return f"{self._busy()}; {what}."
+        if not run.stuck:
+            return f"{self._busy()}; {what}."
+        return (
+            f"{self._last_words()} From t={run.time:.2f} s on nothing happened any "
+            f"more: no packet was on its way and no timer was running, although the "
+            f"sender's `done` is False; {what}."
+        )
 
     def _too_sure(self, missing: bytes) -> str:
         last = self._last_arrival(SENDER)
@@ -203,8 +200,8 @@ class Story:
             at = [each.deadline for each in self.run.machines[2 * self.pair :][:2]]
             waits = min((each for each in at if each is not None), default=inf)
             return (
-                f"After the last fault, at t={healed:.4g} s, nothing was sent; the "
-                f"next timer is set for t={waits:.6g} s"
+                f"After the network had healed, at t={healed:.4g} s, nothing was sent; "
+                f"the next timer is set for t={waits:.6g} s"
             )
         parts = []
         if ours is not None:
@@ -230,19 +227,13 @@ class Story:
         failure = self.run.failure
         assert failure is not None
         done = "Everything was delivered and the sender was done"
-        if failure.words.startswith("timer"):
-            return (
-                f"The sender was done at t={self.run.time:.2f} s, but its timer went "
-                f"on: `deadline` was still {failure.words[6:]}. Set it to None as soon "
-                f"as nothing is in flight."
-            )
         healed = self.run.healed_at
         ours = self._repeated(SENDER, healed + 1)
         theirs = self._repeated(RECEIVER, healed + 1)
-        for who, what in (("receiver", theirs), ("sender", ours)):
+        for who, what in ((RECEIVER, theirs), (SENDER, ours)):
             if what is not None:
                 return f"{done}, but the {who} went on sending {what}."
-        who = "sender" if failure.way % 2 == 0 else "receiver"
+        who = SIDES[failure.way % 2]
         return f"{done}, but the {who} still held a timer {HEAL_TIME:g} s later."
 
 

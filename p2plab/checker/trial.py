@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
@@ -93,6 +93,10 @@ class Trial:
     style: Style = EAGER
     faults: tuple[Fault, ...] = ()
 
+    def plus(self, fault: Fault) -> Trial:
+        """Return this trial with one fault more."""
+        return replace(self, faults=(*self.faults, fault))
+
 
 class Failure(NamedTuple):
     """What went wrong in a run.
@@ -115,6 +119,7 @@ class Sent(NamedTuple):
 
     time: float
     way: int
+    number: int
     packet: Packet
 
 
@@ -124,6 +129,7 @@ class Run:
 
     woken: when each host was told something [s].
     hits: the faults that met a packet; harmed: packets that the network touched.
+    stuck: whether it ended because nothing was left to happen.
     machines: as they were in the end, sender and receiver in turn; timers: theirs.
     """
 
@@ -134,6 +140,7 @@ class Run:
     hits: list[Fault] = field(default_factory=list)
     harmed: int = 0
     time: float = 0.0
+    stuck: bool = False
     healed_at: float = 0.0
     machines: list[Any] = field(default_factory=list)
     timers: list[Any] = field(default_factory=list)

@@ -9,16 +9,7 @@ from typing import Any, Final
 from p2plab.checker.network import CHANNELS, Fault
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE
 from p2plab.packet import Kind
-from p2plab.trace import (
-    DELIVER,
-    RECEIVER,
-    RETRANSMIT,
-    SEND,
-    SENDER,
-    TIMEOUT,
-    Row,
-    Trace,
-)
+from p2plab.trace import DELIVER, OTHER, RETRANSMIT, SEND, TIMEOUT, Row, Trace
 
 ARROWS: Final = 25  # that a ladder shows
 
@@ -56,7 +47,7 @@ class Verdict:
 
     def ladder(self) -> list[dict[str, Any]]:
         """Return the smallest failing run as events that JSON can carry."""
-        return [_event(row) for row in self.trace.rows]
+        return [event(row) for row in self.trace.rows]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `p2plab check --json` prints."""
@@ -74,7 +65,7 @@ class Verdict:
     def __str__(self) -> str:
         network = f"The network ({self.channel}): {CHANNELS[self.channel].words}."
         lines = [f"{self.title}: {self.sentence}", network]
-        if self.kind != "survived":
+        if self.kind != "survived" and self.schedules:
             lines.append(f"Tried: {self.tried}.")
         return "\n".join(lines)
 
@@ -84,15 +75,16 @@ class Verdict:
         return page(self)
 
 
-def _event(row: Row) -> dict[str, Any]:
+def event(row: Row) -> dict[str, Any]:
+    """Return a row of a trace as JSON can carry it."""
     time, host, what, kind, seq, size, number = row
-    event = {"time": round(time, 6), "host": host, "what": what}
+    said = {"time": round(time, 6), "host": host, "what": what}
     if what == DELIVER:
-        return {**event, "payload": seq, "size": size}
+        return {**said, "payload": seq, "size": size}
     if what == TIMEOUT:
-        return event
+        return said
     name = Kind(kind).name
-    return {**event, "kind": name, "seq": seq, "size": size, "number": number}
+    return {**said, "kind": name, "seq": seq, "size": size, "number": number}
 
 
 def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
@@ -118,5 +110,5 @@ def _belongs(row: Row, kept: set[tuple[str, int]], begin: float, end: float) -> 
     if what in (DELIVER, TIMEOUT):
         return begin <= time <= end
     if what in (ARRIVE, DUPLICATE, CORRUPT):  # at the other host
-        host = SENDER if host == RECEIVER else RECEIVER
+        host = OTHER[host]
     return (host, number) in kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from p2plab.checker.world import TooLong
@@ -35,6 +35,8 @@ def watching(pulse: Pulse, limit: float = LIMIT) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(TooLong):  # a last bite, on the way out
+            over.set()
         over.set()
         dog.join()
 

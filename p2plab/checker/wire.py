@@ -60,7 +60,7 @@ class Wire:
         """Send what a host has put on the wire; `way` is the host's place."""
         require_sound(packet)
         number = host.number - 1
-        self.run.sent.append(Sent(now, way, packet))
+        self.run.sent.append(Sent(now, way, number, packet))
         self.left -= 1
         fault = self.faults.get((way, number))
         kind, extra = ARRIVE, 0.0
@@ -71,6 +71,8 @@ class Wire:
         if kind == BLACKOUT:
             self.dark_until = max(self.dark_until, now + extra)
         dark = now < self.dark_until and way < 2
+        if dark:
+            self.left = self.patience  # it has not healed yet
         if kind != ARRIVE or dark:
             self.run.harmed += 1
         if kind in (LOSE, BLACKOUT) or dark:
@@ -92,17 +94,23 @@ class Wire:
 
 def require_sound(packet: Packet) -> None:
     """Raise BrokenContract unless a packet fits the header of real datagrams."""
-    _, seq, payload, _, _ = packet
+    _, seq, payload, stamp, echo = packet
+    said = "next_packet returned a packet whose"
     if type(payload) is not bytes or len(payload) > MAX_PAYLOAD:
         raise BrokenContract(
-            f"next_packet returned a packet whose payload is {payload!r:.60}. A "
-            f"payload is at most {MAX_PAYLOAD} bytes."
+            f"{said} payload is {payload!r:.60}. A payload is `bytes`, at most "
+            f"{MAX_PAYLOAD} of them."
         )
     if not isinstance(seq, int) or not -(2**31) <= seq < 2**31:
         raise BrokenContract(
-            f"next_packet returned a packet whose seq is {seq!r:.60}. A seq is a "
-            f"whole number of 32 bits."
+            f"{said} seq is {seq!r:.60}. A seq is a whole number of 32 bits."
         )
+    for time in (stamp, echo):
+        if time is not None and not isinstance(time, int | float):
+            raise BrokenContract(
+                f"{said} stamp or echo is {time!r:.60}. They are times in seconds, or "
+                f"None."
+            )
 
 
 def _note_loss(host: QuickHost, packet: Packet, number: int, now: float) -> None:

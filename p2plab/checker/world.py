@@ -10,6 +10,7 @@ from p2plab.checker.trial import Failure, Makers, QuickHost, Run, Trial
 from p2plab.checker.wire import Wire
 from p2plab.errors import BrokenContract
 from p2plab.link import CORRUPT
+from p2plab.protocols.finish import FinishSender
 from p2plab.trace import RECEIVER, SENDER, Trace
 
 REST: Final = 0.5  # between phases [s]
@@ -17,7 +18,7 @@ APART: Final = 0.02  # between the beginnings of two transfers [s]
 
 
 class Broken(Exception):
-    """A promise was broken: ends the run."""
+    """A promise was broken: ends the run. words: empty if the trace tells them."""
 
     def __init__(self, promise: str, words: str, way: int) -> None:
         super().__init__(words)
@@ -50,8 +51,8 @@ class _Pair:
         index, way = len(self.delivered), 2 * self.number + 1
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise BrokenContract(
-                f"next_payload returned {payload!r:.60}, which is a "
-                f"{type(payload).__name__}. Hand over the bytes that were sent."
+                f"next_payload returned {payload!r:.60} ({type(payload).__name__}). "
+                f"Hand over the bytes that were sent."
             )
         self.delivered.append(bytes(payload))
         if index >= len(self.sent) or self.sent[index] != payload:
@@ -125,6 +126,7 @@ class World:
         for pair in self.pairs:
             if pair.begin_at is not None and (when is None or pair.begin_at <= when):
                 way, when = -2 - pair.number, pair.begin_at
+        self.result.stuck = when is None
         if when is None or when > wire.give_up_at or wire.left < 0:
             return False
         if when > self.now:
@@ -147,7 +149,7 @@ class World:
             self.hosts[way].send(payload)
             pair.sent.append(payload)
         machine = self.hosts[way].machine
-        if not pair.phases and hasattr(machine, "finish"):
+        if not pair.phases and isinstance(machine, FinishSender):
             machine.finish()
         self.wire.heal(self.now)
         self._react(way)
@@ -178,10 +180,14 @@ class World:
             self._done(sender, pair, way)
 
     def _done(self, sender: QuickHost, pair: _Pair, way: int) -> None:
-        if not way & 1 and not sender.resting:
-            deadline = sender.machine.deadline
-            if deadline is not None:
-                raise Broken("silence", f"timer {deadline:.3f}", way)
+        deadline = sender.machine.deadline
+        if deadline is not None and not way & 1 and not sender.resting:
+            words = (
+                f"The sender was done at t={self.now:.2f} s, but its timer went on: "
+                f"`deadline` was still {deadline:.3f}. Set it to None as soon as "
+                f"nothing is in flight"
+            )
+            raise Broken("silence", words, way)
         if pair.phases and len(pair.delivered) == len(pair.sent):
             pair.begin_at = self.now + REST
 
@@ -191,9 +197,7 @@ class World:
         for pair in self.pairs:
             self.at = way = 2 * pair.number
             if not pair.whole or not self.hosts[way].machine.done:
-                if storm:
-                    raise Broken("retransmission", "storm", way)
-                raise Broken("completion", "", way)
+                raise Broken("retransmission" if storm else "completion", "", way)
         for way, host in enumerate(self.hosts):
             self.at = way
             if host.machine.deadline is not None or storm:

@@ -21,7 +21,6 @@ class Exhibit:
         fails while both sides pull at once; for a correct protocol the strongest of
         the first three that it survives.
     make: builds both sides anew.
-    ancestor: the correct page that it differs from, a path in the package.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Exhibit:
     mistake: str
     channel: str
     make: Callable[[], tuple[Sender, Receiver]]
-    ancestor: str
 
     def sender(self) -> Sender:
         """Build the sending side."""
@@ -43,7 +41,7 @@ class Exhibit:
         return _find, (self.name,)  # another process has the same museum
 
     def diff(self) -> str:
-        """Return how its methods differ from the ancestor's, in the words of `diff`.
+        """Return how its methods differ from the correct ones, in the words of `diff`.
 
         Empty where a parameter, or the choice of the two sides, is all the mistake.
         """

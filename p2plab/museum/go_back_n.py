@@ -13,7 +13,6 @@ from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import SelectiveRepeatReceiver
 from p2plab.rtt import FixedRto
 
-PAGE: Final = "protocols/go_back_n.py"
 WINDOW: Final = 4
 
 
@@ -104,7 +103,6 @@ ROOM: Final = (
         "are the same number: one lost packet, and the sender believes in all four.",
         "fifo",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(4), 2), GoBackNReceiver(2)),
-        PAGE,
     ),
     Exhibit(
         "dropped_packet_acknowledged",
@@ -116,7 +114,6 @@ ROOM: Final = (
             GoBackNSender(FixedRto(), FixedWindow(WINDOW)),
             AcksWhatItDropped(),
         ),
-        PAGE,
     ),
     Exhibit(
         "next_number_acknowledged",
@@ -125,7 +122,6 @@ ROOM: Final = (
         "that has arrived: each ACK speaks for one packet too many.",
         "fifo",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), AcksTheNext()),
-        PAGE,
     ),
     Exhibit(
         "zero_for_nothing",
@@ -134,7 +130,6 @@ ROOM: Final = (
         "that packet 0 has arrived, and never sends it again.",
         "fifo",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), AcksZeroForNothing()),
-        PAGE,
     ),
     Exhibit(
         "every_other_acknowledged",
@@ -143,7 +138,6 @@ ROOM: Final = (
         "stays alone: an odd last packet is repeated for ever.",
         "fifo",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), AcksEveryOther()),
-        PAGE,
     ),
     Exhibit(
         "goes_back_one",
@@ -152,7 +146,6 @@ ROOM: Final = (
         "for the oldest, and drops it each time.",
         "fifo",
         lambda: (GoesBackOne(FixedRto(), FixedWindow(WINDOW)), GoBackNReceiver()),
-        PAGE,
     ),
     Exhibit(
         "selective_ack_taken_as_cumulative",
@@ -164,7 +157,6 @@ ROOM: Final = (
             GoBackNSender(FixedRto(), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
-        PAGE,
     ),
     Exhibit(
         "every_duplicate_answered",
@@ -173,6 +165,5 @@ ROOM: Final = (
         "duplicate ACK, and the traffic grows with every round trip.",
         "fifo",
         lambda: (AnswersEveryDuplicate(FixedRto(), FixedWindow(8)), GoBackNReceiver()),
-        "museum/healthy/fast_retransmit.py",
     ),
 )

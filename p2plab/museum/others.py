@@ -6,20 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2plab.congestion import FixedWindow
-from p2plab.endpoint import Receiver, Sender
 from p2plab.museum.exhibit import Exhibit
+from p2plab.museum.healthy import finish
 from p2plab.museum.healthy.duplex import DuplexPeer
 from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
 from p2plab.museum.healthy.parity import GROUP, ParityReceiver, ParitySender, recover
 from p2plab.packet import ACK, DATA, FIN, Packet
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
-from p2plab.protocols.finish import FinishReceiver, FinishSender
-from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.protocols.finish import FinishReceiver
 from p2plab.rtt import FixedRto
-
-FINISH: Final = "protocols/finish.py"
-NEGATIVE_ACK: Final = "museum/healthy/negative_ack.py"
-PARITY: Final = "museum/healthy/parity.py"
 
 
 @dataclass(slots=True)
@@ -118,20 +113,6 @@ class LingersForEver(FinishReceiver):
             self.fin_deadline = now + self.linger
 
 
-def leaves_on_finish() -> tuple[Sender, Receiver]:
-    """A sender that asks until it is answered, and a receiver that is gone."""
-    rtt = FixedRto()
-    sender = FinishSender(StopAndWaitSender(rtt), rtt, tries=1_000_000)
-    return sender, LeavesOnFinish(StopAndWaitReceiver())
-
-
-def lingers_for_ever() -> tuple[Sender, Receiver]:
-    """A finish whose second half never ends."""
-    rtt = FixedRto()
-    sender = FinishSender(StopAndWaitSender(rtt), rtt)
-    return sender, LingersForEver(StopAndWaitReceiver())
-
-
 ROOM: Final = (
     Exhibit(
         "sent_once_and_hoped",
@@ -140,7 +121,6 @@ ROOM: Final = (
         "whatever arrives.",
         "fifo",
         lambda: (BestEffortSender(), BestEffortReceiver()),
-        "protocols/best_effort.py",
     ),
     Exhibit(
         "nak_and_no_timer",
@@ -149,7 +129,6 @@ ROOM: Final = (
         "not damaged, brings no NAK, and both sides wait for ever.",
         "fifo",
         lambda: (TrustsTheNak(FixedRto()), NegativeAckReceiver()),
-        NEGATIVE_ACK,
     ),
     Exhibit(
         "damage_taken_for_an_ack",
@@ -158,7 +137,6 @@ ROOM: Final = (
         "asked for is never sent again.",
         "corrupt",
         lambda: (TakesDamageForAnAck(FixedRto()), NegativeAckReceiver()),
-        NEGATIVE_ACK,
     ),
     Exhibit(
         "damage_acknowledged",
@@ -167,7 +145,6 @@ ROOM: Final = (
         "sender believes that it has arrived, and goes on to the next one.",
         "corrupt",
         lambda: (NegativeAckSender(FixedRto()), AcksDamage()),
-        NEGATIVE_ACK,
     ),
     Exhibit(
         "parity_of_the_wrong_group",
@@ -176,7 +153,6 @@ ROOM: Final = (
         "a missing packet from the parity of other packets: it delivers noise.",
         "fifo",
         lambda: (ParitySender(FixedRto(), FixedWindow(6)), RepairsTheWrongGroup(6)),
-        PARITY,
     ),
     Exhibit(
         "parity_with_two_missing",
@@ -185,7 +161,6 @@ ROOM: Final = (
         "is the mixture of both.",
         "fifo",
         lambda: (ParitySender(FixedRto(), FixedWindow(6)), RepairsWithWhatItHas(6)),
-        PARITY,
     ),
     Exhibit(
         "acks_only_ride_along",
@@ -194,7 +169,6 @@ ROOM: Final = (
         "other side waits for an ACK for ever.",
         "fifo",
         lambda: (AcksOnlyRideAlong(FixedRto()), AcksOnlyRideAlong(FixedRto())),
-        "museum/healthy/duplex.py",
     ),
     Exhibit(
         "leaves_on_finish",
@@ -202,8 +176,7 @@ ROOM: Final = (
         "It answers the FIN and is gone: when that one answer is lost, nobody is there "
         "to answer the next FIN, and the sender asks for ever.",
         "fifo",
-        leaves_on_finish,
-        FINISH,
+        lambda: finish(LeavesOnFinish, tries=1_000_000),
     ),
     Exhibit(
         "lingers_for_ever",
@@ -211,7 +184,6 @@ ROOM: Final = (
         "It stays after the FIN in case another one comes, starts its timer anew each "
         "time, and so never ends.",
         "fifo",
-        lingers_for_ever,
-        FINISH,
+        lambda: finish(LingersForEver),
     ),
 )

@@ -16,7 +16,6 @@ from p2plab.protocols.selective_repeat import (
 )
 from p2plab.rtt import FixedRto
 
-PAGE: Final = "protocols/selective_repeat.py"
 PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
 WINDOW: Final = 4
 
@@ -161,7 +160,6 @@ ROOM: Final = (
         "last one: a repeated old packet is put into the place of a new one.",
         "fifo",
         lambda: (correct(2, 3), SelectiveRepeatReceiver(3, 2)),
-        PAGE,
     ),
     Exhibit(
         "past_not_acknowledged",
@@ -170,7 +168,6 @@ ROOM: Final = (
         "lost, the sender repeats it for ever.",
         "fifo",
         lambda: (correct(), SilentAboutThePast(WINDOW)),
-        PAGE,
     ),
     Exhibit(
         "delivered_as_it_comes",
@@ -179,7 +176,6 @@ ROOM: Final = (
         "filled: the order is lost.",
         "fifo",
         lambda: (correct(), DeliversAsItComes(WINDOW)),
-        PAGE,
     ),
     Exhibit(
         "buffer_never_freed",
@@ -188,7 +184,6 @@ ROOM: Final = (
         "the receiver holds a second copy of it all.",
         "fifo",
         lambda: (correct(), KeepsEverything(WINDOW)),
-        PAGE,
     ),
     Exhibit(
         "arrived_packets_repeated",
@@ -200,7 +195,6 @@ ROOM: Final = (
             RepeatsWhatHasArrived(FixedRto(), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
-        PAGE,
     ),
     Exhibit(
         "window_stuck_after_a_gap",
@@ -212,7 +206,6 @@ ROOM: Final = (
             SlidesByOne(FixedRto(), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
-        PAGE,
     ),
     Exhibit(
         "second_ack_raises",
@@ -224,7 +217,6 @@ ROOM: Final = (
             StumblesOverASecondAck(FixedRto(PATIENT), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
-        PAGE,
     ),
     Exhibit(
         "order_of_a_set",
@@ -236,7 +228,6 @@ ROOM: Final = (
             OrderOfASet(FixedRto(), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
-        PAGE,
     ),
     Exhibit(
         "cumulative_ack_taken_as_selective",
@@ -245,6 +236,5 @@ ROOM: Final = (
         "hears of that one packet only: for one whose ACK was lost it waits for ever.",
         "fifo",
         lambda: (correct(), GoBackNReceiver()),
-        PAGE,
     ),
 )

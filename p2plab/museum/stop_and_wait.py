@@ -10,7 +10,6 @@ from p2plab.packet import ACK, DATA, Packet, wrap
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto
 
-PAGE: Final = "protocols/stop_and_wait.py"
 PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
 
 
@@ -158,7 +157,6 @@ ROOM: Final = (
         "stays silent, so the sender repeats it for ever.",
         "fifo",
         lambda: (StopAndWaitSender(FixedRto()), SilentAboutCopies()),
-        PAGE,
     ),
     Exhibit(
         "copies_delivered",
@@ -167,7 +165,6 @@ ROOM: Final = (
         "second time because it never looks at the number.",
         "fifo",
         lambda: (StopAndWaitSender(FixedRto()), DeliversCopies()),
-        PAGE,
     ),
     Exhibit(
         "no_numbers",
@@ -176,7 +173,6 @@ ROOM: Final = (
         "a lost ACK is enough for a payload to be delivered twice.",
         "fifo",
         lambda: (StopAndWaitSender(FixedRto(), 0), StopAndWaitReceiver(0)),
-        PAGE,
     ),
     Exhibit(
         "any_ack_believed",
@@ -185,7 +181,6 @@ ROOM: Final = (
         "is never sent again although it was lost.",
         "dup",
         lambda: (BelievesAnyAck(FixedRto(PATIENT), 1), StopAndWaitReceiver(1)),
-        PAGE,
     ),
     Exhibit(
         "sorcerers_apprentice",
@@ -195,7 +190,6 @@ ROOM: Final = (
         "first TFTP, RFC 1123, section 4.2.3.1).",
         "dup",
         lambda: (Apprentice(FixedRto(PATIENT)), StopAndWaitReceiver()),
-        PAGE,
     ),
     Exhibit(
         "only_the_last_remembered",
@@ -204,7 +198,6 @@ ROOM: Final = (
         "and so it is handed over once more.",
         "late",
         lambda: (StopAndWaitSender(FixedRto()), RemembersOnlyTheLast()),
-        PAGE,
     ),
     Exhibit(
         "copies_known_by_content",
@@ -212,7 +205,6 @@ ROOM: Final = (
         "It tells copies by their content, so two equal payloads in a row become one.",
         "fifo",
         lambda: (StopAndWaitSender(FixedRto()), KnowsCopiesByTheirContent()),
-        PAGE,
     ),
     Exhibit(
         "empty_payload_dropped",
@@ -221,7 +213,6 @@ ROOM: Final = (
         "never handed over.",
         "fifo",
         lambda: (StopAndWaitSender(FixedRto()), DropsTheEmptyPayload()),
-        PAGE,
     ),
     Exhibit(
         "home_when_done",
@@ -230,7 +221,6 @@ ROOM: Final = (
         "in its list for ever.",
         "fifo",
         lambda: (GoesHomeWhenDone(FixedRto()), StopAndWaitReceiver()),
-        PAGE,
     ),
     Exhibit(
         "never_done_with_nothing",
@@ -239,7 +229,6 @@ ROOM: Final = (
         "last packet, and it waits for ever.",
         "fifo",
         lambda: (WantsSomethingToDo(FixedRto()), StopAndWaitReceiver()),
-        PAGE,
     ),
     Exhibit(
         "shared_list",
@@ -248,6 +237,5 @@ ROOM: Final = (
         "begins with the payloads of the first.",
         "fifo",
         lambda: (SharesItsList(FixedRto()), StopAndWaitReceiver()),
-        PAGE,
     ),
 )

@@ -14,9 +14,6 @@ from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto, Rfc6298
 
-STOP_AND_WAIT: Final = "protocols/stop_and_wait.py"
-GO_BACK_N: Final = "protocols/go_back_n.py"
-
 
 @dataclass(slots=True)
 class TimesTheFirstCopyOnly(StopAndWaitSender):
@@ -140,7 +137,6 @@ ROOM: Final = (
         "nobody ever notices.",
         "fifo",
         lambda: (TimesTheFirstCopyOnly(FixedRto()), StopAndWaitReceiver()),
-        STOP_AND_WAIT,
     ),
     Exhibit(
         "no_timer_for_the_last",
@@ -149,7 +145,6 @@ ROOM: Final = (
         "lost and is never missed.",
         "fifo",
         lambda: (NoTimerForTheLast(FixedRto()), StopAndWaitReceiver()),
-        STOP_AND_WAIT,
     ),
     Exhibit(
         "timer_left_running",
@@ -158,7 +153,6 @@ ROOM: Final = (
         "but after the last one it runs on although nothing is in flight.",
         "fifo",
         lambda: (TimerLeftRunning(FixedRto()), StopAndWaitReceiver()),
-        STOP_AND_WAIT,
     ),
     Exhibit(
         "random_timer",
@@ -167,7 +161,6 @@ ROOM: Final = (
         "every time, and no failure can be shown twice.",
         "fifo",
         lambda: (RandomTimer(FixedRto()), StopAndWaitReceiver()),
-        STOP_AND_WAIT,
     ),
     Exhibit(
         "repetition_timed",
@@ -177,7 +170,6 @@ ROOM: Final = (
         "repeated, too, and it falls further (Karn's rule is there to prevent it).",
         "late",
         lambda: (StopAndWaitSender(TimesTheRepetition()), StopAndWaitReceiver()),
-        "rtt.py",
     ),
     Exhibit(
         "timer_stopped_at_any_ack",
@@ -186,7 +178,6 @@ ROOM: Final = (
         "nothing follows that would start it again, their loss is never noticed.",
         "fifo",
         lambda: (StopsAtAnyAck(FixedRto(), FixedWindow(4)), GoBackNReceiver()),
-        GO_BACK_N,
     ),
     Exhibit(
         "deadline_in_the_past",
@@ -195,7 +186,6 @@ ROOM: Final = (
         "again at once, and again, and each time the window is sent.",
         "fifo",
         lambda: (DeadlineLeftInThePast(FixedRto(), FixedWindow(4)), GoBackNReceiver()),
-        GO_BACK_N,
     ),
     Exhibit(
         "backs_off_for_every_packet",
@@ -207,6 +197,5 @@ ROOM: Final = (
             BacksOffForEveryPacket(Rfc6298(max_rto=math.inf), FixedWindow(8)),
             GoBackNReceiver(),
         ),
-        GO_BACK_N,
     ),
 )

@@ -37,11 +37,13 @@ def duplex() -> tuple[Sender, Receiver]:
     return ours, theirs
 
 
-def finish() -> tuple[Sender, Receiver]:
+def finish(
+    receiver: type[FinishReceiver] = FinishReceiver, tries: int = 10
+) -> tuple[Sender, Receiver]:
     """Stop-and-wait, with an end."""
     rtt = FixedRto()
-    sender = FinishSender(StopAndWaitSender(rtt), rtt)
-    return sender, FinishReceiver(StopAndWaitReceiver())
+    sender = FinishSender(StopAndWaitSender(rtt), rtt, tries)
+    return sender, receiver(StopAndWaitReceiver())
 
 
 _ROOM: Final = (
@@ -51,7 +53,6 @@ _ROOM: Final = (
         "",
         "late",
         lambda: (StopAndWaitSender(FixedRto()), StopAndWaitReceiver()),
-        "protocols/stop_and_wait.py",
     ),
     Exhibit(
         "go_back_n",
@@ -62,7 +63,6 @@ _ROOM: Final = (
             GoBackNSender(Rfc6298(timestamps=True), FixedWindow(WINDOW)),
             GoBackNReceiver(),
         ),
-        "protocols/go_back_n.py",
     ),
     Exhibit(
         "selective_repeat",
@@ -73,7 +73,6 @@ _ROOM: Final = (
             SelectiveRepeatSender(Rfc6298(timestamps=True), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
-        "protocols/selective_repeat.py",
     ),
     Exhibit(
         "alternating_bit",
@@ -81,7 +80,6 @@ _ROOM: Final = (
         "",
         "dup",
         lambda: (AlternatingBitSender(FixedRto()), AlternatingBitReceiver()),
-        "museum/healthy/alternating_bit.py",
     ),
     Exhibit(
         "go_back_n_two_bits",
@@ -89,7 +87,6 @@ _ROOM: Final = (
         "",
         "dup",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(3), 2), GoBackNReceiver(2)),
-        "protocols/go_back_n.py",
     ),
     Exhibit(
         "selective_repeat_two_bits",
@@ -100,7 +97,6 @@ _ROOM: Final = (
             SelectiveRepeatSender(FixedRto(), FixedWindow(2), 2),
             SelectiveRepeatReceiver(2, 2),
         ),
-        "protocols/selective_repeat.py",
     ),
     Exhibit(
         "negative_ack",
@@ -108,7 +104,6 @@ _ROOM: Final = (
         "",
         "late",
         lambda: (NegativeAckSender(FixedRto()), NegativeAckReceiver()),
-        "museum/healthy/negative_ack.py",
     ),
     Exhibit(
         "fast_retransmit",
@@ -119,7 +114,6 @@ _ROOM: Final = (
             FastRetransmitSender(FixedRto(), FixedWindow(8)),
             GoBackNReceiver(),
         ),
-        "museum/healthy/fast_retransmit.py",
     ),
     Exhibit(
         "bitmap",
@@ -127,7 +121,6 @@ _ROOM: Final = (
         "",
         "late",
         lambda: (BitmapSender(FixedRto(), FixedWindow(8)), BitmapReceiver(8)),
-        "museum/healthy/bitmap.py",
     ),
     Exhibit(
         "parity",
@@ -135,7 +128,6 @@ _ROOM: Final = (
         "",
         "late",
         lambda: (ParitySender(FixedRto(), FixedWindow(6)), ParityReceiver(6)),
-        "museum/healthy/parity.py",
     ),
     Exhibit(
         "duplex",
@@ -143,7 +135,6 @@ _ROOM: Final = (
         "",
         "late",
         duplex,
-        "museum/healthy/duplex.py",
     ),
     Exhibit(
         "delayed_ack",
@@ -151,7 +142,6 @@ _ROOM: Final = (
         "",
         "late",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), DelayedAckReceiver()),
-        "museum/healthy/delayed_ack.py",
     ),
     Exhibit(
         "finish",
@@ -159,7 +149,6 @@ _ROOM: Final = (
         "",
         "late",
         finish,
-        "protocols/finish.py",
     ),
 )
 HEALTHY: Final = {exhibit.name: exhibit for exhibit in _ROOM}
