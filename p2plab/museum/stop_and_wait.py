@@ -42,12 +42,11 @@ class BelievesAnyAck(StopAndWaitSender):
     """Does not look at the ACK's number."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        if packet.kind != ACK:
-            return
-        if self.next_seq_num == self.send_base:
-            return  # an ACK for a packet that is not in flight
+        if packet.kind != ACK or self.send_base == self.sent:
+            return  # one for a packet never sent
         self.rtt.on_ack(self.send_base, now, packet.echo)
         self.send_base += 1
+        self.next_seq_num = self.send_base  # even if a timeout has just stepped back
         self.deadline = None
 
 

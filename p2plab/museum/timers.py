@@ -19,8 +19,6 @@ from p2plab.rtt import FixedRto, Rfc6298
 class TimesTheFirstCopyOnly(StopAndWaitSender):
     """Starts its timer for a packet that is new."""
 
-    sent: int = 0  # packets that have been on the wire at least once
-
     def next_packet(self, now: float) -> Packet | None:
         if self.next_seq_num == len(self.payloads):
             return None  # nothing to send
@@ -46,6 +44,7 @@ class NoTimerForTheLast(StopAndWaitSender):
             return None  # one packet is in flight: wait for its ACK
         seq = self.next_seq_num
         self.next_seq_num += 1
+        self.sent = max(self.sent, self.next_seq_num)
         self.rtt.on_send(seq, now)
         if self.next_seq_num < len(self.payloads):
             self.deadline = now + self.rtt.rto
@@ -58,12 +57,11 @@ class TimerLeftRunning(StopAndWaitSender):
 
     def on_packet(self, packet: Packet, now: float) -> None:
         seq = unwrap(packet.seq, self.send_base, self.seq_bits)
-        if packet.kind != ACK or seq != self.send_base:
-            return  # an old ACK, arriving again
-        if self.next_seq_num == self.send_base:
-            return  # an ACK for a packet that is not in flight
+        if packet.kind != ACK or seq != self.send_base or seq == self.sent:
+            return  # an old ACK, arriving again, or one for a packet never sent
         self.rtt.on_ack(seq, now, packet.echo)
         self.send_base += 1
+        self.next_seq_num = self.send_base  # even if a timeout has just stepped back
 
 
 @dataclass(slots=True)

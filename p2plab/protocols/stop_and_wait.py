@@ -23,6 +23,7 @@ class StopAndWaitSender:
     payloads: list[bytes] = field(default_factory=list, repr=False)
     send_base: int = 0  # oldest packet not yet acknowledged
     next_seq_num: int = 0  # next packet to put on the wire
+    sent: int = 0  # packets that have been on the wire at least once
     deadline: float | None = None  # when the retransmission timer fires [s]
 
     @property
@@ -39,18 +40,18 @@ class StopAndWaitSender:
             return None  # one packet is in flight: wait for its ACK
         seq = self.next_seq_num
         self.next_seq_num += 1
+        self.sent = max(self.sent, self.next_seq_num)
         self.rtt.on_send(seq, now)
         self.deadline = now + self.rtt.rto
         return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         seq = unwrap(packet.seq, self.send_base, self.seq_bits)
-        if packet.kind != ACK or seq != self.send_base:
-            return  # an old ACK, arriving again
-        if self.next_seq_num == self.send_base:
-            return  # an ACK for a packet that is not in flight
+        if packet.kind != ACK or seq != self.send_base or seq == self.sent:
+            return  # an old ACK, arriving again, or one for a packet never sent
         self.rtt.on_ack(seq, now, packet.echo)
         self.send_base += 1
+        self.next_seq_num = self.send_base  # even if a timeout has just stepped back
         self.deadline = None
 
     def on_timeout(self, now: float) -> None:
