@@ -16,15 +16,16 @@ from typing import Self
 
 import fakeredis
 import uvicorn
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio import Redis, RedisCluster
 
 from p2plab.errors import PortInUse, RendezvousError
-from p2plab.rendezvous.api import make_app
+from p2plab.rendezvous.api import Service, make_app
+from p2plab.rendezvous.database import PATIENCE, connect, memory
+from p2plab.rendezvous.hub import AWAY, BLOCK, Hub
 from p2plab.rendezvous.model import Limits, lan_address
-from p2plab.rendezvous.store import connect
+from p2plab.rendezvous.store import Store
 
-BACKLOG = 128  # a class that connects at once
+BACKLOG = 4096  # a school that connects at once; the system may allow fewer
 START_PATIENCE = 10.0  # seconds
 KEEP_ALIVE = 75  # seconds, longer than a heartbeat's pause
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
@@ -37,8 +38,11 @@ class RendezvousServer:
     """A rendezvous in a background thread.
 
     port: 0 lets the operating system choose; a restart keeps the port.
-    redis_url: `redis://host:6379/0`; None asks the variable P2PLAB_REDIS_URL; an empty
-    one, or no such variable, keeps the names inside this process.
+    redis_url: `redis://host:6379/0`, or `redis+cluster://host:6379` for a cluster; None
+    asks the variable P2PLAB_REDIS_URL; an empty one, or no such variable, keeps the
+    names inside this process. Any number of servers may share one Redis.
+    shards: slots of a cluster that the rooms are spread over, the same number for all
+    servers of a Redis; without a cluster, more than one brings nothing.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class RendezvousServer:
         port: int = 0,
         redis_url: str | None = None,
         *,
+        shards: int = 1,
         limits: Limits | None = None,
     ) -> None:
         if not 0 <= port <= 65535:
@@ -59,7 +64,9 @@ class RendezvousServer:
         self.port = port
         self._redis_url = redis_url
         self._memory = fakeredis.FakeServer()
+        self._shards = shards
         self._limits = limits or Limits()
+        self._service = self._make_service()
         self._running: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
 
@@ -77,7 +84,8 @@ class RendezvousServer:
             return self
         listener = bind(self.host, self.port)
         self.port = listener.getsockname()[1]
-        running = _Uvicorn(self._config())
+        self._service = self._make_service()
+        running = _Uvicorn(self._config(), self._service.hub)
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,  # ipykernel routes output by context
             args=(running.run, [listener]),
@@ -88,7 +96,11 @@ class RendezvousServer:
         if not running.ready.wait(START_PATIENCE) or not running.started:
             running.should_exit = True
             listener.close()
-            raise RendezvousError(f"the rendezvous did not start on {self.url}")
+            self._thread.join(START_PATIENCE)
+            trouble = self._service.disagreement or "it said nothing in time"
+            raise RendezvousError(
+                f"the rendezvous did not start on {self.url}: {trouble}"
+            )
         self._running = running
         atexit.register(self.stop)
         return self
@@ -117,10 +129,9 @@ class RendezvousServer:
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
-            make_app(self._redis(), self._limits),
-            # What was tested is what runs, whatever else is installed.
+            make_app(self._service),
             loop="asyncio",
-            http="h11",
+            http="httptools",  # twice as quick as h11
             ws="none",
             log_config=None,
             access_log=False,
@@ -131,18 +142,27 @@ class RendezvousServer:
             timeout_graceful_shutdown=1,
         )
 
-    def _redis(self) -> Redis:
+    def _make_service(self) -> Service:
+        """What answers; the place where STUN would be started, too (`stun_port`)."""
+        limits = self._limits
+        hub = Hub(
+            self._redis(PATIENCE + BLOCK / 1000),
+            self._shards,
+            limits.waiting_per_name,
+            limits.waiting_per_source,
+        )
+        return Service(Store(self._redis(), limits, self._shards), hub)
+
+    def _redis(self, patience: float = PATIENCE) -> Redis | RedisCluster:
         if self._redis_url:
-            return connect(self._redis_url)
-        redis = fakeredis.FakeAsyncRedis(server=self._memory, decode_responses=True)
-        assert isinstance(redis, Redis)
-        return redis
+            return connect(self._redis_url, patience)
+        return memory(self._memory)
 
 
-async def _trouble_of(redis: Redis) -> str:
+async def _trouble_of(redis: Redis | RedisCluster) -> str:
     try:
         await redis.ping()
-    except (RedisError, OSError) as why:
+    except AWAY as why:
         return str(why).rstrip(".")
     finally:
         await redis.aclose()
@@ -152,9 +172,10 @@ async def _trouble_of(redis: Redis) -> str:
 class _Uvicorn(uvicorn.Server):
     """A server that tells when it is ready."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self._hub = hub
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # Windows complains there about every client that hangs up.
@@ -163,6 +184,10 @@ class _Uvicorn(uvicorn.Server):
             await super().startup(sockets)
         finally:
             self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._hub.dismiss()  # it waits for callers, and they would wait for news
+        await super().shutdown(sockets)
 
 
 def _to_log(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -201,14 +226,17 @@ def url_of(host: str, port: int) -> str:
 
 
 def serve_forever(
-    host: str = "127.0.0.1", port: int = 0, redis_url: str | None = None
+    host: str = "127.0.0.1",
+    port: int = 0,
+    redis_url: str | None = None,
+    shards: int = 1,
 ) -> None:
     """Run in the foreground until Ctrl-C or SIGTERM, and print where.
 
     Raises PortInUse.
     """
     stop = threading.Event()
-    with RendezvousServer(host, port, redis_url) as server:
+    with RendezvousServer(host, port, redis_url, shards=shards) as server:
         old = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
         print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
         if host in ANY_HOST:
