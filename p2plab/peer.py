@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -11,14 +11,28 @@ from p2plab.chat import ChatClient, ChatServer, Delivery
 from p2plab.chunks import Parcel, cut
 from p2plab.conversation import conversation
 from p2plab.datagrams import Address
-from p2plab.errors import P2PLabError, RendezvousAway
+from p2plab.errors import (
+    NotDelivered,
+    P2PLabError,
+    PeerUnreachable,
+    RendezvousAway,
+    TransferStalled,
+)
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.doorman import Doorman, Policy, Request
 from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
+from p2plab.rendezvous.model import (
+    LOBBY,
+    Listed,
+    Met,
+    Registration,
+    lan_address,
+    legal_name,
+)
 from p2plab.trace import RECEIVER, Trace
 from p2plab.transfer import Transfer
 from p2plab.udp import CLOSED, UdpSocket
@@ -32,7 +46,10 @@ class Peer:
     """A peer that talks: the report's console peer, as an object.
 
     name: how others find us; see `legal_name` for what a name may be.
-    rendezvous: its URL.
+    rendezvous: its URL, or those of several servers that share one Redis.
+    room: who is in it can be introduced to each other.
+    accept: who may meet us: everybody of the "room"; whom we "ask" about, by
+        `requests`; or "nobody".
     host: where we listen. 127.0.0.1 is reached from this machine only; 0.0.0.0 from
         every machine of the network.
     tcp_port, udp_port: for texts and for pictures; 0 lets the system choose.
@@ -47,8 +64,10 @@ class Peer:
     def __init__(
         self,
         name: str,
-        rendezvous: str,
+        rendezvous: str | Sequence[str],
         *,
+        room: str = LOBBY,
+        accept: Policy = "room",
         host: str = "127.0.0.1",
         tcp_port: int = 0,
         udp_port: int = 0,
@@ -61,13 +80,17 @@ class Peer:
     ) -> None:
         self.name = legal_name(name)
         self.host = host
-        self.rendezvous = RendezvousClient(rendezvous)
+        self.rendezvous = RendezvousClient(rendezvous, room=room)
         self.on_news, self._on_offer = on_news, on_offer
         self._inbox: list[Message | Transfer] = []
-        self._known: dict[str, PeerInfo] = {}  # where others were when we last asked
+        self._known: dict[str, Met] = {}  # how we last met others
+        self._sent: dict[str, Transfer] = {}  # the last one to each of them
         self._lock = threading.Lock()  # for the inbox, which several threads fill
         self._closed = False
         self._lease = Lease(self.rendezvous, self._claim)
+        self._doorman = Doorman(
+            self.rendezvous, lambda: self._lease.registration, accept, self._meet
+        )
         self._chat = ChatClient(self.name)
         self.texts = ChatServer(
             host,
@@ -98,7 +121,9 @@ class Peer:
         """
         if self._closed:
             raise P2PLabError(CLOSED)
-        return self._lease.take(lease)
+        registration = self._lease.take(lease)
+        self._doorman.start()
+        return registration
 
     @property
     def registration(self) -> Registration | None:
@@ -110,7 +135,22 @@ class Peer:
         """Why our name could not be renewed the last time, or None."""
         return self._lease.trouble
 
-    def peers(self) -> list[PeerInfo]:
+    @property
+    def requests(self) -> list[Request]:
+        """Who wants to meet us and waits for our word, if we `accept` by "ask"."""
+        return self._doorman.requests
+
+    def introduce(self, to: str, timeout: float = 10.0) -> Met:
+        """Meet the peer named `to`: both learn how to reach each other, and a key.
+
+        timeout: how long to wait for its consent [s]. Raises PeerNotFound,
+        IntroductionRefused, PeerUnreachable without an answer, RendezvousAway.
+        """
+        if self._closed:
+            raise P2PLabError(CLOSED)
+        return self._doorman.introduce(legal_name(to), timeout)
+
+    def peers(self) -> list[Listed]:
         """Return the others who are registered, in the order of their names."""
         if self._closed:
             raise P2PLabError(CLOSED)
@@ -122,11 +162,18 @@ class Peer:
         """Send a text to the peer named `to`; return when it was acknowledged.
 
         timeout, tries: how long to wait for each ACK [s], and how often to send.
-        Raises PeerNotFound, NotDelivered with the text, BadContent, RendezvousAway.
+        Raises PeerNotFound, NotDelivered with the text, IntroductionRefused, BadContent,
+        RendezvousAway.
         """
-        peer = self._find(to)
-        address = (peer.addresses[0], peer.tcp_port)
-        return self._chat.send_text(address, text, timeout=timeout, tries=tries)
+        try:
+            peer = self._find(to)
+            address = (peer.addresses[0], peer.tcp_port)
+            return self._chat.send_text(address, text, timeout=timeout, tries=tries)
+        except PeerUnreachable as why:
+            raise NotDelivered(str(why), text) from why
+        except NotDelivered:
+            self._known.pop(legal_name(to), None)  # it may have moved
+            raise
 
     def send_picture(
         self,
@@ -145,7 +192,8 @@ class Peer:
         setup: the protocol and its parameters; link: impairments on the way, both ways.
         payload_size, order: how it is cut (see `chunks.cut`).
         patience: how long to go on without hearing from the other side [s].
-        Raises BadContent, PeerNotFound, RendezvousAway; the rest `wait()` raises.
+        Raises BadContent, PeerNotFound, PeerUnreachable, IntroductionRefused,
+        RendezvousAway; the rest `wait()` raises.
         """
         parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
         return self._send(to, parcel, setup, link, patience)
@@ -204,6 +252,7 @@ class Peer:
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
+        self._doorman.close()
         self._lease.end()
         self.rendezvous.close()
 
@@ -226,7 +275,7 @@ class Peer:
         patience: float,
     ) -> Transfer:
         peer = self._find(to)
-        return self.pictures.send(
+        self._sent[peer.peer] = transfer = self.pictures.send(
             (peer.addresses[0], peer.udp_port),
             parcel,
             setup,
@@ -234,17 +283,37 @@ class Peer:
             sender=self.name,
             patience=patience,
         )
+        return transfer
 
-    def _find(self, name: str) -> PeerInfo:
-        """Look a peer up; while the rendezvous is away, remember where it was."""
+    def _find(self, name: str) -> Met:
+        """Meet a peer, unless we have met it where it is now, and reached it there."""
         if self._closed:
             raise P2PLabError(CLOSED)
+        name = legal_name(name)
+        known = self._known.get(name)
         try:
-            self._known[name] = self.rendezvous.peer(name)
+            since = self.rendezvous.peer(name).since
         except RendezvousAway:
-            if name not in self._known:
+            if known is None:
                 raise
-        return self._known[name]
+            return known
+        if name == self.name:
+            return self._myself()
+        last = self._sent.get(name)
+        lost = last is not None and isinstance(last.error, TransferStalled)
+        if known is None or known.since != since or lost:
+            self._sent.pop(name, None)
+            known = self._doorman.introduce(name)
+        return known
+
+    def _myself(self) -> Met:
+        host, tcp_port = self.texts.address
+        udp_port = self.pictures.address[1]
+        addresses = (self._reachable_at() if host in ANY_HOST else host,)
+        return Met("", self.name, "caller", (), addresses, tcp_port, udp_port, b"", 0.0)
+
+    def _meet(self, met: Met) -> None:
+        self._known[met.peer] = met
 
     def _reachable_at(self) -> str:
         # Whoever finds us at the rendezvous is most likely in its network; if it runs
