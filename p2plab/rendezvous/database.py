@@ -26,7 +26,8 @@ AT_ONCE: Final = 32  # calls on their way to a cluster
 MAX_SHARDS: Final = 1024
 CLUSTER: Final = ("redis+cluster", "rediss+cluster")
 
-Call = tuple[Script, Sequence[str], Sequence[str | int]]
+Words = tuple[str | int, ...]  # of a command
+Waiting = tuple[Words, asyncio.Future[Any]]
 
 
 class Refused(RendezvousError):
@@ -43,7 +44,7 @@ class Refused(RendezvousError):
 
 
 class Database:
-    """Runs scripts; calls of one moment go to Redis together.
+    """Runs commands and scripts; those of one moment go to Redis together.
 
     redis: made with `decode_responses=True`, as `connect` does.
     shards: slots of a cluster that the rooms are spread over; 1 to 1024.
@@ -54,9 +55,10 @@ class Database:
             raise ValueError(f"shards must be in 1..{MAX_SHARDS}, got {shards}")
         self.redis = redis
         self.shards = shards
-        self._queue: list[tuple[Call, asyncio.Future[Any]]] = []
+        self._queue: list[Waiting] = []
         self._sender: asyncio.Task[None] | None = None
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._first = asyncio.Lock()
 
     def shard_of(self, room: str) -> int:
         """Return the number of the shard that a room lives in."""
@@ -78,11 +80,18 @@ class Database:
         self, script: Script, keys: Sequence[str], args: Sequence[str | int]
     ) -> Any:
         """Run a script on any keys of one slot."""
+        try:
+            return await self.command("EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self.command("EVAL", script.text, len(keys), *keys, *args)
+
+    async def command(self, *words: str | int) -> Any:
+        """Run a command that names its key."""
         if isinstance(self.redis, RedisCluster):
             async with self._gate:
-                return await self._alone(script, keys, args)
+                return await self._of_cluster(self.redis, words)
         future = asyncio.get_running_loop().create_future()
-        self._queue.append(((script, keys, args), future))
+        self._queue.append((words, future))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         return await future
@@ -99,13 +108,15 @@ class Database:
             f"{self.shards}: start it with --shards {fixed}"
         )
 
-    async def _alone(
-        self, script: Script, keys: Sequence[str], args: Sequence[str | int]
-    ) -> Any:
+    async def _of_cluster(self, redis: RedisCluster, words: Words) -> Any:
+        async with self._first:  # many first calls at once trip over each other
+            await redis.initialize()
         try:
-            return await self.redis.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[misc]  # redis types it as maybe not awaitable
-        except NoScriptError:
-            return await self.redis.eval(script.text, len(keys), *keys, *args)  # type: ignore[misc]  # as above
+            return await redis.execute_command(*words)
+        except AttributeError:
+            # redis-py 8.1 may hand out a connection that it closes at that moment,
+            # because it has learnt of another node.
+            return await redis.execute_command(*words)
 
     async def _send(self) -> None:
         """Empty the queue, batch by batch; one batch is on its way at a time."""
@@ -123,17 +134,13 @@ class Database:
         finally:
             self._sender = None
 
-    async def _send_together(
-        self, batch: list[tuple[Call, asyncio.Future[Any]]]
-    ) -> None:
+    async def _send_together(self, batch: list[Waiting]) -> None:
         assert isinstance(self.redis, Redis)
         async with self.redis.pipeline(transaction=False) as pipe:
-            for (script, keys, args), _ in batch:
-                pipe.evalsha(script.sha, len(keys), *keys, *args)
+            for words, _ in batch:
+                pipe.execute_command(*words)
             answers = await pipe.execute(raise_on_error=False)
-        for (call, future), answer in zip(batch, answers, strict=True):
-            if isinstance(answer, NoScriptError):
-                answer = await self._alone(*call)
+        for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():  # the caller has gone
                 continue
             if isinstance(answer, BaseException):
