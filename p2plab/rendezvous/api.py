@@ -168,12 +168,14 @@ async def changes(
 
     async def look() -> Look[forms.News]:
         found = await service.store.changes.look(room, after)
+        if not found.changes and not found.reset:
+            return Look(None, found.ends)
         news = [forms.Coming(name=c.name, what=c.what) for c in found.changes]
-        answer = forms.News(changes=news, at=found.at, reset=found.reset)
-        return Look(answer, bool(news) or found.reset, found.ends)
+        return Look(forms.News(changes=news, at=found.at, reset=found.reset))
 
     key, source = service.store.changes.key(room), source_of(caller.seen)
-    return await service.hub.wait(key, source, wait, look)
+    news = await service.hub.wait(key, source, wait, look)
+    return news or forms.News(changes=[], at=after, reset=False)
 
 
 @router.post(
@@ -216,12 +218,15 @@ async def inbox(
         entries, place, now = await service.store.introductions.read(
             room, name, token, after
         )
+        if not entries:
+            return Look(None)
         events = [forms.event_of(entry, now) for entry in entries]
-        return Look(forms.Inbox(events=events, next=place), bool(events))
+        return Look(forms.Inbox(events=events, next=place))
 
     key = service.store.introductions.inbox_key(room, name)
     source = source_of(caller.seen)
-    return await service.hub.wait(key, source, wait, look, once=True)
+    found = await service.hub.wait(key, source, wait, look, once=True)
+    return found or forms.Inbox(events=[], next=after)
 
 
 @router.put(
@@ -252,7 +257,7 @@ async def meeting(
     return forms.Meeting(events=[forms.Witness(**row) for row in rows])
 
 
-def make_app(service: Service) -> FastAPI:
+def make_app(service: Service) -> ShortWay:
     """The service as an ASGI application; it closes its Redis when it ends."""
 
     @asynccontextmanager
@@ -274,9 +279,6 @@ def make_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(router)
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    app.add_middleware(
-        ShortWay, routes=routes, service=service, owners_only=owners
-    )
     refuse_in_one_shape(app)
-    return app
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    return ShortWay(app, routes, service, owners)

@@ -125,7 +125,7 @@ class Database:
                 batch, self._queue = self._queue[:BATCH], self._queue[BATCH:]
                 try:
                     await self._send_together(batch)
-                except (RedisError, OSError) as why:
+                except Exception as why:  # nobody may be left waiting
                     batch += self._queue  # they would wait as long, and in vain
                     self._queue = []
                     for _, future in batch:

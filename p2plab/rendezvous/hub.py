@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
@@ -24,14 +23,12 @@ Answer = TypeVar("Answer")
 
 
 class Look(NamedTuple, Generic[Answer]):
-    """What a caller finds when it looks.
+    """What a caller finds when it looks; None makes it wait.
 
-    found: whether that ends its waiting. again: seconds until it makes sense to look
-    once more, though nobody wakes it; None for never.
+    again: seconds until it makes sense to look once more, though nobody wakes it.
     """
 
-    answer: Answer
-    found: bool
+    answer: Answer | None
     again: float | None = None
 
 
@@ -94,50 +91,51 @@ class Hub:
         seconds: float,
         look: Callable[[], Awaitable[Look[Answer]]],
         once: bool = False,
-    ) -> Answer:
-        """Look until something is found, or the seconds are over.
+    ) -> Answer | None:
+        """Look until something is found, or the seconds are over: then None.
 
         once: the key is one peer's own, and few callers may wait for it.
         Raises Refused: too_many_waiting; and what `look` raises.
         """
         if seconds <= 0:
             return (await look()).answer
+        self._sit_down(source)
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        with self._seat(source):
-            while True:
-                with self._bell(key, once) as bell:  # before looking: none is missed
-                    answer, found, again = await look()
+        end, woken = loop.time() + seconds, True
+        try:
+            while woken:
+                bell = self._hang_up(key, once)  # before looking: none is missed
+                try:
+                    answer, again = await look()
                     left = end - loop.time()
-                    if found or left <= 0 or self._closed:
+                    if answer is not None or left <= 0 or self._closed:
                         return answer
                     pause = left if again is None else min(left, again)
                     timer = loop.call_later(pause, ring, bell, pause < left)
-                    try:
-                        if not await bell:
-                            return answer
-                    finally:
-                        timer.cancel()
+                    woken = await bell
+                    timer.cancel()
+                finally:
+                    self._take_down(key, bell)
+            return None
+        finally:
+            self._stand_up(source)
 
     def wake(self, key: str) -> None:
         """Let those who wait for a key look again."""
         for bell in self._bells.get(key, ()):
             ring(bell, True)
 
-    @contextmanager
-    def _seat(self, source: str) -> Iterator[None]:
+    def _sit_down(self, source: str) -> None:
         if self._sources[source] >= self._per_source:
             raise Refused("too_many_waiting", MAKE_ROOM)
         self._sources[source] += 1
-        try:
-            yield
-        finally:
-            self._sources[source] -= 1
-            if not self._sources[source]:
-                del self._sources[source]
 
-    @contextmanager
-    def _bell(self, key: str, once: bool) -> Iterator[asyncio.Future[bool]]:
+    def _stand_up(self, source: str) -> None:
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
+
+    def _hang_up(self, key: str, once: bool) -> asyncio.Future[bool]:
         bells = self._bells.setdefault(key, {})
         if once and len(bells) >= self._per_key:
             # The oldest one's connection is most likely dead.
@@ -146,13 +144,14 @@ class Hub:
                 oldest.set_exception(Refused("too_many_waiting", MAKE_ROOM))
         bell = asyncio.get_running_loop().create_future()
         bells[bell] = None
-        try:
-            yield bell
-        finally:
-            bell.cancel()
-            del bells[bell]
-            if not bells and self._bells.get(key) is bells:
-                del self._bells[key]
+        return bell
+
+    def _take_down(self, key: str, bell: asyncio.Future[bool]) -> None:
+        bell.cancel()
+        bells = self._bells[key]
+        del bells[bell]
+        if not bells:
+            del self._bells[key]
 
     def _all_bells(self) -> list[asyncio.Future[bool]]:
         return list(itertools.chain.from_iterable(self._bells.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Set
 
@@ -165,8 +166,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-def refusal(error: Exception) -> Response | None:
-    """The answer for an error; None if it is a bug."""
+def refusal(error: Exception) -> Response:
+    """The answer for an error; one that nobody foresaw is logged."""
     match error:
         case Invalid():
             return problem("invalid", message=error.message)
@@ -179,7 +180,8 @@ def refusal(error: Exception) -> Response | None:
             message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
             return problem("redis_away", RETRY_REDIS, message)
         case _:
-            return None
+            logging.getLogger("uvicorn.error").error("a bug", exc_info=error)
+            return problem("bug")
 
 
 class Invalid(Refused):

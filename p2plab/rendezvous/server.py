@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextvars
 import errno
+import gc
 import logging
 import os
 import signal
@@ -62,9 +63,9 @@ class RendezvousServer:
             connect(redis_url)  # a wrong URL is an error here, not in the thread
         self.host = host
         self.port = port
-        self._redis_url = redis_url
+        self.redis_url = redis_url
         self._memory = fakeredis.FakeServer()
-        self._shards = shards
+        self.shards = shards
         self._limits = limits or Limits()
         self._service = self._make_service()
         self._running: _Uvicorn | None = None
@@ -74,6 +75,11 @@ class RendezvousServer:
     def url(self) -> str:
         """Where this machine reaches the rendezvous, once it has started."""
         return url_of(ANY_HOST.get(self.host, self.host), self.port)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait here now for something to happen."""
+        return self._service.hub.waiting
 
     def start(self) -> Self:
         """Return when requests are answered; starting twice is starting once.
@@ -147,15 +153,15 @@ class RendezvousServer:
         limits = self._limits
         hub = Hub(
             self._redis(PATIENCE + BLOCK / 1000),
-            self._shards,
+            self.shards,
             limits.waiting_per_name,
             limits.waiting_per_source,
         )
-        return Service(Store(self._redis(), limits, self._shards), hub)
+        return Service(Store(self._redis(), limits, self.shards), hub)
 
     def _redis(self, patience: float = PATIENCE) -> Redis | RedisCluster:
-        if self._redis_url:
-            return connect(self._redis_url, patience)
+        if self.redis_url:
+            return connect(self.redis_url, patience)
         return memory(self._memory)
 
 
@@ -225,6 +231,17 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def pause_less() -> None:
+    """Let the collector of cycles leave alone what is there for good.
+
+    With 1,000 callers waiting its rounds took 60 ms, in which nobody is answered.
+    Only for a process that does nothing else.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def serve_forever(
     host: str = "127.0.0.1",
     port: int = 0,
@@ -251,6 +268,7 @@ def serve_forever(
                 file=sys.stderr,
                 flush=True,
             )
+        pause_less()
         try:
             while not stop.wait(0.5):  # on Windows, Ctrl-C waits for the pause to end
                 pass
