@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous import forms
 from p2plab.rendezvous.database import Refused
-from p2plab.rendezvous.hub import AWAY, Hub, Look
+from p2plab.rendezvous.hub import Hub, Look
 from p2plab.rendezvous.model import (
     MAX_NAME_BYTES,
     MAX_PAGE,
@@ -25,6 +25,7 @@ from p2plab.rendezvous.model import (
     legal_session,
 )
 from p2plab.rendezvous.names import source_of
+from p2plab.rendezvous.nodes import AWAY
 from p2plab.rendezvous.refusals import refuse_in_one_shape, responses
 from p2plab.rendezvous.short_way import Caller, ShortWay
 from p2plab.rendezvous.store import Store
@@ -85,7 +86,7 @@ def service_of(caller: Caller) -> Service:
 @router.get("/", responses=responses())
 async def info(caller: Anyone) -> forms.Info:
     """Say what answers here, and that Redis does too."""
-    await service_of(caller).store.database.redis.ping()
+    await service_of(caller).store.database.ping()
     return forms.Info()
 
 
@@ -268,7 +269,7 @@ def make_app(service: Service) -> ShortWay:
             service.hub.start(service.greet)
             yield
         await service.hub.close()
-        await service.store.database.redis.aclose()
+        await service.store.database.nodes.aclose()
         if service.disagreement:
             raise RendezvousError(service.disagreement)
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
-
 from p2plab.rendezvous.database import Refused, shard_key
+from p2plab.rendezvous.nodes import AWAY, Nodes
 
 BLOCK: Final = 2_000  # ms that an XREAD waits; below any timeout of a connection
 RECONNECT: Final = 0.2  # s
 MAKE_ROOM: Final = 5.0  # s until a caller that had to make room should come again
 
-AWAY: Final = (RedisError, RedisClusterException, OSError)
 Answer = TypeVar("Answer")
 
 
@@ -35,21 +32,20 @@ class Look(NamedTuple, Generic[Answer]):
 class Hub:
     """Wakes whoever waits for a key of Redis.
 
-    redis: a client of its own, whose patience is longer than BLOCK.
+    nodes: a way of its own, whose patience is longer than BLOCK.
     per_key: callers of one `once` key; the newest makes the oldest go.
     per_source: callers of one address that wait here.
     """
 
     def __init__(
-        self, redis: Redis | RedisCluster, shards: int, per_key: int, per_source: int
+        self, nodes: Nodes, shards: int, per_key: int, per_source: int
     ) -> None:
-        self._redis = redis
+        self._nodes = nodes
         self._per_key = per_key
         self._per_source = per_source
         streams = [f"{shard_key(shard)}events" for shard in range(shards)]
-        # Nodes of a cluster are asked one by one.
-        one_by_one = isinstance(redis, RedisCluster)
-        self._groups = [[each] for each in streams] if one_by_one else [streams]
+        # One XREAD may only follow what lives in one slot of a cluster.
+        self._groups = [streams] if nodes.together else [[each] for each in streams]
         self._bells: dict[str, dict[asyncio.Future[bool], None]] = {}
         self._sources: Counter[str] = Counter()
         self._tails: list[asyncio.Task[None]] = []
@@ -82,7 +78,7 @@ class Hub:
         for tail in self._tails:
             tail.cancel()
         await asyncio.gather(*self._tails, return_exceptions=True)
-        await self._redis.aclose()
+        await self._nodes.aclose()
 
     async def wait(
         self,
@@ -170,17 +166,17 @@ class Hub:
             except AWAY:
                 places = {}
                 await asyncio.sleep(RECONNECT)
-            except Exception:
-                logging.getLogger("uvicorn.error").exception("the tail of Redis broke")
-                places = {}
-                await asyncio.sleep(RECONNECT)
+                with suppress(*AWAY):  # the shard may have moved to another node
+                    await self._nodes.look_again()
 
     async def _end_of(self, stream: str) -> str:
-        last = await self._redis.xrevrange(stream, count=1)
+        redis = (await self._nodes.line_of(stream)).redis
+        last = await redis.xrevrange(stream, count=1)
         return str(last[0][0]) if last else "0-0"
 
     async def _read(self, places: dict[str, str]) -> None:
-        found = await self._redis.xread(dict(places), count=1_000, block=BLOCK)
+        redis = (await self._nodes.line_of(next(iter(places)))).redis
+        found = await redis.xread(dict(places), count=1_000, block=BLOCK)
         for stream, entries in found or ():
             for place, entry in entries:
                 self.wake(entry["key"])

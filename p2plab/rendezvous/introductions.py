@@ -245,7 +245,7 @@ class Introductions:
         Raises Refused: no_such_introduction.
         """
         key = f"{self.database.room(room)}i:{session}"
-        row: dict[str, str] = await self.database.redis.hgetall(key)
+        row: dict[str, str] = await self.database.command(key, "HGETALL", key)
         parties = {
             (row.get(role, ""), row.get(f"{role}_token", ""))
             for role in ("caller", "callee")

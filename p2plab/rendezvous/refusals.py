@@ -9,7 +9,7 @@ from collections.abc import Set
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -175,7 +175,7 @@ def refusal(error: Exception) -> Response:
             return problem(error.reason, error.retry_after)
         case ValidationError():
             return invalid(error)
-        case RedisError() | RedisClusterException() | OSError():
+        case RedisError() | OSError():
             # Redis is away, is still loading, wants a password, has no memory left, …
             message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
             return problem("redis_away", RETRY_REDIS, message)

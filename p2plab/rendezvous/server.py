@@ -13,17 +13,18 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Self
 
 import fakeredis
 import uvicorn
-from redis.asyncio import Redis, RedisCluster
 
 from p2plab.errors import PortInUse, RendezvousError
 from p2plab.rendezvous.api import Service, make_app
-from p2plab.rendezvous.database import PATIENCE, connect, memory
-from p2plab.rendezvous.hub import AWAY, BLOCK, Hub
+from p2plab.rendezvous.database import Database
+from p2plab.rendezvous.hub import BLOCK, Hub
 from p2plab.rendezvous.model import Limits, lan_address
+from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
 
 BACKLOG = 4096  # a school that connects at once; the system may allow fewer
@@ -94,7 +95,7 @@ class RendezvousServer:
         running = _Uvicorn(self._config(), self._service.hub)
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,  # ipykernel routes output by context
-            args=(running.run, [listener]),
+            args=(running.serve_here, listener),
             name=f"rendezvous on port {self.port}",
             daemon=True,
         )
@@ -159,19 +160,19 @@ class RendezvousServer:
         )
         return Service(Store(self._redis(), limits, self.shards), hub)
 
-    def _redis(self, patience: float = PATIENCE) -> Redis | RedisCluster:
+    def _redis(self, patience: float = PATIENCE) -> Nodes:
         if self.redis_url:
             return connect(self.redis_url, patience)
         return memory(self._memory)
 
 
-async def _trouble_of(redis: Redis | RedisCluster) -> str:
+async def _trouble_of(nodes: Nodes) -> str:
     try:
-        await redis.ping()
+        await Database(nodes).ping()
     except AWAY as why:
         return str(why).rstrip(".")
     finally:
-        await redis.aclose()
+        await nodes.aclose()
     return ""
 
 
@@ -182,6 +183,11 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.ready = threading.Event()
         self._hub = hub
+
+    def serve_here(self, listener: socket.socket) -> None:
+        """Serve, in this thread, until it is to end or could not begin."""
+        with suppress(SystemExit):  # its word for a failed start, which `start` tells
+            self.run([listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # Windows complains there about every client that hangs up.
