@@ -150,6 +150,10 @@ class Peer:
             raise P2PLabError(CLOSED)
         return self._doorman.introduce(legal_name(to), timeout)
 
+    def met(self, name: str) -> Met | None:
+        """How we last met the peer of this name, if we have."""
+        return self._known.get(legal_name(name))
+
     def peers(self) -> list[Listed]:
         """Return the others who are registered, in the order of their names."""
         if self._closed:
