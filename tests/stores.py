@@ -81,7 +81,8 @@ async def names(
 
 
 async def record(store: Store, name: str) -> PeerInfo:
-    row = await raw(store).hgetall(key(store, f"p:{name}"))
+    place = key(store, f"p:{name}")
+    row = await store.database.command(place, "HGETALL", place)
     addresses = tuple(row["addresses"].split(" "))
     return PeerInfo(name, addresses, int(row["tcp"]), int(row["udp"]), row["seen"])
 

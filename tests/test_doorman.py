@@ -103,16 +103,15 @@ def test_who_does_not_answer_is_named_and_the_text_is_not_lost(
         assert failed.value.text == "are you there?"
 
 
-def test_a_late_yes_is_still_a_yes(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_a_late_yes_is_still_a_yes(server: RendezvousServer, alice: Peer) -> None:
     with Peer("bob", server.url, accept="ask") as bob:
         bob.register()
         with pytest.raises(PeerUnreachable):
             alice.introduce("bob", SHORT)
         one_request(bob).accept()
         eventually(
-            lambda: alice.met("bob"), "alice hears of it though she has given up"
+            lambda: alice.meetings.last("bob"),
+            "alice hears of it though she has given up",
         )
         assert alice.send_text("bob", "there you are").attempts == 1
 
@@ -142,15 +141,15 @@ def test_an_introduction_serves_later_sends_until_the_peer_is_another(
     with Peer("bob", server.url) as bob:
         bob.register()
         alice.send_text("bob", "one")
-        first = alice.met("bob")
+        first = alice.meetings.last("bob")
         alice.send_text("bob", "two")
         bob.send_text("alice", "three")
-        assert alice.met("bob") == first
-        eventually(lambda: bob.met("alice"), "bob has met alice")
+        assert alice.meetings.last("bob") == first
+        eventually(lambda: bob.meetings.last("alice"), "bob has met alice")
     with Peer("bob", server.url) as bob:
         bob.register()
         alice.send_text("bob", "four")
-        assert alice.met("bob") != first
+        assert alice.meetings.last("bob") != first
         assert [each.text for each in bob.texts.inbox] == ["four"]
 
 
@@ -237,7 +236,12 @@ def test_closing_ends_a_call_that_waits(server: RendezvousServer, alice: Peer) -
         erin.register()
         held = client.register("silent", ["127.0.0.1"], 1, 2)
         began = threading.Event()
-        call = pool.submit(lambda: (began.set(), erin.introduce("silent", PATIENCE)))
+
+        def introduce() -> Met:
+            began.set()
+            return erin.introduce("silent", PATIENCE)
+
+        call = pool.submit(introduce)
         assert began.wait(PATIENCE)
         eventually(lambda: client.inbox(held)[0], "the call is on its way")
         erin.close()

@@ -43,9 +43,7 @@ async def answer(store: Store, token: str, accept: bool = True, why: str = "") -
     return await store.introductions.answer(LOBBY, "bob", token, SESSION, accept, why)
 
 
-async def inbox(
-    store: Store, name: str, token: str, after: str = "0-0"
-) -> list[Entry]:
+async def inbox(store: Store, name: str, token: str, after: str = "0-0") -> list[Entry]:
     return (await store.introductions.read(LOBBY, name, token, after))[0]
 
 
@@ -183,7 +181,7 @@ async def test_key_and_introduction_end_by_themselves(store: Store) -> None:
     redis = raw(store)
     for name, life in ((f"k:{SESSION}", KEY_LIFE), (f"i:{SESSION}", INTRODUCTION_LIFE)):
         assert 0 < await redis.pttl(key(store, name)) <= life
-    assert 0 < await redis.pttl(key(store, "in:ann"))
+    assert await redis.pttl(key(store, "in:ann")) > 0
     await redis.delete(key(store, f"k:{SESSION}"))
     assert await inbox(store, "ann", tokens.ann) == [], "no meeting without its key"
 

@@ -16,9 +16,16 @@ from stores import real as real
 from stores import store as store
 
 from p2plab.rendezvous.database import Database, Refused
-from p2plab.rendezvous.nodes import connect, memory
-from p2plab.rendezvous.model import LOBBY, Limits, Listed, PeerInfo, legal_address, legal_name
+from p2plab.rendezvous.model import (
+    LOBBY,
+    Limits,
+    Listed,
+    PeerInfo,
+    legal_address,
+    legal_name,
+)
 from p2plab.rendezvous.names import source_of
+from p2plab.rendezvous.nodes import connect, memory
 from p2plab.rendezvous.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +53,9 @@ async def test_the_token_itself_is_not_stored(store: Store) -> None:
 async def test_a_taken_name_is_refused_with_how_long_to_wait(store: Store) -> None:
     await store.names.claim(LOBBY, peer("ann"), lease=60)
     for token in ("", "somebody else's"):
-        refused = await refusal(store.names.claim(LOBBY, peer("ann"), lease=60, token=token))
+        refused = await refusal(
+            store.names.claim(LOBBY, peer("ann"), lease=60, token=token)
+        )
         assert refused.reason == "name_taken"
         assert refused.retry_after == pytest.approx(60, abs=5)
 
@@ -78,7 +87,10 @@ async def test_a_heartbeat_starts_the_lease_anew(store: Store) -> None:
 
 async def test_only_the_owner_beats_and_leaves(store: Store) -> None:
     await store.names.claim(LOBBY, peer("ann"), lease=60)
-    for wish in (store.names.beat(LOBBY, "ann", "guess"), store.names.leave(LOBBY, "ann", "guess")):
+    for wish in (
+        store.names.beat(LOBBY, "ann", "guess"),
+        store.names.leave(LOBBY, "ann", "guess"),
+    ):
         assert (await refusal(wish)).reason == "not_owner"
     assert await record(store, "ann") == peer("ann")
 
@@ -91,8 +103,8 @@ async def test_who_has_left_is_gone_and_the_name_is_free(store: Store) -> None:
         store.names.leave(LOBBY, "ann", token),
     ):
         assert (await refusal(wish)).reason == "not_registered"
-    wish = store.names.get(LOBBY, "ann")
-    assert (await refusal(wish)).reason == "no_such_peer"
+    refused = await refusal(store.names.get(LOBBY, "ann"))
+    assert refused.reason == "no_such_peer"
     assert await names(store) == []
     assert await token_for(store, "ann") != token
 
@@ -181,7 +193,9 @@ async def test_a_full_room_says_when_the_first_lease_ends(store: Store) -> None:
     refused = await refusal(store.names.claim(LOBBY, peer("c"), lease=60))
     assert refused.reason == "room_full"
     assert refused.retry_after == pytest.approx(40, abs=5)
-    await store.names.claim(LOBBY, peer("b"), lease=60, token=token)  # who is in stays in
+    await store.names.claim(
+        LOBBY, peer("b"), lease=60, token=token
+    )  # who is in stays in
     await end_lease(store, "a")
     await store.names.claim(LOBBY, peer("c"), lease=60)
 

@@ -129,9 +129,7 @@ async def register(
     )
 
 
-@router.post(
-    "/rooms/{room}/peers/{name}/heartbeat", responses=responses(401, 403, 404)
-)
+@router.post("/rooms/{room}/peers/{name}/heartbeat", responses=responses(401, 403, 404))
 async def heartbeat(caller: Owner, room: Room, name: Name) -> forms.Renewed:
     """Start the lease anew."""
     names = service_of(caller).store.names
@@ -206,9 +204,7 @@ async def answer(
     return forms.Settled(state=state)
 
 
-@router.get(
-    "/rooms/{room}/peers/{name}/inbox", responses=responses(401, 403, 404, 429)
-)
+@router.get("/rooms/{room}/peers/{name}/inbox", responses=responses(401, 403, 404, 429))
 async def inbox(
     caller: Owner, room: Room, name: Name, after: After = BEGINNING, wait: Wait = 0
 ) -> forms.Inbox:

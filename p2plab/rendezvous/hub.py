@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from p2plab.rendezvous.database import Refused, shard_key
 from p2plab.rendezvous.nodes import AWAY, Nodes
@@ -176,7 +176,8 @@ class Hub:
 
     async def _read(self, places: dict[str, str]) -> None:
         redis = (await self._nodes.line_of(next(iter(places)))).redis
-        found = await redis.xread(dict(places), count=1_000, block=BLOCK)
+        streams: Any = dict(places)
+        found: Any = await redis.xread(streams, count=1_000, block=BLOCK)
         for stream, entries in found or ():
             for place, entry in entries:
                 self.wake(entry["key"])

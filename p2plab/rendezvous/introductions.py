@@ -222,7 +222,8 @@ class Introductions:
 
         Raises Refused: not_registered, not_owner.
         """
-        args = [name, digest(token), after, 4 * INBOX]  # more than there can be
+        many = 4 * INBOX  # more than there can be
+        args: list[str | int] = [name, digest(token), after, many]
         word, value, *rest = await self.database.run(READ, room, *args)
         raise_unless(word == "ok", word, value)
         last, rows = rest

@@ -149,16 +149,14 @@ class Cluster:
         raise ClusterDownError("no node of the cluster has this slot")
 
     async def look_again(self) -> None:
-        """Ask the nodes who has which slots. Raises RedisConnectionError if all fail."""
+        """Ask who has which slots. Raises RedisConnectionError if nobody answers."""
         version = self._version
         async with self._lock:
             if version != self._version:
                 return  # somebody else has just looked
             for place in dict.fromkeys([*self._seeds, *self._lines]):
                 try:
-                    rows = await self._line(place).redis.execute_command(
-                        "CLUSTER SLOTS"
-                    )
+                    rows = await self._line(place).command("CLUSTER SLOTS")
                 except AWAY:
                     continue
                 self._slots = slots_of(rows, place)
@@ -225,6 +223,7 @@ def client_of(url: str, patience: float) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
+        protocol=2,  # whose answers have one shape in all versions of redis-py
         max_connections=1_100,  # more than a tail for each shard
         timeout=PATIENCE,
         socket_timeout=patience,
