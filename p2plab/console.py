@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from cmd import Cmd
 from pathlib import Path
 from typing import Final
@@ -69,7 +70,8 @@ class Console(Cmd):
         """`list`: who else is registered"""
         peers = self.peer.peers()
         for peer in peers:
-            self._say(f"{peer.name}  {peer.addresses[0]}  seen from {peer.seen}")
+            since = time.strftime("%H:%M:%S", time.localtime(peer.since))
+            self._say(f"{peer.name}  since {since}")
         if not peers:
             self._say("nobody else is registered")
 

@@ -13,7 +13,8 @@ P2PLabError
  │   └─ WrongPeer           who answers is not the one whom the text is for
  ├─ BadContent              a picture, file or text that cannot be sent
  ├─ PeerNotFound            no peer of that name is registered
- ├─ PeerUnreachable         the peer is registered, but nobody answers there
+ ├─ PeerUnreachable         the peer is registered, but nobody answers for it
+ ├─ IntroductionRefused     the peer does not want to meet us, and may say why
  ├─ NameTaken               another peer holds the name
  ├─ RendezvousError         the rendezvous refused a request, and says why
  │   └─ RendezvousAway      nobody answers at the rendezvous, or its Redis is away
@@ -95,7 +96,11 @@ class PeerNotFound(P2PLabError):
 
 
 class PeerUnreachable(P2PLabError):
-    """The peer is registered, but nobody answers at its address."""
+    """The peer is registered, but nobody answers at its address, or for it."""
+
+
+class IntroductionRefused(P2PLabError):
+    """The peer does not want to meet us; the message carries its reason."""
 
 
 class NameTaken(P2PLabError):

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from p2plab.chat import ChatClient, ChatServer, Delivery
 from p2plab.chunks import Parcel, cut
 from p2plab.conversation import conversation
 from p2plab.datagrams import Address
-from p2plab.errors import P2PLabError, RendezvousAway
+from p2plab.errors import (
+    NotDelivered,
+    P2PLabError,
+    PeerUnreachable,
+    TransferStalled,
+)
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.doorman import Policy, Request
 from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
+from p2plab.rendezvous.meetings import Meetings
+from p2plab.rendezvous.model import (
+    LOBBY,
+    Listed,
+    Met,
+    Registration,
+    address_near,
+    legal_name,
+)
 from p2plab.trace import RECEIVER, Trace
-from p2plab.transfer import Transfer
+from p2plab.transfer import Transfer, no_room
 from p2plab.udp import CLOSED, UdpSocket
 
-KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
-KEEP_BYTES: Final = 500_000_000  # likewise
 ANY_HOST: Final = ("0.0.0.0", "::")
 
 
@@ -32,7 +43,10 @@ class Peer:
     """A peer that talks: the report's console peer, as an object.
 
     name: how others find us; see `legal_name` for what a name may be.
-    rendezvous: its URL.
+    rendezvous: its URL, or those of several servers that share one Redis.
+    room: who is in it can be introduced to each other.
+    accept: who may meet us: everybody of the "room"; whom we "ask" about, by
+        `requests`; or "nobody".
     host: where we listen. 127.0.0.1 is reached from this machine only; 0.0.0.0 from
         every machine of the network.
     tcp_port, udp_port: for texts and for pictures; 0 lets the system choose.
@@ -47,8 +61,10 @@ class Peer:
     def __init__(
         self,
         name: str,
-        rendezvous: str,
+        rendezvous: str | Sequence[str],
         *,
+        room: str = LOBBY,
+        accept: Policy = "room",
         host: str = "127.0.0.1",
         tcp_port: int = 0,
         udp_port: int = 0,
@@ -61,13 +77,13 @@ class Peer:
     ) -> None:
         self.name = legal_name(name)
         self.host = host
-        self.rendezvous = RendezvousClient(rendezvous)
+        self.rendezvous = RendezvousClient(rendezvous, room=room)
         self.on_news, self._on_offer = on_news, on_offer
         self._inbox: list[Message | Transfer] = []
-        self._known: dict[str, PeerInfo] = {}  # where others were when we last asked
         self._lock = threading.Lock()  # for the inbox, which several threads fill
         self._closed = False
-        self._lease = Lease(self.rendezvous, self._claim)
+        self._lease = lease = Lease(self.rendezvous, self._claim)
+        self.meetings = Meetings(self.rendezvous, lambda: lease.registration, accept)
         self._chat = ChatClient(self.name)
         self.texts = ChatServer(
             host,
@@ -79,12 +95,9 @@ class Peer:
             on_message=self._news,
         ).start()
         try:
+            ask, tell = self._consider, self._news
             self.pictures = UdpSocket(
-                host,
-                udp_port,
-                limits=limits,
-                on_offer=self._consider,
-                on_transfer=self._news,
+                host, udp_port, limits=limits, on_offer=ask, on_transfer=tell
             )
         except BaseException:
             self.texts.stop()
@@ -98,7 +111,9 @@ class Peer:
         """
         if self._closed:
             raise P2PLabError(CLOSED)
-        return self._lease.take(lease)
+        registration = self._lease.take(lease)
+        self.meetings.doorman.start()
+        return registration
 
     @property
     def registration(self) -> Registration | None:
@@ -110,7 +125,22 @@ class Peer:
         """Why our name could not be renewed the last time, or None."""
         return self._lease.trouble
 
-    def peers(self) -> list[PeerInfo]:
+    @property
+    def requests(self) -> list[Request]:
+        """Who wants to meet us and waits for our word, if we `accept` by "ask"."""
+        return self.meetings.doorman.requests
+
+    def introduce(self, to: str, timeout: float = 10.0) -> Met:
+        """Meet the peer named `to`: both learn how to reach each other, and a key.
+
+        timeout: how long to wait for its consent [s]. Raises PeerNotFound,
+        IntroductionRefused, PeerUnreachable without an answer, RendezvousAway.
+        """
+        if self._closed:
+            raise P2PLabError(CLOSED)
+        return self.meetings.doorman.introduce(legal_name(to), timeout)
+
+    def peers(self) -> list[Listed]:
         """Return the others who are registered, in the order of their names."""
         if self._closed:
             raise P2PLabError(CLOSED)
@@ -122,11 +152,17 @@ class Peer:
         """Send a text to the peer named `to`; return when it was acknowledged.
 
         timeout, tries: how long to wait for each ACK [s], and how often to send.
-        Raises PeerNotFound, NotDelivered with the text, BadContent, RendezvousAway.
+        Raises NotDelivered with the text, BadContent, and what `introduce` raises.
         """
-        peer = self._find(to)
-        address = (peer.addresses[0], peer.tcp_port)
-        return self._chat.send_text(address, text, timeout=timeout, tries=tries)
+        try:
+            peer = self._find(to)
+            address = (peer.addresses[0], peer.tcp_port)
+            return self._chat.send_text(address, text, timeout=timeout, tries=tries)
+        except PeerUnreachable as why:
+            raise NotDelivered(str(why), text) from why
+        except NotDelivered:
+            self.meetings.forget(to)  # it may have moved
+            raise
 
     def send_picture(
         self,
@@ -145,7 +181,8 @@ class Peer:
         setup: the protocol and its parameters; link: impairments on the way, both ways.
         payload_size, order: how it is cut (see `chunks.cut`).
         patience: how long to go on without hearing from the other side [s].
-        Raises BadContent, PeerNotFound, RendezvousAway; the rest `wait()` raises.
+        Raises BadContent, PeerNotFound, PeerUnreachable, IntroductionRefused,
+        RendezvousAway; the rest `wait()` raises.
         """
         parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
         return self._send(to, parcel, setup, link, patience)
@@ -204,6 +241,7 @@ class Peer:
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
+        self.meetings.doorman.close()
         self._lease.end()
         self.rendezvous.close()
 
@@ -235,46 +273,35 @@ class Peer:
             patience=patience,
         )
 
-    def _find(self, name: str) -> PeerInfo:
-        """Look a peer up; while the rendezvous is away, remember where it was."""
+    def _find(self, name: str) -> Met:
         if self._closed:
             raise P2PLabError(CLOSED)
-        try:
-            self._known[name] = self.rendezvous.peer(name)
-        except RendezvousAway:
-            if name not in self._known:
-                raise
-        return self._known[name]
+        if legal_name(name) != self.name:
+            return self.meetings.find(name)
+        self.rendezvous.peer(name)
+        (_, tcp), (_, udp) = self.texts.address, self.pictures.address
+        return Met("", self.name, "caller", (), (self._address(),), tcp, udp, b"", 0.0)
 
-    def _reachable_at(self) -> str:
-        # Whoever finds us at the rendezvous is most likely in its network; if it runs
-        # on this machine, then the default route is the better guess.
-        address = lan_address(urlsplit(self.rendezvous.url).hostname or "")
-        return lan_address() if address.startswith("127.") else address
+    def _address(self) -> str:
+        host = self.texts.address[0]  # a number, whatever `host` was
+        return address_near(self.rendezvous.url) if host in ANY_HOST else host
 
     def _claim(self, seconds: float, token: str) -> Registration:
-        host, tcp_port = self.texts.address  # a number, whatever `host` was
+        (_, tcp), (_, udp) = self.texts.address, self.pictures.address
         return self.rendezvous.register(
-            self.name,
-            [self._reachable_at() if host in ANY_HOST else host],
-            tcp_port,
-            self.pictures.address[1],
-            seconds,
-            token=token,
+            self.name, [self._address()], tcp, udp, seconds, token=token
         )
 
     def _consider(self, offer: Offer, address: Address) -> str | None:
         transfers = [each for each in self.inbox if isinstance(each, Transfer)]
-        kept = [each for each in transfers if each.progress or not each.ended]
-        if len(kept) >= KEEP:
-            return f"my inbox is full: it holds {KEEP} pictures and files already"
-        held = sum(each.offer.content.size for each in kept)
-        if held + offer.content.size > KEEP_BYTES:
-            return f"my inbox is full: it has room for {KEEP_BYTES - held:,} bytes"
+        if why := no_room(transfers, offer):
+            return why
         return self._on_offer(offer, address) if self._on_offer is not None else None
 
     def _news(self, news: Message | Transfer) -> None:
         if isinstance(news, Transfer) and news.role != RECEIVER:
+            if isinstance(news.error, TransferStalled):
+                self.meetings.forget()  # whoever it was may have moved
             return
         with self._lock:
             if news not in self._inbox:

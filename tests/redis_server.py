@@ -1,13 +1,14 @@
-"""A real redis-server for tests: a free port, a folder of its own, ended by handle."""
+"""Real redis-servers for tests: free ports, folders of their own, ended by handle."""
 
 from __future__ import annotations
 
 import shutil
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import redis
@@ -24,8 +25,9 @@ def free_port() -> int:
 class RedisServer:
     """One redis-server that keeps its data in `folder`, so that a restart finds it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[str] | None = None
@@ -35,7 +37,7 @@ class RedisServer:
             pytest.skip("redis-server is not installed")
         options = ["--port", str(self.port), "--bind", "127.0.0.1"]
         options += ["--dir", str(self.folder), "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", "always"]
+        options += ["--appendonly", "yes", "--appendfsync", "always", *self.options]
         self.process = subprocess.Popen(
             [BINARY, *options], stdout=subprocess.PIPE, text=True
         )
@@ -75,3 +77,64 @@ class RedisServer:
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
+
+
+class ThreeNodes:
+    """A Redis Cluster of three nodes, none of which is another's replica."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = []
+        for number in range(3):
+            here = folder / str(number)
+            here.mkdir()
+            # By default the second port is the first + 10,000, which may not exist.
+            bus = str(free_port())
+            options = ["--cluster-enabled", "yes", "--cluster-port", bus]
+            self.nodes.append(RedisServer(here, *options))
+        self.url = f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def start(self) -> Self:
+        for number, node in enumerate(self.nodes):
+            node.start()
+            with redis.Redis(port=node.port, socket_timeout=5) as client:
+                first, last = 5461 * number, 5461 * (number + 1) - 1
+                last = 16_383 if number == 2 else last
+                do: Any = client.execute_command  # which redis does not type
+                do("CLUSTER SET-CONFIG-EPOCH", number + 1)
+                do("CLUSTER ADDSLOTSRANGE", first, last)
+        with redis.Redis(port=self.nodes[0].port, socket_timeout=5) as client:
+            for node in self.nodes[1:]:
+                bus = node.options[-1]
+                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+        for node in self.nodes:
+            with redis.Redis(port=node.port, socket_timeout=5) as client:
+                wait_until_whole(client)
+        return self
+
+    def empty(self) -> None:
+        for node in self.nodes:
+            node.empty()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+def wait_until_whole(client: Any) -> None:
+    """Wait until a node knows the two others and all slots."""
+    pause = threading.Event()
+    for _ in range(1_000):
+        info = client.execute_command("CLUSTER INFO")
+        words = info if isinstance(info, dict) else {}
+        if words.get("cluster_state") == "ok" and words["cluster_known_nodes"] == "3":
+            return
+        pause.wait(0.02)
+    pytest.fail(f"the cluster did not come together: {info!r}")

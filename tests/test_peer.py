@@ -134,11 +134,11 @@ def test_a_peer_may_write_to_itself(alice: Peer) -> None:
 
 
 def test_a_peer_that_listens_on_a_name_is_registered_by_its_number(
-    server: RendezvousServer,
+    server: RendezvousServer, alice: Peer
 ) -> None:
     with Peer("carol", server.url, host="localhost") as carol:
         carol.register()
-        assert carol.rendezvous.peer("carol").addresses == ("127.0.0.1",)
+        assert alice.introduce("carol").addresses == ("127.0.0.1",)
 
 
 def test_many_pictures_and_texts_cross_at_once(alice: Peer, bob: Peer) -> None:
@@ -215,7 +215,7 @@ def test_a_full_inbox_refuses_in_words_until_it_is_cleared(
     bob: Peer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(f"p2plab.peer.{limit}", value)
+    monkeypatch.setattr(f"p2plab.transfer.{limit}", value)
     alice.send_picture("bob", PICTURE).wait(PATIENCE)
     with pytest.raises(TransferRefused, match=f"inbox is full.*{told}"):
         alice.send_picture("bob", PICTURE).wait(PATIENCE)
@@ -328,16 +328,17 @@ def test_while_the_rendezvous_is_away_what_runs_goes_on_and_it_may_return() -> N
         RendezvousServer(redis_url="") as server,
         Peer("alice", server.url) as alice,
         Peer("bob", server.url) as bob,
+        Peer("carol", server.url) as carol,
     ):
-        alice.register()
-        bob.register()
+        for peer in (alice, bob, carol):
+            peer.register()
         transfer = alice.send_picture("bob", PICTURE, setup(), Link(delay=0.05))
         server.stop()
         for look_up in (
             lambda: alice.peers(),
             lambda: alice.register(),
-            lambda: bob.send_text("alice", "where are you?"),
-            lambda: bob.send_picture("alice", PICTURE),
+            lambda: carol.send_text("alice", "where are you?"),
+            lambda: carol.send_picture("alice", PICTURE),
         ):
             with pytest.raises(RendezvousAway, match="does not answer"):
                 look_up()
@@ -345,8 +346,8 @@ def test_while_the_rendezvous_is_away_what_runs_goes_on_and_it_may_return() -> N
         assert np.array_equal(np.asarray(arrived(bob).picture()), PICTURE)
         assert alice.send_text("bob", "I know where you are").attempts == 1
         server.start()
-        assert bob.send_text("alice", "hello again").attempts == 1
-        bob.send_picture("alice", PICTURE).wait(PATIENCE)
+        assert carol.send_text("alice", "hello again").attempts == 1
+        carol.send_picture("alice", PICTURE).wait(PATIENCE)
 
 
 def test_a_peer_can_be_closed_while_the_rendezvous_is_away() -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from redis_server import RedisServer
 
 from p2plab.errors import PortInUse, RendezvousError
-from p2plab.rendezvous import refusals
+from p2plab.rendezvous import short_way
 from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.server import RendezvousServer
 
@@ -55,7 +55,7 @@ def owner(token: str) -> dict[str, str]:
 
 
 def register(server: RendezvousServer, name: str) -> str:
-    answer = ask(server, "PUT", f"/peers/{quote(name)}", json=CLAIM)
+    answer = ask(server, "PUT", f"/rooms/lobby/peers/{quote(name)}", json=CLAIM)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["token"])
 
@@ -72,13 +72,17 @@ def assert_refused(answer: requests.Response, status: int, error: str) -> None:
 
 
 def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -> None:
-    answer = ask(server, "PUT", "/peers/ann", json=CLAIM | {"lease": 30})
+    answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=CLAIM | {"lease": 30})
     assert answer.status_code == 201
     body = answer.json()
     token = body.pop("token")
-    assert body == {"peer": {"name": "ann", **CLAIM, "seen": "127.0.0.1"}, "lease": 30}
-    assert ask(server, "GET", "/peers/ann").json() == body["peer"]
-    assert token not in ask(server, "GET", "/peers").text
+    assert body.pop("nonce")
+    now = body.pop("now")
+    record = {"name": "ann", **CLAIM, "seen": "127.0.0.1"}
+    assert body == {"peer": record, "lease": 30, "stun_port": None}
+    public = {"name": "ann", "since": now}
+    assert ask(server, "GET", "/rooms/lobby/peers/ann").json() == public
+    assert token not in ask(server, "GET", "/rooms/lobby/peers").text
 
 
 def test_a_name_may_be_of_any_script_and_has_one_spelling(
@@ -86,16 +90,21 @@ def test_a_name_may_be_of_any_script_and_has_one_spelling(
 ) -> None:
     for name in ("हिन्दी", "آوا", "李"):
         register(server, name)
-        assert ask(server, "GET", f"/peers/{quote(name)}").json()["name"] == name
+        assert (
+            ask(server, "GET", f"/rooms/lobby/peers/{quote(name)}").json()["name"]
+            == name
+        )
     register(server, "Zoe\u0308")
-    assert_refused(ask(server, "PUT", "/peers/Zo\u00eb", json=CLAIM), 409, "name_taken")
+    assert_refused(
+        ask(server, "PUT", "/rooms/lobby/peers/Zo\u00eb", json=CLAIM), 409, "name_taken"
+    )
 
 
 def test_a_taken_name_is_refused_with_how_long_to_wait(
     server: RendezvousServer,
 ) -> None:
     register(server, "bob")
-    answer = ask(server, "PUT", "/peers/bob", json=CLAIM)
+    answer = ask(server, "PUT", "/rooms/lobby/peers/bob", json=CLAIM)
     assert_refused(answer, 409, "name_taken")
     assert answer.json()["retry_after"] == pytest.approx(60, abs=5)
 
@@ -103,28 +112,38 @@ def test_a_taken_name_is_refused_with_how_long_to_wait(
 def test_the_owner_takes_its_name_back_after_a_crash(server: RendezvousServer) -> None:
     token = register(server, "carol")
     moved = CLAIM | {"tcp_port": 6001}
-    answer = ask(server, "PUT", "/peers/carol", json=moved, headers=owner(token))
+    answer = ask(
+        server, "PUT", "/rooms/lobby/peers/carol", json=moved, headers=owner(token)
+    )
     assert answer.status_code == 200
     assert answer.json()["token"] is None
-    assert ask(server, "GET", "/peers/carol").json()["tcp_port"] == 6001
+    assert answer.json()["peer"]["tcp_port"] == 6001
 
 
 def test_an_owner_beats_and_leaves(server: RendezvousServer) -> None:
     token = register(server, "dave")
-    beat = ask(server, "POST", "/peers/dave/heartbeat", headers=owner(token))
-    assert (beat.status_code, beat.json()) == (200, {"lease": 60})
-    left = ask(server, "DELETE", "/peers/dave", headers=owner(token))
+    beat = ask(
+        server, "POST", "/rooms/lobby/peers/dave/heartbeat", headers=owner(token)
+    )
+    assert (beat.status_code, beat.json()["lease"]) == (200, 60)
+    assert beat.json()["nonce"]
+    left = ask(server, "DELETE", "/rooms/lobby/peers/dave", headers=owner(token))
     assert (left.status_code, left.content) == (204, b"")
-    assert_refused(ask(server, "GET", "/peers/dave"), 404, "no_such_peer")
+    assert_refused(ask(server, "GET", "/rooms/lobby/peers/dave"), 404, "no_such_peer")
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/peers/erin/heartbeat"), ("DELETE", "/peers/erin")]
+    ("method", "path"),
+    [
+        ("POST", "/rooms/lobby/peers/erin/heartbeat"),
+        ("DELETE", "/rooms/lobby/peers/erin"),
+        ("GET", "/rooms/lobby/peers/erin/inbox"),
+    ],
 )
 def test_what_is_an_owners_needs_its_token(
     server: RendezvousServer, method: str, path: str
 ) -> None:
-    ask(server, "PUT", "/peers/erin", json=CLAIM)
+    ask(server, "PUT", "/rooms/lobby/peers/erin", json=CLAIM)
     assert_refused(ask(server, method, path), 401, "token_missing")
     basic = {"Authorization": "Basic YTpi"}
     assert_refused(ask(server, method, path, headers=basic), 401, "token_missing")
@@ -135,10 +154,10 @@ def test_what_is_an_owners_needs_its_token(
 def test_the_list_comes_in_pages(server: RendezvousServer) -> None:
     for number in range(5):
         register(server, f"page{number}")
-    first = ask(server, "GET", "/peers?limit=2&cursor=page").json()
+    first = ask(server, "GET", "/rooms/lobby/peers?limit=2&cursor=page").json()
     assert [peer["name"] for peer in first["peers"]] == ["page0", "page1"]
     assert first["next"] == "page1"
-    rest = ask(server, "GET", "/peers?limit=3&cursor=page1").json()
+    rest = ask(server, "GET", "/rooms/lobby/peers?limit=3&cursor=page1").json()
     assert [peer["name"] for peer in rest["peers"]] == ["page2", "page3", "page4"]
 
 
@@ -146,21 +165,27 @@ def test_the_list_comes_in_pages(server: RendezvousServer) -> None:
     ("method", "path", "status", "error"),
     [
         ("GET", "/nowhere", 404, "no_such_path"),
-        ("GET", "/peers/", 404, "no_such_path"),
-        ("GET", "/peers/a%2Fb", 404, "no_such_path"),
-        ("GET", "/peers/nobody", 404, "no_such_peer"),
-        ("POST", "/peers/ann", 405, "method_not_allowed"),
+        ("GET", "/rooms/lobby/peers/", 404, "no_such_path"),
+        ("GET", "/rooms/lobby/peers/a%2Fb", 404, "no_such_path"),
+        ("GET", "/rooms/lobby/peers/nobody", 404, "no_such_peer"),
+        ("POST", "/rooms/lobby/peers/ann", 405, "method_not_allowed"),
         ("PATCH", "/docs", 405, "method_not_allowed"),
-        ("BREW", "/", 405, "method_not_allowed"),
-        ("GET", "/peers/%00", 422, "invalid"),
-        ("GET", "/peers/%FF%FE", 422, "invalid"),
-        ("GET", "/peers/%ED%A0%80", 422, "invalid"),
-        ("GET", f"/peers/{'x' * 65}", 422, "invalid"),
-        ("GET", "/peers?limit=101", 422, "invalid"),
-        ("GET", "/peers?limit=0", 422, "invalid"),
-        ("GET", "/peers?limit=1e9", 422, "invalid"),
-        ("GET", f"/peers?limit={'9' * 5000}", 422, "invalid"),
-        ("GET", f"/peers?cursor={'x' * 129}", 422, "invalid"),
+        ("PATCH", "/", 405, "method_not_allowed"),
+        ("GET", "/rooms/lobby/peers/%00", 422, "invalid"),
+        ("GET", "/rooms/lobby/peers/%FF%FE", 422, "invalid"),
+        ("GET", "/rooms/a%20b/peers", 422, "invalid"),
+        ("GET", "/rooms/lobby/changes?after=0", 422, "invalid"),
+        ("GET", "/rooms/lobby/changes?after=٣-٠", 422, "invalid"),
+        ("GET", f"/rooms/lobby/changes?after={'9' * 16}-0", 422, "invalid"),
+        ("GET", "/rooms/lobby/changes?wait=nan", 422, "invalid"),
+        ("GET", "/rooms/lobby/changes?wait=26", 422, "invalid"),
+        ("GET", "/rooms/lobby/peers/%ED%A0%80", 422, "invalid"),
+        ("GET", f"/rooms/lobby/peers/{'x' * 65}", 422, "invalid"),
+        ("GET", "/rooms/lobby/peers?limit=101", 422, "invalid"),
+        ("GET", "/rooms/lobby/peers?limit=0", 422, "invalid"),
+        ("GET", "/rooms/lobby/peers?limit=1e9", 422, "invalid"),
+        ("GET", f"/rooms/lobby/peers?limit={'9' * 5000}", 422, "invalid"),
+        ("GET", f"/rooms/lobby/peers?cursor={'x' * 129}", 422, "invalid"),
     ],
 )
 def test_a_wrong_request_is_told_what_to_do(
@@ -170,7 +195,7 @@ def test_a_wrong_request_is_told_what_to_do(
 
 
 def test_405_names_all_the_methods_of_the_path(server: RendezvousServer) -> None:
-    answer = ask(server, "POST", "/peers/ann")
+    answer = ask(server, "POST", "/rooms/lobby/peers/ann")
     assert answer.headers["Allow"] == "DELETE, GET, PUT"
 
 
@@ -181,7 +206,6 @@ def test_405_names_all_the_methods_of_the_path(server: RendezvousServer) -> None
         ({"addresses": ["10.0.0.1"] * 9}, "addresses"),
         ({"addresses": ["localhost"]}, "addresses.0"),
         ({"addresses": [3232235783]}, "addresses.0"),
-        ({"addresses": ["\ud800"]}, "addresses.0"),
         ({"addresses": "10.0.0.1"}, "addresses"),
         ({"tcp_port": 0}, "tcp_port"),
         ({"tcp_port": 65536}, "tcp_port"),
@@ -201,7 +225,7 @@ def test_a_wrong_claim_is_told_the_place(
     server: RendezvousServer, change: dict[str, object], place: str
 ) -> None:
     body = json.dumps(CLAIM | change)
-    answer = ask(server, "PUT", "/peers/wrong", data=body, headers=JSON)
+    answer = ask(server, "PUT", "/rooms/lobby/peers/wrong", data=body, headers=JSON)
     assert_refused(answer, 422, "invalid")
     assert answer.json()["message"].startswith(f"{place}: ")
 
@@ -215,6 +239,7 @@ def test_a_wrong_claim_is_told_the_place(
         (b"{", "application/json", "not_json"),
         (b"[" * 4000, "application/json", "not_json"),
         (b'{"a": "\xff"}', "application/json", "not_json"),
+        (b'{"a": "\\ud800"}', "application/json", "not_json"),
         (b"\x00\x01", "application/json", "not_json"),
         (json.dumps(CLAIM).encode(), "text/plain", "invalid"),
         (json.dumps(CLAIM).encode(), "application/xml; charset=\xff", "invalid"),
@@ -225,33 +250,36 @@ def test_what_is_not_a_claim_is_told_so(
     server: RendezvousServer, body: bytes, kind: str, error: str
 ) -> None:
     headers = {"Content-Type": kind}
-    answer = ask(server, "PUT", "/peers/wrong", data=body, headers=headers)
+    answer = ask(server, "PUT", "/rooms/lobby/peers/wrong", data=body, headers=headers)
     assert_refused(answer, 422, error)
     assert "JSON" in answer.json()["message"]
 
 
 def test_a_body_has_at_most_4096_bytes(server: RendezvousServer) -> None:
     body = json.dumps(CLAIM).encode().ljust(4096)
-    answer = ask(server, "PUT", "/peers/fits", data=body, headers=JSON)
+    answer = ask(server, "PUT", "/rooms/lobby/peers/fits", data=body, headers=JSON)
     assert answer.status_code == 201
-    answer = ask(server, "PUT", "/peers/fat", data=body + b" ", headers=JSON)
+    answer = ask(
+        server, "PUT", "/rooms/lobby/peers/fat", data=body + b" ", headers=JSON
+    )
     assert_refused(answer, 413, "body_too_large")
     pieces = iter([b" " * 3000] * 100)  # without a Content-Length
-    answer = ask(server, "PUT", "/peers/fat", data=pieces, headers=JSON)
+    answer = ask(server, "PUT", "/rooms/lobby/peers/fat", data=pieces, headers=JSON)
     assert_refused(answer, 413, "body_too_large")
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(
     server: RendezvousServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refusals, "BODY_PATIENCE", 0.05)
-    head = b"PUT /peers/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    monkeypatch.setattr(short_way, "BODY_PATIENCE", 0.05)
+    line = b"PUT /rooms/lobby/peers/slow HTTP/1.1\r\nHost: x\r\n"
+    head = line + b"Content-Length: 99\r\n\r\n{"
     assert b"408" in talk(server, head, until=b'"body_too_slow"')
 
 
 def test_no_header_changes_the_address_that_is_seen(server: RendezvousServer) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
-    answer = ask(server, "PUT", "/peers/frank", json=CLAIM, headers=headers)
+    answer = ask(server, "PUT", "/rooms/lobby/peers/frank", json=CLAIM, headers=headers)
     assert answer.json()["peer"]["seen"] == "127.0.0.1"
 
 
@@ -259,18 +287,20 @@ def test_too_many_names_from_one_address_have_to_wait() -> None:
     with RendezvousServer(redis_url="", limits=Limits(names_per_minute=2)) as server:
         token = register(server, "a")
         register(server, "b")
-        answer = ask(server, "PUT", "/peers/c", json=CLAIM)
+        answer = ask(server, "PUT", "/rooms/lobby/peers/c", json=CLAIM)
         assert_refused(answer, 429, "too_many_names")
         assert 0 < int(answer.headers["Retry-After"]) <= 60
-        again = ask(server, "PUT", "/peers/a", json=CLAIM, headers=owner(token))
+        again = ask(
+            server, "PUT", "/rooms/lobby/peers/a", json=CLAIM, headers=owner(token)
+        )
         assert again.status_code == 200
 
 
-def test_a_full_rendezvous_says_so() -> None:
+def test_a_full_room_says_so() -> None:
     with RendezvousServer(redis_url="", limits=Limits(peers=1)) as server:
         register(server, "a")
-        answer = ask(server, "PUT", "/peers/b", json=CLAIM)
-        assert_refused(answer, 503, "rendezvous_full")
+        answer = ask(server, "PUT", "/rooms/lobby/peers/b", json=CLAIM)
+        assert_refused(answer, 503, "room_full")
 
 
 def test_of_twenty_threads_that_want_one_name_one_gets_it(
@@ -280,7 +310,7 @@ def test_of_twenty_threads_that_want_one_name_one_gets_it(
 
     def claim(_: int) -> int:
         together.wait()
-        return ask(server, "PUT", "/peers/wanted", json=CLAIM).status_code
+        return ask(server, "PUT", "/rooms/lobby/peers/wanted", json=CLAIM).status_code
 
     with ThreadPoolExecutor(20) as pool:
         statuses = sorted(pool.map(claim, range(20)))
@@ -289,7 +319,7 @@ def test_of_twenty_threads_that_want_one_name_one_gets_it(
 
 def test_the_description_lists_the_refusals(server: RendezvousServer) -> None:
     paths = ask(server, "GET", "/openapi.json").json()["paths"]
-    put = paths["/peers/{name}"]["put"]["responses"]
+    put = paths["/rooms/{room}/peers/{name}"]["put"]["responses"]
     assert set(put) == {"200", "201", "408", "409", "413", "422", "429", "503"}
     assert set(paths["/"]["get"]["responses"]) == {"200", "422", "503"}
     for path in paths.values():
@@ -300,8 +330,7 @@ def test_the_description_lists_the_refusals(server: RendezvousServer) -> None:
 
 def test_the_door_says_who_answers(server: RendezvousServer) -> None:
     body = ask(server, "GET", "/").json()
-    assert body["service"] == "p2plab rendezvous"
-    assert body["peers"] >= 0
+    assert body == {"service": "p2plab rendezvous", "docs": "/docs"}
 
 
 # Starting and stopping
@@ -337,13 +366,13 @@ def test_a_restart_keeps_the_port_and_the_names() -> None:
         ask(server, "GET", "/")
     with server:
         assert server.url == url
-        assert ask(server, "GET", "/peers/ann").status_code == 200
+        assert ask(server, "GET", "/rooms/lobby/peers/ann").status_code == 200
 
 
 def test_stopping_is_quick_though_clients_stay_connected() -> None:
     server = RendezvousServer(redis_url="").start()
     address = ("127.0.0.1", server.port)
-    head = b"PUT /peers/a HTTP/1.1\r\nHost: x\r\n"
+    head = b"PUT /rooms/lobby/peers/a HTTP/1.1\r\nHost: x\r\n"
     with socket.create_connection(address) as idle, requests.Session() as session:
         session.trust_env = False
         session.get(server.url, timeout=5)
@@ -367,7 +396,7 @@ def test_it_listens_on_ipv6_too() -> None:
         pytest.skip("this machine has no IPv6")
     with server:
         assert server.url == f"http://[::1]:{server.port}"
-        answer = ask(server, "PUT", "/peers/ann", json=CLAIM)
+        answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=CLAIM)
         assert answer.json()["peer"]["seen"] == "::1"
 
 
@@ -465,7 +494,7 @@ def test_requests_that_almost_make_sense_are_answered(
     headers: list[bytes],
     body: bytes,
 ) -> None:
-    line = f"{method} /peers/{target} HTTP/1.1\r\nHost: x\r\n".encode()
+    line = f"{method} /rooms/lobby/peers/{target} HTTP/1.1\r\nHost: x\r\n".encode()
     length = b"Content-Length: %d\r\n\r\n" % len(body)
     answer = talk(server, line + b"".join(headers) + length + body)
     assert answer[:10] in (b"HTTP/1.1 1", b"HTTP/1.1 2", b"HTTP/1.1 4"), answer
@@ -490,7 +519,7 @@ CLAIMS = st.fixed_dictionaries(
 def test_no_claim_is_too_strange(
     server: RendezvousServer, name: str, claim: object
 ) -> None:
-    path = f"/peers/{quote(name, safe='', errors='replace')}"
+    path = f"/rooms/lobby/peers/{quote(name, safe='', errors='replace')}"
     answer = ask(server, "PUT", path, data=json.dumps(claim), headers=JSON)
     assert answer.status_code in (201, 404, 405, 409, 413, 422), answer.text
 
@@ -510,8 +539,12 @@ def test_servers_over_one_redis_see_the_same_names(
     monkeypatch.setenv("P2PLAB_REDIS_URL", redis.url)
     with RendezvousServer(redis_url=redis.url) as one, RendezvousServer() as other:
         token = register(one, "ann")
-        assert_refused(ask(other, "PUT", "/peers/ann", json=CLAIM), 409, "name_taken")
-        beat = ask(other, "POST", "/peers/ann/heartbeat", headers=owner(token))
+        assert_refused(
+            ask(other, "PUT", "/rooms/lobby/peers/ann", json=CLAIM), 409, "name_taken"
+        )
+        beat = ask(
+            other, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token)
+        )
         assert beat.status_code == 200
 
 
@@ -521,15 +554,21 @@ def test_when_redis_dies_and_comes_back_so_does_the_service(
     with RendezvousServer(redis_url=redis.url) as server:
         token = register(server, "ann")
         redis.kill()
-        for method, path in [("GET", "/"), ("GET", "/peers"), ("GET", "/peers/ann")]:
+        for method, path in [
+            ("GET", "/"),
+            ("GET", "/rooms/lobby/peers"),
+            ("GET", "/rooms/lobby/peers/ann"),
+        ]:
             answer = ask(server, method, path)
             assert_refused(answer, 503, "redis_away")
             assert answer.headers["Retry-After"] == "1"
-        answer = ask(server, "PUT", "/peers/bob", json=CLAIM)
+        answer = ask(server, "PUT", "/rooms/lobby/peers/bob", json=CLAIM)
         assert_refused(answer, 503, "redis_away")
         redis.start()
-        assert ask(server, "GET", "/peers/ann").json()["name"] == "ann"
-        beat = ask(server, "POST", "/peers/ann/heartbeat", headers=owner(token))
+        assert ask(server, "GET", "/rooms/lobby/peers/ann").json()["name"] == "ann"
+        beat = ask(
+            server, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token)
+        )
         assert beat.status_code == 200
         register(server, "bob")
 
@@ -541,14 +580,14 @@ def test_a_redis_that_hangs_is_a_redis_that_is_away(redis: RedisServer) -> None:
         assert redis.process is not None
         redis.process.send_signal(signal.SIGSTOP)
         began = time.perf_counter()
-        assert_refused(ask(server, "GET", "/peers/ann"), 503, "redis_away")
+        assert_refused(ask(server, "GET", "/rooms/lobby/peers/ann"), 503, "redis_away")
         assert time.perf_counter() - began < 2, "the client's own patience"
         redis.process.send_signal(signal.SIGCONT)
-        assert ask(server, "GET", "/peers/ann").status_code == 200
+        assert ask(server, "GET", "/rooms/lobby/peers/ann").status_code == 200
 
 
 def test_a_redis_that_was_never_there_is_a_503_and_not_a_crash() -> None:
     with RendezvousServer(redis_url="redis://127.0.0.1:1") as server:
-        answer = ask(server, "PUT", "/peers/ann", json=CLAIM)
+        answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=CLAIM)
         assert_refused(answer, 503, "redis_away")
         assert "ConnectionError" in answer.json()["message"]

@@ -1,59 +1,69 @@
-"""A peer's side of the rendezvous: five calls, and errors that say what to do."""
+"""A peer's side of the rendezvous: its calls, and errors that say what to do."""
 
 from __future__ import annotations
 
 import json
-import threading
+import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from dataclasses import replace
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlencode
 
-import requests
-
-from p2plab.errors import (
-    NameTaken,
-    P2PLabError,
-    PeerNotFound,
-    RendezvousAway,
-    RendezvousError,
-)
+from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
+from p2plab.rendezvous import answers
+from p2plab.rendezvous.answers import Event, News
+from p2plab.rendezvous.exchange import Exchange
 from p2plab.rendezvous.model import (
     DEFAULT_LEASE,
-    MAX_LEASE,
+    LOBBY,
     MAX_PAGE,
-    MIN_LEASE,
-    PeerInfo,
+    Listed,
     Registration,
+    Seen,
     legal_address,
     legal_name,
+    legal_session,
 )
 
-MAX_ANSWER = 1 << 20  # bytes; a page of a hundred peers has less than 60,000
+BEGINNING: Final = "0-0"  # of an inbox, or of a room's changes
 MAX_PAGES = 10_000
-AWAY = (502, 503, 504)  # a gateway's words for it
 
 Answer = TypeVar("Answer")
 
 
 class RendezvousClient:
-    """Talks to the rendezvous at a URL; may be used from several threads.
+    """Talks to the rendezvous; may be used from several threads, which never wait for
+    each other.
 
+    urls: of servers that share one Redis; when one is away the next is asked, and a
+        working one is kept.
     timeout: seconds to connect, and seconds of silence before we give up.
     Every call raises RendezvousAway when nobody answers, or Redis is away behind it,
     and RendezvousError for any other refusal.
     """
 
-    def __init__(self, url: str, timeout: float = 2.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url must look like http://127.0.0.1:8080, got {url!r}")
+    def __init__(
+        self, urls: str | Sequence[str], timeout: float = 2.0, room: str = LOBBY
+    ) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout must be above 0 s, got {timeout}")
-        self.url = url.rstrip("/")
+        urls = [urls] if isinstance(urls, str) else urls
+        self._servers = [Exchange(url, timeout) for url in urls]
+        if not self._servers:
+            raise ValueError("urls must name at least one server")
         self.timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy, no password from ~/.netrc
-        self._lock = threading.Lock()  # a session is not promised to be thread-safe
+        self.room = legal_name(room)
+        self._at = 0  # the server that answered last
+
+    @property
+    def url(self) -> str:
+        """The server that is asked first."""
+        return self._servers[self._at].url
+
+    @property
+    def urls(self) -> list[str]:
+        """All servers that are asked."""
+        return [server.url for server in self._servers]
 
     def register(
         self,
@@ -76,60 +86,147 @@ class RendezvousClient:
             "udp_port": udp_port,
             "lease": lease,
         }
+        # A token of our own, so that a claim whose answer was lost can be repeated.
+        proof = token or secrets.token_urlsafe(32)
+        return self._ask(
+            lambda answer: answers.registration(answer, proof, self.room),
+            "PUT",
+            self._peer(name),
+            claim,
+            proof,
+        )
 
-        def registration(answer: Any) -> Registration:
-            peer = peer_info(answer["peer"])
-            proof = str(answer["token"] or token)
-            return Registration(peer.name, proof, granted(answer), peer.seen)
-
-        return self._ask(registration, "PUT", peer_path(name), claim, token)
-
-    def heartbeat(self, registration: Registration) -> float:
-        """Start the lease anew; returns its seconds.
+    def heartbeat(self, registration: Registration) -> Registration:
+        """Start the lease anew; returns it with a fresh nonce.
 
         Raises PeerNotFound when it has ended (register again), NameTaken when somebody
         else has the name by now.
         """
-        path = f"{peer_path(registration.name)}/heartbeat"
-        return self._ask(granted, "POST", path, token=registration.token)
+        return self._ask(
+            lambda answer: replace(
+                registration, lease=answers.lease(answer), nonce=str(answer["nonce"])
+            ),
+            "POST",
+            f"{self._peer(registration.name)}/heartbeat",
+            token=registration.token,
+        )
 
-    def peers(self) -> list[PeerInfo]:
-        """All peers, in the order of their names."""
+    def peers(self) -> list[Listed]:
+        """All peers of the room, in the order of their names."""
+        return self.listing()[0]
 
-        def page(answer: Any) -> tuple[list[PeerInfo], str]:
-            return [peer_info(peer) for peer in answer["peers"]], answer["next"] or ""
-
-        found: list[PeerInfo] = []
-        cursor = ""
+    def listing(self) -> tuple[list[Listed], str]:
+        """All peers, and the place after which `changes` tells what is new."""
+        found: list[Listed] = []
+        cursor = at = ""
         for _ in range(MAX_PAGES):
-            path = f"/peers?limit={MAX_PAGE}&cursor={quote(cursor, safe='')}"
-            peers, cursor = self._ask(page, "GET", path)
-            found += peers
+            query = urlencode({"limit": MAX_PAGE, "cursor": cursor})
+            path = f"{self._room}/peers?{query}"
+            peers, cursor, place = self._ask(answers.page, "GET", path)
+            found, at = found + peers, at or place
             if not cursor:
-                return found
+                return found, at
         raise RendezvousError(f"the list of peers at {self.url} does not end")
 
-    def peer(self, name: str) -> PeerInfo:
+    def changes(self, after: str = BEGINNING, wait: float = 0.0) -> News:
+        """Who came and went after a place.
+
+        wait: seconds to wait for something to change, up to 25.
+        """
+        query = urlencode({"after": after, "wait": wait})
+        path = f"{self._room}/changes?{query}"
+        return self._ask(answers.news, "GET", path, wait=wait)
+
+    def peer(self, name: str) -> Listed:
         """Look one peer up. Raises PeerNotFound."""
-        return self._ask(peer_info, "GET", peer_path(name))
+        return self._ask(answers.listed, "GET", self._peer(name))
+
+    def introduce(self, registration: Registration, to: str, session: str) -> str:
+        """Ask to be introduced; the inbox tells what comes of it.
+
+        session: 16 hexadecimal digits, at random; asking again with the same ones
+        knocks again. Returns "asked", "met" or "refused". Raises PeerNotFound.
+        """
+        wish = {
+            "from": registration.name,
+            "to": legal_name(to),
+            "session": legal_session(session),
+        }
+        path = f"{self._room}/introductions"
+        return self._ask(
+            lambda answer: str(answer["state"]), "POST", path, wish, registration.token
+        )
+
+    def answer(
+        self, registration: Registration, session: str, accept: bool, why: str = ""
+    ) -> None:
+        """Accept or refuse an introduction, for good. why: up to 200 characters."""
+        consent = {"name": registration.name, "accept": accept, "why": why}
+        path = f"{self._room}/introductions/{legal_session(session)}"
+        self._ask(nothing, "POST", path, consent, registration.token)
+
+    def inbox(
+        self, registration: Registration, after: str = BEGINNING, wait: float = 0.0
+    ) -> tuple[list[Event], str]:
+        """What came in after a place, and the next place; some may come twice.
+
+        wait: seconds to wait for something, up to 25. Raises PeerNotFound, NameTaken.
+        """
+        query = urlencode({"after": after, "wait": wait})
+        path = f"{self._peer(registration.name)}/inbox?{query}"
+        return self._ask(
+            answers.inbox, "GET", path, token=registration.token, wait=wait
+        )
+
+    def report(
+        self, registration: Registration, session: str, events: Sequence[Seen]
+    ) -> None:
+        """Tell what we saw of a meeting, instead of what we told before."""
+        rows = [
+            {"at": each.at * 1000, "what": each.what, "note": each.note}
+            for each in events
+        ]
+        path = f"{self._room}/introductions/{legal_session(session)}/events"
+        body = {"name": registration.name, "events": rows}
+        self._ask(nothing, "PUT", path, body, registration.token)
+
+    def meeting(self, registration: Registration, session: str) -> list[Seen]:
+        """What both peers and the rendezvous saw of a meeting of ours."""
+        query = urlencode({"name": registration.name})
+        path = f"{self._room}/introductions/{legal_session(session)}/events?{query}"
+        return self._ask(answers.meeting, "GET", path, token=registration.token)
 
     def leave(self, registration: Registration) -> None:
         """Give the name back; if it was lost already, that is no error."""
-        path = peer_path(registration.name)
+        path = self._peer(registration.name)
         try:
-            self._ask(lambda answer: None, "DELETE", path, token=registration.token)
+            self._ask(nothing, "DELETE", path, token=registration.token)
         except (PeerNotFound, NameTaken):
             return
 
+    def call_off(self) -> None:
+        """Let calls that wait fail at once, now and later; the others go on."""
+        for server in self._servers:
+            server.call_off()
+
     def close(self) -> None:
-        """Close the connection; names stay held until their leases end."""
-        self._session.close()
+        """Close the connections; names stay held until their leases end."""
+        self.call_off()
+        for server in self._servers:
+            server.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *why: object) -> None:
         self.close()
+
+    @property
+    def _room(self) -> str:
+        return f"/rooms/{quote(self.room, safe='')}"
+
+    def _peer(self, name: str) -> str:
+        return f"{self._room}/peers/{quote(legal_name(name), safe='')}"
 
     def _ask(
         self,
@@ -138,114 +235,45 @@ class RendezvousClient:
         path: str,
         body: object = None,
         token: str = "",
+        wait: float = 0.0,
     ) -> Answer:
-        """One request; `read` takes what we need out of the answer's JSON."""
-        status, content = self._exchange(method, path, body, token)
-        try:
-            answer = json.loads(content) if content else None
-            if 200 <= status < 300:
-                return read(answer)
-            refusal = refused(answer, self.url)
-        except (KeyError, TypeError, ValueError, RecursionError):
-            raise not_understood(status, self.url) from None
-        raise refusal
-
-    def _exchange(
-        self, method: str, path: str, body: object, token: str
-    ) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        data = None if body is None else json.dumps(body, allow_nan=False)
-        try:
-            with (
-                self._lock,
-                self._session.request(
-                    method,
-                    self.url + path,
-                    data=data,
-                    headers=headers,
-                    timeout=self.timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
-                return response.status_code, read_all(response)
-        except requests.RequestException as error:
-            raise away(self.url, self.timeout, error) from None
+        """Ask the servers in turn, beginning with the one that answered last."""
+        data = None if body is None else json.dumps(body, allow_nan=False).encode()
+        first = self._at
+        for step in range(len(self._servers)):
+            place = (first + step) % len(self._servers)
+            server = self._servers[place]
+            try:
+                status, content = server.ask(method, path, data, token, wait)
+                answer = understood(read, status, content, server.url)
+                self._at = place
+                return answer
+            except RendezvousAway as why:
+                if step == len(self._servers) - 1:
+                    raise all_away(why, len(self._servers)) from None
+        raise AssertionError("there is at least one server")
 
 
-def peer_path(name: str) -> str:
-    """The path of a peer. Raises ValueError for an illegal name."""
-    return f"/peers/{quote(legal_name(name), safe='')}"
+def nothing(answer: Any) -> None:
+    """Take nothing out of an answer."""
 
 
-def peer_info(answer: Any) -> PeerInfo:
-    """A peer as the rendezvous describes it, checked: it may be somebody else's."""
-    ports = int(answer["tcp_port"]), int(answer["udp_port"])
-    if not all(1 <= port <= 65535 for port in ports):
-        raise ValueError(f"ports are in 1..65535, got {ports}")
-    addresses = tuple(legal_address(address) for address in answer["addresses"])
-    if not addresses:
-        raise ValueError("a peer has at least one address")
-    return PeerInfo(
-        legal_name(answer["name"]), addresses, *ports, legal_address(answer["seen"])
-    )
+def understood(
+    read: Callable[[Any], Answer], status: int, content: bytes, url: str
+) -> Answer:
+    """Return what `read` takes out of an answer's JSON, or raise the refusal."""
+    try:
+        answer = json.loads(content) if content else None
+        if 200 <= status < 300:
+            return read(answer)
+        refusal = answers.refused(answer, url)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise answers.not_understood(status, url) from None
+    raise refusal
 
 
-def granted(answer: Any) -> float:
-    """The seconds of a lease, checked: renewing it must not become a flood."""
-    lease = float(answer["lease"])
-    if not MIN_LEASE <= lease <= MAX_LEASE:
-        raise ValueError(f"a lease has {MIN_LEASE} to {MAX_LEASE} s, got {lease}")
-    return lease
-
-
-def read_all(response: requests.Response) -> bytes:
-    """The answer, up to a size."""
-    content = b""
-    for piece in response.iter_content(1 << 16):
-        content += piece
-        if len(content) > MAX_ANSWER:
-            raise RendezvousError(f"an answer has more than {MAX_ANSWER} bytes")
-    return content
-
-
-def refused(answer: Any, url: str) -> P2PLabError:
-    """The error that stands for a refusal."""
-    text = f"{answer['message']} {answer['do']}"
-    match answer["error"]:
-        case "name_taken" | "not_owner":
-            wait = float(answer["retry_after"] or 0)
-            if wait:
-                text += f" Its lease ends in {wait:.0f} s unless it is renewed."
-            return NameTaken(text, wait)
-        case "no_such_peer":
-            return PeerNotFound(text)
-        case "redis_away":
-            return RendezvousAway(f"{text} (rendezvous {url})")
-        case _:
-            return RendezvousError(text)
-
-
-def not_understood(status: int, url: str) -> RendezvousError:
-    """The error for an answer that no rendezvous gives."""
-    if status in AWAY:
-        return RendezvousAway(
-            f"something in front of {url} says that the rendezvous is away "
-            f"(HTTP {status}): try again in a moment, or ask who runs it"
-        )
-    return RendezvousError(
-        f"what answers at {url} is not a p2plab rendezvous (HTTP {status}): "
-        "check the address and the port"
-    )
-
-
-def away(url: str, timeout: float, error: Exception) -> RendezvousAway:
-    """The error for no answer at all."""
-    slow = isinstance(error, requests.Timeout)
-    what = f"gave no answer within {timeout:g} s" if slow else "does not answer"
-    return RendezvousAway(
-        f"the rendezvous at {url} {what}: check the address, and whether it runs "
-        "(p2plab.Lab() in a notebook or `p2plab rendezvous` in a shell starts one)"
-    )
+def all_away(why: RendezvousAway, servers: int) -> RendezvousAway:
+    """The error when no server is left to ask."""
+    if servers == 1:
+        return why
+    return RendezvousAway(f"none of {servers} rendezvous servers answers; {why}")

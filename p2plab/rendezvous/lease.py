@@ -56,7 +56,7 @@ class Lease:
         assert self.registration is not None
         while not self._ended.wait(self.registration.lease / 3):
             try:
-                self._client.heartbeat(self.registration)
+                self.registration = self._client.heartbeat(self.registration)
                 self.trouble = None
             except PeerNotFound:
                 self._take_again()

@@ -1,22 +1,28 @@
-"""The words that server, store and client share: names, addresses, peers, limits."""
+"""The words that server, store and client share: peers, meetings, limits."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from urllib.parse import urlsplit
 
 MAX_ADDRESSES = 8  # as many candidates as one ICE agent would try with patience
 MAX_NAME = 64  # characters
 MAX_NAME_BYTES = 128  # in UTF-8
 MIN_LEASE, DEFAULT_LEASE, MAX_LEASE = 5.0, 60.0, 300.0  # seconds
 MAX_PAGE = 100  # peers in one answer
+MAX_WAIT = 25.0  # seconds that a caller may wait: proxies give up after 30
+MAX_EVENTS = 64  # of a meeting, from each side
+MAX_WHY = 200  # characters
+LOBBY = "lobby"  # the room of those who name none
 
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """What the rendezvous tells about a peer.
+    """What the rendezvous knows of a peer; it tells that peer, and whom it has met.
 
     addresses: what the peer claims, IPv4 or IPv6, the best first.
     tcp_port, udp_port: where it listens for text and for pictures.
@@ -31,35 +37,140 @@ class PeerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """What the rendezvous tells everybody about a peer.
+
+    since: when it registered, in seconds since 1970 by the server's clock; a peer that
+    has come back has another one.
+    """
+
+    name: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Somebody came or went. what: "join" or "leave"."""
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """A name that we hold.
 
     token: the proof that the name is ours; keep it to take the name back after a crash.
     lease: seconds that the name stays ours after each heartbeat.
     seen: our address as the rendezvous saw it.
+    nonce: the user name of our STUN requests; each heartbeat brings a fresh one.
+    stun_port: where the rendezvous answers STUN; None where it does not.
     """
 
     name: str
-    token: str
+    token: str = field(repr=False)
     lease: float
     seen: str
+    room: str = LOBBY
+    nonce: str = field(default="", repr=False)
+    stun_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A way that may lead to a peer's UDP socket.
+
+    kind: "host", what the peer says of itself; "observed", what the rendezvous saw.
+    """
+
+    kind: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Somebody wants to be introduced to us. now: the server's clock [s since 1970]."""
+
+    session: str
+    peer: str
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """Whom we asked has refused, and why."""
+
+    session: str
+    peer: str
+    why: str
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Two peers have been introduced.
+
+    role: "caller", if we asked, or "callee".
+    candidates: ways to the peer's UDP socket, the best first.
+    addresses, tcp_port, udp_port: what the peer says of itself.
+    key: 32 bytes that the two and the rendezvous know, and nobody else.
+    start_in: seconds from now at which both begin to probe.
+    since: when the peer registered, as in Listed; now: the server's clock [s].
+    """
+
+    session: str
+    peer: str
+    role: str
+    candidates: tuple[Candidate, ...]
+    addresses: tuple[str, ...]
+    tcp_port: int
+    udp_port: int
+    key: bytes = field(repr=False)
+    start_in: float
+    since: float = 0.0
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What somebody saw of a meeting, for its trace.
+
+    at: seconds since 1970, by the server's clock. what: a word.
+    who: a peer's name; None for the rendezvous.
+    """
+
+    at: float
+    what: str
+    note: str = ""
+    who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one rendezvous carries.
+    """What one rendezvous carries. A source is an IPv4 address, or a /64 of IPv6: all
+    of a school behind one router.
 
-    peers: names held at the same time.
-    names_per_minute: new names from one source address; a refresh is not a new name.
+    peers: names held at the same time in one room; rooms: likewise, in one shard.
+    names_per_minute: new names from one source; a refresh is not a new name.
+    introductions_from, _to, _per_source: asked within a minute by one name, of one
+    name, and from one source.
+    waiting_per_name, waiting_per_source: callers who wait at one server.
     """
 
     peers: int = 5_000
+    rooms: int = 1_000
     names_per_minute: int = 100
+    introductions_from: int = 30
+    introductions_to: int = 300
+    introductions_per_source: int = 600
+    waiting_per_name: int = 2
+    waiting_per_source: int = 1_000
 
     def __post_init__(self) -> None:
-        for field in ("peers", "names_per_minute"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1")
+        for each in fields(self):
+            if getattr(self, each.name) < 1:
+                raise ValueError(f"{each.name} must be at least 1")
 
 
 def legal_name(name: str) -> str:
@@ -118,3 +229,20 @@ def lan_address(towards: str = "192.0.2.1") -> str:
         except OSError:  # no network
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def address_near(url: str) -> str:
+    """Our address for those who find us at the rendezvous with this URL.
+
+    They are most likely in its network; if it runs on this machine, then the default
+    route is the better guess.
+    """
+    address = lan_address(urlsplit(url).hostname or "")
+    return lan_address() if address.startswith("127.") else address
+
+
+def legal_session(text: str) -> str:
+    """The id of an introduction: 16 hexadecimal digits. Raises ValueError."""
+    if re.fullmatch("[0-9a-f]{16}", text) is None:
+        raise ValueError(f"a session has 16 digits out of 0-9a-f, got {text[:40]!r}")
+    return text

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import math
+from collections.abc import Set
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match
 
-from p2plab.rendezvous.store import Refused
+from p2plab.rendezvous.database import Refused
 
 MAX_BODY = 4096  # bytes
 BODY_PATIENCE = 5.0  # seconds for a body to arrive
@@ -38,7 +37,17 @@ PROBLEMS = {
     "no_such_peer": (
         404,
         "No peer of this name is registered; perhaps its lease has ended.",
-        "Look at the list of peers; if it is your own name, register it again.",
+        "Look at the list of peers.",
+    ),
+    "not_registered": (
+        404,
+        "This name is not registered; perhaps its lease has ended.",
+        "If it is your own name, register it again.",
+    ),
+    "no_such_introduction": (
+        404,
+        "There is no such introduction of yours; perhaps it is over.",
+        "Ask for a new one, with a new session.",
     ),
     "no_such_path": (404, "There is nothing at this path.", "See /docs for the paths."),
     "method_not_allowed": (
@@ -56,21 +65,57 @@ PROBLEMS = {
         "Another peer holds this name.",
         "Choose another name, or wait; the owner comes back with its token.",
     ),
+    "session_taken": (
+        409,
+        "This session belongs to another introduction.",
+        "Choose another one, at random.",
+    ),
+    "answered_already": (
+        409,
+        "This introduction was answered already, and not like this.",
+        "Ask for a new introduction in the other direction.",
+    ),
+    "caller_gone": (
+        410,
+        "The peer that asked is not registered any more.",
+        "Let it ask again.",
+    ),
     "body_too_large": (
         413,
         f"The body has more than {MAX_BODY} bytes.",
-        "Send fewer addresses.",
+        "Send less.",
     ),
     "too_many_names": (
         429,
         "Too many new names came from your address within a minute.",
         "Wait, then try again; refreshing a name that you hold is not limited.",
     ),
+    "too_many_introductions": (
+        429,
+        "Too many introductions were asked for within a minute.",
+        "Wait, then try again; repeating one that you have asked for is not limited.",
+    ),
+    "too_many_waiting": (
+        429,
+        "Too many callers of your name or your address wait here.",
+        "Let one request wait at a time, or use another server.",
+    ),
     "bug": (500, "The rendezvous made a mistake.", "Please report what you sent."),
-    "rendezvous_full": (
+    "room_full": (
         503,
-        "The rendezvous holds as many names as it can.",
-        "Wait until others leave or their leases end, then try again.",
+        "The room holds as many names as it can.",
+        "Wait until others leave or their leases end, or take another room.",
+    ),
+    "too_many_rooms": (
+        503,
+        "The rendezvous holds as many rooms as it can.",
+        "Take a room that exists, or wait until one is empty.",
+    ),
+    "shards_differ": (
+        503,
+        "This server was started with another number of shards than the others.",
+        "Whoever runs it: start it with the number that its log or `p2plab rendezvous` "
+        "names.",
     ),
     "redis_away": (
         503,
@@ -121,42 +166,62 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-async def on_refused(request: Request, error: Exception) -> Response:
-    """The store does not do it."""
-    assert isinstance(error, Refused)
-    return problem(error.reason, error.retry_after)
+def refusal(error: Exception) -> Response:
+    """The answer for an error; one that nobody foresaw is logged."""
+    match error:
+        case Invalid():
+            return problem("invalid", message=error.message)
+        case Refused():
+            return problem(error.reason, error.retry_after)
+        case ValidationError():
+            return invalid(error)
+        case RedisError() | OSError():
+            # Redis is away, is still loading, wants a password, has no memory left, …
+            message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
+            return problem("redis_away", RETRY_REDIS, message)
+        case _:
+            logging.getLogger("uvicorn.error").error("a bug", exc_info=error)
+            return problem("bug")
 
 
-async def on_invalid(request: Request, error: Exception) -> Response:
+class Invalid(Refused):
+    """A part of a request is not as it should be."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid")
+        self.message = message
+
+
+def invalid(error: ValidationError) -> Response:
     """A path, a query or a body is not as it should be: name the first three places."""
-    assert isinstance(error, RequestValidationError)
-    errors = error.errors()
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
     if any(e["type"] == "json_invalid" for e in errors):
         return problem("not_json")
-    if any(e["loc"] == ("body",) for e in errors):
+    if any(e["loc"] == () for e in errors):
         wish = "The body must be a JSON object, sent as Content-Type: application/json."
         return problem("invalid", message=wish)
     places = [
-        f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
         for e in errors[:3]
     ]
     return problem("invalid", message="; ".join(places))
 
 
+def not_allowed(allowed: Set[str]) -> Response:
+    """The path is right and the method is not."""
+    answer = problem("method_not_allowed")
+    answer.headers["Allow"] = ", ".join(sorted(allowed))
+    return answer
+
+
 async def on_http(request: Request, error: Exception) -> Response:
-    """The framework's own refusals: an unknown path or method, an unreadable body."""
+    """The framework's own refusals, for paths that are not ours."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        answer = problem("method_not_allowed")
-        answer.headers["Allow"] = ", ".join(sorted(methods_at(request)))
-        return answer
-    return problem("no_such_path" if error.status_code == 404 else "not_json")
-
-
-async def on_redis(request: Request, error: Exception) -> Response:
-    """Redis is away, is still loading, wants a password, has no memory left, …"""
-    message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
-    return problem("redis_away", RETRY_REDIS, message)
+    if error.status_code != 405:
+        return problem("no_such_path")
+    here = [r for r in request.app.routes if r.matches(request.scope)[0] != Match.NONE]
+    methods = {method for r in here for method in getattr(r, "methods", None) or ()}
+    return not_allowed(methods)
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
@@ -164,56 +229,7 @@ async def on_bug(request: Request, error: Exception) -> Response:
     return problem("bug")
 
 
-def methods_at(request: Request) -> set[str]:
-    """The methods of all routes at this path; each route alone knows only its own."""
-    routes: list[BaseRoute] = [*request.app.routes, *request.app.state.routes]
-    here = (r for r in routes if r.matches(request.scope)[0] != Match.NONE)
-    return {method for r in here for method in getattr(r, "methods", None) or ()}
-
-
-class BodyLimit:
-    """Reads a body before the application does, up to a size and a time."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        try:
-            async with asyncio.timeout(BODY_PATIENCE):
-                body = await read_body(receive)
-        except TimeoutError:
-            return await problem("body_too_slow")(scope, receive, send)
-        if body is None:
-            return None  # the caller has hung up in the middle
-        if len(body) > MAX_BODY:
-            return await problem("body_too_large")(scope, receive, send)
-        whole: list[Message] = [{"type": "http.request", "body": body}]
-
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
-
-        return await self.app(scope, replay, send)
-
-
-async def read_body(receive: Receive) -> bytes | None:
-    """The body, or so much as shows that it is too large; None if it broke off."""
-    body, more = b"", True
-    while more and len(body) <= MAX_BODY:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
-
-
 def refuse_in_one_shape(app: FastAPI) -> None:
     """Give every refusal of the application the shape of Problem."""
-    app.add_middleware(BodyLimit)
-    app.add_exception_handler(Refused, on_refused)
-    app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(RedisError, on_redis)
     app.add_exception_handler(Exception, on_bug)

@@ -17,7 +17,7 @@ from p2plab.widgets.pictures import bar
 if TYPE_CHECKING:
     from p2plab.inbox import Event
     from p2plab.peer import Peer
-    from p2plab.rendezvous.model import PeerInfo
+    from p2plab.rendezvous.model import Listed
     from p2plab.transfer import Transfer
 
 ATTEMPT: Final = {
@@ -82,7 +82,7 @@ class PeerControls:
         self.name.disabled = self.buttons["register"].disabled
         self.text.disabled = self.buttons["send-text"].disabled
 
-    def list_peers(self, found: Sequence[PeerInfo]) -> None:
+    def list_peers(self, found: Sequence[Listed]) -> None:
         """Who is there; the chosen one also when it has gone."""
         peers = self.peers
         chosen = peers.value

@@ -18,7 +18,7 @@ from p2plab.widgets.peer_controls import PeerControls, attempts, standing
 if TYPE_CHECKING:
     from p2plab.lab import Lab
     from p2plab.peer import Peer
-    from p2plab.rendezvous.model import PeerInfo
+    from p2plab.rendezvous.model import Listed
 
 LOOK: Final = 2.0  # between two looks at the list of peers [s]
 LOOK_AGAIN: Final = 5.0  # when the last look failed [s]
@@ -52,7 +52,7 @@ class PeerPanel(Panel):
         self.host = host or str(getattr(rendezvous, "host", "127.0.0.1"))
         self.peer: Peer | None = None
         self.transfer: Transfer | None = None
-        self.found: list[PeerInfo] = []  # the others, at the last look
+        self.found: list[Listed] = []  # the others, at the last look
         self._looked_at = 0.0
         self._trouble = ""  # why the last look failed
         self._texting_since: float | None = None  # by time.perf_counter() [s]

@@ -1,0 +1,233 @@
+"""A peer's doorman: waits for who wants to be introduced, and introduces us."""
+
+from __future__ import annotations
+
+import contextvars
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeVar
+
+from p2plab.errors import (
+    IntroductionRefused,
+    P2PLabError,
+    PeerUnreachable,
+    RendezvousAway,
+)
+from p2plab.rendezvous.answers import Event
+from p2plab.rendezvous.client import BEGINNING, RendezvousClient
+from p2plab.rendezvous.model import (
+    MAX_WAIT,
+    MAX_WHY,
+    Asked,
+    Declined,
+    Met,
+    Registration,
+)
+
+REPEAT: Final = 1.0  # s between two knocks of one introduction
+PAUSE: Final = 0.5  # s before another try, while the rendezvous is away
+SESSIONS: Final = 1_000  # that we remember
+
+Policy = Literal["room", "ask", "nobody"]
+POLICIES: Final = ("room", "ask", "nobody")
+Told = TypeVar("Told")
+
+
+@dataclass(slots=True)
+class Request:
+    """Somebody who waits for our word."""
+
+    peer: str
+    session: str
+    _settle: Callable[[Request, bool, str], None] = field(repr=False)
+
+    def accept(self) -> None:
+        """Let both learn how to reach each other. Raises RendezvousError."""
+        self._settle(self, True, "")
+
+    def refuse(self, why: str = "") -> None:
+        """Say no; why: words for the other, up to 200 characters."""
+        self._settle(self, False, why)
+
+
+class Doorman:
+    """Keeps one call waiting at our inbox, in a thread, while we have a name.
+
+    registration: what we have now. accept: whom to let in: everybody of our "room";
+    whom we "ask" about, by `requests`; "nobody".
+    on_met, on_request: called from the thread with each Met, and each Request.
+    trouble: why the inbox could not be read the last time, or None.
+    """
+
+    def __init__(
+        self,
+        client: RendezvousClient,
+        registration: Callable[[], Registration | None],
+        accept: Policy = "room",
+        on_met: Callable[[Met], None] | None = None,
+        on_request: Callable[[Request], None] | None = None,
+    ) -> None:
+        if accept not in POLICIES:
+            raise ValueError(f"accept must be one of {POLICIES}, got {accept!r}")
+        self.accept: Policy = accept
+        self.on_met, self.on_request = on_met, on_request
+        self.trouble: P2PLabError | None = None
+        self._client, self._registration = client, registration
+        self._closed = threading.Event()
+        self._news = threading.Condition()  # for all that follows
+        self._sessions: OrderedDict[str, Met | Declined | None] = OrderedDict()
+        self._requests: dict[str, Request] = {}
+        self._owed: dict[str, tuple[bool, str]] = {}  # answers that did not get through
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to wait, once we have a name; starting twice is starting once."""
+        if self._thread is None:
+            context = contextvars.copy_context()
+            self._thread = threading.Thread(
+                target=context.run, args=(self._watch,), daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop waiting; calls that wait for an answer fail."""
+        self._closed.set()
+        self._client.call_off()
+        with self._news:
+            self._news.notify_all()
+        if self._thread not in (None, threading.current_thread()):
+            self._thread.join()
+
+    @property
+    def requests(self) -> list[Request]:
+        """Who waits for our word, the oldest first."""
+        with self._news:
+            return list(self._requests.values())
+
+    def introduce(self, to: str, timeout: float = 10.0) -> Met:
+        """Ask a peer to meet, and wait for its answer, up to `timeout` seconds.
+
+        Raises PeerNotFound, IntroductionRefused with the other's words, PeerUnreachable
+        when it does not answer in time, RendezvousAway, RendezvousError.
+        """
+        registration, session = self._owner(), secrets.token_hex(8)
+        if to == registration.name:
+            raise ValueError("a peer needs no introduction to itself")
+        end = time.monotonic() + timeout
+        self._remember(session)
+        tries = 0
+        while not self._closed.is_set():
+            try:
+                self._client.introduce(registration, to, session)
+            except RendezvousAway:
+                if tries == 0:
+                    raise
+            tries += 1
+            left = end - time.monotonic()
+            outcome = self._outcome(session, min(left, REPEAT))
+            if isinstance(outcome, Met):
+                return outcome
+            if isinstance(outcome, Declined):
+                raise IntroductionRefused(refusal(to, outcome.why))
+            if left <= REPEAT:
+                raise PeerUnreachable(
+                    f"{to} has not answered yet: it is registered, so try again, or "
+                    "ask whether its program still runs"
+                )
+        raise P2PLabError("this peer is closed")
+
+    def _owner(self) -> Registration:
+        registration = self._registration()
+        if registration is None:
+            raise P2PLabError("register first: only who has a name can be introduced")
+        return registration
+
+    def _remember(self, session: str) -> None:
+        with self._news:
+            self._sessions[session] = None
+            while len(self._sessions) > SESSIONS:
+                self._sessions.popitem(last=False)
+
+    def _outcome(self, session: str, seconds: float) -> Met | Declined | None:
+        with self._news:
+            self._news.wait_for(
+                lambda: self._closed.is_set() or self._sessions.get(session), seconds
+            )
+            return self._sessions.get(session)
+
+    def _watch(self) -> None:
+        place, token = BEGINNING, ""
+        while not self._closed.is_set():
+            try:
+                registration = self._owner()
+                if registration.token != token:  # another inbox
+                    place, token = BEGINNING, registration.token
+                wait = PAUSE if self._owed else MAX_WAIT
+                events, place = self._client.inbox(registration, place, wait)
+                self.trouble = None
+            except P2PLabError as why:
+                self.trouble = why
+                self._closed.wait(PAUSE)
+                continue
+            for event in events:
+                self._take(event)
+            for session, (accept, words) in list(self._owed.items()):
+                self._answer(session, accept, words)
+
+    def _take(self, event: Event) -> None:
+        """Deal with what came in; what we know already came twice."""
+        if isinstance(event, Asked):
+            if event.session not in self._sessions:
+                self._remember(event.session)
+                self._consider(event)
+            return
+        with self._news:
+            if self._sessions.get(event.session, event) is not None:
+                return  # known, or nothing of ours
+            self._sessions[event.session] = event
+            self._news.notify_all()
+        if isinstance(event, Met):
+            tell(self.on_met, event)
+
+    def _consider(self, event: Asked) -> None:
+        if self.accept != "ask":
+            yes = self.accept == "room"
+            self._answer(event.session, yes, "" if yes else "it talks to nobody now")
+            return
+        request = Request(event.peer, event.session, self._settle)
+        with self._news:
+            self._requests[event.session] = request
+        tell(self.on_request, request)
+
+    def _settle(self, request: Request, accept: bool, why: str) -> None:
+        """What a person decides; an error is theirs to see, and they may try again."""
+        self._client.answer(self._owner(), request.session, accept, why[:MAX_WHY])
+        with self._news:
+            self._requests.pop(request.session, None)
+
+    def _answer(self, session: str, accept: bool, why: str) -> None:
+        """Answer by policy; while the rendezvous is away, that has to wait."""
+        self._owed.pop(session, None)
+        try:
+            self._client.answer(self._owner(), session, accept, why)
+        except RendezvousAway:
+            self._owed[session] = accept, why
+        except P2PLabError:
+            pass  # it is over, or its caller has gone
+
+
+def tell(listener: Callable[[Told], None] | None, what: Told) -> None:
+    """Call whoever listens; its errors are its own, and the thread goes on."""
+    if listener is not None:
+        with suppress(Exception):
+            listener(what)
+
+
+def refusal(peer: str, why: str) -> str:
+    """What the caller is told."""
+    return f"{peer} does not want to meet" + (f": {why}" if why else "")
