@@ -79,7 +79,8 @@ def rerun(
     except Exception as why:  # of a machine, or of what reads its answers
         difference = "" if str(why) in errors else f"a fresh machine ended it: {why}"
     packets = sum(row[2] in _SENT for each in sides for row in each.same)
-    return Rerun(packets, other.delivered, difference)
+    deliveries = sum(row[2] == DELIVER for row in other.same)
+    return Rerun(packets, other.delivered[:deliveries], difference)
 
 
 class _Side:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import time
 from typing import Any
 
 import pytest
@@ -91,6 +92,21 @@ def test_many_packets_at_once_are_told_again_as_they_came() -> None:
         assert autopsy(transfer).note == f"{SAME}{sent(transfer)} packets."
 
 
+def test_a_clock_that_ticks_slowly_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Coarse:
+        @staticmethod
+        def monotonic() -> float:
+            return time.monotonic() // 0.0156 * 0.0156  # as on some Windows
+
+    monkeypatch.setattr("p2plab.udp.time", Coarse)
+    for protocol in ("go_back_n", "selective_repeat"):
+        transfer = send(Setup(protocol, window=4, timeout=0.03), BAD)
+        result = again(transfer)
+        assert (result.difference, result.packets) == ("", sent(transfer))
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_simulated_run_is_told_again_whatever_the_network_does(protocol: str) -> None:
     for seed in range(20):
@@ -164,6 +180,18 @@ def test_a_class_that_was_changed_since_is_noticed(mine: Any) -> None:
     transfer = send(mine(MySender, Forgetful))
     mine(MySender, type("Silent", (MyReceiver,), {"on_packet": lambda *told: None}))
     assert "Have the classes changed since" in autopsy(transfer).note
+
+
+def test_other_bytes_of_the_same_length_are_noticed(mine: Any) -> None:
+    class Liar(MyReceiver):
+        def next_payload(self) -> bytes | None:
+            payload = super().next_payload()
+            return payload and payload[::-1]
+
+    transfer = send(mine(MySender, Liar))
+    assert autopsy(transfer).promise == "prefix"
+    mine()
+    assert "other bytes were delivered" in autopsy(transfer).note
 
 
 def test_a_name_that_means_nothing_any_more_is_said(

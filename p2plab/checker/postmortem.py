@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from p2plab.checker.promises import PROMISES
 from p2plab.checker.story import capital, count_of
 from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import Verdict, cut
+from p2plab.chunks import Assembly
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -188,7 +189,23 @@ def _contents(
         traces[RECEIVER] = transfer.own_trace
     errors = [str(error) for error in _errors(transfer)]
     again = rerun(sender, receiver, sent, traces, real=real, errors=errors)
-    return sent, again.delivered, _note(again)
+    if not again.difference and not _as_received(again.delivered, transfer.assembly):
+        again = replace(again, difference="other bytes were delivered")
+    return sent, () if again.difference else again.delivered, _note(again)
+
+
+def _as_received(delivered: Sequence[bytes], assembly: Assembly | None) -> bool:
+    """Whether these are the bytes that were received: a trace has only their number."""
+    if assembly is None:
+        return True
+    fresh = Assembly(assembly.content)
+    for payload in delivered:
+        fresh.add(payload)
+    ours, theirs = (
+        (each.received, each.duplicates, each.ignored, each.data())
+        for each in (fresh, assembly)
+    )
+    return ours == theirs
 
 
 def _note(again: Rerun) -> str:
