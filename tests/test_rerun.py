@@ -100,9 +100,11 @@ def test_a_clock_that_ticks_slowly_hides_nothing(
         def monotonic() -> float:
             return time.monotonic() // 0.0156 * 0.0156  # as on some Windows
 
-    monkeypatch.setattr("p2plab.udp.time", Coarse)
+    monkeypatch.setattr("p2plab.flows.time", Coarse)
     for protocol in ("go_back_n", "selective_repeat"):
         transfer = send(Setup(protocol, window=4, timeout=0.03), BAD)
+        moments = {row.time for row in transfer.own_trace if row.what == SEND}
+        assert len(moments) < 11, "many packets at each tick"
         result = again(transfer)
         assert (result.difference, result.packets) == ("", sent(transfer))
 
@@ -220,6 +222,19 @@ def test_with_one_end_here_the_ladder_is_what_it_saw(mine: Any, script: str) -> 
     assert verdict.kind == "survived"
     assert verdict.note == "Not replayed: the other end is in another process."
     assert verdict.trace.rows
+
+
+def test_a_transfer_that_kept_no_trace_is_judged_by_what_has_arrived() -> None:
+    for each in (Setup("go_back_n"), Setup("best_effort")):
+        with two_sockets(record=False) as (here, there):
+            link = ScriptedLink(delay=0.001, lose={3})
+            transfer = here.send(there.address, PARCEL, each, link=link, record=False)
+            over(over(transfer) and twin(there, transfer))
+        verdict = autopsy(transfer)
+        assert verdict.note == "Not replayed: there is no trace of it."
+        whole = each.protocol == "go_back_n"
+        assert verdict.kind == ("survived" if whole else "broken")
+        assert ("10 of 11 payloads were delivered" in verdict.sentence) is not whole
 
 
 # What it tells, and who offers it

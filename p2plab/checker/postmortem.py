@@ -105,6 +105,8 @@ def _machines_only(trace: Trace) -> Trace:
 
 
 def _network(trace: Trace) -> str:
+    if not trace.rows:
+        return "Of the machines' packets there is no trace."
     fates = Counter(row[2] for row in trace.rows)
     sent = fates[SEND] + fates[RETRANSMIT]
     said = [
