@@ -29,7 +29,7 @@ check: $(VENV)/.installed-dev ## look at style and types
 notebooks: $(VENV)/.installed-dev ## run every notebook from top to bottom
 	$(PY) -m pytest -m notebook $(TEST_ARGS)
 
-bench: $(VENV)/.installed ## measure packets per second on this machine
+bench: $(VENV)/.installed ## measure packets and schedules per second on this machine
 	$(PY) tests/bench/bench.py
 
 clean: ## remove what tests and tools leave behind; .venv stays

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from p2plab.checker import Verdict, break_it, check
     from p2plab.checker.postmortem import autopsy
     from p2plab.lab import Lab
-    from p2plab.listing import as_value, show
+    from p2plab.listing import as_value, as_values, show
     from p2plab.peer import Peer
     from p2plab.replay import recording
     from p2plab.sample import sample_picture
@@ -41,6 +41,7 @@ __all__ = [
     "TransferPanel",
     "Verdict",
     "as_value",
+    "as_values",
     "autopsy",
     "break_it",
     "check",
@@ -59,6 +60,7 @@ _LATE = {
     "TransferPanel": "p2plab.widgets",
     "Verdict": "p2plab.checker",
     "as_value": "p2plab.listing",
+    "as_values": "p2plab.listing",
     "autopsy": "p2plab.checker.postmortem",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",

@@ -11,6 +11,7 @@ from p2plab.link import CORRUPT
 from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, STAMP_PERIOD, Packet
 from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
 
+BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
 ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in then
 TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment

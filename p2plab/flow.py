@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from p2plab.driver import Host
+from p2plab.driver import BURST, Host
 from p2plab.emulator import Emulator
 from p2plab.errors import (
     BadContent,
@@ -21,7 +21,6 @@ from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
 from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
-BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
 MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
@@ -54,7 +53,7 @@ class Flow:
         patience: float = 30.0,
     ) -> None:
         self.transfer = transfer
-        self._payloads = payloads
+        transfer.payloads = payloads
         self._emit = emit
         self._outbox: list[bytes] = []  # datagrams of this turn
         self._link: Emulator | None = None
@@ -215,7 +214,7 @@ class Flow:
 
     def _begin(self, now: float) -> None:
         self.transfer.state = State.RUNNING
-        for payload in self._payloads:
+        for payload in self.transfer.payloads:
             self.host.send(payload)
         if hasattr(self.host.machine, "finish"):
             self.host.machine.finish()

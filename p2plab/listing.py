@@ -6,6 +6,7 @@ import ast
 import html
 import inspect
 import math
+from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,3 +85,17 @@ def as_value(prediction: Any) -> Any:
     advice = "write a number, such as 12 or 0.5, or True or False"
     print(f"{prediction!r} cannot be compared here: {advice}.")
     return None
+
+
+def as_values(predictions: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return a value for each name, as `as_value` does, from what a student wrote.
+
+    Without a dictionary every value is None, and a printed sentence says why.
+    """
+    names = list(names)
+    if not isinstance(predictions, Mapping):
+        if predictions is not None:
+            wanted = ", ".join(f"{name!r}: …" for name in names)
+            print(f"{predictions!r} cannot be compared here: write {{{wanted}}}.")
+        predictions = {}
+    return {name: as_value(predictions.get(name)) for name in names}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from p2plab.content import Content
 from p2plab.errors import BadContent
-from p2plab.protocols import Setup
+from p2plab.protocols import FinishReceiver, Setup
 
 MAX_OFFER: Final = 4096  # bytes; a real one has about 500
 # Set in a transfer's number by its receiver: both ends may be on the same socket.
@@ -28,6 +28,12 @@ class Offer:
     sender: str
     content: Content
     setup: Setup
+
+    def receiver(self) -> FinishReceiver:
+        """Build the receiving side, with no more room than the content can need."""
+        # No packet is further ahead than this, and a liar's window may not cost more.
+        window = min(self.setup.window, self.content.count)
+        return replace(self.setup, window=window).receiver()
 
     def to_bytes(self) -> bytes:
         """Return the offer as JSON in UTF-8."""

@@ -79,9 +79,7 @@ class Reception:
             stop=self._stop,
             record=self._record,
         )
-        # No packet is further ahead than this, and a liar's window may not cost more.
-        window = min(offer.setup.window, offer.content.count)
-        machine = replace(offer.setup, window=window).receiver()
-        flow = Flow(transfer, machine, way.send, patience=self.limits.patience)
+        machine, patience = offer.receiver(), self.limits.patience
+        flow = Flow(transfer, machine, way.send, patience=patience)
         self._flows.tell(transfer)  # before the sender hears of it
         self._flows.open((way, id), flow, partial(flow.arrive, packets))

@@ -14,7 +14,9 @@ from p2plab.errors import (
     BrokenContract,
     P2PLabError,
     TransferError,
+    TransferRefused,
     TransferStalled,
+    TransferStopped,
 )
 from p2plab.link import AnyLink, Link
 from p2plab.offer import Offer
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
 KEEP_BYTES: Final = 500_000_000  # likewise
+
+
+WHY: Final = "What happened is a ladder: p2plab.autopsy(transfer)"
 
 
 class State(StrEnum):
@@ -75,6 +80,7 @@ class Transfer:
         self.state = State.OFFERED
         self.error: P2PLabError | None = None
         self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
+        self.payloads: Sequence[bytes] = ()  # what its sender was given
         self.acknowledged = 0  # payloads that its sender need not think of any more
         self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
         self._assembly = Assembly(offer.content) if role == RECEIVER else None
@@ -86,12 +92,23 @@ class Transfer:
 
     def __repr__(self) -> str:
         what = self.offer.content.name or self.offer.content.kind
-        return f"<{self.role} of {what}: {self.state}, {100 * self.progress:.0f} %>"
+        why = f". {WHY}" if self.went_wrong else ""
+        share = 100 * self.progress
+        return f"<{self.role} of {what}: {self.state}, {share:.0f} %{why}>"
 
     @property
     def ended(self) -> bool:
         """Whether it is over, one way or another."""
         return self._ended.is_set()
+
+    @property
+    def went_wrong(self) -> bool:
+        """Whether it is over and not whole, and nobody wanted it so."""
+        ends = [self, self.other_end]
+        errors = [end.error for end in ends if end is not None and end.error]
+        if errors:
+            return any(map(_puzzling, errors))
+        return self.ended and self.progress < 1
 
     @property
     def assembly(self) -> Assembly | None:
@@ -153,6 +170,8 @@ class Transfer:
         """For drivers: it is over, well or with `error`. Only the first call counts."""
         if self.ended:
             return
+        if error is not None and _puzzling(error):
+            error.add_note(WHY)
         self.seconds = seconds
         self.error = error
         self._other_end = self.other_end  # while it is still there
@@ -167,6 +186,10 @@ class Transfer:
             if twin is not None and twin.offer == self.offer:
                 self._other_end = twin  # and keep it: our picture lies there
         return self._other_end
+
+
+def _puzzling(error: P2PLabError) -> bool:
+    return not isinstance(error, TransferRefused | TransferStopped)
 
 
 def simulate_transfer(
@@ -185,6 +208,7 @@ def simulate_transfer(
     setup, link = setup or Setup(), link or Link()
     offer = Offer("", parcel.content, setup)
     transfer = Transfer(0, SENDER, offer, link=link)
+    transfer.payloads = parcel.payloads
     transfer.assembly = assembly = Assembly(parcel.content)
     try:
         run = simulate(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from test_museum import FICKLE
+from test_museum import PAR as RECORDED
 
 import p2plab
-from p2plab.checker.game import par
+from p2plab.checker import CHANNELS, Fault, check
+from p2plab.checker.game import MOST
+from p2plab.checker.network import RTT
 from p2plab.museum import EXHIBITS
 
 
@@ -47,19 +52,75 @@ def test_two_faults_together_break_what_each_alone_does_not() -> None:
     assert attempt.used == attempt.par == 2
 
 
+# Every move of the checker is a move of the player, and par can be reached
+
+
+def moves(faults: tuple[Fault, ...]) -> dict[str, Any]:
+    """Return what a player writes to get these faults."""
+    written: dict[str, Any] = {}
+    for kind, way, number, extra in faults:
+        name = kind.replace("-", "").replace(" ", "_") + "_back" * way
+        if kind in MOST:
+            written.setdefault(name, {})[number + 1] = extra
+        else:
+            written.setdefault(name, set()).add(number + 1)
+    return written
+
+
+@pytest.mark.parametrize("name", [name for name in EXHIBITS if name in RECORDED])
+def test_par_can_be_reached_with_the_moves_that_the_game_has(name: str) -> None:
+    exhibit = EXHIBITS[name]
+    smallest = check(exhibit.sender, exhibit.receiver, exhibit.channel, budget=10)
+    attempt = p2plab.break_it(name, **moves(smallest.faults))
+    assert attempt.broken, str(attempt)
+    assert attempt.used == attempt.par == len(smallest.faults)
+    assert attempt.par <= RECORDED[name]
+    assert "nobody found less" in attempt.score
+
+
+def test_of_the_fickle_exhibits_only_the_one_that_shows_here_can_be_broken() -> None:
+    here, elsewhere = FICKLE
+    assert p2plab.break_it(here, lose={1}).verdict.promise == "same again"
+    attempt = p2plab.break_it(elsewhere, lose={1})
+    assert not attempt.broken
+    assert attempt.score == "Not broken; the checker found no way, so there is no par."
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_every_fault_of_a_network_is_a_move_and_shown_as_one(channel: str) -> None:
+    name = next(each for each in EXHIBITS if EXHIBITS[each].channel == channel)
+    shown = ""
+    for kind in CHANNELS[channel].kinds:
+        for way in (0, 1):
+            (move,) = moves((Fault(kind, way, 500, RTT),)).items()
+            attempt = p2plab.break_it(name, **dict([move]))
+            assert "1 of your faults met no packet" in str(attempt)
+            shown = attempt.moves
+        assert f"{move[0].removesuffix('_back')}=" in shown
+    assert shown in attempt._repr_html_()
+
+
 @pytest.mark.parametrize(
-    ("name", "faults"),
+    ("moves", "words"),
     [
-        ("only_the_last_remembered", {"late": {1: 1.17}}),
-        ("damage_acknowledged", {"damage": {1}}),
-        ("sorcerers_apprentice", {"double": {1}}),
-        ("leaves_on_finish", {"lose_back": {1}}),
+        ({"blackout": {1: 0.5}}, "network was down for 0.5 s from packet 0 (b'A') on"),
+        ({"blackout_back": {2: 0.5}}, "network was down for 0.5 s from ACK 1 on"),
+        ({"late_copy": {2: 0.3}}, "copy of packet 1 (b'B') arrived 0.3 s after the"),
+        ({"late_copy_back": {1: 0.3}}, "A copy of ACK 0 arrived 0.3 s after the first"),
+        ({"late_back": {1: 0.3}}, "ACK 0 was delayed by 0.3 s"),
     ],
 )
-def test_every_kind_of_fault_can_be_asked_for(name: str, faults: object) -> None:
-    attempt = p2plab.break_it(name, **faults)  # type: ignore[arg-type]
-    assert attempt.broken, str(attempt)
-    assert attempt.par == par(name) == 1
+def test_a_move_does_what_it_says(moves: dict[str, Any], words: str) -> None:
+    attempt = p2plab.break_it("only_the_last_remembered", **moves)
+    assert words in attempt.verdict.sentence
+
+
+def test_a_black_out_ends() -> None:
+    attempt = p2plab.break_it("copies_delivered", blackout={1: 0.2})
+    assert not attempt.broken
+    assert attempt.used == 1
+    whats = [event.what for event in attempt.verdict.trace]
+    assert (whats.count("loss"), whats.count("deliver")) == (1, 3)
 
 
 def test_a_notebook_gets_the_score_the_sentence_and_a_ladder() -> None:
@@ -77,7 +138,13 @@ def test_a_notebook_gets_the_score_the_sentence_and_a_ladder() -> None:
         ("copies_delivered", {"lose": {0}}, "counted from 1, got 0"),
         ("copies_delivered", {"double": {1}}, "packets may be lost"),
         ("any_ack_believed", {"lose": {1}, "double": {1}}, "one fate only"),
-        ("only_the_last_remembered", {"late": {1: -1.0}}, "0 s or more, got -1.0"),
+        ("only_the_last_remembered", {"late": {1: -1.0}}, "0 to 120 s, got -1.0"),
+        ("only_the_last_remembered", {"late": {1: float("nan")}}, "s, got nan"),
+        ("copies_delivered", {"blackout": {1: 31.0}}, "down for 0 to 30 s, got 31"),
+        ("copies_delivered", {"late_copy": {1: 1.0}}, "nothing of the kind 'late copy"),
+        ("copies_delivered", {"lose": 1}, r"write it so: lose=\{1\}, and not 1"),
+        ("copies_delivered", {"lose": {1: 2.0}}, r"write it so: lose=\{1\}"),
+        ("copies_delivered", {"blackout": {1}}, r"write it so: blackout=\{1: 3.5\}"),
     ],
 )
 def test_what_the_network_cannot_do_is_refused_in_words(

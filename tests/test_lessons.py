@@ -13,7 +13,7 @@ from browser import ROOT
 from test_notebooks import private_jupyter, run
 
 from p2plab import packet
-from p2plab.listing import as_value, show
+from p2plab.listing import as_value, as_values, show
 from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitSender
 
@@ -71,15 +71,26 @@ PREDICTIONS = {
         ),
         ("prediction = 700", "prediction = 20"),
     ],
+    "05-your-own-protocol.ipynb": [
+        ("faults_needed = 1", "faults_needed = 2"),
+        ("lost_next = 'ACK'", "lost_next = 'data'"),
+        ("breaks_in = 'late'", "breaks_in = {'dup', 'late'}"),
+        ("fewest = 2", "fewest = 1"),
+    ],
 }
 
 YET = re.compile(r"\b(prediction|answer) yet\b")
 VALUE = re.compile(r"[a-z]+\.[a-z]+ - \d+|\b(?:\d[\d.e]*|True|False)\b")
+SEVERAL = re.compile(r" = \{.*:.*")
 PRAISE = re.compile(r"right\b|good\b|close\b|measured 0", re.IGNORECASE)
 
 
 def rehearsed(notebook: Path) -> nbformat.NotebookNode:
-    """Return a copy in which a check is asked four times: none, right, wrong, odd."""
+    """Return a copy in which a check is asked five times.
+
+    Without a prediction, with a right, a wrong and an odd one, and with a plain number
+    in place of a dictionary.
+    """
     page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
     predictions = iter(PREDICTIONS[notebook.name])
     cells = []
@@ -87,7 +98,8 @@ def rehearsed(notebook: Path) -> nbformat.NotebookNode:
         cells.append(cell)
         if cell.cell_type == "code" and YET.search(cell.source):
             right, wrong = next(predictions)
-            for prediction in (right, wrong, VALUE.sub("'many'", wrong)):
+            odd, plain = VALUE.sub("'many'", wrong), SEVERAL.sub(" = 7", wrong)
+            for prediction in (right, wrong, odd, plain):
                 source = f"{prediction}\n{cell.source}"
                 cells.append(nbformat.v4.new_code_cell(source, metadata=cell.metadata))
     assert not list(predictions), "there are fewer checks than predictions"
@@ -106,9 +118,10 @@ def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> No
     nbformat.write(rehearsed(ROOT / "notebooks" / name), copy)
     cells = [c for c in run(copy).cells if c.cell_type == "code"]
     checks = [number for number, cell in enumerate(cells) if YET.search(cell.source)]
-    assert len(checks) == 4 * len(PREDICTIONS[name])
-    for first in checks[::4]:
-        none, right, wrong, odd = (printed(cell) for cell in cells[first : first + 4])
+    assert len(checks) == 5 * len(PREDICTIONS[name])
+    for first in checks[::5]:
+        said = [printed(cell) for cell in cells[first : first + 5]]
+        none, right, wrong, odd, plain = said
         assert all(YET.search(line) for line in none.splitlines()), none
         assert all(PRAISE.search(line) for line in right.splitlines()), right
         assert not any(PRAISE.search(line) for line in wrong.splitlines()), wrong
@@ -116,6 +129,9 @@ def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> No
         if VALUE.search(cells[first + 2].source.split("\n")[0]):
             assert "'many' cannot be compared here" in odd
             assert YET.search(odd)
+        if SEVERAL.search(cells[first + 2].source.split("\n")[0]):
+            assert "7 cannot be compared here: write {'" in plain
+            assert YET.search(plain)
 
 
 def test_a_prediction_in_quotes_is_taken_for_what_it_says() -> None:
@@ -131,6 +147,17 @@ def test_a_prediction_that_is_no_value_is_none_and_a_sentence_says_so(
     assert as_value(odd) is None
     said = capsys.readouterr().out
     assert said.startswith(f"{odd!r} cannot be compared here: write a number")
+
+
+def test_one_value_in_place_of_several_is_none_for_each_and_a_sentence_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    none = {"A": None, "B": None}
+    assert as_values(7, none) == as_values(None, none) == none
+    assert capsys.readouterr().out == (
+        "7 cannot be compared here: write {'A': …, 'B': …}.\n"
+    )
+    assert as_values({"A": "2", "C": 3}, "AB") == {"A": 2, "B": None}
 
 
 def words(page: str) -> str:

@@ -21,6 +21,7 @@ from p2plab.errors import (
     NameTaken,
     NotDelivered,
     P2PLabError,
+    TransferStalled,
     TransferStopped,
 )
 from p2plab.inbox import Message
@@ -226,6 +227,28 @@ def test_when_it_is_over_every_figure_is_there_with_its_words(
     for name in ("ladder", "over-time", "window", "rtt"):
         assert re.search(r'<img alt="[^"]{20,}"', figures[name].value), name
     assert "DATA lost" in figures["numbers"].value
+
+
+def test_what_failed_is_explained_with_its_ladder_in_the_tab_that_opens(
+    quick: TransferPanel,
+) -> None:
+    tabs, autopsy = quick.stage.tabs, quick.stage.figures["autopsy"]
+    quick.set(protocol="best_effort", loss=0.4).run().wait()
+    assert tabs.selected_index in (None, 0), "it has not failed: holes were to come"
+    assert "Promise broken: what is delivered is always a prefix" in autopsy.value
+    assert "Replayed into fresh machines" in autopsy.value
+    assert "<svg" in autopsy.value
+
+    quick.set(protocol="stop_and_wait", loss=0.95).run()
+    with pytest.raises(TransferStalled):
+        quick.wait()
+    assert tabs.children[tabs.selected_index] is autopsy
+    assert tabs.titles[tabs.selected_index] == "Autopsy"
+    assert "Nothing was delivered for 600 s" in autopsy.value
+
+    quick.set(loss=0.0).run().wait()
+    assert tabs.selected_index == 0
+    assert "Nothing went wrong" in autopsy.value
 
 
 def test_the_tab_with_code_is_the_same_transfer(quick: TransferPanel) -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
+from math import inf
 from typing import Any, Final
 
-from p2plab.checker import breaches
-from p2plab.checker.checking import check
+from p2plab.checker.checking import check, failed
 from p2plab.checker.network import (
+    BLACKOUT,
     CHANNELS,
     DAMAGE,
     DOUBLE,
     LATE,
+    LATE_COPY,
     LOSE,
     Fault,
 )
-from p2plab.checker.search import Search
-from p2plab.checker.story import Story, capital, count_of
-from p2plab.checker.trial import APPLICATIONS, Run, Trial, plain
+from p2plab.checker.schedules import LARGE, LONG_OUTAGE
+from p2plab.checker.search import Found, Search
+from p2plab.checker.story import capital, count_of
+from p2plab.checker.trial import APPLICATIONS, EAGER, STYLES, Trial, plain
 from p2plab.checker.verdict import Verdict, cut
 from p2plab.checker.watchdog import watching
 from p2plab.checker.world import World
@@ -28,8 +31,19 @@ from p2plab.museum import EXHIBITS, Exhibit
 from p2plab.trace import Trace
 
 Packets = Iterable[int]  # counted from 1, each way by itself
+Seconds = Mapping[int, float]  # for each of these packets
 PAR_BUDGET: Final = 1.0  # within which the checker looks for its own run [s]
-_SHOWN: Final = Trial(plain(3))  # what is sent in a run that is harmless
+MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, BLACKOUT: LONG_OUTAGE}  # [s]
+_MOVES: Final = {
+    LOSE: "lose={1}",
+    DAMAGE: "damage={1}",
+    DOUBLE: "double={1}",
+    LATE: "late={1: 0.5}",
+    LATE_COPY: "late_copy={1: 0.5}",
+    BLACKOUT: "blackout={1: 3.5}",
+}
+GAME: Final = "game"  # what is counted
+_SHOWN: Final = plain(3)  # what is sent in a run that is harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +76,24 @@ class Attempt:
         best = self.par is None or self.used <= self.par
         return f"{used}: nobody found less." if best else f"{used}."
 
+    @property
+    def moves(self) -> str:
+        """Say what this network can do to a packet, as `break_it` is told."""
+        kinds = CHANNELS[self.verdict.channel].kinds
+        examples = ", ".join(_MOVES[kind] for kind in kinds)
+        return f"Your moves: {examples}; with _back behind the name, on the way back."
+
     def __str__(self) -> str:
-        return f"{self.score} {self.verdict.sentence}"
+        said = f"{self.score} {self.verdict.sentence}"
+        return said if self.broken else f"{said} {self.moves}"
 
     def _repr_html_(self) -> str:
         from p2plab.checker.drawing import ladder
 
         words, verdict = escape(self.verdict.sentence), self.verdict
+        moves = "" if self.broken else f"<p>{escape(self.moves)}</p>\n"
         drawn = ladder(verdict.trace, verdict.sentence) if verdict.trace.rows else ""
-        return f"<p><b>{escape(self.score)}</b> {words}</p>\n{drawn}"
+        return f"<p><b>{escape(self.score)}</b> {words}</p>\n{moves}{drawn}"
 
 
 def break_it(
@@ -78,37 +101,43 @@ def break_it(
     *,
     lose: Packets = (),
     lose_back: Packets = (),
-    double: Packets = (),
-    double_back: Packets = (),
-    late: Mapping[int, float] | None = None,
-    late_back: Mapping[int, float] | None = None,
     damage: Packets = (),
     damage_back: Packets = (),
+    double: Packets = (),
+    double_back: Packets = (),
+    late: Seconds | None = None,
+    late_back: Seconds | None = None,
+    late_copy: Seconds | None = None,
+    late_copy_back: Seconds | None = None,
+    blackout: Seconds | None = None,
+    blackout_back: Seconds | None = None,
 ) -> Attempt:
     """Do this to the packets of an exhibit, and see whether a promise is broken.
 
     name: in the museum's EXHIBITS. The others are packets, counted from 1, from the
-    sender to the receiver and `back`: which are lost, doubled, damaged, or late, and
-    by how much {packet: seconds}. The smallest application that fails is shown. Leaks
-    of memory and chance inside a machine are for `check` alone to find.
+    sender to the receiver and `back`: which are lost, damaged, doubled; and, as
+    {packet: seconds}, which are late and by how much, which are doubled with a copy
+    that is so much later, and at which everything is lost, both ways, for so long.
+    Each of them is one fault. What the application sends, and whether the driver pulls
+    late, is chosen so that it fails, if it can. A machine that differs from process to
+    process is for `p2plab check` alone to find.
     Raises ValueError for an unknown name, a packet that has two fates or a number
     below 1, and for what the network of the exhibit's class never does.
     """
     if name not in EXHIBITS:
         raise ValueError(f"there is no exhibit {name!r}; see museum.EXHIBITS")
-    faults = [Fault(LOSE, 0, each - 1) for each in lose]
-    faults += [Fault(LOSE, 1, each - 1) for each in lose_back]
-    faults += [Fault(DOUBLE, 0, each - 1) for each in double]
-    faults += [Fault(DOUBLE, 1, each - 1) for each in double_back]
-    faults += [Fault(LATE, 0, each - 1, extra) for each, extra in (late or {}).items()]
-    faults += [
-        Fault(LATE, 1, each - 1, extra) for each, extra in (late_back or {}).items()
-    ]
-    faults += [Fault(DAMAGE, 0, each - 1) for each in damage]
-    faults += [Fault(DAMAGE, 1, each - 1) for each in damage_back]
-    exhibit = EXHIBITS[name]
-    _require_allowed(exhibit, faults)
-    return Attempt(*_play(exhibit, tuple(sorted(faults, key=_place))), par(name))
+    given = {
+        LOSE: (lose, lose_back),
+        DAMAGE: (damage, damage_back),
+        DOUBLE: (double, double_back),
+        LATE: (late, late_back),
+        LATE_COPY: (late_copy, late_copy_back),
+        BLACKOUT: (blackout, blackout_back),
+    }
+    faults = [fault for kind, ways in given.items() for fault in _faults(kind, ways)]
+    _require_allowed(EXHIBITS[name], faults)
+    verdict, used = _play(EXHIBITS[name], tuple(sorted(faults, key=_place)))
+    return Attempt(verdict, used, par(name))
 
 
 @cache
@@ -129,52 +158,62 @@ def _place(fault: Fault) -> tuple[int, int]:
     return fault.number, fault.way
 
 
+def _faults(kind: str, ways: tuple[Any, Any]) -> Iterator[Fault]:
+    """Yield the faults of a kind, there and back, that a player asked for."""
+    for way, packets in enumerate(ways):
+        timed = isinstance(packets, Mapping)
+        if (packets and timed != (kind in MOST)) or isinstance(packets, int):
+            raise ValueError(f"write it so: {_MOVES[kind]}, and not {packets!r:.40}")
+        for packet in packets or ():
+            extra = packets[packet] if timed else 0.0
+            yield Fault(kind, way, packet - 1, extra)
+
+
 def _require_allowed(exhibit: Exhibit, faults: list[Fault]) -> None:
     channel = CHANNELS[exhibit.channel]
-    for fault in faults:
-        if fault.number < 0:
-            raise ValueError(f"packets are counted from 1, got {fault.number + 1}")
-        if not fault.extra >= 0:
-            raise ValueError(f"a packet is late by 0 s or more, got {fault.extra}")
-        if fault.kind not in channel.kinds:
+    for kind, _, number, extra in faults:
+        if number < 0:
+            raise ValueError(f"packets are counted from 1, got {number + 1}")
+        if kind not in channel.kinds:
             raise ValueError(
-                f"this network ({channel.name}) does nothing of the kind "
-                f"{fault.kind!r}: {channel.words}"
+                f"this network ({channel.name}) does nothing of the kind {kind!r}: "
+                f"{channel.words}"
             )
+        if not 0 <= extra <= MOST.get(kind, 0.0):
+            what = "is down for" if kind == BLACKOUT else "is late by"
+            raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
     if len({_place(fault) for fault in faults}) < len(faults):
         raise ValueError("give every packet one fate only")
 
 
 def _play(exhibit: Exhibit, faults: tuple[Fault, ...]) -> tuple[Verdict, int]:
-    channel = CHANNELS[exhibit.channel]
-    makers = (exhibit.sender, exhibit.receiver)
-    search = Search(makers, channel, 0, 0.0, PAR_BUDGET)
-    with watching(search.pulse):
+    """Return the verdict, and how many of the faults met a packet."""
+    makers, channel = (exhibit.sender, exhibit.receiver), CHANNELS[exhibit.channel]
+    search = Search(makers, channel, 0, inf, PAR_BUDGET)
+    try:
+        with watching(search.pulse):
+            for trial in _trials(faults):
+                calm = search.run(replace(trial, faults=()))
+                if calm.failure is None or trial.style == EAGER:
+                    search.judge(trial, GAME)  # a late driver is no merit of ours
+            search.growth(None, [])
+    except Found as found:
+        verdict = replace(failed(search, found.run), tried="")
+        return verdict, len(found.run.hits)
+    return _harmless(search, faults), len(faults)
+
+
+def _trials(faults: tuple[Fault, ...]) -> Iterator[Trial]:
+    """Yield all of the checker's applications, and its drivers, the simplest first."""
+    for style in STYLES:
         for application in APPLICATIONS:
-            calm = search.run(Trial(application))
-            search.calm[application] = calm
-            run = search.run(Trial(application, faults=faults))
-            if run.failure is not None:
-                return _broken(search, run), len(run.hits)
-        return _harmless(search, faults), len(faults)
-
-
-def _broken(search: Search, run: Run) -> Verdict:
-    assert run.failure is not None
-    if run.failure.kind == "breach":
-        machine = run.machines[min(run.failure.way, len(run.machines) - 1)]
-        run.failure = breaches.explained(run.failure, machine)
-    traces, pair = _recorded(search, run.trial), max(run.failure.way, 0) // 2
-    sentence = Story(run, traces[pair], pair).tell()
-    trace = cut(traces[pair], last=run.failure.promise == "prefix")
-    kind, promise = run.failure.kind, run.failure.promise
-    name = search.channel.name
-    return Verdict(kind, name, sentence, promise, tuple(run.hits), trace)
+            if style == EAGER or application.size <= LARGE:
+                yield Trial(application, style, faults)
 
 
 def _harmless(search: Search, faults: tuple[Fault, ...]) -> Verdict:
-    trial = Trial(_SHOWN.application, faults=faults)
-    run = search.run(trial)
+    trace = Trace({"link": search.channel.words})
+    run = World(Trial(_SHOWN, faults=faults), search.makers, [trace]).run()
     packets = {fault: run.packets(fault.way)[fault.number] for fault in run.hits}
     said = "; ".join(fault.words(packet) for fault, packet in packets.items())
     missed = len(faults) - len(run.hits)
@@ -182,12 +221,5 @@ def _harmless(search: Search, faults: tuple[Fault, ...]) -> Verdict:
         said += f" ({missed} of your faults met no packet)"
     said = capital(said.strip()) or "Nothing was done to any packet"
     sentence = f"{said}. Everything was delivered all the same."
-    trace = cut(_recorded(search, trial)[0], last=False)
-    return Verdict("survived", search.channel.name, sentence, trace=trace)
-
-
-def _recorded(search: Search, trial: Trial) -> list[Trace]:
-    about: dict[str, Any] = {"link": search.channel.words}
-    traces = [Trace({**about}) for _ in range(trial.application.pairs)]
-    World(trial, search.makers, traces).run()
-    return traces
+    shown = cut(trace, last=False)
+    return Verdict("survived", search.channel.name, sentence, trace=shown)

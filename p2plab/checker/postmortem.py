@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from p2plab.checker.promises import PROMISES
 from p2plab.checker.story import capital, count_of
 from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import Verdict, cut
+from p2plab.chunks import Assembly
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -25,6 +26,7 @@ from p2plab.errors import (
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
 from p2plab.packet import MACHINE_KINDS, Kind, Packet
 from p2plab.replay import Recording, replay
+from p2plab.rerun import Rerun, rerun
 from p2plab.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
 
 if TYPE_CHECKING:
@@ -44,10 +46,13 @@ class Autopsy(Verdict):
         ended for no fault of the protocol.
     trace: at most about 25 packets around the first broken promise, or the last ones.
     channel: always late: a real network may do anything.
+    note: whether it was replayed packet for packet, or why not.
     """
 
+    note: str = ""
+
     def __str__(self) -> str:
-        return f"{self.title}: {self.sentence}"
+        return f"{self.title}: {self.sentence} {self.note}".rstrip()
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(str(self))}</p>\n{ladder(self.trace, self.sentence)}"
@@ -56,17 +61,20 @@ class Autopsy(Verdict):
 def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
     """Say what happened in a transfer that has ended, well or not, with its ladder.
 
+    Where both ends are in this process, fresh machines are told the same again: what
+    they deliver is what was delivered, or the note says where they differ. With only
+    one end here it tells what that end saw.
     tape: the recordings of its two machines (see `replay.recording`), where there are
-        some: they tell what was delivered, and whether the machines can be believed.
-    With only one end in this process it tells what that end saw.
+        some: they also tell whether the machines can be believed.
     Raises ValueError for a transfer that still goes on.
     """
     if not transfer.ended:
         raise ValueError("the transfer still goes on: wait() for its end, or stop() it")
     trace = _machines_only(transfer.trace)
+    sent, delivered, note = _contents(transfer, tape)
     failure, until = _breach(transfer, tape), None
     if failure is None:
-        failure, until = _wrong_delivery(tape, trace)
+        failure, until = _wrong_delivery(sent, delivered, trace)
     failure = failure or _innocent(transfer, trace) or _incomplete(transfer, trace)
     if until is not None:
         trace = Trace(trace.about, trace.names, trace.rows[: until + 1])
@@ -74,15 +82,16 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
     network = _network(trace)
     if failure is None:
         words = f"{network} Everything was delivered, and both sides finished."
-        return Autopsy("survived", "late", words, trace=shown)
+        return Autopsy("survived", "late", words, trace=shown, note=note)
     words = f"{network} {capital(failure.words.removesuffix('.'))}."
     if not failure.promise:
-        return Autopsy(failure.kind, "late", words, trace=shown)
+        return Autopsy(failure.kind, "late", words, trace=shown, note=note)
     whose = "" if failure.kind == "broken" else " of the machine"
     # The checker's limits are in virtual time, and for faults that it has made.
-    promise = PROMISES[failure.promise].split(" (within")[0]
-    words = f"{words} Promise{whose} broken: {promise}."
-    return Autopsy(failure.kind, "late", words, failure.promise, trace=shown)
+    broken = PROMISES[failure.promise].split(" (within")[0]
+    words = f"{words} Promise{whose} broken: {broken}."
+    promise, kind = failure.promise, failure.kind
+    return Autopsy(kind, "late", words, promise, trace=shown, note=note)
 
 
 def _machines_only(trace: Trace) -> Trace:
@@ -96,6 +105,8 @@ def _machines_only(trace: Trace) -> Trace:
 
 
 def _network(trace: Trace) -> str:
+    if not trace.rows:
+        return "Of the machines' packets there is no trace."
     fates = Counter(row[2] for row in trace.rows)
     sent = fates[SEND] + fates[RETRANSMIT]
     said = [
@@ -156,14 +167,64 @@ def _first(error: P2PLabError) -> str:
     return str(error).split(". ")[0]
 
 
+def _contents(
+    transfer: Transfer, tape: Sequence[Recording]
+) -> tuple[Sequence[bytes], Sequence[bytes], str]:
+    """Return what was sent and what was delivered, as far as is known, and the note."""
+    both = {each.role: each.payloads for each in tape}
+    if len(both) == 2:
+        return both[SENDER], both[RECEIVER], ""
+    ends = [transfer, transfer.other_end or transfer]
+    traces = {end.role: end.own_trace for end in ends}
+    sent = next((end.payloads for end in ends if end.payloads), ())
+    real, offer = transfer.id > 0, transfer.offer
+    if real and len(traces) < 2:
+        return sent, (), "Not replayed: the other end is in another process."
+    if not all(trace.rows for trace in traces.values()):
+        return sent, (), "Not replayed: there is no trace of it."
+    try:
+        sender = offer.setup.sender()
+        receiver = offer.receiver() if real else offer.setup.receiver()
+    except Exception as why:  # the protocol's name may mean nothing any more
+        return sent, (), f"Not replayed: {why}"
+    if not real:
+        traces[RECEIVER] = transfer.own_trace
+    errors = [str(error) for error in _errors(transfer)]
+    again = rerun(sender, receiver, sent, traces, real=real, errors=errors)
+    if not again.difference and not _as_received(again.delivered, transfer.assembly):
+        again = replace(again, difference="other bytes were delivered")
+    return sent, () if again.difference else again.delivered, _note(again)
+
+
+def _as_received(delivered: Sequence[bytes], assembly: Assembly | None) -> bool:
+    """Whether these are the bytes that were received: a trace has only their number."""
+    if assembly is None:
+        return True
+    fresh = Assembly(assembly.content)
+    for payload in delivered:
+        fresh.add(payload)
+    ours, theirs = (
+        (each.received, each.duplicates, each.ignored, each.data())
+        for each in (fresh, assembly)
+    )
+    return ours == theirs
+
+
+def _note(again: Rerun) -> str:
+    packets = count_of(again.packets, "packet")
+    if not again.difference:
+        return f"Replayed into fresh machines: the same {packets}."
+    return (
+        f"A replay into fresh machines is the same for {packets} only: "
+        f"{again.difference}. Have the classes changed since, do they use chance or a "
+        f"clock, or do machines have something in common?"
+    )
+
+
 def _wrong_delivery(
-    tape: Sequence[Recording], trace: Trace
+    sent: Sequence[bytes], delivered: Sequence[bytes], trace: Trace
 ) -> tuple[Failure | None, int | None]:
     """Return the first payload that was not the next one, and its row in the trace."""
-    both = {each.role: each.payloads for each in tape}
-    if len(both) < 2:
-        return None, None
-    sent, delivered = both[SENDER], both[RECEIVER]
     for index, payload in enumerate(delivered):
         if sent[index : index + 1] == [payload]:
             continue
@@ -190,13 +251,16 @@ def _incomplete(transfer: Transfer, trace: Trace) -> Failure | None:
             return Failure("broken", "prefix", _first(each))
     delivered = [row for row in trace.rows if row[2] == DELIVER]
     far = transfer.assembly is None  # nobody here knows what was delivered
-    if error is None and (far or len(delivered) == count):
+    got = len(delivered)
+    if transfer.assembly is not None and not delivered:
+        got = transfer.assembly.received  # the receiver kept no trace
+    if error is None and (far or got == count):
         return None
-    if len(delivered) > count:
-        words = f"{len(delivered)} payloads were delivered, and only {count} were sent"
+    if got > count:
+        words = f"{got} payloads were delivered, and only {count} were sent"
         return Failure("broken", "prefix", words)
     since = delivered[-1][0] if delivered else 0.0
-    parts = [] if far else [f"{len(delivered)} of {count} payloads were delivered"]
+    parts = [] if far else [f"{got} of {count} payloads were delivered"]
     parts += [_repeated(trace, role, since) for role in (SENDER, RECEIVER)]
     if error is None:
         parts.append("the sender took itself for done")

@@ -14,6 +14,7 @@ from p2plab.metrics import summarise
 from p2plab.protocols import Setup
 from p2plab.sample import sample_picture
 from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.transfer import Transfer
 from p2plab.widgets.choice import SIZES
 from p2plab.widgets.runs import Order
 
@@ -60,6 +61,15 @@ def numbers(trace: Trace) -> str:
     from p2plab import plots
 
     return plots.table(summarise(trace))
+
+
+def autopsy(transfer: Transfer) -> str:
+    """What went wrong, with the ladder of it."""
+    from p2plab.checker.postmortem import autopsy
+
+    if not transfer.went_wrong:
+        return "<p>Nothing went wrong, so there is nothing to explain.</p>"
+    return autopsy(transfer)._repr_html_()
 
 
 # class in the page -> (title, what draws it)

@@ -8,8 +8,9 @@ import ipywidgets as widgets
 
 from p2plab.chunks import Assembly
 from p2plab.trace import Trace
+from p2plab.transfer import Transfer
 from p2plab.widgets.controls import TransferControls
-from p2plab.widgets.figures import FIGURES, code, ladder
+from p2plab.widgets.figures import FIGURES, autopsy, code, ladder
 from p2plab.widgets.knobs import MS, Knob
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar, empty, figure
@@ -41,8 +42,8 @@ class Stage:
         self.bar = line("bar", width="100%", min_height="64px")
         self.bar.value = bar(0, "")
         self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
-        self.figures = {name: line(name) for name in (*FIGURES, "code")}
-        titles = [title for title, _ in FIGURES.values()] + ["As code"]
+        self.figures = {name: line(name) for name in (*FIGURES, "autopsy", "code")}
+        titles = [title for title, _ in FIGURES.values()] + ["Autopsy", "As code"]
         self.tabs = widgets.Tab(
             list(self.figures.values()),
             titles=titles,
@@ -104,6 +105,15 @@ class Stage:
                 self.show_ladder(trace, 0.0)
             else:
                 self.figures[name].value = FIGURES[name][1](trace)
+
+    def show_autopsy(self, transfer: Transfer) -> None:
+        """Say what went wrong, and open that tab if a transfer has failed."""
+        tab = list(self.figures).index("autopsy")
+        self.figures["autopsy"].value = autopsy(transfer)
+        if transfer.went_wrong and transfer.error is not None:
+            self.tabs.selected_index = tab
+        elif self.tabs.selected_index == tab:
+            self.tabs.selected_index = 0
 
     def show_ladder(self, trace: Trace, start: float) -> None:
         """Draw the ladder from a moment on [s]."""

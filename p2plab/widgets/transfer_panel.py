@@ -270,6 +270,7 @@ class TransferPanel(Panel):
             if transfer.error and not isinstance(transfer.error, TransferStopped):
                 self.complain(transfer.error)
             stage.show_figures(transfer.trace, run.order)
+            stage.show_autopsy(transfer)
         finally:
             self._over.set()
             self._enable(False)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from statistics import median
 
+from checker import checker
+
 from p2plab import Link, Setup, sample_picture, simulate
 from p2plab.chunks import cut
 from p2plab.protocols import PROTOCOLS
@@ -224,3 +226,4 @@ if __name__ == "__main__":
     virtual_time()
     memory()
     imports()
+    checker()

@@ -1,0 +1,158 @@
+"""How quick the checker is: schedules per second, and the time to a counterexample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from statistics import median
+from time import perf_counter
+
+from p2plab.checker import CHANNELS, Fault, check
+from p2plab.checker.network import DELAY, LOSE
+from p2plab.checker.search import Search
+from p2plab.checker.trial import Makers, Trial, plain
+from p2plab.congestion import FixedWindow
+from p2plab.link import ScriptedLink
+from p2plab.museum import EXHIBITS
+from p2plab.protocols import (
+    GoBackNReceiver,
+    GoBackNSender,
+    SelectiveRepeatReceiver,
+    SelectiveRepeatSender,
+    StopAndWaitReceiver,
+    StopAndWaitSender,
+)
+from p2plab.rtt import FixedRto
+from p2plab.simulator import simulate
+from p2plab.trace import RETRANSMIT, SEND
+
+ROUNDS = 5
+SCHEDULES = 300
+SIZE = 6  # payloads
+HEAVEN = 1e9  # no budget ends these runs [s]
+PAGES: dict[str, Makers] = {
+    "stop_and_wait": (lambda: StopAndWaitSender(FixedRto()), StopAndWaitReceiver),
+    "go_back_n": (
+        lambda: GoBackNSender(FixedRto(), FixedWindow(4)),
+        GoBackNReceiver,
+    ),
+    "selective_repeat": (
+        lambda: SelectiveRepeatSender(FixedRto(), FixedWindow(4)),
+        lambda: SelectiveRepeatReceiver(4),
+    ),
+}
+
+
+def schedules() -> list[tuple[Fault, ...]]:
+    """Return sets of lost packets: what a simulator's link can do as well."""
+    rng = Random(1)
+    places = [(way, number) for way in (0, 1) for number in range(SIZE)]
+    return [
+        tuple(Fault(LOSE, *place) for place in sorted(rng.sample(places, 2)))
+        for _ in range(SCHEDULES)
+    ]
+
+
+def link(faults: tuple[Fault, ...]) -> ScriptedLink:
+    """Return a link that loses the same packets."""
+    there, back = (
+        frozenset(fault.number + 1 for fault in faults if fault.way == way)
+        for way in (0, 1)
+    )
+    return ScriptedLink(lose=there, lose_back=back, delay=DELAY)
+
+
+def rates(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return how many schedules a second each of them does; they take turns."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS):
+        for name, run in contestants.items():
+            start = perf_counter()
+            run()
+            times[name].append(perf_counter() - start)
+    return {name: SCHEDULES / median(each) for name, each in times.items()}
+
+
+def judged(search: Search, trials: list[Trial]) -> None:
+    """Do what the checker does with them."""
+    for trial in trials:
+        search.judge(trial, "bench")
+
+
+def once(search: Search, trials: list[Trial]) -> int:
+    """Run each once, and return how many packets were sent."""
+    return sum(len(search.run(trial).sent) for trial in trials)
+
+
+def simulated(makers: Makers, trials: list[Trial], record: bool) -> int:
+    """Let the simulator run the same; returns how many packets the trace has."""
+    packets = 0
+    for trial in trials:
+        machines = makers[0](), makers[1]()
+        payloads = trial.application.phases[0]
+        run = simulate(*machines, payloads, link(trial.faults), record=record)
+        packets += sum(row[2] in (SEND, RETRANSMIT) for row in run.trace.rows)
+    return packets
+
+
+def schedules_per_second() -> None:
+    """Print the checker's rate beside the simulator's, on the same schedules."""
+    print(f"\nruns per second, {SIZE} payloads, 2 lost packets, the same {SCHEDULES}")
+    row = "{:<18}{:>12}{:>12}{:>12}{:>12}"
+    print(row.format("", "checker", "one run", "bare", "traced"))
+    trials = [Trial(plain(SIZE), faults=faults) for faults in schedules()]
+    for name, makers in PAGES.items():
+        search = Search(makers, CHANNELS["fifo"], 0, perf_counter() + HEAVEN, HEAVEN)
+        judged(search, trials)  # the first schedules of a search are run twice
+        assert once(search, trials) == simulated(makers, trials, record=True)
+        done = rates(
+            {
+                "checker": partial(judged, search, trials),
+                "one run": partial(once, search, trials),
+                "bare": partial(simulated, makers, trials, record=False),
+                "traced": partial(simulated, makers, trials, record=True),
+            }
+        )
+        print(row.format(name, *(f"{each:,.0f}" for each in done.values())))
+
+
+def counterexamples() -> None:
+    """Print how long it takes to the smallest run that breaks each exhibit."""
+    row = "{:<36}{:<9}{:>7}{:>11}{:>9}{:>9}"
+    print(f"\ntime to the smallest failing run [ms], {ROUNDS} times")
+    print(row.format("", "class", "faults", "schedules", "median", "slowest"))
+    middles: dict[str, float] = {}
+    for name, it in EXHIBITS.items():
+        times = []
+        for _ in range(ROUNDS):
+            found = check(it.sender, it.receiver, it.channel, progress=_quiet)
+            times.append(1000 * found.seconds)
+            if found.kind == "survived":
+                break  # it differs from process to process, and only there
+        if found.kind == "survived":
+            print(row.format(name, it.channel, "", found.schedules, "", "not here"))
+            continue
+        middles[name] = median(times)
+        cells = f"{middles[name]:.1f}", f"{max(times):.1f}"
+        count = len(found.faults), found.schedules
+        print(row.format(name, it.channel, *count, *cells))
+    slowest = max(middles, key=lambda name: middles[name])
+    print(
+        f"half of {len(middles)} within {median(middles.values()):.1f} ms; the slowest "
+        f"is {slowest}, {middles[slowest]:.0f} ms"
+    )
+
+
+def _quiet(share: float, words: str) -> None:
+    return
+
+
+def checker() -> None:
+    """Print both tables."""
+    schedules_per_second()
+    counterexamples()
+
+
+if __name__ == "__main__":
+    checker()
