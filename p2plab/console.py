@@ -32,7 +32,7 @@ class Console(Cmd):
             f"You are {peer.name}: texts on TCP port {peer.texts.address[1]}, pictures "
             f"on UDP port {peer.pictures.address[1]}. Type help for the commands."
         )
-        peer.on_news = self._tell
+        peer.arrivals.on_news = self._tell
 
     def onecmd(self, line: str) -> bool:
         """Carry out one line; an error becomes a sentence, and the menu goes on."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from p2plab.datagrams import Address
 from p2plab.errors import CorruptPacket, PeerUnreachable
 from p2plab.packet import Kind, Packet, encode
-from p2plab.paths import Event, Path, Prober
+from p2plab.paths import PATIENCE, Event, Path, Prober
 from p2plab.session import Session, session_id
 
 MOST_CONTACTS: Final = 1_000  # sessions that a socket remembers
@@ -96,8 +96,11 @@ class Contact:
         """What became of the probes; times by time.monotonic."""
         return list(self._prober.events)
 
-    def wait(self, timeout: float) -> Path:
-        """Return the path, once it is found, or raise PeerUnreachable."""
+    def wait(self, timeout: float = 2 * PATIENCE) -> Path:
+        """Return the path, once it is found, or raise PeerUnreachable.
+
+        timeout: the prober gives up by itself, earlier than this [s].
+        """
         self._decided.wait(timeout)
         if self.path is None:
             why = self._prober.failure or f"no path to it was found in {timeout:g} s"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Self
+from urllib.parse import urlsplit
 
+from p2plab.arrivals import Arrivals
 from p2plab.chat import ChatClient, ChatServer, Delivery
 from p2plab.chunks import Parcel, cut
 from p2plab.conversation import conversation
@@ -15,25 +16,25 @@ from p2plab.errors import (
     P2PLabError,
     PeerUnreachable,
     TransferStalled,
+    WrongPeer,
 )
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
+from p2plab.meetings import Meeting, Meetings
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.doorman import Policy, Request
 from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.meetings import Meetings
 from p2plab.rendezvous.model import (
     LOBBY,
     Listed,
-    Met,
     Registration,
     address_near,
     legal_name,
 )
-from p2plab.trace import RECEIVER, Trace
-from p2plab.transfer import Transfer, no_room
+from p2plab.trace import Trace
+from p2plab.transfer import Transfer
 from p2plab.udp import CLOSED, UdpSocket
 
 ANY_HOST: Final = ("0.0.0.0", "::")
@@ -55,6 +56,7 @@ class Peer:
     on_offer: asked before a picture or file is taken; returns why not, or None. It is
         called from the socket's thread, and must answer at once.
     on_news: called, from some thread, with each new Message and Transfer.
+    on_request: likewise, with each new Request, if we accept by "ask".
     Raises PortInUse. Close it, or use it as a context manager.
     """
 
@@ -74,33 +76,37 @@ class Peer:
         seed: int = 0,
         on_offer: Callable[[Offer, Address], str | None] | None = None,
         on_news: Callable[[Message | Transfer], None] | None = None,
+        on_request: Callable[[Request], None] | None = None,
     ) -> None:
         self.name = legal_name(name)
         self.host = host
         self.rendezvous = RendezvousClient(rendezvous, room=room)
-        self.on_news, self._on_offer = on_news, on_offer
-        self._inbox: list[Message | Transfer] = []
-        self._lock = threading.Lock()  # for the inbox, which several threads fill
+        self.arrivals = Arrivals(on_offer, on_news)
         self._closed = False
-        self._lease = lease = Lease(self.rendezvous, self._claim)
-        self.meetings = Meetings(self.rendezvous, lambda: lease.registration, accept)
+        self._lease = lease = Lease(self.rendezvous, self._claim, self._look)
         self._chat = ChatClient(self.name)
-        self.texts = ChatServer(
+        self.pictures = UdpSocket(
             host,
-            tcp_port,
-            name=self.name,
-            ack_delay=ack_delay,
-            ack_loss=ack_loss,
-            seed=seed,
-            on_message=self._news,
-        ).start()
+            udp_port,
+            limits=limits,
+            sealed=True,
+            on_offer=self.arrivals.consider,
+            on_transfer=self._news,
+        )
         try:
-            ask, tell = self._consider, self._news
-            self.pictures = UdpSocket(
-                host, udp_port, limits=limits, on_offer=ask, on_transfer=tell
-            )
+            self.meetings = Meetings(lease, accept, self.pictures, on_request)
+            self.texts = ChatServer(
+                host,
+                tcp_port,
+                name=self.name,
+                ack_delay=ack_delay,
+                ack_loss=ack_loss,
+                seed=seed,
+                on_message=self.arrivals.add,
+                sessions=self.meetings.session,
+            ).start()
         except BaseException:
-            self.texts.stop()
+            self.pictures.close()
             raise
 
     def register(self, lease: float = 60.0) -> Registration:
@@ -130,15 +136,16 @@ class Peer:
         """Who wants to meet us and waits for our word, if we `accept` by "ask"."""
         return self.meetings.doorman.requests
 
-    def introduce(self, to: str, timeout: float = 10.0) -> Met:
+    def introduce(self, to: str, timeout: float = 10.0) -> Meeting:
         """Meet the peer named `to`: both learn how to reach each other, and a key.
 
-        timeout: how long to wait for its consent [s]. Raises PeerNotFound,
-        IntroductionRefused, PeerUnreachable without an answer, RendezvousAway.
+        Sending does it by itself. timeout: how long to wait for its consent [s]. Raises
+        PeerNotFound, IntroductionRefused, PeerUnreachable without an answer,
+        RendezvousAway.
         """
         if self._closed:
             raise P2PLabError(CLOSED)
-        return self.meetings.doorman.introduce(legal_name(to), timeout)
+        return self.meetings.introduce(to, timeout)
 
     def peers(self) -> list[Listed]:
         """Return the others who are registered, in the order of their names."""
@@ -155,14 +162,9 @@ class Peer:
         Raises NotDelivered with the text, BadContent, and what `introduce` raises.
         """
         try:
-            peer = self._find(to)
-            address = (peer.addresses[0], peer.tcp_port)
-            return self._chat.send_text(address, text, timeout=timeout, tries=tries)
-        except PeerUnreachable as why:
-            raise NotDelivered(str(why), text) from why
-        except NotDelivered:
-            self.meetings.forget(to)  # it may have moved
-            raise
+            return self._write(to, text, timeout, tries)
+        except WrongPeer:  # it may have forgotten us: meet it once more
+            return self._write(to, text, timeout, tries)
 
     def send_picture(
         self,
@@ -205,18 +207,12 @@ class Peer:
     @property
     def inbox(self) -> list[Message | Transfer]:
         """What has come, oldest first: texts, and pictures also while they arrive."""
-        with self._lock:
-            return list(self._inbox)
+        return self.arrivals.everything()
 
     def clear_inbox(self) -> None:
         """Forget what has come, except for transfers that are still arriving."""
         self.texts.clear()
-        with self._lock:
-            self._inbox = [
-                each
-                for each in self._inbox
-                if isinstance(each, Transfer) and not each.ended
-            ]
+        self.arrivals.clear()
 
     @property
     def text_events(self) -> list[Event]:
@@ -263,24 +259,33 @@ class Peer:
         link: AnyLink | None,
         patience: float,
     ) -> Transfer:
-        peer = self._find(to)
+        contact = self._find(to).contact
+        try:
+            contact.wait()
+        except PeerUnreachable:
+            self.meetings.forget(to)  # it may have moved
+            raise
         return self.pictures.send(
-            (peer.addresses[0], peer.udp_port),
-            parcel,
-            setup,
-            link=link,
-            sender=self.name,
-            patience=patience,
+            contact, parcel, setup, link=link, sender=self.name, patience=patience
         )
 
-    def _find(self, name: str) -> Met:
+    def _write(self, to: str, text: str, timeout: float, tries: int) -> Delivery:
+        try:
+            meeting = self._find(to)
+            where, session = meeting.text_address, meeting.session
+            return self._chat.send_text(
+                where, text, timeout=timeout, tries=tries, session=session
+            )
+        except PeerUnreachable as why:
+            raise NotDelivered(str(why), text) from why
+        except NotDelivered:
+            self.meetings.forget(to)  # it may have moved
+            raise
+
+    def _find(self, name: str) -> Meeting:
         if self._closed:
             raise P2PLabError(CLOSED)
-        if legal_name(name) != self.name:
-            return self.meetings.find(name)
-        self.rendezvous.peer(name)
-        (_, tcp), (_, udp) = self.texts.address, self.pictures.address
-        return Met("", self.name, "caller", (), (self._address(),), tcp, udp, b"", 0.0)
+        return self.meetings.find(name)
 
     def _address(self) -> str:
         host = self.texts.address[0]  # a number, whatever `host` was
@@ -292,19 +297,14 @@ class Peer:
             self.name, [self._address()], tcp, udp, seconds, token=token
         )
 
-    def _consider(self, offer: Offer, address: Address) -> str | None:
-        transfers = [each for each in self.inbox if isinstance(each, Transfer)]
-        if why := no_room(transfers, offer):
-            return why
-        return self._on_offer(offer, address) if self._on_offer is not None else None
+    def _look(self, registration: Registration) -> None:
+        """Let the rendezvous see where our datagrams come from."""
+        host = urlsplit(self.rendezvous.url).hostname
+        if registration.stun_port is not None and host is not None:
+            server = host, registration.stun_port
+            self.pictures.observe(server, registration.nonce.encode())
 
-    def _news(self, news: Message | Transfer) -> None:
-        if isinstance(news, Transfer) and news.role != RECEIVER:
-            if isinstance(news.error, TransferStalled):
-                self.meetings.forget()  # whoever it was may have moved
-            return
-        with self._lock:
-            if news not in self._inbox:
-                self._inbox.append(news)
-        if self.on_news is not None:
-            self.on_news(news)
+    def _news(self, transfer: Transfer) -> None:
+        if isinstance(transfer.error, TransferStalled):
+            self.meetings.forget()  # whoever it was may have moved
+        self.arrivals.add(transfer)

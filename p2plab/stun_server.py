@@ -272,3 +272,13 @@ def _bound(host: str, port: int) -> socket.socket:
     each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     each.setblocking(False)
     return each
+
+
+def start_near(
+    host: str, port: int, on_nonce: Callable[[str, str, int], object]
+) -> StunServer:
+    """Start one at this port, or at a free one if another program has it."""
+    try:
+        return StunServer(host, port, on_nonce).start()
+    except PortInUse:
+        return StunServer(host, 0, on_nonce).start()

@@ -18,6 +18,7 @@ from p2plab.errors import (
     PeerUnreachable,
     RendezvousAway,
 )
+from p2plab.meetings import Meeting
 from p2plab.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.doorman import Doorman, Request
@@ -49,7 +50,7 @@ def test_both_learn_the_same_key_and_where_the_other_is(
 ) -> None:
     with Peer("bob", [server.url]) as bob:
         bob.register()
-        met = alice.introduce("bob", PATIENCE)
+        met = alice.introduce("bob", PATIENCE).met
         assert (met.peer, met.role, len(met.key)) == ("bob", "caller", 32)
         assert met.tcp_port == bob.texts.address[1]
         assert met.udp_port == bob.pictures.address[1]
@@ -193,7 +194,7 @@ def test_who_listens_may_fail_and_the_doorman_goes_on(
         doorman.start()
         for _ in range(2):
             assert alice.introduce("carol", PATIENCE).peer == "carol"
-        with pytest.raises(ValueError, match="no introduction to itself"):
+        with pytest.raises(P2PLabError, match="carol is this peer itself"):
             doorman.introduce("carol")
         eventually(lambda: len(told) == 2, "each is told")
         doorman.close()
@@ -237,7 +238,7 @@ def test_closing_ends_a_call_that_waits(server: RendezvousServer, alice: Peer) -
         held = client.register("silent", ["127.0.0.1"], 1, 2)
         began = threading.Event()
 
-        def introduce() -> Met:
+        def introduce() -> Meeting:
             began.set()
             return erin.introduce("silent", PATIENCE)
 

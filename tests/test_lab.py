@@ -69,7 +69,8 @@ def test_running_the_cell_again_replaces_the_lab() -> None:
         assert first.peers == {}
         with pytest.raises(P2PLabError):
             alice.peers()
-        second.peer("alice").send_text("alice", "hello")
+        second.peer("alice")
+        second.peer("bob").send_text("alice", "hello")
     finally:
         second.close()
         first.close()

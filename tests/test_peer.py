@@ -124,12 +124,9 @@ def test_every_attempt_of_a_text_is_on_record_at_both_peers(server: object) -> N
         assert {each.who for each in bob.text_events} == {"bob"}
 
 
-def test_a_peer_may_write_to_itself(alice: Peer) -> None:
-    alice.send_text("alice", "note to self")
-    alice.send_picture("alice", PICTURE, setup(), LOSSY).wait(PATIENCE)
-    assert isinstance(alice.inbox[0], Message)
-    assert np.array_equal(np.asarray(arrived(alice).picture()), PICTURE)
-    assert len(alice.inbox) == 2
+def test_a_peer_that_writes_to_itself_is_told_so(alice: Peer) -> None:
+    with pytest.raises(P2PLabError, match="alice is this peer itself"):
+        alice.send_text("alice", "note to self")
     assert alice.peers() == []
 
 
@@ -138,7 +135,7 @@ def test_a_peer_that_listens_on_a_name_is_registered_by_its_number(
 ) -> None:
     with Peer("carol", server.url, host="localhost") as carol:
         carol.register()
-        assert alice.introduce("carol").addresses == ("127.0.0.1",)
+        assert alice.introduce("carol").met.addresses == ("127.0.0.1",)
 
 
 def test_many_pictures_and_texts_cross_at_once(alice: Peer, bob: Peer) -> None:
@@ -307,20 +304,30 @@ def test_what_is_no_picture_or_has_no_receiver_is_refused_before_it_is_sent(
 
 
 def test_a_peer_that_has_died_without_a_word_is_reported_and_nothing_is_lost(
-    alice: Peer, bob: Peer
+    alice: Peer, bob: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("p2plab.paths.PATIENCE", SHORT)
     bob.texts.stop()
     bob.pictures.close()  # its name stays at the rendezvous until the lease ends
     with pytest.raises(NotDelivered, match="nobody answers") as failed:
         alice.send_text("bob", "are you there?")
     assert failed.value.text == "are you there?"
     assert isinstance(failed.value.__cause__, PeerUnreachable)
-    transfer = alice.send_picture("bob", PICTURE, patience=SHORT)
-    with pytest.raises(TransferStalled, match="nobody has answered our offer"):
-        transfer.wait(PATIENCE)
-    transfer = alice.send_file("bob", b"file", patience=SHORT)
-    with pytest.raises(TransferStalled):
-        transfer.wait(PATIENCE)
+    with pytest.raises(PeerUnreachable, match="bob cannot be reached by UDP"):
+        alice.send_picture("bob", PICTURE)
+
+
+def test_a_peer_that_dies_after_we_have_met_leaves_a_transfer_that_stalls(
+    alice: Peer, bob: Peer
+) -> None:
+    alice.introduce("bob").contact.wait()
+    bob.pictures.close()  # its name stays at the rendezvous until the lease ends
+    for transfer in (
+        alice.send_picture("bob", PICTURE, patience=SHORT),
+        alice.send_file("bob", b"file", patience=SHORT),
+    ):
+        with pytest.raises(TransferStalled, match="nobody has answered our offer"):
+            transfer.wait(PATIENCE)
 
 
 def test_while_the_rendezvous_is_away_what_runs_goes_on_and_it_may_return() -> None:
@@ -450,10 +457,12 @@ def test_the_same_name_may_live_at_two_rendezvous(server: RendezvousServer) -> N
         RendezvousServer(redis_url="") as other,
         Peer("alice", server.url) as one,
         Peer("alice", other.url) as two,
+        Peer("bob", server.url) as here,
+        Peer("bob", other.url) as there,
     ):
-        one.register()
-        two.register()
-        one.send_text("alice", "to the first")
-        two.send_text("alice", "to the second")
+        for peer in (one, two, here, there):
+            peer.register()
+        here.send_text("alice", "to the first")
+        there.send_text("alice", "to the second")
         assert [each.text for each in one.texts.inbox] == ["to the first"]
         assert [each.text for each in two.texts.inbox] == ["to the second"]

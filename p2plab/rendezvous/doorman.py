@@ -117,7 +117,7 @@ class Doorman:
         """
         registration, session = self._owner(), secrets.token_hex(8)
         if to == registration.name:
-            raise ValueError("a peer needs no introduction to itself")
+            raise P2PLabError(f"{to} is this peer itself: choose another one")
         end = time.monotonic() + timeout
         self._remember(session)
         tries = 0
@@ -189,10 +189,11 @@ class Doorman:
         with self._news:
             if self._sessions.get(event.session, event) is not None:
                 return  # known, or nothing of ours
+        if isinstance(event, Met):
+            tell(self.on_met, event)  # before those who wait for it go on
+        with self._news:
             self._sessions[event.session] = event
             self._news.notify_all()
-        if isinstance(event, Met):
-            tell(self.on_met, event)
 
     def _consider(self, event: Asked) -> None:
         if self.accept != "ask":

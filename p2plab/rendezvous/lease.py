@@ -15,16 +15,20 @@ class Lease:
     """Holds a name at the rendezvous.
 
     claim: registers the name for some seconds, with the token of before, or "".
+    on_grant: told of what was granted, each time; it must not raise.
     trouble: why the last renewal failed, or None.
     """
 
     def __init__(
-        self, client: RendezvousClient, claim: Callable[[float, str], Registration]
+        self,
+        client: RendezvousClient,
+        claim: Callable[[float, str], Registration],
+        on_grant: Callable[[Registration], None],
     ) -> None:
         self.trouble: P2PLabError | None = None
         self.registration: Registration | None = None
-        self._client = client
-        self._claim = claim
+        self.client = client
+        self._claim, self._on_grant = claim, on_grant
         self._ended = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -32,6 +36,7 @@ class Lease:
         """Register, and go on renewing; raises what `claim` raises."""
         token = self.registration.token if self.registration is not None else ""
         self.registration = self._claim(seconds, token)
+        self._on_grant(self.registration)
         self.trouble = None
         if self._heart is None:
             context = contextvars.copy_context()
@@ -48,7 +53,7 @@ class Lease:
             self._heart.join()  # a last beat would take the name again
         if self.registration is not None:
             try:
-                self._client.leave(self.registration)
+                self.client.leave(self.registration)
             except RendezvousError as why:
                 self.trouble = why
 
@@ -56,7 +61,8 @@ class Lease:
         assert self.registration is not None
         while not self._ended.wait(self.registration.lease / 3):
             try:
-                self.registration = self._client.heartbeat(self.registration)
+                self.registration = self.client.heartbeat(self.registration)
+                self._on_grant(self.registration)
                 self.trouble = None
             except PeerNotFound:
                 self._take_again()

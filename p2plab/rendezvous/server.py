@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
@@ -26,6 +27,7 @@ from p2plab.rendezvous.hub import BLOCK, Hub
 from p2plab.rendezvous.model import Limits, lan_address
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
+from p2plab.stun_server import start_near
 
 BACKLOG = 4096  # a school that connects at once; the system may allow fewer
 START_PATIENCE = 10.0  # seconds
@@ -90,9 +92,11 @@ class RendezvousServer:
         if self._running is not None:
             return self
         listener = bind(self.host, self.port)
-        self.port = listener.getsockname()[1]
+        host, self.port = listener.getsockname()[:2]
         self._service = self._make_service()
         running = _Uvicorn(self._config(), self._service.hub)
+        self._stun = start_near(host, self.port, running.note(self._service.store))
+        self._service.stun_port = self._stun.port
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,  # ipykernel routes output by context
             args=(running.serve_here, listener),
@@ -103,6 +107,7 @@ class RendezvousServer:
         if not running.ready.wait(START_PATIENCE) or not running.started:
             running.should_exit = True
             listener.close()
+            self._stun.stop()
             self._thread.join(START_PATIENCE)
             trouble = self._service.disagreement or "it said nothing in time"
             raise RendezvousError(
@@ -116,6 +121,7 @@ class RendezvousServer:
         """Answer what has been asked, then end; stopping twice is stopping once."""
         if self._running is None or self._thread is None:
             return
+        self._stun.stop()
         self._running.should_exit = True
         self._thread.join()
         self._running = self._thread = None
@@ -150,7 +156,6 @@ class RendezvousServer:
         )
 
     def _make_service(self) -> Service:
-        """What answers; the place where STUN would be started, too (`stun_port`)."""
         limits = self._limits
         hub = Hub(
             self._redis(PATIENCE + BLOCK / 1000),
@@ -183,6 +188,17 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.ready = threading.Event()
         self._hub = hub
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def note(self, store: Store) -> Callable[[str, str, int], None]:
+        """Return what STUN calls, from its own thread, for each nonce that it hears."""
+
+        def note(nonce: str, address: str, port: int) -> None:
+            if (loop := self._loop) is not None:
+                noting = store.observed(nonce, address, port)
+                asyncio.run_coroutine_threadsafe(noting, loop)
+
+        return note
 
     def serve_here(self, listener: socket.socket) -> None:
         """Serve, in this thread, until it is to end or could not begin."""
@@ -191,13 +207,15 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # Windows complains there about every client that hangs up.
-        asyncio.get_running_loop().set_exception_handler(_to_log)
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_to_log)
         try:
             await super().startup(sockets)
         finally:
             self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = None
         self._hub.dismiss()  # it waits for callers, and they would wait for news
         await super().shutdown(sockets)
 
