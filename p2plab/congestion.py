@@ -1,8 +1,20 @@
-"""How many packets may be in flight."""
+"""How many packets may be in flight, and how quickly they may follow each other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf, sqrt
+from typing import Final
+
+from p2plab.packet import HEADER_SIZE, Packet
+
+IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
+FIRST: Final = 32  # packets at once while nothing is known, as Chrome's QUIC does
+TRAIN: Final = 16  # packets that tell a rate, if their arrival took
+SPAN: Final = 0.002  # at least [s]
+QUEUE: Final = 3.0  # see PathRate
+PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
 
 @dataclass(slots=True)
@@ -23,3 +35,107 @@ class FixedWindow:
     def on_loss(self, in_flight: int, now: float) -> None: ...
 
     def on_timeout(self, in_flight: int, now: float) -> None: ...
+
+
+@dataclass(slots=True)
+class PathRate:
+    """Learns how much a path carries, and how much of it is ours.
+
+    It starts with a train of packets: how quickly these arrive, by the receiver's
+    clock, is the rate of the narrowest link (RFC 9002 has no such thing; Jain and
+    Dovrolis, "End-to-End Available Bandwidth", 2003). From then on it keeps a few
+    packets waiting in that link's queue, and no more: once in a round trip,
+    window = window * least RTT / RTT + QUEUE * sqrt(window), after FAST TCP (Wei et
+    al., 2006). Loss alone never slows it down; a growing queue does.
+
+    rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
+    polite: give way when a queue grows. Otherwise it goes on at the rate that it was
+        told, or at 1.25 times the largest that it has seen, whoever else is there.
+    """
+
+    rate: float | None = None
+    polite: bool = True
+    bits: int = 8 * (HEADER_SIZE + IP_UDP)  # of the largest packet
+    window: float = FIRST
+    seen: float | None = None  # the path's rate [packets/s]
+    least_rtt: float = inf  # [s]
+    starting: bool = True  # until the path's rate is known
+    rtt: float = 0.0  # of the last round trip, its least [s]
+    round_rtt: float = inf  # the least in this one [s]
+    round_ends: float = 0.0
+    used: int = 0  # most packets in flight in this round trip
+    points: deque[tuple[float, float, int]] = field(
+        default_factory=lambda: deque(maxlen=TRAIN), repr=False
+    )
+
+    @property
+    def told(self) -> float | None:
+        """The rate that the user has told [packets/s]."""
+        return None if self.rate is None else self.rate / self.bits
+
+    @property
+    def size(self) -> int:
+        """Packets that may be in flight, at least 1."""
+        if self.rate is not None and (not self.polite or self.least_rtt == inf):
+            return 1 << 30
+        return max(1, int(self.window))
+
+    @property
+    def pacing_rate(self) -> float | None:
+        """Packets/s, or None for as fast as it goes."""
+        told = self.told
+        if told is not None and not self.polite:
+            return told
+        if self.starting:
+            return told
+        pace = PACE * self.window / (self.rtt or self.least_rtt)
+        return pace if told is None else min(pace, told)
+
+    def measure(self, payload: bytes) -> None:
+        """Hear of a payload that will have to be sent."""
+        self.bits = max(self.bits, 8 * (len(payload) + HEADER_SIZE + IP_UDP))
+
+    def on_ack(
+        self, order: int, acked: int, in_flight: int, ack: Packet, now: float
+    ) -> None:
+        """Hear of an ACK.
+
+        order: of the last packet that it is about, among all that were sent.
+        acked: packets that it is the first to tell of; in_flight: what is left.
+        """
+        if ack.echo is None or ack.stamp is None:
+            return
+        rtt = max(now - ack.echo, 1e-6)
+        self.least_rtt = min(self.least_rtt, rtt)
+        self.round_rtt = min(self.round_rtt, rtt)
+        self.used = max(self.used, in_flight + acked)
+        if self.starting:
+            self.window += acked  # doubles in a round trip
+            self._see(order, ack.stamp, ack.echo)
+        if now >= self.round_ends:
+            self._end_round(now)
+
+    def _see(self, order: int, arrived_at: float, sent_at: float) -> None:
+        """Look how quickly packets arrive that were sent more quickly than that."""
+        self.points.append((arrived_at, sent_at, order))
+        for began, first_sent_at, first in self.points:
+            span, count = arrived_at - began, order - first
+            if count < TRAIN or span < SPAN or sent_at - first_sent_at > 0.75 * span:
+                continue
+            self.seen = count / span
+            self.window = max(self.window, 1.25 * self.seen * self.least_rtt)
+            self.starting = False
+            self.points.clear()
+            break
+
+    def _end_round(self, now: float) -> None:
+        if self.round_ends:
+            emptiness = self.least_rtt / self.round_rtt
+            if emptiness < 0.75:
+                self.starting = False
+            if not self.starting:
+                aim = self.window * emptiness + QUEUE * sqrt(self.window)
+                self.window = min(aim, 2.0 * self.used + FIRST)
+            self.rtt = self.round_rtt
+        self.round_ends = now + self.least_rtt
+        self.round_rtt, self.used = inf, 0

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from operator import index
 from typing import Any, Final
 
-from p2plab.congestion import FixedWindow
+from p2plab.congestion import FixedWindow, PathRate
 from p2plab.endpoint import Receiver, RttEstimator, Sender
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
+from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
@@ -23,6 +24,8 @@ __all__ = [
     "PROTOCOLS",
     "BestEffortReceiver",
     "BestEffortSender",
+    "FastReceiver",
+    "FastSender",
     "FinishReceiver",
     "FinishSender",
     "GoBackNReceiver",
@@ -47,7 +50,12 @@ class Setup:
     timestamps: let the learning timeout time retransmissions, too (RFC 7323). Without,
         a go-back-N that loses a packet of every window never gets a sample, and its
         timeout doubles to a minute.
-    seq_bits: bits that a number has on the wire, 1 to 31; None numbers every packet.
+    seq_bits: bits that a number has on the wire, 1 to 31; None numbers every packet,
+        which best effort and fast do anyway.
+    rate: of the link, headers included, if you know it, for the fast protocol: it
+        starts at once with this rate and never exceeds it; None learns it [bit/s].
+    polite: the fast protocol gives way to others on the path. False is aggressive: it
+        keeps to its rate whoever else is there, and TCP beside it will starve.
     Raises ValueError outside these ranges.
     """
 
@@ -56,6 +64,8 @@ class Setup:
     timeout: float | None = None
     timestamps: bool = True
     seq_bits: int | None = None
+    rate: float | None = None
+    polite: bool = True
 
     def __post_init__(self) -> None:
         for name in ("window", "seq_bits"):  # numpy's whole numbers, too
@@ -76,6 +86,8 @@ class Setup:
             )
         if self.seq_bits is not None and not 1 <= self.seq_bits <= 31:
             raise ValueError(f"seq_bits is 1 to 31, or None, got {self.seq_bits}")
+        if self.rate is not None and not 1000 <= self.rate <= 1e12:
+            raise ValueError(f"a rate is 1000 to 1e12 bit/s, got {self.rate}")
 
     def sender(self) -> FinishSender:
         """Build the sending side."""
@@ -106,6 +118,8 @@ class Setup:
             "timeout": (int, float, type(None)),
             "timestamps": (bool,),
             "seq_bits": (int, type(None)),
+            "rate": (int, float, type(None)),
+            "polite": (bool,),
         }
         if unknown := set(given) - {field.name for field in fields(cls)}:
             raise ValueError(f"a setup has no {', '.join(sorted(map(str, unknown)))}")
@@ -141,5 +155,11 @@ PROTOCOLS: Final[dict[str, _Build]] = {
             rtt, FixedWindow(setup.window), setup.seq_bits
         ),
         lambda setup: SelectiveRepeatReceiver(setup.window, setup.seq_bits),
+    ),
+    "fast": (
+        lambda setup, rtt: FastSender(
+            rtt, PathRate(setup.rate, setup.polite), setup.window
+        ),
+        lambda setup: FastReceiver(setup.window),
     ),
 }
