@@ -110,7 +110,8 @@ class PathRate:
         self.round_rtt = min(self.round_rtt, rtt)
         self.used = max(self.used, in_flight + acked)
         if self.starting:
-            self.window += acked  # doubles in a round trip
+            used = 0 if self.rate is None else self.used
+            self.window = max(self.window, used) + acked  # doubles in a round trip
             self._see(order, ack.stamp, ack.echo)
         if now >= self.round_ends:
             self._end_round(now)

@@ -20,7 +20,7 @@ LARGEST: Final = 65_535  # bytes of a datagram, or of a train of them
 # hands a train of them over as one buffer on receiving (UDP_GRO): linux/udp.h, udp(7).
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 _TRAIN: Final = 50  # datagrams; the kernel allows 64, and LARGEST bytes
-_MTU: Final = 1452  # bytes that fit into an Ethernet frame; larger ones go one by one
+_MTU: Final = 1472  # bytes that fit into an Ethernet frame; larger ones go one by one
 _SIZE: Final = struct.Struct("=i")
 
 
