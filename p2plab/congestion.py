@@ -10,9 +10,9 @@ from typing import Final
 from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
-FIRST: Final = 32  # packets at once while nothing is known, as Chrome's QUIC does
-TRAIN: Final = 16  # packets that tell a rate, if their arrival took
-SPAN: Final = 0.002  # at least [s]
+FIRST: Final = 64  # packets at once while nothing is known
+TRAIN: Final = 12  # packets that tell a rate, if their arrival took
+SPAN: Final = 0.001  # at least [s]
 QUEUE: Final = 3.0  # see PathRate
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
@@ -65,7 +65,7 @@ class PathRate:
     round_ends: float = 0.0
     used: int = 0  # most packets in flight in this round trip
     points: deque[tuple[float, float, int]] = field(
-        default_factory=lambda: deque(maxlen=TRAIN), repr=False
+        default_factory=lambda: deque(maxlen=FIRST), repr=False
     )
 
     @property
@@ -111,7 +111,8 @@ class PathRate:
         self.used = max(self.used, in_flight + acked)
         if self.starting:
             used = 0 if self.rate is None else self.used
-            self.window = max(self.window, used) + acked  # doubles in a round trip
+            if not self.seen:
+                self.window = max(self.window, used) + acked  # doubles in a round trip
             self._see(order, ack.stamp, ack.echo)
         if now >= self.round_ends:
             self._end_round(now)
@@ -121,18 +122,15 @@ class PathRate:
         self.points.append((arrived_at, sent_at, order))
         for began, first_sent_at, first in self.points:
             span, count = arrived_at - began, order - first
-            if count < TRAIN or span < SPAN or sent_at - first_sent_at > 0.75 * span:
-                continue
-            self.seen = count / span
-            self.window = max(self.window, 1.25 * self.seen * self.least_rtt)
-            self.starting = False
-            self.points.clear()
-            break
+            if count >= TRAIN and 0.75 * span > max(SPAN, sent_at - first_sent_at):
+                self.seen = count / span
+                self.window = max(FIRST, 1.25 * self.seen * self.least_rtt)
+                break  # the longest train tells most
 
     def _end_round(self, now: float) -> None:
         if self.round_ends:
             emptiness = self.least_rtt / self.round_rtt
-            if emptiness < 0.75:
+            if self.seen or emptiness < 0.75:
                 self.starting = False
             if not self.starting:
                 aim = self.window * emptiness + QUEUE * sqrt(self.window)

@@ -9,9 +9,12 @@ linear codes; Luby et al., RFC 5053, section 5 has the sparse kind).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from hashlib import shake_128
+from itertools import compress
+from operator import xor
 from typing import Final
 
 _RANGE: Final = struct.Struct("!IH")
@@ -33,18 +36,20 @@ def to_payload(number: int) -> bytes:
 
 def members(mix: int, first: int, count: int) -> list[int]:
     """Return which packets of a range are in mix number `mix`."""
-    bits = shake_128(b"%d" % mix).digest((count + 7) // 8)
-    chosen = int.from_bytes(bits, "little") | 1  # never none at all
-    return [first + at for at in range(count) if chosen >> at & 1]
+    chance = shake_128(b"%d" % mix).digest(count)
+    return list(compress(range(first, first + count), map((1).__and__, chance)))
 
 
 def mixed(mix: int, first: int, count: int, numbers: Mapping[int, int]) -> bytes:
     """Return mix number `mix` of packets `first` to `first + count - 1`."""
-    total = 0
-    for seq in members(mix, first, count):
-        total ^= numbers[seq]
+    total = added(members(mix, first, count), numbers)
     size = (total.bit_length() + 7) // 8
     return _RANGE.pack(first, count) + total.to_bytes(size, "little")
+
+
+def added(seqs: Iterable[int], numbers: Mapping[int, int], total: int = 0) -> int:
+    """Add up the numbers of these packets."""
+    return reduce(xor, map(numbers.__getitem__, seqs), total)
 
 
 @dataclass(slots=True)
@@ -65,7 +70,7 @@ class Unmixer:
         self._remember(seq, payload)
         if not self.equations:
             return []
-        known = self._learn(frozenset([seq]), self._number(seq))
+        known = self._learn(frozenset([seq]), to_number(payload))
         return [each for each in known if each[0] != seq]
 
     def add_mix(self, mix: int, content: bytes) -> list[tuple[int, bytes]]:
@@ -75,15 +80,15 @@ class Unmixer:
         first, count = _RANGE.unpack_from(content)
         if not 0 < count <= MOST:
             return []
-        chosen = members(mix, first, count)
-        missing = frozenset(seq for seq in chosen if seq not in self.payloads)
+        chosen = frozenset(members(mix, first, count))
+        missing = chosen.difference(self.payloads)
         if not missing or len(missing) > self.keep:
             return []
+        known = chosen - missing
+        for seq in known.difference(self.numbers):
+            self.numbers[seq] = to_number(self.payloads[seq])
         total = int.from_bytes(content[_RANGE.size :], "little")
-        for seq in chosen:
-            if seq not in missing:
-                total ^= self._number(seq)
-        return self._learn(missing, total)
+        return self._learn(missing, added(known, self.numbers, total))
 
     def _learn(self, missing: frozenset[int], total: int) -> list[tuple[int, bytes]]:
         """Take an equation, and return what can be solved with it (Gauss-Jordan)."""
@@ -111,9 +116,3 @@ class Unmixer:
             oldest = next(iter(self.payloads))
             del self.payloads[oldest]
             self.numbers.pop(oldest, None)
-
-    def _number(self, seq: int) -> int:
-        number = self.numbers.get(seq)
-        if number is None:
-            number = self.numbers[seq] = to_number(self.payloads[seq])
-        return number

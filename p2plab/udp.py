@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ Key = tuple[Address, int]  # who, and which transfer, by the number on the wire
 Batch = list[tuple[Packet, int]]  # packets, each with its number
 
 READS: Final = 64  # calls to the socket before timers get their turn
+EARLY: Final = 64  # packets kept that belong to no transfer yet
 REMEMBERED: Final = 16  # ended transfers that still answer late packets
 CLOSED: Final = "this peer is closed: make a new one"
 
@@ -61,6 +63,8 @@ class UdpSocket:
         self._socket = DatagramSocket(host, port)
         self.address = self._socket.address  # where it listens
         self._flows: dict[Key, Flow] = {}
+        # What came before its offer, which may be on its way or sent again.
+        self._overtaking: deque[tuple[Key, tuple[Packet, int]]] = deque(maxlen=EARLY)
         self._due: dict[Flow, float] = {}  # when to `tick`, by time.monotonic [s]
         self._closing = False
         self._reactor = Reactor.join(self)
@@ -193,11 +197,14 @@ class UdpSocket:
         if flow is not None:
             self._guarded(flow, partial(flow.arrive, packets))
             return
-        while packets and packets[0][0].kind != Kind.OFFER:
-            del packets[0]
-            self.strays += 1
-        if packets:
-            self._consider(key, packets)
+        offers = [each for each in packets if each[0].kind == Kind.OFFER]
+        early = [each for each in packets if each[0].kind != Kind.OFFER]
+        self._overtaking += [(key, each) for each in early]
+        self.strays += len(early)
+        if offers:
+            mine = [packet for whose, packet in self._overtaking if whose == key]
+            self._overtaking.clear()
+            self._consider(key, offers + mine)
 
     def _tick(self) -> None:
         now = time.monotonic()
