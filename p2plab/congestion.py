@@ -14,6 +14,7 @@ FIRST: Final = 64  # packets at once while nothing is known
 TRAIN: Final = 12  # packets that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 QUEUE: Final = 3.0  # see PathRate
+SLACK: Final = 1.5  # windows that may be in flight, as ACKs come late or are lost
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
 
@@ -78,7 +79,7 @@ class PathRate:
         """Packets that may be in flight, at least 1."""
         if self.rate is not None and (not self.polite or self.least_rtt == inf):
             return 1 << 30
-        return max(1, int(self.window))
+        return max(1, int(SLACK * self.window))
 
     @property
     def pacing_rate(self) -> float | None:
@@ -86,7 +87,7 @@ class PathRate:
         told = self.told
         if told is not None and not self.polite:
             return told
-        if self.starting:
+        if self.starting and not self.seen:
             return told
         pace = PACE * self.window / (self.rtt or self.least_rtt)
         return pace if told is None else min(pace, told)
@@ -124,7 +125,7 @@ class PathRate:
             span, count = arrived_at - began, order - first
             if count >= TRAIN and 0.75 * span > max(SPAN, sent_at - first_sent_at):
                 self.seen = count / span
-                self.window = max(FIRST, 1.25 * self.seen * self.least_rtt)
+                self.window = max(FIRST, 1.2 * self.seen * self.least_rtt)
                 break  # the longest train tells most
 
     def _end_round(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -115,6 +116,9 @@ def resolved(address: Address, family: int) -> Address:
     host, port = address
     if not 0 < port < 65_536:
         raise PeerUnreachable(f"a port is in 1..65535, got {port}")
+    with contextlib.suppress(OSError):  # a name
+        if socket.inet_pton(family, host):
+            return host, port  # there is nobody to ask, which would take a millisecond
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as why:

@@ -91,6 +91,8 @@ class FastSender:
     def _data(self, seq: int, now: float) -> Packet:
         self.lost.pop(seq, None)
         self.rtt.on_send(seq, now)
+        if len(self.payloads) - seq <= MOST:  # it may have to be mixed, and there is
+            self.numbers[seq] = to_number(self.payloads[seq])  # no hurry yet
         self.in_flight[seq] = now, self.sent
         return Packet(DATA, seq, self.payloads[seq], stamp=now)
 
@@ -105,9 +107,6 @@ class FastSender:
         self.mixed_at.append(now)
         self.mixes += 1
         first = max(self.send_base, self.next_seq_num - MOST)
-        for seq in range(first, self.next_seq_num):
-            if seq not in self.numbers:
-                self.numbers[seq] = to_number(self.payloads[seq])
         count = self.next_seq_num - first
         content = mixed(-self.mixes, first, count, self.numbers)
         return Packet(DATA, -self.mixes, content, stamp=now)

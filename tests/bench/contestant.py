@@ -13,6 +13,7 @@ measured is the transfer, not how long an interpreter takes to start.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from p2plab import Setup
 from p2plab.chunks import cut
+from p2plab.errors import P2PLabError
 from p2plab.offer import Limits
 from p2plab.transfer import Transfer
 from p2plab.udp import UdpSocket
@@ -28,7 +30,8 @@ from p2plab.udp import UdpSocket
 # With its headers, and as a mix, a packet fills an Ethernet frame over IPv4.
 PAYLOAD_SIZE = 1433
 WINDOW = 8192  # packets; more than any path here holds
-LINGER = 1.0  # in case the sender has not heard that all is here [s]
+LINGER = 2.0  # in case the sender has not heard that all is here [s]
+POLL = 0.01  # until we look again; the time that counts is taken elsewhere [s]
 
 
 def receive(host: str, port: int, out: Path, size: int) -> None:
@@ -47,7 +50,9 @@ def receive(host: str, port: int, out: Path, size: int) -> None:
         print("READY", flush=True)
         cpu = time.process_time()
         begun.wait()
-        transfer = transfers[0].wait()
+        transfer = transfers[0]
+        while transfer.complete_after is None and not transfer.ended:
+            time.sleep(POLL)
         cpu = time.process_time() - cpu
         assert udp.callback_error is None
         assert transfer.assembly is not None
@@ -56,7 +61,8 @@ def receive(host: str, port: int, out: Path, size: int) -> None:
         out.write_bytes(data)
         t1 = round((transfer.started_at + transfer.complete_after) * 1e9)
         print(json.dumps({"t1": t1, "got": len(data), "cpu": cpu}), flush=True)
-        time.sleep(LINGER)
+        with contextlib.suppress(P2PLabError):
+            transfer.wait(LINGER)
 
 
 def send(host: str, port: int, given: Path, rate: float | None, polite: bool) -> None:
