@@ -13,7 +13,8 @@ IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
 FIRST: Final = 64  # packets at once while nothing is known
 TRAIN: Final = 12  # packets that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
-QUEUE: Final = 3.0  # see PathRate
+POINTS: Final = 12  # ACKs that are looked at for that
+QUEUE: Final = 4.0  # see PathRate
 SLACK: Final = 1.5  # windows that may be in flight, as ACKs come late or are lost
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
@@ -66,7 +67,7 @@ class PathRate:
     round_ends: float = 0.0
     used: int = 0  # most packets in flight in this round trip
     points: deque[tuple[float, float, int]] = field(
-        default_factory=lambda: deque(maxlen=FIRST), repr=False
+        default_factory=lambda: deque(maxlen=POINTS), repr=False
     )
 
     @property
@@ -134,6 +135,7 @@ class PathRate:
             if self.seen or emptiness < 0.75:
                 self.starting = False
             if not self.starting:
+                self.points.clear()
                 aim = self.window * emptiness + QUEUE * sqrt(self.window)
                 self.window = min(aim, 2.0 * self.used + FIRST)
             self.rtt = self.round_rtt

@@ -117,8 +117,8 @@ def resolved(address: Address, family: int) -> Address:
     if not 0 < port < 65_536:
         raise PeerUnreachable(f"a port is in 1..65535, got {port}")
     with contextlib.suppress(OSError):  # a name
-        if socket.inet_pton(family, host):
-            return host, port  # there is nobody to ask, which would take a millisecond
+        number = socket.inet_pton(family, host)
+        return socket.inet_ntop(family, number), port  # to ask takes a millisecond
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as why:

@@ -132,27 +132,25 @@ class Flow:
         if self._link is not None:
             self._link.tick(now)
         if self.closed:
-            return
+            return None
         if self.transfer.state is State.OFFERED:
             if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
-                self._stall(now, "nobody has answered our offer")
-                return
+                return self._stall(now, "nobody has answered our offer")
             if self._offer_at <= now:
                 self._offer(now)
             if not self._at_once:
-                return
+                return None
         if not self.transfer.ended and self._heard_at + self._patience <= now:
-            if self._all_there():  # only the goodbye was lost
-                self.transfer.end(now)
-            else:
-                self._stall(now, "the other side has said nothing")
-            return
+            if not self._all_there():
+                return self._stall(now, "the other side has said nothing")
+            return self.transfer.end(now)  # only the goodbye was lost
         wake_at = self.host.wake_at()
         if wake_at is not None and wake_at <= now:
             self.host.fire(now)
             self._fed = True
         elif self._more_at <= now:
             self._fed = True
+        return None
 
     def wake_at(self) -> float | None:
         """Return when `tick` is due [s], or None."""

@@ -94,7 +94,7 @@ class FastSender:
         if len(self.payloads) - seq <= MOST:  # it may have to be mixed, and there is
             self.numbers[seq] = to_number(self.payloads[seq])  # no hurry yet
         self.in_flight[seq] = now, self.sent
-        return Packet(DATA, seq, self.payloads[seq], stamp=now)
+        return Packet(DATA, seq, self.payloads[seq], stamp=round(now, 6))
 
     def _mix(self, now: float) -> Packet | None:
         """Mix all that is unacknowledged, as long as that is likely to be of use."""
@@ -109,7 +109,7 @@ class FastSender:
         first = max(self.send_base, self.next_seq_num - MOST)
         count = self.next_seq_num - first
         content = mixed(-self.mixes, first, count, self.numbers)
-        return Packet(DATA, -self.mixes, content, stamp=now)
+        return Packet(DATA, -self.mixes, content, stamp=round(now, 6))
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != ACK:
@@ -197,7 +197,7 @@ class FastReceiver:
         self.deadline = None
         # The stamp tells by our clock how quickly packets arrive here.
         last, runs = self.expected_seq_num - 1, self._runs()
-        return Packet(ACK, last, runs, stamp=now, echo=self.newest)
+        return Packet(ACK, last, runs, stamp=round(now, 6), echo=self.newest)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         seq, payload = packet.seq, packet.payload
