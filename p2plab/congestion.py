@@ -15,7 +15,8 @@ TRAIN: Final = 12  # packets that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 POINTS: Final = 12  # ACKs that are looked at for that
 QUEUE: Final = 4.0  # see PathRate
-SLACK: Final = 1.5  # windows that may be in flight, as ACKs come late or are lost
+SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
+TOLD_SLACK: Final = 2.0  # the same where the pace alone would be enough
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
 
@@ -80,7 +81,8 @@ class PathRate:
         """Packets that may be in flight, at least 1."""
         if self.rate is not None and (not self.polite or self.least_rtt == inf):
             return 1 << 30
-        return max(1, int(SLACK * self.window))
+        slack = SLACK if self.rate is None else TOLD_SLACK
+        return max(1, int(slack * self.window))
 
     @property
     def pacing_rate(self) -> float | None:
@@ -137,7 +139,7 @@ class PathRate:
             if not self.starting:
                 self.points.clear()
                 aim = self.window * emptiness + QUEUE * sqrt(self.window)
-                self.window = min(aim, 2.0 * self.used + FIRST)
+                self.window = min((self.window + aim) / 2, 2.0 * self.used + FIRST)
             self.rtt = self.round_rtt
         self.round_ends = now + self.least_rtt
         self.round_rtt, self.used = inf, 0
