@@ -14,9 +14,11 @@ FIRST: Final = 64  # packets at once while nothing is known
 TRAIN: Final = 12  # packets that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 POINTS: Final = 12  # ACKs that are looked at for that
-QUEUE: Final = 4.0  # see PathRate
+QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
 TOLD_SLACK: Final = 2.0  # the same where the pace alone would be enough
+DRAIN_EVERY: Final = 12  # round trips with a queue, one that lets it run empty, by
+DRAIN: Final = 0.6  # of what the path itself holds
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
 
@@ -53,7 +55,8 @@ class PathRate:
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was
-        told, or at 1.25 times the largest that it has seen, whoever else is there.
+        told, or keeps the queue full at the rate that it has found at the beginning,
+        whoever else is there.
     """
 
     rate: float | None = None
@@ -66,6 +69,8 @@ class PathRate:
     rtt: float = 0.0  # of the last round trip, its least [s]
     round_rtt: float = inf  # the least in this one [s]
     round_ends: float = 0.0
+    busy_rounds: int = 0  # round trips since the queue was last seen almost empty
+    draining: bool = False
     used: int = 0  # most packets in flight in this round trip
     points: deque[tuple[float, float, int]] = field(
         default_factory=lambda: deque(maxlen=POINTS), repr=False
@@ -81,7 +86,10 @@ class PathRate:
         """Packets that may be in flight, at least 1."""
         if self.rate is not None and (not self.polite or self.least_rtt == inf):
             return 1 << 30
-        slack = SLACK if self.rate is None else TOLD_SLACK
+        if self.draining:
+            return max(1, int(DRAIN * self.window * self.least_rtt / self.rtt))
+        alone = self.rate is not None and not self.busy_rounds
+        slack = TOLD_SLACK if alone else SLACK
         return max(1, int(slack * self.window))
 
     @property
@@ -136,10 +144,16 @@ class PathRate:
             emptiness = self.least_rtt / self.round_rtt
             if self.seen or emptiness < 0.75:
                 self.starting = False
-            if not self.starting:
+            self.busy_rounds = 0 if emptiness > 0.9 else self.busy_rounds + 1
+            self.draining = self.polite and self.busy_rounds == DRAIN_EVERY
+            if self.draining:
+                self.busy_rounds = 0
+            elif not self.starting:
                 self.points.clear()
                 aim = self.window * emptiness + QUEUE * sqrt(self.window)
                 self.window = min((self.window + aim) / 2, 2.0 * self.used + FIRST)
+                if not self.polite and self.seen:
+                    self.window = max(self.window, 2 * self.seen * self.least_rtt)
             self.rtt = self.round_rtt
         self.round_ends = now + self.least_rtt
         self.round_rtt, self.used = inf, 0

@@ -48,6 +48,7 @@ LATE_NOISE = {"checker": {"threading"}}  # its watchdog, where there are threads
 GUESTS = {"metrics": {"numpy"}, "experiments": {"numpy", "tqdm"}}
 LATE_GUESTS = {  # inside functions
     "trace": {"numpy"},
+    "protocols": {"raptorq"},
     "sample": {"numpy"},
     "orders": {"numpy"},
     "sources": {"numpy", "PIL"},

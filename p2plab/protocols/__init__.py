@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from operator import index
 from typing import Any, Final
 
@@ -12,6 +13,11 @@ from p2plab.endpoint import Receiver, RttEstimator, Sender
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.fountain import (
+    NEEDS_RAPTORQ,
+    FountainReceiver,
+    FountainSender,
+)
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
@@ -28,6 +34,8 @@ __all__ = [
     "FastSender",
     "FinishReceiver",
     "FinishSender",
+    "FountainReceiver",
+    "FountainSender",
     "GoBackNReceiver",
     "GoBackNSender",
     "SelectiveRepeatReceiver",
@@ -52,10 +60,10 @@ class Setup:
         timeout doubles to a minute.
     seq_bits: bits that a number has on the wire, 1 to 31; None numbers every packet,
         which best effort and fast do anyway.
-    rate: of the link, headers included, if you know it, for the fast protocol: it
-        starts at once with this rate and never exceeds it; None learns it [bit/s].
-    polite: the fast protocol gives way to others on the path. False is aggressive: it
-        keeps to its rate whoever else is there, and TCP beside it will starve.
+    rate: of the link, headers included, if you know it, for fast and fountain: they
+        start at once with this rate and never exceed it; None learns it [bit/s].
+    polite: fast and fountain give way to others on the path. False is aggressive: they
+        keep to their rate whoever else is there, and TCP beside them may starve.
     Raises ValueError outside these ranges.
     """
 
@@ -74,7 +82,7 @@ class Setup:
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "
-                f"{', '.join(PROTOCOLS)}"
+                f"{', '.join(PROTOCOLS)}" + MISSING.get(self.protocol, "")
             )
         if not 1 <= self.window <= MAX_WINDOW:
             raise ValueError(
@@ -163,3 +171,14 @@ PROTOCOLS: Final[dict[str, _Build]] = {
         lambda setup: FastReceiver(setup.window),
     ),
 }
+MISSING: Final[dict[str, str]] = {}  # protocol -> what it needs to be one of them
+
+if find_spec("raptorq") is not None:
+    PROTOCOLS["fountain"] = (
+        lambda setup, rtt: FountainSender(
+            rtt, PathRate(setup.rate, setup.polite), setup.window
+        ),
+        lambda setup: FountainReceiver(setup.window),
+    )
+else:
+    MISSING["fountain"] = f". {NEEDS_RAPTORQ}"
