@@ -72,7 +72,7 @@ class Transfer:
         self.state = State.OFFERED
         self.error: P2PLabError | None = None
         self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
-        # until a receiver held every payload; the end comes when the sender knows it [s]
+        # until a receiver held everything; the end comes when the sender knows it [s]
         self.complete_after: float | None = None
         self.acknowledged = 0  # payloads that its sender need not think of any more
         self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})

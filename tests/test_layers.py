@@ -15,7 +15,8 @@ from browser import ROOT
 # A room imports from the rows above its own, or from the left in its own row.
 ROWS = {
     "words": "errors packet",
-    "rules": "endpoint rtt congestion mixing content orders sources sample chunks theory",
+    "rules": "endpoint rtt congestion mixing content orders sources sample chunks "
+    "theory",
     "protocols": "protocols",
     "world": "link trace",
     "drivers": "driver replay simulator offer transfer emulator flow datagrams "

@@ -33,7 +33,7 @@ class FastSender:
     - When everything was sent once, nobody knows yet what the last round trip has lost.
       Mixes of all that is unacknowledged fill this time: each replaces any one packet.
       They have numbers of their own, from -1 downwards.
-    The timer is the last resort: it repeats the oldest packet, whose ACK tells the rest.
+    The timer, the last resort, repeats the oldest packet, whose ACK tells the rest.
 
     window: packets in flight at most, also of the path's own opinion.
     """
@@ -68,6 +68,7 @@ class FastSender:
         self.path.measure(payload)
 
     def next_packet(self, now: float) -> Packet | None:
+        packet: Packet | None
         if self.lost:
             packet = self._data(next(iter(self.lost)), now)
         elif self.next_seq_num == len(self.payloads):

@@ -42,6 +42,8 @@ class FountainSender:
     A block is what is queued when the one before is done, at most `window` payloads.
     Source: RaptorQ, RFC 6330. No packet is ever asked for, and none is sent again:
     lost ones are replaced by as many others, of which the code has more than enough.
+
+    rtt: only learns from timestamps, because no number is acknowledged for itself.
     """
 
     rtt: RttEstimator
@@ -78,11 +80,14 @@ class FountainSender:
         if not self.packets and self.payloads:
             self._begin_block()
         in_flight = self.next_seq_num - 1 - self.newest
-        if not self.packets or in_flight >= self.path.size or not self._short(in_flight):
+        if (
+            not self.packets
+            or in_flight >= self.path.size
+            or not self._short(in_flight)
+        ):
             return None
         seq, at = self.next_seq_num, self.next_seq_num - self.begun_at
         self.next_seq_num += 1
-        self.rtt.on_send(seq, now)
         if self.deadline is None:
             self.deadline = now + self.rtt.rto
         content = self.packets[at % len(self.packets)]
@@ -92,6 +97,7 @@ class FountainSender:
         """Whether what is on its way may not be enough."""
         known = self.next_seq_num - self.begun_at - in_flight
         share = (self.arrived + 1) / (max(known, self.arrived) + 1)
+        share = max(share, 0.5)  # a network that is down needs no more than a few
         expected = self.arrived + in_flight * share
         spread = 2 * sqrt(in_flight * share * (1 - share)) + in_flight / 8
         return expected < self.needed + 2 + spread
