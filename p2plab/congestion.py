@@ -47,11 +47,12 @@ class PathRate:
     """Learns how much a path carries, and how much of it is ours.
 
     It starts with a train of packets: how quickly these arrive, by the receiver's
-    clock, is the rate of the narrowest link (RFC 9002 has no such thing; Jain and
-    Dovrolis, "End-to-End Available Bandwidth", 2003). From then on it keeps a few
-    packets waiting in that link's queue, and no more: once in a round trip,
-    window = window * least RTT / RTT + QUEUE * sqrt(window), after FAST TCP (Wei et
-    al., 2006). Loss alone never slows it down; a growing queue does.
+    clock, is the rate of the narrowest link (Jain and Dovrolis, "End-to-End Available
+    Bandwidth", 2003). From then on it keeps a few packets waiting in that link's
+    queue, and no more: once in a round trip the window moves half-way to
+    window * least RTT / RTT + QUEUE * sqrt(window), after FAST TCP (Wei et al., 2006).
+    Now and then it lets the queue run empty, so that those who came later, too, learn
+    the least RTT. Loss alone never slows it down; a growing queue does.
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was
@@ -62,6 +63,8 @@ class PathRate:
     rate: float | None = None
     polite: bool = True
     bits: int = 8 * (HEADER_SIZE + IP_UDP)  # of the largest packet
+    size: int = FIRST  # packets that may be in flight, at least 1
+    pacing_rate: float | None = None  # [packets/s]; None is as fast as it goes
     window: float = FIRST
     seen: float | None = None  # the path's rate [packets/s]
     least_rtt: float = inf  # [s]
@@ -76,36 +79,31 @@ class PathRate:
         default_factory=lambda: deque(maxlen=POINTS), repr=False
     )
 
-    @property
-    def told(self) -> float | None:
-        """The rate that the user has told [packets/s]."""
-        return None if self.rate is None else self.rate / self.bits
-
-    @property
-    def size(self) -> int:
-        """Packets that may be in flight, at least 1."""
-        if self.rate is not None and (not self.polite or self.least_rtt == inf):
-            return 1 << 30
-        if self.draining:
-            return max(1, int(DRAIN * self.window * self.least_rtt / self.rtt))
-        alone = self.rate is not None and not self.busy_rounds
-        slack = TOLD_SLACK if alone else SLACK
-        return max(1, int(slack * self.window))
-
-    @property
-    def pacing_rate(self) -> float | None:
-        """Packets/s, or None for as fast as it goes."""
-        told = self.told
-        if told is not None and not self.polite:
-            return told
-        if self.starting and not self.seen:
-            return told
-        pace = PACE * self.window / (self.rtt or self.least_rtt)
-        return pace if told is None else min(pace, told)
+    def __post_init__(self) -> None:
+        self._decide()
 
     def measure(self, payload: bytes) -> None:
         """Hear of a payload that will have to be sent."""
-        self.bits = max(self.bits, 8 * (len(payload) + HEADER_SIZE + IP_UDP))
+        bits = 8 * (len(payload) + HEADER_SIZE + IP_UDP)
+        if bits > self.bits:
+            self.bits = bits
+            self._decide()
+
+    def _decide(self) -> None:
+        """Say how much may be in flight, and how quickly it may follow each other."""
+        told = None if self.rate is None else self.rate / self.bits
+        if told is not None and (not self.polite or self.least_rtt == inf):
+            self.size, self.pacing_rate = 1 << 30, told
+            return
+        alone = told is not None and not self.busy_rounds
+        self.size = max(1, int((TOLD_SLACK if alone else SLACK) * self.window))
+        if self.draining:
+            self.size = max(1, int(DRAIN * self.window * self.least_rtt / self.rtt))
+        if self.starting and not self.seen:
+            self.pacing_rate = told
+        else:
+            pace = PACE * self.window / (self.rtt or self.least_rtt)
+            self.pacing_rate = pace if told is None else min(pace, told)
 
     def on_ack(
         self, order: int, acked: int, in_flight: int, ack: Packet, now: float
@@ -128,6 +126,7 @@ class PathRate:
             self._see(order, ack.stamp, ack.echo)
         if now >= self.round_ends:
             self._end_round(now)
+        self._decide()
 
     def _see(self, order: int, arrived_at: float, sent_at: float) -> None:
         """Look how quickly packets arrive that were sent more quickly than that."""

@@ -35,6 +35,7 @@ class FastSender:
       They have numbers of their own, from -1 downwards.
     The timer, the last resort, repeats the oldest packet, whose ACK tells the rest.
 
+    rtt: only learns from timestamps: an ACK for many packets is no ACK for one.
     window: packets in flight at most, also of the path's own opinion.
     """
 
@@ -91,7 +92,6 @@ class FastSender:
 
     def _data(self, seq: int, now: float) -> Packet:
         self.lost.pop(seq, None)
-        self.rtt.on_send(seq, now)
         if len(self.payloads) - seq <= MOST:  # it may have to be mixed, and there is
             self.numbers[seq] = to_number(self.payloads[seq])  # no hurry yet
         self.in_flight[seq] = now, self.sent
@@ -124,9 +124,9 @@ class FastSender:
             else:
                 continue  # we knew that
             self.arrivals += 1
-            self.rtt.on_ack(seq, now, packet.echo)
         self.send_base = max(self.send_base, min(packet.seq + 1, self.next_seq_num))
         if order >= 0:
+            self.rtt.on_ack(order, now, packet.echo)
             self.deadline = now + self.rtt.rto if self.in_flight else None
             acked = self.arrivals - before
             self.path.on_ack(order, acked, len(self.in_flight), packet, now)
