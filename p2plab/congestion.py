@@ -16,9 +16,9 @@ SPAN: Final = 0.001  # at least [s]
 POINTS: Final = 12  # ACKs that are looked at for that
 QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
-TOLD_SLACK: Final = 2.0  # the same where the pace alone would be enough
-DRAIN_EVERY: Final = 12  # round trips with a queue, one that lets it run empty, by
-DRAIN: Final = 0.6  # of what the path itself holds
+TOLD_SLACK: Final = 1.4  # the same where the pace alone would be enough
+DRAIN_EVERY: Final = 12  # round trips with a queue (one without counts a quarter)
+DRAIN: Final = 0.6  # of what the path itself holds, for one round trip
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 
 
@@ -72,7 +72,8 @@ class PathRate:
     rtt: float = 0.0  # of the last round trip, its least [s]
     round_rtt: float = inf  # the least in this one [s]
     round_ends: float = 0.0
-    busy_rounds: int = 0  # round trips since the queue was last seen almost empty
+    alone: bool = True  # the queue seems to be almost empty
+    undrained: float = 0.0  # round trips with a queue since the last draining
     draining: bool = False
     used: int = 0  # most packets in flight in this round trip
     points: deque[tuple[float, float, int]] = field(
@@ -95,8 +96,8 @@ class PathRate:
         if told is not None and (not self.polite or self.least_rtt == inf):
             self.size, self.pacing_rate = 1 << 30, told
             return
-        alone = told is not None and not self.busy_rounds
-        self.size = max(1, int((TOLD_SLACK if alone else SLACK) * self.window))
+        slack = TOLD_SLACK if told is not None and self.alone else SLACK
+        self.size = max(1, int(slack * self.window))
         if self.draining:
             self.size = max(1, int(DRAIN * self.window * self.least_rtt / self.rtt))
         if self.starting and not self.seen:
@@ -143,10 +144,11 @@ class PathRate:
             emptiness = self.least_rtt / self.round_rtt
             if self.seen or emptiness < 0.75:
                 self.starting = False
-            self.busy_rounds = 0 if emptiness > 0.9 else self.busy_rounds + 1
-            self.draining = self.polite and self.busy_rounds == DRAIN_EVERY
+            self.alone = emptiness > 0.9
+            self.undrained += 0.25 if self.alone else 1.0
+            self.draining = self.polite and self.undrained >= DRAIN_EVERY
             if self.draining:
-                self.busy_rounds = 0
+                self.undrained = 0.0
             elif not self.starting:
                 self.points.clear()
                 aim = self.window * emptiness + QUEUE * sqrt(self.window)

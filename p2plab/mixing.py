@@ -108,6 +108,8 @@ class Unmixer:
         known = [(seq, to_payload(self.equations.pop(seq)[1])) for seq in solved]
         for seq, payload in known:
             self._remember(seq, payload)
+        if not self.equations:
+            self.numbers.clear()
         return known
 
     def _remember(self, seq: int, payload: bytes) -> None:

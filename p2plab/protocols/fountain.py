@@ -43,6 +43,8 @@ class FountainSender:
     Source: RaptorQ, RFC 6330. No packet is ever asked for, and none is sent again:
     lost ones are replaced by as many others, of which the code has more than enough.
 
+    Packets have numbers of their own, from -1 downwards: none is a payload's.
+
     rtt: only learns from timestamps, because no number is acknowledged for itself.
     """
 
@@ -91,7 +93,7 @@ class FountainSender:
         if self.deadline is None:
             self.deadline = now + self.rtt.rto
         content = self.packets[at % len(self.packets)]
-        return Packet(DATA, seq, content, stamp=round(now, 6))
+        return Packet(DATA, -1 - seq, content, stamp=round(now, 6))
 
     def _short(self, in_flight: int) -> bool:
         """Whether what is on its way may not be enough."""
@@ -119,7 +121,7 @@ class FountainSender:
         if packet.kind != ACK or len(packet.payload) != _COUNT.size:
             return
         complete, arrived = _COUNT.unpack(packet.payload)
-        news = min(packet.seq, self.next_seq_num - 1) - self.newest
+        news = min(-1 - packet.seq, self.next_seq_num - 1) - self.newest
         if news > 0:
             self.newest += news
             self.rtt.on_ack(self.newest, now, packet.echo)
@@ -152,8 +154,9 @@ class FountainReceiver:
     echo: float | None = None  # when that was sent [s]
     waiting: int = 0  # packets since the last ACK
     seen: set[bytes] = field(default_factory=set, repr=False)  # their numbers
-    shape: tuple[int, int] | None = None  # of this block
-    decoder: Any = field(default=None, repr=False)
+    length: int = 0  # of this block [bytes]
+    size: int = 0  # of one of its symbols [bytes]
+    decoder: list[Any] = field(default_factory=list, repr=False)  # this block's one
     inbox: deque[bytes] = field(default_factory=deque, repr=False)
     deadline: float | None = None  # when an ACK can wait no longer [s]
 
@@ -168,7 +171,7 @@ class FountainReceiver:
             return None
         self.waiting, self.deadline = 0, None
         count = _COUNT.pack(self.complete, len(self.seen))
-        return Packet(ACK, self.newest, count, stamp=round(now, 6), echo=self.echo)
+        return Packet(ACK, -1 - self.newest, count, stamp=round(now, 6), echo=self.echo)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA or len(packet.payload) < _HEAD.size + 5:
@@ -176,28 +179,28 @@ class FountainReceiver:
         self.waiting += 1
         if self.deadline is None:
             self.deadline = now + ACK_DELAY
-        if packet.seq > self.newest:
-            self.newest, self.echo = packet.seq, packet.stamp
+        if -1 - packet.seq > self.newest:
+            self.newest, self.echo = -1 - packet.seq, packet.stamp
         block, length, size = _HEAD.unpack_from(packet.payload)
         symbol = packet.payload[_HEAD.size :]
         if block == self.complete and symbol[:4] not in self.seen:
             self._collect(symbol, length, size)
 
     def _collect(self, symbol: bytes, length: int, size: int) -> None:
-        if self.decoder is None:
+        if not self.decoder:
             most = self.window * (MAX_PAYLOAD + _SIZE.size)
             if not size or size % SYMBOL or not 0 < length <= min(most, MAX_BLOCK):
                 return
-            self.shape = length, size
-            self.decoder = raptorq().Decoder.with_defaults(length, size)
-        if self.shape != (length, size) or len(symbol) != size + 4:
+            self.length, self.size = length, size
+            self.decoder = [raptorq().Decoder.with_defaults(length, size)]
+        if (self.length, self.size) != (length, size) or len(symbol) != size + 4:
             return
         self.seen.add(symbol[:4])
-        data = self.decoder.decode(symbol)
+        data = self.decoder[0].decode(symbol)
         if data is not None:
             self.complete += 1
             self.seen.clear()
-            self.decoder = self.shape = None
+            self.decoder.clear()
             self._hand_over(data)
             self.waiting = ACK_EVERY  # the sender may stop
 
