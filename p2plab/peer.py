@@ -15,7 +15,7 @@ from p2plab.errors import P2PLabError, RendezvousAway
 from p2plab.inbox import Event, Message
 from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
-from p2plab.protocols import Setup
+from p2plab.protocols import AT_ONCE, Setup
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import PeerInfo, Registration, lan_address, legal_name
@@ -233,6 +233,8 @@ class Peer:
             link=link,
             sender=self.name,
             patience=patience,
+            # We were introduced, so it will hardly refuse.
+            at_once=setup is not None and setup.protocol in AT_ONCE,
         )
 
     def _find(self, name: str) -> PeerInfo:

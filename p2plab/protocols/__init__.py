@@ -45,6 +45,7 @@ __all__ = [
     "StopAndWaitSender",
 ]
 
+AT_ONCE: Final = ("fast", "fountain")  # their first packets follow an offer directly
 MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
 
 
