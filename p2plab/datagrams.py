@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -20,7 +21,7 @@ LARGEST: Final = 65_535  # bytes of a datagram, or of a train of them
 # hands a train of them over as one buffer on receiving (UDP_GRO): linux/udp.h, udp(7).
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 _TRAIN: Final = 50  # datagrams; the kernel allows 64, and LARGEST bytes
-_MTU: Final = 1452  # bytes that fit into an Ethernet frame; larger ones go one by one
+_MTU: Final = 1472  # bytes that fit into an Ethernet frame; larger ones go one by one
 _SIZE: Final = struct.Struct("=i")
 
 
@@ -115,6 +116,9 @@ def resolved(address: Address, family: int) -> Address:
     host, port = address
     if not 0 < port < 65_536:
         raise PeerUnreachable(f"a port is in 1..65535, got {port}")
+    with contextlib.suppress(OSError):  # a name
+        number = socket.inet_pton(family, host)
+        return socket.inet_ntop(family, number), port  # to ask takes a millisecond
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as why:

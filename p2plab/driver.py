@@ -15,6 +15,9 @@ BURST: Final = 64  # packets in one go; more would overrun a default socket buff
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
 ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in then
 TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
+# A clock that wakes us every millisecond, and late at that, is enough for any pace.
+SLACK: Final = 0.001  # paced packets may leave so much too early [s]
+CATCH_UP: Final = 0.01  # or so much too late, and still be made up for [s]
 
 
 def wire_size(packet: Packet) -> int:
@@ -37,6 +40,7 @@ class Host:
 
     __slots__ = (
         "_at",
+        "_due",
         "_fed",
         "_fed_before",
         "_fired",
@@ -79,6 +83,7 @@ class Host:
         self._on_corrupt = getattr(inner, "on_corrupt", None)
         self._paced = inner if hasattr(inner, "pacing_rate") else None
         self._pull_at: float | None = None  # when pacing allows the next packet
+        self._due = 0.0  # when the next packet would leave at exactly that pace [s]
         self._seen: dict[int, bytes] = {}  # the payload last sent under a number
         self._fed = 0  # packets that have come in
         self._at = -1.0  # the moment that the counters below are about
@@ -160,14 +165,17 @@ class Host:
             except Exception as why:
                 self._raised("next_packet", now, why)
             if packet is None:
+                self._due = max(self._due, now)  # silence saves nothing up
                 break
             self._record(packet, now)
             self.number += 1
             self._fired = False
             yield packet
             if self._paced is not None and (rate := self._paced.pacing_rate):
-                self._pull_at = now + 1 / rate
-                return
+                self._due = max(self._due, now - CATCH_UP) + 1 / rate
+                if self._due >= now + SLACK:
+                    self._pull_at = self._due
+                    return
         if self._fired:
             self._fired = False
             deadline = self.machine.deadline

@@ -25,7 +25,10 @@ BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
 MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
 OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
+EARLY_RTO: Final = 0.001  # the same, while data follows that waits for it [s]
 MAX_OFFER_RTO: Final = 2.0
+EARLY: Final = 512  # packets sent before the offer is answered
+MORE: Final = 16  # bytes that a packet may be longer than a payload: see mixing
 OFFER_PATIENCE: Final = 10.0  # [s]
 
 
@@ -40,6 +43,8 @@ class Flow:
     link: an artificial one, forward and backward. Only the sender has it, so that one
         person turns the knobs of both directions.
     patience: how long to go on without a word from the other side [s].
+    at_once: let data follow the offer, at most EARLY packets of it, and not wait for
+        the answer. It is lost if the receiver refuses.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Flow:
         payloads: Sequence[bytes] = (),
         link: tuple[Channel, Channel] | None = None,
         patience: float = 30.0,
+        at_once: bool = False,
     ) -> None:
         self.transfer = transfer
         transfer.payloads = payloads
@@ -62,20 +68,19 @@ class Flow:
             self._link = Emulator(*link, transfer.role, self._row, leave, self._hear)
         self._patience = patience
         content = transfer.offer.content
-        self._largest = content.payload_size  # [bytes]
+        self._largest = content.payload_size + MORE  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
         self._heard_at = 0.0  # when the other side last said something [s]
         self._offer_at = math.inf  # when to repeat the offer [s]
-        self._offer_rto = OFFER_RTO
+        self._offer_rto = EARLY_RTO if at_once else OFFER_RTO
+        self._at_once = at_once
         self._more_at = math.inf  # when to go on after a burst [s]
         self._fed = False  # the machine has had an input that it was not pulled for
         self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
-        self._id = transfer.id
-        take = None
-        if transfer.role == RECEIVER and transfer.assembly is not None:
-            self._id |= ANSWER
-            take = transfer.assembly.add
+        assembly = transfer.assembly if transfer.role == RECEIVER else None
+        self._id = transfer.id | (0 if assembly is None else ANSWER)
+        take = None if assembly is None else assembly.add
         self._trace = transfer.own_trace if transfer.record else None
         self.host = Host(machine, transfer.role, self._trace, take)
 
@@ -87,6 +92,11 @@ class Flow:
 
     def open(self, now: float) -> None:
         """Begin as a sender: offer. A receiver begins when it hears the offer."""
+        self._offer(now)
+        if self._at_once:
+            self._begin()
+
+    def _offer(self, now: float) -> None:
         self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
         self._offer_at = now + self._offer_rto
         self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
@@ -127,25 +137,25 @@ class Flow:
         if self._link is not None:
             self._link.tick(now)
         if self.closed:
-            return
+            return None
         if self.transfer.state is State.OFFERED:
             if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
-                self._stall(now, "nobody has answered our offer")
-            elif self._offer_at <= now:
-                self.open(now)
-            return
+                return self._stall(now, "nobody has answered our offer")
+            if self._offer_at <= now:
+                self._offer(now)
+            if not self._at_once:
+                return None
         if not self.transfer.ended and self._heard_at + self._patience <= now:
-            if self._all_there():  # only the goodbye was lost
-                self.transfer.end(now)
-            else:
-                self._stall(now, "the other side has said nothing")
-            return
+            if not self._all_there():
+                return self._stall(now, "the other side has said nothing")
+            return self.transfer.end(now)  # only the goodbye was lost
         wake_at = self.host.wake_at()
         if wake_at is not None and wake_at <= now:
             self.host.fire(now)
             self._fed = True
         elif self._more_at <= now:
             self._fed = True
+        return None
 
     def wake_at(self) -> float | None:
         """Return when `tick` is due [s], or None."""
@@ -157,7 +167,7 @@ class Flow:
             times.append(self._heard_at + self._patience)
         if self.transfer.state is State.OFFERED:
             times += [self._heard_at + OFFER_PATIENCE, self._offer_at]
-        else:
+        if self._at_once or self.transfer.state is not State.OFFERED:
             wake_at = self.host.wake_at()
             times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
         return min(times)
@@ -173,6 +183,7 @@ class Flow:
         kind, _, payload, _, _ = packet
         if what == CORRUPT:
             self.host.damage(packet, now, number)
+            self._fed = True
             return
         if kind == Kind.DATA and len(payload) > self._largest:
             return  # no part of what was offered, and nobody has room for it
@@ -183,13 +194,13 @@ class Flow:
         else:
             self._arrived.add(number)
         self._heard_at = now
-        state = self.transfer.state
         if kind not in MACHINE_KINDS:
             self._row(now, self.transfer.role, what, packet, number)
             self._control(packet, now)
-        elif state is State.FAILED:
+        elif self._failed:
             self._say(Kind.STOP, now)
-        elif state is not State.OFFERED:
+        elif self._at_once or self.transfer.state is not State.OFFERED:
+            self._accepted(now)  # nobody answers data without having accepted it
             self.host.feed(packet, now, what, number)
             self.host.deliver(now)
             self._fed = True
@@ -199,10 +210,9 @@ class Flow:
         if kind == Kind.OFFER and self.transfer.role == RECEIVER:
             if offered:
                 self.transfer.state = State.RUNNING
-            # Once more if our first answer was lost.
             self._say(Kind.STOP if self._failed else Kind.ACCEPT, now)
-        elif kind == Kind.ACCEPT and offered:
-            self._begin(now)
+        elif kind == Kind.ACCEPT:
+            self._accepted(now)
         elif kind == Kind.REFUSE and offered:
             message = f"the offer was refused: {words(packet.payload)}"
             self.transfer.end(now, TransferRefused(message, self.transfer))
@@ -212,8 +222,14 @@ class Flow:
                 message += f": {words(packet.payload)}"
             self.transfer.end(now, TransferStopped(message, self.transfer))
 
-    def _begin(self, now: float) -> None:
-        self.transfer.state = State.RUNNING
+    def _accepted(self, now: float) -> None:
+        if self.transfer.state is State.OFFERED:
+            self.transfer.state = State.RUNNING
+            self._fed = True
+            if not self._at_once:
+                self._begin()
+
+    def _begin(self) -> None:
         for payload in self.transfer.payloads:
             self.host.send(payload)
         if hasattr(self.host.machine, "finish"):
@@ -226,6 +242,8 @@ class Flow:
         if self.transfer.role == RECEIVER:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = math.inf
+        if self.transfer.state is State.OFFERED and host.number >= EARLY:
+            return
         for sent, packet in enumerate(host.pull(now), start=1):
             number = host.number - 1
             datagram = encode(packet, self._id, number)
@@ -237,17 +255,15 @@ class Flow:
                 self._more_at = now + BREATH
                 break
         if self.transfer.role == SENDER and not self.transfer.ended:
-            self._end_sender(now)
-
-    def _end_sender(self, now: float) -> None:
-        sent = self.host.number
-        self.transfer.acknowledged = getattr(self.host.inner, "send_base", sent)
-        if self.host.machine.done:
-            self.transfer.end(now)
+            self.transfer.acknowledged = getattr(host.inner, "send_base", host.number)
+            if host.machine.done:
+                self.transfer.end(now)
 
     def _end_receiver(self, now: float) -> None:
         assembly = self.transfer.assembly
         assert assembly is not None
+        if assembly.complete and self.transfer.complete_after is None:
+            self.transfer.complete_after = now
         finished = getattr(self.host.machine, "finished", assembly.complete)
         if self.transfer.ended or not finished:
             return
@@ -260,8 +276,7 @@ class Flow:
     def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
         packet = Packet(kind, 0, payload)
         self._row(now, self.transfer.role, SEND, packet, self.host.number)
-        # The link is for the machines' packets: so it meets the same ones as in virtual
-        # time, and a Stop works however bad it is.
+        # Past the link, which is for the machines' packets only, as in virtual time.
         self._outbox.append(encode(packet, self._id, self.host.number))
         self.host.number += 1
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from p2plab.contact import Way
 from p2plab.datagrams import Address
@@ -17,6 +19,7 @@ from p2plab.packet import Kind, Packet, encode
 from p2plab.trace import RECEIVER
 from p2plab.transfer import Transfer
 
+EARLY: Final = 64  # packets kept that belong to no transfer yet
 Batch = list[tuple[Packet, int]]  # packets, each with its number
 
 
@@ -41,8 +44,21 @@ class Reception:
         self._on_offer = on_offer
         self._record = record
         self._stop = stop
+        # What came before its offer, which may be on its way or sent again.
+        self._overtaking: deque[tuple[Way, int, tuple[Packet, int]]]
+        self._overtaking = deque(maxlen=EARLY)
 
-    def consider(self, way: Way, id: int, packets: Batch) -> None:
+    def take(self, way: Way, id: int, packets: Batch) -> None:
+        """Take what belongs to no transfer yet."""
+        offers = [each for each in packets if each[0].kind == Kind.OFFER]
+        early = [each for each in packets if each[0].kind != Kind.OFFER]
+        self._overtaking += [(way, id, each) for each in early]
+        if offers:
+            early_ones = [p for w, i, p in self._overtaking if (w, i) == (way, id)]
+            self._overtaking.clear()
+            self._consider(way, id, offers + early_ones)
+
+    def _consider(self, way: Way, id: int, packets: Batch) -> None:
         """Take the offer that comes first, or say why not: both cost one datagram."""
         try:
             offer = Offer.from_bytes(packets[0][0].payload)

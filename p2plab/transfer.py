@@ -81,6 +81,8 @@ class Transfer:
         self.error: P2PLabError | None = None
         self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
         self.payloads: Sequence[bytes] = ()  # what its sender was given
+        # until a receiver held everything; the end comes when the sender knows it [s]
+        self.complete_after: float | None = None
         self.acknowledged = 0  # payloads that its sender need not think of any more
         self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
         self._assembly = Assembly(offer.content) if role == RECEIVER else None

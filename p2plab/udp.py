@@ -26,7 +26,7 @@ from p2plab.flows import Flows
 from p2plab.link import FORGED, REPLAYED, AnyLink
 from p2plab.offer import ANSWER, Limits, Offer
 from p2plab.packet import MAGIC, Kind, decode
-from p2plab.protocols import Setup
+from p2plab.protocols import AT_ONCE, Setup
 from p2plab.reactor import Reactor
 from p2plab.reception import Batch, Reception
 from p2plab.session import Session, inside
@@ -121,6 +121,7 @@ class UdpSocket:
         sender: str = "",
         patience: float = 30.0,
         record: bool = True,
+        at_once: bool = False,
     ) -> Transfer:
         """Offer a parcel to a peer that we met, or at an address, and send it.
 
@@ -129,18 +130,20 @@ class UdpSocket:
         sender: the name that we give ourselves.
         patience: how long to go on without hearing from the peer [s].
         record: keep a trace; without one, memory does not grow with the packets.
+        at_once: let the first packets follow the offer directly, to a peer that will
+            accept it: that saves a round trip. If it refuses, they are dropped there.
         Returns at once; the transfer tells the rest. Raises PeerUnreachable for an
         address that does not exist, P2PLabError after `close`.
         """
         if self._closing:
             raise P2PLabError(CLOSED)
+        setup = setup or Setup()
         way: Way
-        if isinstance(to, Contact):
-            way = to
+        if isinstance(to, Contact):  # introduced, so it will hardly refuse
+            way, at_once = to, at_once or setup.protocol in AT_ONCE
         else:
-            there = resolved(to, self._socket.socket.family)
-            way = Bare(there, self._socket.send)
-        offer = Offer(sender, parcel.content, setup or Setup())
+            way = Bare(resolved(to, self._socket.socket.family), self._socket.send)
+        offer = Offer(sender, parcel.content, setup)
         transfer = Transfer(
             secrets.randbelow(ANSWER - 1) + 1,
             SENDER,
@@ -157,6 +160,7 @@ class UdpSocket:
             payloads=parcel.payloads,
             link=channels(link, back),
             patience=patience,
+            at_once=at_once,
         )
         key = way, transfer.id | ANSWER
         self._reactor.call(partial(self._open, key, flow))
@@ -245,8 +249,7 @@ class UdpSocket:
     ) -> tuple[Way, bytes | memoryview] | None:
         """Return from whom a datagram is, and what is under its seal, if it has one.
 
-        None: it was no packet, and is dealt with. Raises CorruptPacket for what is not
-        to be believed.
+        None: it was no packet. Raises CorruptPacket for what is not to be believed.
         """
         if not self.sealed and bytes(datagram[:2]) == MAGIC:
             return bare, datagram
@@ -276,11 +279,8 @@ class UdpSocket:
         if flow is not None:
             self._flows.run(flow, partial(flow.arrive, packets))
             return
-        while packets and packets[0][0].kind != Kind.OFFER:
-            del packets[0]
-            self.strays += 1
-        if packets:
-            self._reception.consider(way, id, packets)
+        self.strays += sum(packet.kind != Kind.OFFER for packet, _ in packets)
+        self._reception.take(way, id, packets)
 
     def _tick(self) -> None:
         now = time.monotonic()

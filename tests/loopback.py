@@ -26,6 +26,8 @@ PATIENCE: Final = 20.0  # a test that waits longer has failed [s]
 SHORT: Final = 0.3  # patience with a peer that will not answer [s]
 FAR: Final = ScriptedLink(delay=30.0)  # nothing arrives while a test looks
 RELIABLE: Final = [name for name in PROTOCOLS if name != "best_effort"]
+# Those whose every packet can be foretold; the others send more than they must.
+TEXTBOOK: Final = [name for name in RELIABLE if name not in ("fast", "fountain")]
 PICTURE: Final = sample_picture(64)
 PARCEL: Final = cut(PICTURE)
 BAD: Final = Link(

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2plab.congestion import FixedWindow
+from p2plab.congestion import FixedWindow, PathRate
 from p2plab.endpoint import RttEstimator
 from p2plab.errors import P2PLabError
 from p2plab.link import LOSS, AnyLink, Channel, Fate, GilbertElliott, Link, ScriptedLink
 from p2plab.museum import EXHIBITS
+from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
@@ -45,6 +46,12 @@ PAGES: dict[str, Machines] = {
     "selective_repeat": lambda rtt, bits: (
         SelectiveRepeatSender(rtt, FixedWindow(WINDOW), bits),
         SelectiveRepeatReceiver(WINDOW, bits),
+    ),
+}
+NUMBERED = {  # every packet has a number of its own, and a timer that only learns
+    "fast": lambda: (
+        FastSender(Rfc6298(timestamps=True), PathRate(), WINDOW),
+        FastReceiver(WINDOW),
     ),
 }
 ENOUGH_BITS = {"stop_and_wait": 1, "go_back_n": 2, "selective_repeat": 3}
@@ -184,6 +191,17 @@ def test_with_a_finish_around_them_both_sides_end(
     sender, receiver = PAGES[page](rtt, None)
     machines = FinishSender(sender, rtt), FinishReceiver(receiver)
     assert keeps_its_promises(machines, payloads, link, wire=True, patience=20_000.0)
+
+
+@pytest.mark.parametrize("page", NUMBERED)
+@several
+@given(ANY, PAYLOADS, BLACK_OUTS)
+def test_the_quick_ones_get_everything_across_any_network_too(
+    page: str, link: Link, payloads: list[bytes], dark: tuple[float, float]
+) -> None:
+    out = BlackOut(link, dark[0], sum(dark))
+    for each in (link, out):
+        assert keeps_its_promises(NUMBERED[page](), payloads, each, patience=20_000.0)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,7 +15,8 @@ from browser import ROOT
 # A room imports from the rows above its own, or from the left in its own row.
 ROWS = {
     "words": "errors packet",
-    "rules": "endpoint rtt congestion content orders sources sample chunks theory",
+    "rules": "endpoint rtt congestion mixing content orders sources sample chunks "
+    "theory",
     "protocols": "protocols",
     "world": "link trace",
     "drivers": "driver replay rerun simulator offer transfer emulator flow flows "
@@ -49,6 +50,7 @@ LATE_NOISE = {"checker": {"threading"}}  # its watchdog, where there are threads
 GUESTS = {"metrics": {"numpy"}, "experiments": {"numpy", "tqdm"}}
 LATE_GUESTS = {  # inside functions
     "trace": {"numpy"},
+    "protocols": {"raptorq"},
     "sample": {"numpy"},
     "orders": {"numpy"},
     "sources": {"numpy", "PIL"},

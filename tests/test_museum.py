@@ -32,6 +32,7 @@ from p2plab.trace import RETRANSMIT, SEND
 DELAY: Final = 0.05  # one way [s]
 PATIENCE: Final = 600.0  # after the network has healed [s]
 EXTRA: Final = 50  # packets that one fault may cost
+ROOM: Final = 1600  # bytes; a window of four payloads of 400 bytes
 
 
 # A network that does what it is told
@@ -160,7 +161,7 @@ def _run(machines: tuple[Any, Any], app: App, network: Network, faults: int) -> 
         sender.finish()
         _until_silent(world, network, sent, delivered, faults)
     _promise(delivered == sent, "everything is delivered")
-    _promise(len(pickle.dumps(receiver)) < size + 1000, "memory is bounded")
+    _promise(len(pickle.dumps(receiver)) < size + ROOM, "memory is bounded")
 
 
 def _until_silent(

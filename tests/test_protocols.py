@@ -145,7 +145,10 @@ def test_an_ack_echoes_the_stamp_of_the_packet_that_it_answers(protocol: str) ->
 def test_a_packet_is_stamped_with_the_moment_it_goes_out(protocol: str) -> None:
     machine = sender(protocol).machine
     machine.send(b"a")
-    assert machine.next_packet(7.5) == Packet(DATA, 0, b"a", stamp=7.5)
+    packet = machine.next_packet(7.5)
+    assert packet.stamp == 7.5
+    if protocol != "fountain":  # whose packets hold a bit of everything
+        assert packet == Packet(DATA, 0, b"a", stamp=7.5)
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)

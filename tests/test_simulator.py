@@ -18,7 +18,8 @@ from p2plab.rtt import FixedRto, Rfc6298
 from p2plab.simulator import Run, simulate
 from p2plab.trace import RECEIVER, SENDER
 
-RELIABLE = ["stop_and_wait", "go_back_n", "selective_repeat"]
+TEXTBOOK = ["stop_and_wait", "go_back_n", "selective_repeat"]
+RELIABLE = [*TEXTBOOK, "fast"]
 PAYLOADS = [b"payload %d" % number for number in range(30)]
 NASTY = Link(
     loss=0.1, jitter=0.02, duplicate=0.1, corrupt=0.2, reorder=0.1, rate=1e6,
@@ -37,6 +38,8 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "37ceaebbb3d65feefd02cc5ba0f78717",
     "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
     "selective_repeat": "fd73b6f349f671ee95c830737d643720",
+    "fast": "c74381a49adba0e8bde3dc7035a06baa",
+    "fountain": "0f9796be3f4b87188060c4a49d4ec37c",
 }
 
 
@@ -79,7 +82,7 @@ def test_best_effort_loses_what_the_link_loses() -> None:
     assert 15 < len(set(result.delivered)) < 30
 
 
-@pytest.mark.parametrize("protocol", RELIABLE)
+@pytest.mark.parametrize("protocol", TEXTBOOK)
 def test_a_run_ends_when_both_sides_are_done(protocol: str) -> None:
     setup = Setup(protocol, window=4, timeout=1.0)
     sender, receiver = setup.sender(), setup.receiver()

@@ -16,6 +16,7 @@ from loopback import (
     PICTURE,
     RELIABLE,
     SHORT,
+    TEXTBOOK,
     Ways,
     another_process,
     eventually,
@@ -90,7 +91,7 @@ with UdpSocket() as here:
 # Everything arrives
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [*TEXTBOOK, "best_effort"])
 @pytest.mark.parametrize("link", [None, ScriptedLink(delay=0), Link(delay=0.002)])
 def test_a_picture_arrives_as_it_was_where_nothing_is_lost(
     protocol: str, link: AnyLink | None
@@ -273,7 +274,7 @@ def test_a_trace_of_a_real_transfer_can_be_kept(tmp_path: object) -> None:
 # Lost ends
 
 
-@pytest.mark.parametrize("protocol", RELIABLE)
+@pytest.mark.parametrize("protocol", TEXTBOOK)
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
     protocol: str, lost: int

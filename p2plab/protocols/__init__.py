@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from operator import index
 from typing import Any, Final
 
-from p2plab.congestion import FixedWindow
+from p2plab.congestion import FixedWindow, PathRate
 from p2plab.endpoint import Receiver, RttEstimator, Sender
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
+from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
+from p2plab.protocols.fountain import (
+    NEEDS_RAPTORQ,
+    FountainReceiver,
+    FountainSender,
+)
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
@@ -23,8 +30,12 @@ __all__ = [
     "PROTOCOLS",
     "BestEffortReceiver",
     "BestEffortSender",
+    "FastReceiver",
+    "FastSender",
     "FinishReceiver",
     "FinishSender",
+    "FountainReceiver",
+    "FountainSender",
     "GoBackNReceiver",
     "GoBackNSender",
     "SelectiveRepeatReceiver",
@@ -34,6 +45,7 @@ __all__ = [
     "StopAndWaitSender",
 ]
 
+AT_ONCE: Final = ("fast", "fountain")  # their first packets follow an offer directly
 MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
 
 
@@ -47,7 +59,12 @@ class Setup:
     timestamps: let the learning timeout time retransmissions, too (RFC 7323). Without,
         a go-back-N that loses a packet of every window never gets a sample, and its
         timeout doubles to a minute.
-    seq_bits: bits that a number has on the wire, 1 to 31; None numbers every packet.
+    seq_bits: bits that a number has on the wire, 1 to 31; None numbers every packet,
+        which best effort and fast do anyway.
+    rate: of the link, headers included, if you know it, for fast and fountain: they
+        start at once with this rate and never exceed it; None learns it [bit/s].
+    polite: fast and fountain give way to others on the path. False is aggressive: they
+        keep to their rate whoever else is there, and TCP beside them may starve.
     Raises ValueError outside these ranges.
     """
 
@@ -56,6 +73,8 @@ class Setup:
     timeout: float | None = None
     timestamps: bool = True
     seq_bits: int | None = None
+    rate: float | None = None
+    polite: bool = True
 
     def __post_init__(self) -> None:
         for name in ("window", "seq_bits"):  # numpy's whole numbers, too
@@ -64,7 +83,7 @@ class Setup:
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "
-                f"{', '.join(PROTOCOLS)}"
+                f"{', '.join(PROTOCOLS)}" + MISSING.get(self.protocol, "")
             )
         if not 1 <= self.window <= MAX_WINDOW:
             raise ValueError(
@@ -76,6 +95,8 @@ class Setup:
             )
         if self.seq_bits is not None and not 1 <= self.seq_bits <= 31:
             raise ValueError(f"seq_bits is 1 to 31, or None, got {self.seq_bits}")
+        if self.rate is not None and not 1000 <= self.rate <= 1e12:
+            raise ValueError(f"a rate is 1000 to 1e12 bit/s, got {self.rate}")
 
     def sender(self) -> FinishSender:
         """Build the sending side."""
@@ -106,6 +127,8 @@ class Setup:
             "timeout": (int, float, type(None)),
             "timestamps": (bool,),
             "seq_bits": (int, type(None)),
+            "rate": (int, float, type(None)),
+            "polite": (bool,),
         }
         if unknown := set(given) - {field.name for field in fields(cls)}:
             raise ValueError(f"a setup has no {', '.join(sorted(map(str, unknown)))}")
@@ -142,4 +165,21 @@ PROTOCOLS: Final[dict[str, _Build]] = {
         ),
         lambda setup: SelectiveRepeatReceiver(setup.window, setup.seq_bits),
     ),
+    "fast": (
+        lambda setup, rtt: FastSender(
+            rtt, PathRate(setup.rate, setup.polite), setup.window
+        ),
+        lambda setup: FastReceiver(setup.window),
+    ),
 }
+MISSING: Final[dict[str, str]] = {}  # protocol -> what it needs to be one of them
+
+if find_spec("raptorq") is not None:
+    PROTOCOLS["fountain"] = (
+        lambda setup, rtt: FountainSender(
+            rtt, PathRate(setup.rate, setup.polite), setup.window
+        ),
+        lambda setup: FountainReceiver(setup.window),
+    )
+else:
+    MISSING["fountain"] = f". {NEEDS_RAPTORQ}"

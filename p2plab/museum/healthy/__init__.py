@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2plab.congestion import FixedWindow
+from p2plab.congestion import FixedWindow, PathRate
 from p2plab.endpoint import Receiver, Sender
 from p2plab.museum.exhibit import Exhibit
 from p2plab.museum.healthy.alternating_bit import (
@@ -17,6 +17,7 @@ from p2plab.museum.healthy.duplex import DuplexPeer
 from p2plab.museum.healthy.fast_retransmit import FastRetransmitSender
 from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
 from p2plab.museum.healthy.parity import ParityReceiver, ParitySender
+from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
@@ -128,6 +129,16 @@ _ROOM: Final = (
         "",
         "late",
         lambda: (ParitySender(FixedRto(), FixedWindow(6)), ParityReceiver(6)),
+    ),
+    Exhibit(
+        "fast",
+        "Ranges in the ACKs, a learned pace, and mixes of all that is unacknowledged",
+        "",
+        "late",
+        lambda: (
+            FastSender(Rfc6298(timestamps=True), PathRate(), 3),
+            FastReceiver(3),
+        ),
     ),
     Exhibit(
         "duplex",

@@ -1,0 +1,253 @@
+"""Fast: a paced sender that asks for ranges, and mends its tail with mixed packets."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from math import sqrt
+from typing import Final
+
+from p2plab.congestion import PathRate
+from p2plab.endpoint import RttEstimator
+from p2plab.mixing import MOST, Unmixer, mixed, to_number
+from p2plab.packet import ACK, DATA, STAMP_PERIOD, Packet
+
+ACK_EVERY: Final = 8  # packets, or
+ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
+REORDERING: Final = 0.25  # of a round trip that a packet may be overtaken by
+MAX_RUNS: Final = 300  # in an ACK, so that it fits into an Ethernet frame
+_RUNS: Final = struct.Struct("!HH")
+
+
+@dataclass(slots=True)
+class FastSender:
+    """Send new packets at the path's rate, repeat lost ones, and mix what is left.
+
+    Three ideas keep the link busy until the end:
+    - An ACK tells in ranges what has arrived. Whatever was sent well before the newest
+      of these, and is not among them, is lost (RFC 9002, section 6.1).
+    - The driver spaces packets at `pacing_rate`, which `path` learns.
+    - When everything was sent once, nobody knows yet what the last round trip has lost.
+      Mixes of all that is unacknowledged fill this time: each replaces any one packet.
+      They have numbers of their own, from -1 downwards.
+    The timer, the last resort, repeats the oldest packet, whose ACK tells the rest.
+
+    rtt: only learns from timestamps: an ACK for many packets is no ACK for one.
+    window: packets in flight at most, also of the path's own opinion.
+    """
+
+    rtt: RttEstimator
+    path: PathRate
+    window: int
+    payloads: list[bytes] = field(default_factory=list, repr=False)
+    send_base: int = 0  # oldest packet not yet acknowledged
+    next_seq_num: int = 0  # next packet to put on the wire for the first time
+    sent: int = 0  # packets put on the wire, repetitions and mixes too
+    losses: int = 0  # packets found lost
+    arrivals: int = 0  # packets acknowledged
+    mixes: int = 0
+    newest: float = -1.0  # when the newest packet that has arrived was sent [s]
+    in_flight: dict[int, tuple[float, int]] = field(default_factory=dict, repr=False)
+    lost: dict[int, None] = field(default_factory=dict)  # to be sent again, in order
+    mixed_at: deque[float] = field(default_factory=deque, repr=False)  # in flight
+    numbers: dict[int, int] = field(default_factory=dict, repr=False)  # to be mixed
+    deadline: float | None = None  # when the timer, the last resort, fires [s]
+
+    @property
+    def done(self) -> bool:
+        return self.send_base == len(self.payloads)
+
+    @property
+    def pacing_rate(self) -> float | None:
+        return self.path.pacing_rate
+
+    def send(self, payload: bytes) -> None:
+        self.payloads.append(payload)
+        self.path.measure(payload)
+
+    def next_packet(self, now: float) -> Packet | None:
+        packet: Packet | None
+        if self.lost:
+            packet = self._data(next(iter(self.lost)), now)
+        elif self.next_seq_num == len(self.payloads):
+            packet = self._mix(now)
+        elif self._room() > 0:
+            packet = self._data(self.next_seq_num, now)
+            self.next_seq_num += 1
+        else:
+            return None
+        if packet is not None:
+            self.sent += 1
+            if self.deadline is None:
+                self.deadline = now + self.rtt.rto
+        return packet
+
+    def _room(self) -> int:
+        """How many new packets path and receiver have room for."""
+        path = self.path.size - len(self.in_flight)
+        return min(path, self.send_base + self.window - self.next_seq_num)
+
+    def _data(self, seq: int, now: float) -> Packet:
+        self.lost.pop(seq, None)
+        if len(self.payloads) - seq <= MOST:  # it may have to be mixed, and there is
+            self.numbers[seq] = to_number(self.payloads[seq])  # no hurry yet
+        self.in_flight[seq] = now, self.sent
+        return Packet(DATA, seq, self.payloads[seq], stamp=round(now, 6))
+
+    def _mix(self, now: float) -> Packet | None:
+        """Mix all that is unacknowledged, as long as that is likely to be of use."""
+        in_flight = len(self.in_flight)
+        share = self.losses / (self.losses + self.arrivals + 1)
+        expected = share * in_flight
+        plenty = (expected + 2 * sqrt(expected) + 2) / (1 - share) + in_flight / 4
+        if not in_flight or len(self.mixed_at) >= plenty:
+            return None
+        self.mixed_at.append(now)
+        self.mixes += 1
+        first = max(self.send_base, self.next_seq_num - MOST)
+        count = self.next_seq_num - first
+        content = mixed(-self.mixes, first, count, self.numbers)
+        return Packet(DATA, -self.mixes, content, stamp=round(now, 6))
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.kind != ACK:
+            return
+        order, before = -1, self.arrivals
+        for seq in self._acknowledged(packet):
+            if seq in self.in_flight:
+                order = max(order, self.in_flight.pop(seq)[1])
+            elif seq in self.lost:
+                del self.lost[seq]  # it had only been late
+            else:
+                continue  # we knew that
+            self.arrivals += 1
+        self.send_base = max(self.send_base, min(packet.seq + 1, self.next_seq_num))
+        if order >= 0:
+            self.rtt.on_ack(order, now, packet.echo)
+            self.deadline = now + self.rtt.rto if self.in_flight else None
+            acked = self.arrivals - before
+            self.path.on_ack(order, acked, len(self.in_flight), packet, now)
+        if packet.echo is not None:
+            self._find_lost(packet.echo, now)
+        if self.send_base == self.next_seq_num:
+            self.numbers.clear()
+
+    def _acknowledged(self, packet: Packet) -> Iterator[int]:
+        """Yield what an ACK names: all up to its number, then runs of them."""
+        yield from range(self.send_base, min(packet.seq + 1, self.next_seq_num))
+        seq = packet.seq + 1
+        whole = len(packet.payload) // _RUNS.size * _RUNS.size
+        for missing, here in _RUNS.iter_unpack(packet.payload[:whole]):
+            seq += missing
+            yield from range(max(seq, 0), min(seq + here, self.next_seq_num))
+            seq += here
+
+    def _find_lost(self, echo: float, now: float) -> None:
+        """Give up what was sent well before a packet that has arrived."""
+        self.newest = max(self.newest, echo)
+        overtaken = self.newest - REORDERING * (now - echo)
+        while self.mixed_at and self.mixed_at[0] < overtaken:
+            self.mixed_at.popleft()
+        for seq, (sent_at, _) in list(self.in_flight.items()):
+            if sent_at >= overtaken:
+                break
+            del self.in_flight[seq]
+            self.lost[seq] = None
+            self.losses += 1
+        if not self.in_flight:
+            self.deadline = None
+            self.mixed_at.clear()
+
+    def on_timeout(self, now: float) -> None:
+        self.rtt.on_timeout()
+        oldest = next(iter(self.in_flight))
+        del self.in_flight[oldest]
+        self.lost[oldest] = None
+        self.deadline = None
+
+
+@dataclass(slots=True)
+class FastReceiver:
+    """Keep what arrives early, mend what is missing, and acknowledge many at once.
+
+    window: packets that may wait for an earlier one; the sender's window.
+    """
+
+    window: int
+    expected_seq_num: int = 0  # oldest packet that has not arrived
+    waiting: int = 0  # packets that have come since the last ACK
+    newest: float | None = None  # when the newest of all packets here was sent [s]
+    early: dict[int, bytes] = field(default_factory=dict, repr=False)
+    inbox: deque[bytes] = field(default_factory=deque, repr=False)
+    unmixer: Unmixer = field(init=False, repr=False)
+    deadline: float | None = None  # when an ACK can wait no longer [s]
+
+    def __post_init__(self) -> None:
+        self.unmixer = Unmixer(self.window)
+
+    def next_payload(self) -> bytes | None:
+        return self.inbox.popleft() if self.inbox else None
+
+    def next_packet(self, now: float) -> Packet | None:
+        if self.waiting < ACK_EVERY:
+            return None
+        self.waiting = 0
+        self.deadline = None
+        # The stamp tells by our clock how quickly packets arrive here.
+        last, runs = self.expected_seq_num - 1, self._runs()
+        return Packet(ACK, last, runs, stamp=round(now, 6), echo=self.newest)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        seq, payload = packet.seq, packet.payload
+        if packet.kind != DATA:
+            return
+        if packet.stamp is not None and is_later(packet.stamp, self.newest):
+            self.newest = packet.stamp
+        self.waiting += 1
+        if self.deadline is None:
+            self.deadline = now + ACK_DELAY
+        if seq < 0:
+            for mended in self.unmixer.add_mix(seq, payload):
+                self._keep(*mended)
+        elif self._keep(seq, payload):
+            for mended in self.unmixer.add_packet(seq, payload):
+                self._keep(*mended)
+        while self.expected_seq_num in self.early:
+            self.inbox.append(self.early.pop(self.expected_seq_num))
+            self.expected_seq_num += 1
+
+    def _keep(self, seq: int, payload: bytes) -> bool:
+        """Whether a packet is new, and in the window."""
+        new = 0 <= seq - self.expected_seq_num < self.window and seq not in self.early
+        if new:
+            self.early[seq] = payload
+        return new
+
+    def _runs(self) -> bytes:
+        """Tell what is here after the expected one: so many missing, so many here."""
+        runs: list[tuple[int, int]] = []
+        begin = end = told = self.expected_seq_num
+        for seq in [*sorted(self.early), -1]:
+            if seq == end:
+                end += 1
+                continue
+            if end > begin:
+                runs.append((begin - told, end - begin))
+                told = end
+            begin, end = seq, seq + 1
+        fit = takewhile(lambda run: max(run) < 1 << 16, runs[:MAX_RUNS])
+        return b"".join(_RUNS.pack(*run) for run in fit)
+
+    def on_timeout(self, now: float) -> None:
+        self.waiting = ACK_EVERY  # it has waited long enough
+        self.deadline = None
+
+
+def is_later(stamp: float, other: float | None) -> bool:
+    """Whether a stamp is the later of two; they begin anew after STAMP_PERIOD."""
+    if other is None:
+        return True
+    return 0 < (stamp - other) % STAMP_PERIOD < STAMP_PERIOD / 2

@@ -1,0 +1,260 @@
+"""The fast page, its path and its mixes: what each of its ideas does, one by one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from loopback import PARCEL, PATIENCE, same_pixels, two_sockets
+from loopback import no_thread_stays as no_thread_stays  # for every test here
+
+from p2plab.checker import check
+from p2plab.chunks import cut
+from p2plab.congestion import FIRST, PathRate
+from p2plab.driver import Host
+from p2plab.errors import TransferRefused
+from p2plab.link import GilbertElliott, Link, ScriptedLink
+from p2plab.mixing import MOST, Unmixer, mixed, to_number, to_payload
+from p2plab.packet import ACK, DATA, Kind, Packet
+from p2plab.protocols import FastReceiver, FastSender, Setup
+from p2plab.rtt import Rfc6298
+from p2plab.simulator import simulate
+from p2plab.trace import SENDER
+
+PICTURE = [b"%4d" % number * 350 for number in range(560)]  # about 786,432 bytes
+RATE, DELAY = 100e6, 0.01
+LINK = Link(delay=DELAY, rate=RATE, queue=167, seed=5)
+
+
+def sender(window: int = 8) -> FastSender:
+    return FastSender(Rfc6298(timestamps=True), PathRate(), window)
+
+
+def pulled(machine: Any, now: float = 0.0) -> list[int]:
+    return [packet.seq for packet in iter(lambda: machine.next_packet(now), None)]
+
+
+def ack(last: int, *runs: int, echo: float | None = None, stamp: float = 0.0) -> Packet:
+    payload = b"".join(run.to_bytes(2, "big") for run in runs)
+    return Packet(ACK, last, payload, stamp, echo)
+
+
+# Ranges
+
+
+def test_a_receiver_answers_many_packets_with_the_ranges_that_have_arrived() -> None:
+    receiver = FastReceiver(32)
+    for seq in (0, 1, 4, 5, 9, 2, 10, 12):
+        receiver.on_packet(Packet(DATA, seq, b"x", stamp=0.25), 0.5)
+    answer = receiver.next_packet(0.5)
+    assert answer == ack(2, 1, 2, 3, 2, 1, 1, echo=0.25, stamp=0.5)
+    assert receiver.next_packet(0.5) is None
+
+
+def test_a_packet_that_stays_alone_is_acknowledged_after_a_millisecond() -> None:
+    receiver = FastReceiver(32)
+    receiver.on_packet(Packet(DATA, 0, b"x", stamp=0.0), 0.5)
+    assert receiver.next_packet(0.5) is None
+    assert receiver.deadline == 0.501
+    receiver.on_timeout(0.501)
+    assert receiver.next_packet(0.501) == ack(0, echo=0.0, stamp=0.501)
+    assert receiver.deadline is None
+
+
+def test_what_was_sent_well_before_a_packet_that_has_arrived_is_lost() -> None:
+    machine = sender()
+    machine.send(b"a")
+    assert pulled(machine, 0.0)[0] == 0
+    for payload in (b"b", b"c"):
+        machine.send(payload)
+    assert pulled(machine, 0.5)[:2] == [1, 2]
+    machine.on_packet(ack(-1, 1, 1, echo=0.5), 1.0)  # of 1, not of 0
+    assert pulled(machine, 1.0)[0] == 0
+    assert list(machine.in_flight) == [2, 0]
+
+
+def test_ranges_of_what_was_never_sent_are_ignored() -> None:
+    machine = sender()
+    machine.send(b"a")
+    pulled(machine)
+    for nonsense in (
+        ack(70),
+        ack(-5, 65535, 65535),
+        ack(-1, 3),
+        Packet(ACK, 2**31 - 1),
+    ):
+        machine.on_packet(nonsense, 0.1)
+    assert machine.next_seq_num == 1
+    machine.on_packet(ack(0, echo=0.0), 0.2)
+    assert machine.done
+    assert machine.deadline is None
+
+
+# Mixes
+
+
+def test_mixes_replace_any_packets_that_are_missing() -> None:
+    packets = {seq: os.urandom(20 + seq) for seq in range(50)}
+    numbers = {seq: to_number(payload) for seq, payload in packets.items()}
+    unmixer, lost = Unmixer(64), {3, 4, 17, 49}
+    for seq in packets.keys() - lost:
+        assert unmixer.add_packet(seq, packets[seq]) == []
+    found: dict[int, bytes] = {}
+    mixes = 0
+    while len(found) < len(lost):
+        mixes += 1
+        found |= unmixer.add_mix(-mixes, mixed(-mixes, 0, 50, numbers))
+    assert found == {seq: packets[seq] for seq in lost}
+    assert mixes <= 10
+    assert unmixer.equations == {}
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\0\0\1", b"\xff" * 9])
+def test_a_payload_survives_being_a_number(payload: bytes) -> None:
+    assert to_payload(to_number(payload)) == payload
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"123",
+        bytes(6),
+        b"\xff" * 6,
+        b"\xff" * 60,
+        bytes(5) + b"\1",
+        bytes(4) + b"\4\0",
+    ],
+)
+def test_a_mix_that_is_none_does_no_harm(content: bytes) -> None:
+    unmixer = Unmixer(MOST)
+    unmixer.add_packet(0, b"a")
+    unmixer.add_mix(-1, content)
+    unmixer.add_mix(-2, content)
+    assert len(unmixer.equations) <= 2
+
+
+def test_the_tail_does_not_wait_for_a_timer() -> None:
+    """The last packets are lost, and nothing comes after them but mixes."""
+    link = ScriptedLink(lose={18, 19, 20}, delay=DELAY)
+    machine = sender(64)
+    run = simulate(machine, FastReceiver(64), PICTURE[:20], link)
+    assert run.delivered == PICTURE[:20]
+    assert not any(row.what == "timeout" and row.host == SENDER for row in run.trace)
+    assert run.trace.rows[-1][0] < 5 * DELAY
+
+
+# The path
+
+
+def share_of_the_bound(loss: float | GilbertElliott, rate: float | None) -> float:
+    setup = Setup("fast", window=4096, rate=rate)
+    link = Link(delay=DELAY, rate=RATE, queue=167, loss=loss, seed=5)
+    run = simulate(setup.sender(), setup.receiver(), PICTURE, link)
+    assert run.delivered == PICTURE
+    end = max(row.time for row in run.trace if row.what == "deliver")
+    mean = loss if isinstance(loss, float) else 0.05
+    return (DELAY + 8 * sum(map(len, PICTURE)) / (RATE * (1 - mean))) / end
+
+
+@pytest.mark.parametrize(
+    "loss", [0.0, 0.01, 0.05, 0.2, GilbertElliott.from_mean(0.05, 8)]
+)
+def test_a_picture_takes_little_longer_than_the_channel_allows(loss: Any) -> None:
+    assert share_of_the_bound(loss, RATE) > 0.9
+    assert share_of_the_bound(loss, None) > 0.75
+
+
+def test_the_first_train_tells_the_rate_of_the_narrowest_link() -> None:
+    machine = sender(4096)
+    simulate(machine, FastReceiver(4096), PICTURE, LINK)
+    packet = 8 * (len(PICTURE[0]) + 28)
+    assert machine.path.seen == pytest.approx(RATE / packet, rel=0.1)
+
+
+def test_before_anything_is_known_only_a_train_is_sent() -> None:
+    machine = sender(4096)
+    for payload in PICTURE:
+        machine.send(payload)
+    assert len(pulled(machine)) == pytest.approx(FIRST, rel=0.11)
+
+
+def test_a_polite_path_gives_way_to_a_queue_and_an_aggressive_one_does_not() -> None:
+    polite, rude = PathRate(8e6), PathRate(8e6, polite=False)
+    for path in (polite, rude):
+        path.measure(bytes(944))  # 8,000 bits with its headers
+        assert path.pacing_rate == 1000
+        for step in range(400):  # the round trip grows from 0.1 s to 0.4 s
+            rtt = min(0.1 + step / 100, 0.4)
+            now = 1.0 + step / 50
+            path.on_ack(step, 1, 100, ack(0, echo=now - rtt, stamp=now), now)
+    assert rude.pacing_rate == 1000
+    assert polite.pacing_rate is not None
+    assert polite.pacing_rate < 500
+
+
+def test_paced_packets_leave_in_small_bursts_of_a_millisecond() -> None:
+    machine = FastSender(Rfc6298(), PathRate(8e6 * 4, polite=False), 100)
+    host = Host(machine, SENDER)
+    for _ in range(40):
+        host.send(bytes(944))  # 4,000 packets/s
+    assert len(list(host.pull(0.0))) == 4
+    assert host.wake_at() == pytest.approx(0.001)
+    assert list(host.pull(0.0005)) == []
+    assert len(list(host.pull(0.003))) == 12  # woken late, and made up for it
+
+
+# On real sockets
+
+
+@pytest.mark.parametrize("rate", [None, 1e9])
+def test_data_may_follow_the_offer_at_once(rate: float | None) -> None:
+    setup = Setup("fast", window=256, rate=rate)
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, setup, at_once=True).wait(PATIENCE)
+        assert same_pixels(transfer)
+        kinds = [row[3] for row in transfer.own_trace.rows]
+        assert kinds.index(Kind.DATA) < kinds.index(Kind.ACCEPT)
+
+
+def test_data_after_an_offer_that_is_refused_reaches_nobody() -> None:
+    with two_sockets(on_offer=lambda offer, address: "not today") as (here, there):
+        transfer = here.send(there.address, PARCEL, Setup("fast"), at_once=True)
+        with pytest.raises(TransferRefused, match="not today"):
+            transfer.wait(PATIENCE)
+        assert there.transfers() == []
+
+
+def test_a_lost_offer_costs_early_data_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(100_000)
+    with two_sockets() as (here, there):
+        sent = here._socket.send
+        first: list[Any] = []
+
+        def lose_the_first(datagrams: Any, to: Any) -> None:
+            kept = datagrams if first else [each for each in datagrams if each[2] != 5]
+            first.append(True)
+            sent(kept, to)
+
+        monkeypatch.setattr(here._socket, "send", lose_the_first)
+        transfer = here.send(
+            there.address, cut(data), Setup("fast", window=256), at_once=True
+        )
+        transfer.wait(PATIENCE)
+        assert transfer.assembly is not None
+        assert transfer.assembly.data() == data
+        twin = transfer.other_end
+        assert twin is not None
+        assert twin.complete_after is not None
+
+
+# Any network
+
+
+@pytest.mark.parametrize("channel", ["fifo", "late"])
+def test_no_small_run_breaks_it(channel: str) -> None:
+    verdict = check(
+        lambda: sender(8), lambda: FastReceiver(8), channel, budget=1.5, seed=1
+    )
+    assert verdict.kind == "survived", str(verdict)

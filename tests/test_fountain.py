@@ -1,0 +1,80 @@
+"""The fountain page: any sufficiently many packets rebuild the block."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from p2plab.congestion import PathRate
+from p2plab.errors import P2PLabError
+from p2plab.link import Link
+from p2plab.packet import ACK, DATA, Packet
+from p2plab.protocols import PROTOCOLS, FountainReceiver, FountainSender, Setup
+from p2plab.rtt import Rfc6298
+from p2plab.simulator import simulate
+
+PAYLOADS = [b"%4d" % number * 300 for number in range(120)]
+
+
+def machines(window: int = 64) -> tuple[FountainSender, FountainReceiver]:
+    pytest.importorskip("raptorq", reason="the package raptorq is not installed")
+    rtt = Rfc6298(timestamps=True)
+    return FountainSender(rtt, PathRate(), window), FountainReceiver(window)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05, 0.2, 0.5])
+def test_blocks_are_rebuilt_whatever_was_lost(loss: float) -> None:
+    sender, receiver = machines()
+    run = simulate(sender, receiver, PAYLOADS, Link(loss=loss, rate=1e7, seed=1))
+    assert run.delivered == PAYLOADS
+    assert run.done
+    assert sender.deadline is receiver.deadline is None
+    assert sender.next_seq_num < 2 * len(PAYLOADS) / (1 - loss)
+
+
+def test_empty_and_unequal_payloads_come_out_as_they_went_in() -> None:
+    payloads = [b"", b"a", bytes(70), b"", b"xyz" * 40]
+    run = simulate(*machines(), payloads, Link(loss=0.3, seed=2))
+    assert run.delivered == payloads
+
+
+def test_packets_of_anybody_do_no_harm() -> None:
+    sender, receiver = machines()
+    for content in (b"", bytes(4), bytes(15), b"\xff" * 60, bytes(10) + b"\1" * 30):
+        receiver.on_packet(Packet(DATA, -5, content), 0.0)
+        sender.on_packet(Packet(ACK, -9, content), 0.0)
+    assert receiver.complete == 0
+    assert receiver.next_payload() is None
+
+
+def test_no_small_run_breaks_it() -> None:
+    from p2plab.checker import check
+
+    machines()  # or skip
+    verdict = check(
+        lambda: machines(8)[0], lambda: machines(8)[1], "late", budget=1.5, seed=1
+    )
+    assert verdict.kind == "survived", str(verdict)
+
+
+def test_without_the_package_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "raptorq", None)
+    for make in (lambda: FountainReceiver(8), lambda: sender_of(8)):
+        with pytest.raises(P2PLabError, match=r"pip install 'p2plab\[fountain\]'"):
+            make()
+
+
+def sender_of(window: int) -> Any:
+    return FountainSender(Rfc6298(), PathRate(), window)
+
+
+def test_it_can_be_chosen_by_name_where_the_package_is() -> None:
+    if "fountain" in PROTOCOLS:
+        assert Setup("fountain").protocol == "fountain"
+    else:
+        with pytest.raises(ValueError, match="needs the package raptorq"):
+            Setup("fountain")
