@@ -12,9 +12,10 @@ from p2plab.datagrams import Address
 from p2plab.errors import PeerUnreachable, RendezvousAway
 from p2plab.rendezvous.doorman import Doorman, Policy, Request
 from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.model import Met, legal_name
+from p2plab.rendezvous.model import Met, Seen, legal_name
 from p2plab.session import Session
 from p2plab.udp import UdpSocket
+from p2plab.witness import Witness
 
 MOST_MEETINGS: Final = 1_000  # whose texts we still believe
 GRACE: Final = 1.0  # the other side may connect before we were told of it [s]
@@ -27,8 +28,9 @@ class Meeting:
     session: proves who is there. contact: how the UDP socket reaches it.
     """
 
-    def __init__(self, met: Met, socket: UdpSocket) -> None:
+    def __init__(self, met: Met, socket: UdpSocket, witness: Witness) -> None:
         self.met = met
+        self._witness = witness
         self.session = Session(bytes.fromhex(met.session), met.key, met.role, met.peer)
         candidates = [(each.kind, (each.address, each.port)) for each in met.candidates]
         self.contact: Contact = socket.meet(self.session, candidates, met.start_in)
@@ -55,6 +57,14 @@ class Meeting:
             host = self.met.addresses[0]
         return host, self.met.tcp_port
 
+    def seen(self, wait: float = 1.0) -> list[Seen]:
+        """What both peers and the rendezvous saw of it, in the order of time.
+
+        wait: how long the other side may take to tell its part [s]. While the
+        rendezvous is away it is our part alone.
+        """
+        return self._witness.seen(self.met.session, self.contact, wait)
+
 
 class Meetings:
     """The meetings of one peer; one serves until the other has moved.
@@ -70,8 +80,14 @@ class Meetings:
         socket: UdpSocket,
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
+        self._witness = witness = Witness(lease)
         self.doorman = Doorman(
-            lease.client, lambda: lease.registration, accept, self._keep, on_request
+            lease.client,
+            lambda: lease.registration,
+            accept,
+            self._keep,
+            on_request,
+            witness.note,
         )
         self._client = lease.client
         self._socket = socket
@@ -124,8 +140,14 @@ class Meetings:
             meeting = self._by_id.get(id)
         return None if meeting is None else meeting.session
 
+    def close(self) -> None:
+        """Meet nobody any more."""
+        self.doorman.close()
+        self._witness.close()
+
     def _keep(self, met: Met) -> None:
-        meeting = Meeting(met, self._socket)
+        meeting = Meeting(met, self._socket, self._witness)
+        self._witness.follow(met.session, meeting.contact)
         with self._news:
             while len(self._by_id) >= MOST_MEETINGS:
                 self._by_id.popitem(last=False)
