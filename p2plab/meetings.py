@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakSet
 
 from p2plab.contact import Contact
 from p2plab.datagrams import Address
@@ -93,6 +94,7 @@ class Meetings:
         self._socket = socket
         self._news = threading.Condition()  # for what follows
         self._last: dict[str, Meeting] = {}  # by the peer's name
+        self._doubted: WeakSet[Meeting] = WeakSet()  # there was no answer
         self._by_id: OrderedDict[bytes, Meeting] = OrderedDict()
 
     def __iter__(self) -> Iterator[Meeting]:
@@ -122,16 +124,18 @@ class Meetings:
             if known is None:
                 raise
             return known
-        if known is None or known.met.since != since:
+        if known is None or known in self._doubted or known.met.since != since:
             return self.introduce(name)
         return known
 
     def forget(self, name: str | None = None) -> None:
-        """Meet a peer anew the next time, or all: somebody did not answer."""
-        if name is None:
-            self._last.clear()
-        else:
-            self._last.pop(legal_name(name), None)
+        """Meet a peer anew the next time, or all: somebody did not answer.
+
+        While the rendezvous is away, what we know is still better than nothing.
+        """
+        last = self._last.copy()
+        names = list(last) if name is None else [legal_name(name)]
+        self._doubted.update(last[each] for each in names if each in last)
 
     def session(self, id: bytes) -> Session | None:
         """Return the session of this id, if it is one of ours, or becomes one now."""

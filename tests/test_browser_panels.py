@@ -323,7 +323,7 @@ def test_a_request_is_accepted_with_a_click_and_the_text_appears(
     lab_page.run_all()
     assert lab_page.errors() == []
     alice, bob = (page.locator(".p2p-peer-panel").nth(n) for n in (0, 1))
-    bob.get_by_label("Who may meet me").select_option("ask me")
+    bob.get_by_label("Who meets me").select_option("ask me")
     for panel in (alice, bob):
         panel.get_by_role("button", name="Register").click()
         panel.get_by_text("Registered as").wait_for()

@@ -58,7 +58,7 @@ class PeerControls:
         self.room = named(
             widgets.Text(value=LOBBY, description="Room", layout=row), "room"
         )
-        self.accept = dropdown("accept", "Who may meet me", list(WHO), "room")
+        self.accept = dropdown("accept", "Who meets me", list(WHO), "room")
         self.peers = named(
             widgets.Select(options=[], rows=5, description="Peers", layout=row), "peers"
         )

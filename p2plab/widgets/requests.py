@@ -43,7 +43,8 @@ class RequestsView:
         for each, act in ((accept, request.accept), (refuse, request.refuse)):
             each.layout.width = "76px"
             self._panel.wire(each, self._once(act, accept, refuse))
-        return widgets.HBox([words, accept, refuse])
+        layout = widgets.Layout(align_items="center")
+        return widgets.HBox([words, accept, refuse], layout=layout)
 
     def _once(self, act: Callable[[], None], *buttons: Any) -> Callable[[], None]:
         """Do it in the background; the buttons are off until it has failed."""
