@@ -340,6 +340,23 @@ def test_a_request_is_accepted_with_a_click_and_the_text_appears(
     lab_page.screenshot("peer-panel-accepted")
 
 
+def test_what_redis_holds_is_on_the_screen_and_follows(lab_page: LabPage) -> None:
+    page = lab_page.page
+    page.set_viewport_size({"width": 1280, "height": 900})
+    cell = "import p2plab\nlab = p2plab.Lab()\nalice, bob = lab.peer('alice'), "
+    cell += "lab.peer('bob')\nmeeting = alice.introduce('bob')\np2plab.RedisPanel(lab)"
+    lab_page.open_cells("redis.ipynb", cell, "alice.close()")
+    run_cell(lab_page, 0)
+    table = page.locator(".p2p-redis-keys table")
+    record = table.locator("th").filter(has_text=re.compile(r"lobby:p:alice$"))
+    record.wait_for()
+    table.get_by_text("join alice").wait_for()
+    lab_page.screenshot("redis-panel")
+    run_cell(lab_page, 1)
+    record.wait_for(state="detached")
+    table.get_by_text("leave alice").wait_for()
+
+
 def test_a_taken_name_and_a_name_with_html_are_refused_in_the_panel(
     lab_page: LabPage,
 ) -> None:

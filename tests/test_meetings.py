@@ -226,3 +226,19 @@ def test_a_clock_that_was_set_is_believed_anew() -> None:
     clock.learn(1000.0, sent=10.0, received=10.1)
     clock.learn(5000.0, sent=11.0, received=11.2)
     assert clock.at(11.0) == pytest.approx(4999.9, abs=0.001)
+
+
+def test_while_the_rendezvous_is_away_a_meeting_in_doubt_still_serves(
+    server: RendezvousServer, alice: Peer, bob: Peer
+) -> None:
+    first = alice.introduce("bob")
+    first.contact.wait()
+    bob.texts.ack_loss = 0.999  # its seed loses the first
+    with pytest.raises(NotDelivered):
+        alice.send_text("bob", "do you hear me?", timeout=0.05, tries=1)
+    bob.texts.ack_loss = 0.0
+    server.stop()
+    alice.send_text("bob", "who needs it?")
+    server.start()
+    alice.send_text("bob", "there it is again")
+    assert alice.meetings.last("bob") is not first, "they met anew"

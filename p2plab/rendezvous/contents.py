@@ -36,15 +36,16 @@ class Kept:
 
 
 def contents(redis_url: str, memory: fakeredis.FakeServer) -> list[Kept]:
-    """Look at all that is kept; session keys and nonces are masked, and of a token's
-    hash some digits are shown.
+    """Look at all that is kept, the rooms first.
 
+    Session keys and nonces are masked, and of a token's hash some digits are shown.
     redis_url: as a server takes it; "" for what is in `memory`. Raises RedisError.
     """
     redis = client(redis_url, memory)
     try:
         keys = islice(redis.scan_iter(match=PATTERN, count=500), MOST_KEYS)
-        found = [kept(redis, key) for key in sorted(keys)]
+        rooms_first = sorted(keys, key=lambda key: ("::" in key, key))
+        found = [kept(redis, key) for key in rooms_first]
     finally:
         redis.close()
     return [each for each in found if each.type != "none"]  # ended meanwhile

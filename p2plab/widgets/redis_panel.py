@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from p2plab.widgets.panel import STYLE, Panel, check_open, line
 
@@ -18,8 +18,7 @@ HEAD: Final = ("key", "type", "ends in", "entries")
 
 
 class RedisPanel(Panel):
-    """A table of keys, of when they end, and of what is in them; it looks again by
-    itself, every second.
+    """A table of keys, when they end, and what is in them; looks again every second.
 
     rendezvous: a Lab or a RendezvousServer, whose Redis is looked at, whether it is a
     real one or a store in this process. Tokens and session keys are never shown.
@@ -31,7 +30,8 @@ class RedisPanel(Panel):
     ) -> None:
         check_open(rendezvous)
         super().__init__("redis", key)
-        self._server: RendezvousServer = getattr(rendezvous, "server", rendezvous)
+        given: Any = rendezvous
+        self._server: RendezvousServer = getattr(given, "server", given)
         self.table = line("redis-keys", max_height="480px", overflow="auto")
         style = line("style")
         style.value = STYLE
@@ -47,7 +47,8 @@ class RedisPanel(Panel):
         except (RedisError, OSError) as why:
             self.tell(f"The Redis does not answer: {why}")
             return PAUSE
-        where = self._server.redis_url and "Redis" or "The store in this process"
+        real = bool(self._server.redis_url)
+        where = "Redis" if real else "The store in this process"
         self.tell(f"{where} holds {len(found)} keys.")
         self.table.value = table(found)
         return PAUSE
@@ -65,9 +66,10 @@ def _row(kept: Kept) -> str:
     lines = [f"{name}: {value}" if name else value for name, value in kept.entries]
     if kept.size > len(kept.entries):
         lines.insert(0, f"{kept.size} in all, of which")
+    short = 'style="white-space: nowrap"'
     left_aligned = 'style="text-align: left; overflow-wrap: anywhere"'
     entries = "<br>".join(map(html.escape, lines))
     return (
         f'<tr style="vertical-align: top"><th scope="row">{html.escape(kept.key)}</th>'
-        f"<td>{kept.type}</td><td>{left}</td><td {left_aligned}>{entries}</td></tr>"
+        f"<td>{kept.type}</td><td {short}>{left}</td><td {left_aligned}>{entries}</td></tr>"
     )
