@@ -52,12 +52,7 @@ class PeerControls:
 
     def __init__(self, name: str) -> None:
         row = widgets.Layout(width=ROW)
-        self.name = named(
-            widgets.Text(value=name, description="My name", layout=row), "name"
-        )
-        self.room = named(
-            widgets.Text(value=LOBBY, description="Room", layout=row), "room"
-        )
+        self.name, self.room = _box("My name", name), _box("Room", LOBBY)
         self.accept = dropdown("accept", "Who meets me", list(WHO), "room")
         self.peers = named(
             widgets.Select(options=[], rows=5, description="Peers", layout=row), "peers"
@@ -164,6 +159,13 @@ def _buttons() -> dict[str, Any]:
     for name, each in buttons.items():
         each.layout.width = "112px" if name == "send-picture" else "92px"
     return buttons
+
+
+def _box(label: str, value: str) -> Any:
+    """A box for a short text; tests and styles find it by its label's last word."""
+    layout = widgets.Layout(width=ROW)
+    box = widgets.Text(value=value, description=label, layout=layout)
+    return named(box, label.split()[-1].lower())
 
 
 def _head(text: str) -> Any:

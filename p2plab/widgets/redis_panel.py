@@ -69,7 +69,7 @@ def _row(kept: Kept) -> str:
     short = 'style="white-space: nowrap"'
     left_aligned = 'style="text-align: left; overflow-wrap: anywhere"'
     entries = "<br>".join(map(html.escape, lines))
-    return (
-        f'<tr style="vertical-align: top"><th scope="row">{html.escape(kept.key)}</th>'
-        f"<td>{kept.type}</td><td {short}>{left}</td><td {left_aligned}>{entries}</td></tr>"
-    )
+    cells = f"<td>{kept.type}</td><td {short}>{left}</td>"
+    cells += f"<td {left_aligned}>{entries}</td>"
+    head = f'<th scope="row">{html.escape(kept.key)}</th>'
+    return f'<tr style="vertical-align: top">{head}{cells}</tr>'
