@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from p2plab.replay import recording
     from p2plab.sample import sample_picture
     from p2plab.transfer import simulate_picture
-    from p2plab.widgets import PeerPanel, TransferPanel
+    from p2plab.widgets import PeerPanel, RedisPanel, TransferPanel
 
 __all__ = [
     "ACK",
@@ -35,6 +35,7 @@ __all__ = [
     "Packet",
     "Peer",
     "PeerPanel",
+    "RedisPanel",
     "ScriptedLink",
     "Setup",
     "Trace",
@@ -57,6 +58,7 @@ _LATE = {
     "Lab": "p2plab.lab",
     "Peer": "p2plab.peer",
     "PeerPanel": "p2plab.widgets",
+    "RedisPanel": "p2plab.widgets",
     "TransferPanel": "p2plab.widgets",
     "Verdict": "p2plab.checker",
     "as_value": "p2plab.listing",

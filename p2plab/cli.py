@@ -68,10 +68,19 @@ def _of_rendezvous(parser: argparse.ArgumentParser) -> None:
 
 
 def _of_peer(parser: argparse.ArgumentParser) -> None:
-    url = "http://host:port, as `p2plab rendezvous` or a lab's url says it"
+    url = (
+        "http://host:port, as `p2plab rendezvous` or a lab's url says it; of several "
+        "servers over one Redis, with commas between them"
+    )
     parser.add_argument("name", help="how others find you")
+    room = "whom you can meet: those of the same room (default %(default)s)"
+    accept = "who may meet you: everyone of the room, or nobody (default %(default)s)"
     parser.add_argument("--rendezvous", metavar="URL", required=True, help=url)
     parser.add_argument("--host", **HOST)
+    parser.add_argument("--room", default="lobby", help=room)
+    parser.add_argument(
+        "--accept", choices=("room", "nobody"), default="room", help=accept
+    )
     parser.set_defaults(run=_peer)
 
 
@@ -121,7 +130,13 @@ def _peer(wishes: argparse.Namespace) -> int:
     from p2plab.console import Console
     from p2plab.peer import Peer
 
-    with Peer(wishes.name, wishes.rendezvous, host=wishes.host) as peer:
+    with Peer(
+        wishes.name,
+        wishes.rendezvous.split(","),
+        host=wishes.host,
+        room=wishes.room,
+        accept=wishes.accept,
+    ) as peer:
         peer.register()
         Console(peer).cmdloop()
     return 0

@@ -92,6 +92,11 @@ class Contact:
         return self._heard if self.path is None else self.path.address
 
     @property
+    def decided(self) -> bool:
+        """Whether there is a path, or the prober has given up."""
+        return self._decided.is_set()
+
+    @property
     def events(self) -> list[Event]:
         """What became of the probes; times by time.monotonic."""
         return list(self._prober.events)

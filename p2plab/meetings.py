@@ -6,15 +6,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakSet
 
 from p2plab.contact import Contact
 from p2plab.datagrams import Address
 from p2plab.errors import PeerUnreachable, RendezvousAway
 from p2plab.rendezvous.doorman import Doorman, Policy, Request
 from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.model import Met, legal_name
+from p2plab.rendezvous.model import Met, Seen, legal_name
 from p2plab.session import Session
 from p2plab.udp import UdpSocket
+from p2plab.witness import Witness
 
 MOST_MEETINGS: Final = 1_000  # whose texts we still believe
 GRACE: Final = 1.0  # the other side may connect before we were told of it [s]
@@ -27,8 +29,9 @@ class Meeting:
     session: proves who is there. contact: how the UDP socket reaches it.
     """
 
-    def __init__(self, met: Met, socket: UdpSocket) -> None:
+    def __init__(self, met: Met, socket: UdpSocket, witness: Witness) -> None:
         self.met = met
+        self._witness = witness
         self.session = Session(bytes.fromhex(met.session), met.key, met.role, met.peer)
         candidates = [(each.kind, (each.address, each.port)) for each in met.candidates]
         self.contact: Contact = socket.meet(self.session, candidates, met.start_in)
@@ -55,6 +58,14 @@ class Meeting:
             host = self.met.addresses[0]
         return host, self.met.tcp_port
 
+    def seen(self, wait: float = 1.0) -> list[Seen]:
+        """What both peers and the rendezvous saw of it, in the order of time.
+
+        wait: how long the other side may take to tell its part [s]. While the
+        rendezvous is away it is our part alone.
+        """
+        return self._witness.seen(self.met.session, self.contact, wait)
+
 
 class Meetings:
     """The meetings of one peer; one serves until the other has moved.
@@ -70,13 +81,20 @@ class Meetings:
         socket: UdpSocket,
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
+        self._witness = witness = Witness(lease)
         self.doorman = Doorman(
-            lease.client, lambda: lease.registration, accept, self._keep, on_request
+            lease.client,
+            lambda: lease.registration,
+            accept,
+            self._keep,
+            on_request,
+            witness.note,
         )
         self._client = lease.client
         self._socket = socket
         self._news = threading.Condition()  # for what follows
         self._last: dict[str, Meeting] = {}  # by the peer's name
+        self._doubted: WeakSet[Meeting] = WeakSet()  # there was no answer
         self._by_id: OrderedDict[bytes, Meeting] = OrderedDict()
 
     def __iter__(self) -> Iterator[Meeting]:
@@ -106,16 +124,18 @@ class Meetings:
             if known is None:
                 raise
             return known
-        if known is None or known.met.since != since:
+        if known is None or known in self._doubted or known.met.since != since:
             return self.introduce(name)
         return known
 
     def forget(self, name: str | None = None) -> None:
-        """Meet a peer anew the next time, or all: somebody did not answer."""
-        if name is None:
-            self._last.clear()
-        else:
-            self._last.pop(legal_name(name), None)
+        """Meet a peer anew the next time, or all: somebody did not answer.
+
+        While the rendezvous is away, what we know is still better than nothing.
+        """
+        last = self._last.copy()
+        names = list(last) if name is None else [legal_name(name)]
+        self._doubted.update(last[each] for each in names if each in last)
 
     def session(self, id: bytes) -> Session | None:
         """Return the session of this id, if it is one of ours, or becomes one now."""
@@ -124,8 +144,14 @@ class Meetings:
             meeting = self._by_id.get(id)
         return None if meeting is None else meeting.session
 
+    def close(self) -> None:
+        """Meet nobody any more."""
+        self.doorman.close()
+        self._witness.close()
+
     def _keep(self, met: Met) -> None:
-        meeting = Meeting(met, self._socket)
+        meeting = Meeting(met, self._socket, self._witness)
+        self._witness.follow(met.session, meeting.contact)
         with self._news:
             while len(self._by_id) >= MOST_MEETINGS:
                 self._by_id.popitem(last=False)

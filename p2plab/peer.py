@@ -237,7 +237,7 @@ class Peer:
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
-        self.meetings.doorman.close()
+        self.meetings.close()
         self._lease.end()
         self.rendezvous.close()
 

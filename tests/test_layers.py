@@ -23,7 +23,7 @@ ROWS = {
     "session datagrams reactor paths contact reception stun stun_client stun_server "
     "udp frames handshake inbox conversation talks chat_server chat rendezvous",
     "measures": "metrics experiments museum checker",
-    "faces": "arrivals meetings peer lab",
+    "faces": "arrivals witness meetings peer lab",
     "pictures": "plots listing",
     "panels": "widgets",
     "command line": "demo console grader cli __main__",

@@ -27,6 +27,8 @@ PREDICTIONS = {
     ],
     "01-rendezvous-and-text.ipynb": [
         ("prediction = 409", "prediction = 200"),
+        ("prediction = 0", "prediction = 2"),
+        ("prediction = 1", "prediction = 3"),
         ("attempts, shown = delivery.attempts, 1", "attempts, shown = 3, 3"),
         ("prediction = 2", "prediction = 1"),
         (

@@ -20,10 +20,13 @@ from loopback import (
 from p2plab.chat import ChatClient
 from p2plab.errors import IntroductionRefused, NotDelivered
 from p2plab.packet import Kind
-from p2plab.paths import HOST
+from p2plab.paths import ANSWER, CHOOSE, CONFIRM, HEAR, HOST, PROBE
 from p2plab.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.clock import ServerClock
+from p2plab.rendezvous.model import MAX_EVENTS, Seen
 from p2plab.rendezvous.server import RendezvousServer
+from p2plab.witness import MOST_BYTES, number, offset, shortened, size, together
 
 
 @pytest.fixture
@@ -119,3 +122,123 @@ def test_the_rendezvous_sees_where_a_peers_datagrams_come_from(
         bob.register()
         kinds = {each.kind for each in bob.introduce("alice").met.candidates}
         assert HOST in kinds
+
+
+# What was seen of a meeting
+
+
+def words_of(rows: list[Seen], who: str | None) -> list[str]:
+    """What one of them did and saw, each word once, in the order of time."""
+    return list(dict.fromkeys(each.what for each in rows if each.who == who))
+
+
+def test_a_meeting_leaves_one_trace_of_both_peers_and_the_rendezvous(
+    alice: Peer, bob: Peer
+) -> None:
+    meeting = alice.introduce("bob")
+    meeting.contact.wait()
+    eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
+    rows = meeting.seen()
+    assert words_of(rows, None) == ["asked", "met"]
+    assert words_of(rows, "alice")[:3] == ["register", "introduce", "met"]
+    assert words_of(rows, "bob")[:4] == ["register", "asked", "accept", "met"]
+    for who, there in (("alice", bob), ("bob", alice)):
+        assert {PROBE, HEAR, ANSWER, CONFIRM, CHOOSE} <= set(words_of(rows, who))
+        host, port = there.pictures.address[:2]
+        (chosen,) = [e.note for e in rows if (e.who, e.what) == (who, CHOOSE)]
+        assert chosen == f"{host}:{port}"
+    assert [each.at for each in rows] == sorted(each.at for each in rows)
+
+
+def test_no_probe_of_a_trace_is_heard_before_it_was_sent(
+    alice: Peer, bob: Peer
+) -> None:
+    meeting = alice.introduce("bob")
+    meeting.contact.wait()
+    eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
+    rows = meeting.seen()
+    for went, came in ((PROBE, HEAR), (ANSWER, CONFIRM)):
+        sent = {(e.who, number(e)): e.at for e in rows if e.what == went}
+        arrived = [each for each in rows if each.what == came]
+        assert arrived
+        for each in arrived:
+            other = "bob" if each.who == "alice" else "alice"
+            assert sent.get((other, number(each)), 0.0) <= each.at
+
+
+def test_while_the_rendezvous_is_away_a_trace_has_our_own_part(
+    server: RendezvousServer, alice: Peer, bob: Peer
+) -> None:
+    meeting = alice.introduce("bob")
+    meeting.contact.wait()
+    server.stop()
+    rows = meeting.seen(wait=0.0)
+    assert {each.who for each in rows} == {"alice"}
+    assert "introduce" in words_of(rows, "alice")
+    server.start()
+
+
+def test_a_trace_has_no_key_and_no_token(alice: Peer, bob: Peer) -> None:
+    meeting = alice.introduce("bob")
+    meeting.contact.wait()
+    told = repr(meeting.seen())
+    assert alice.registration is not None
+    assert meeting.met.key.hex() not in told
+    assert alice.registration.token not in told
+
+
+def test_a_report_that_is_too_long_loses_its_last_probes_and_says_so() -> None:
+    rows = [Seen(0.0, "introduce", "bob", "alice")]
+    note = "[2001:db8:1234:5678:9abc:def0:1234:5678]:40123 #12345"
+    rows += [Seen(1.0 + n, PROBE, note, "alice") for n in range(1_000)]
+    rows += [Seen(2e3, "fail", "", "alice")]
+    short = shortened(rows)
+    assert len(short) <= MAX_EVENTS
+    assert sum(map(size, short)) <= MOST_BYTES + 100
+    assert short[0] == rows[0]
+    assert short[-2] == rows[-1]
+    left = 1_000 - sum(each.what == PROBE for each in short)
+    assert (short[-1].what, short[-1].note) == ("more", f"{left} probes left out")
+    assert shortened(rows[:3]) == rows[:3]
+
+
+def test_two_clocks_that_differ_are_brought_together_by_the_probes() -> None:
+    own = [Seen(10.0, PROBE, "x #1", "alice"), Seen(10.2, CONFIRM, "x #1", "alice")]
+    theirs = [Seen(7.1, HEAR, "y #1", "bob"), Seen(7.1, ANSWER, "y #1", "bob")]
+    assert offset(own, theirs) == pytest.approx(3.0)
+    words = [each.what for each in together(own, [*theirs, Seen(10.15, "met")])]
+    assert words == [PROBE, HEAR, ANSWER, "met", CONFIRM]
+    assert offset(own, []) == 0.0
+
+
+def test_every_answer_narrows_the_servers_time_down() -> None:
+    clock = ServerClock()
+    clock.learn(1000.0, sent=10.0, received=10.1)
+    assert clock.at(10.0) == pytest.approx(999.95, abs=0.001)
+    clock.learn(1001.0, sent=10.99, received=11.5)  # what is between both is little
+    assert clock.at(10.0) == pytest.approx(999.9555, abs=0.06)
+    clock.learn(1002.95, sent=13.0, received=13.001)
+    assert clock.at(10.0) == pytest.approx(999.95, abs=0.002)
+
+
+def test_a_clock_that_was_set_is_believed_anew() -> None:
+    clock = ServerClock()
+    clock.learn(1000.0, sent=10.0, received=10.1)
+    clock.learn(5000.0, sent=11.0, received=11.2)
+    assert clock.at(11.0) == pytest.approx(4999.9, abs=0.001)
+
+
+def test_while_the_rendezvous_is_away_a_meeting_in_doubt_still_serves(
+    server: RendezvousServer, alice: Peer, bob: Peer
+) -> None:
+    first = alice.introduce("bob")
+    first.contact.wait()
+    bob.texts.ack_loss = 0.999  # its seed loses the first
+    with pytest.raises(NotDelivered):
+        alice.send_text("bob", "do you hear me?", timeout=0.05, tries=1)
+    bob.texts.ack_loss = 0.0
+    server.stop()
+    alice.send_text("bob", "who needs it?")
+    server.start()
+    alice.send_text("bob", "there it is again")
+    assert alice.meetings.last("bob") is not first, "they met anew"

@@ -26,6 +26,7 @@ from p2plab.metrics import summarise, transmissions
 from p2plab.plots import style
 from p2plab.plots.labels import numbers
 from p2plab.protocols import Setup
+from p2plab.rendezvous.model import Seen
 from p2plab.sample import sample_picture
 from p2plab.simulator import simulate
 from p2plab.trace import RECEIVER, SENDER, Trace
@@ -436,3 +437,94 @@ def test_a_gallery_has_its_pictures_side_by_side() -> None:
     assert "sent" in plots.alt_text(axes[1])
     with pytest.raises(ValueError, match="at least one"):
         plots.gallery({})
+
+
+# A meeting
+
+TO_BOB, TO_ALICE = "192.168.1.8:5000", "192.168.1.7:5000"
+MEETING = [
+    Seen(100.0, "register", "", "alice"),
+    Seen(103.0, "introduce", "bob", "alice"),
+    Seen(103.001, "asked"),
+    Seen(103.002, "asked", "alice", "bob"),
+    Seen(103.003, "accept", "", "bob"),
+    Seen(103.0025, "met"),  # its clock has whole milliseconds
+    Seen(103.004, "met", "alice", "bob"),
+    Seen(103.005, "met", "bob", "alice"),
+    Seen(103.05, "probe", f"{TO_BOB} #71", "alice"),
+    Seen(103.051, "probe", f"{TO_ALICE} #72", "bob"),  # is lost
+    Seen(103.052, "hear", f"{TO_ALICE} #71", "bob"),
+    Seen(103.052, "answer", f"{TO_ALICE} #71", "bob"),
+    Seen(103.054, "confirm", f"{TO_BOB} #71", "alice"),
+    Seen(103.054, "choose", TO_BOB, "alice"),
+]
+
+
+def test_a_meeting_has_three_lifelines_and_names_the_path(ax: Axes) -> None:
+    plots.meeting(MEETING, ax)
+    names = [each.get_text() for each in ax.get_xticklabels()]
+    assert names == ["alice (caller)", "rendezvous", "bob (callee)"]
+    assert f"path: {TO_BOB}" in words(ax)
+    assert f"probe 1 to {TO_BOB}" in words(ax)
+    assert "probe 1 arrives; is answered" in words(ax)
+    assert Counter(str(each.get_gid()) for each in arrows(ax)) == {
+        "HTTP": 6,
+        "probe": 1,
+        "lost": 1,
+        "answer": 1,
+    }
+    alt = plots.alt_text(ax)
+    assert "2 probes, 1 lost. alice chose 192.168.1.8:5000" in alt
+    draw(ax)
+
+
+def test_no_arrow_of_a_meeting_goes_back_in_time(ax: Axes) -> None:
+    plots.meeting(MEETING, ax)
+    for arrow in arrows(ax):
+        start, end = arrow._posA_posB  # type: ignore[attr-defined]
+        assert end[1] >= start[1], arrow.get_gid()
+
+
+def test_the_labels_of_a_meeting_do_not_hide_each_other() -> None:
+    ax = plots.meeting(MEETING)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    boxes += [text.get_window_extent() for text in ax.get_yticklabels()]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+
+
+def test_half_a_meeting_says_what_nobody_knows(ax: Axes) -> None:
+    plots.meeting([each for each in MEETING if each.who == "alice"], ax)
+    assert not [each for each in arrows(ax) if each.get_gid() == "lost"]
+    assert "0 lost" in plots.alt_text(ax)
+    draw(ax)
+
+
+def test_a_meeting_without_a_path_leaves_probes_out_and_says_so(ax: Axes) -> None:
+    tries = [Seen(103.1 + n, "probe", f"{TO_BOB} #{n}", "alice") for n in range(90)]
+    plots.meeting([*MEETING[:8], *tries, Seen(200.0, "fail", "", "alice")], ax)
+    assert "no path" in words(ax)
+    assert "probes are left out" in ax.get_xlabel()
+    assert "alice found no path" in plots.alt_text(ax)
+    draw(ax)
+
+
+def test_what_others_wrote_stays_text_in_a_meeting(ax: Axes) -> None:
+    evil = "<b>$x$\n"
+    rows = [*MEETING, Seen(104.0, evil, evil, "bob")]
+    plots.meeting(rows, ax)
+    assert "<b>$x$? <b>$x$" in words(ax)
+    page = plots.meeting_table(rows)
+    assert "<b>" not in page
+    assert page.count("<tr>") == 1 + len(rows)
+    assert "<td>54.00</td><td>alice</td><td>choose</td>" in page
+    draw(ax)
+
+
+def test_an_empty_meeting_gives_an_empty_figure_that_says_so(ax: Axes) -> None:
+    plots.meeting([], ax)
+    assert "nothing to see yet" in words(ax)
+    draw(ax)

@@ -40,7 +40,9 @@ async def ask(store: Store, token: str, session: str = SESSION, to: str = "bob")
 
 
 async def answer(store: Store, token: str, accept: bool = True, why: str = "") -> str:
-    return await store.introductions.answer(LOBBY, "bob", token, SESSION, accept, why)
+    introductions = store.introductions
+    state, _ = await introductions.answer(LOBBY, "bob", token, SESSION, accept, why)
+    return state
 
 
 async def inbox(store: Store, name: str, token: str, after: str = "0-0") -> list[Entry]:

@@ -26,6 +26,7 @@ from p2plab.errors import (
 )
 from p2plab.inbox import Message
 from p2plab.metrics import deliveries, transmissions
+from p2plab.rendezvous.doorman import Request
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
 from p2plab.widgets.knobs import Knob
@@ -636,6 +637,64 @@ def test_a_sender_and_a_file_with_html_in_their_names_stay_text(
     assert shown.count("onerror") >= 3
     assert EVIL not in shown
     assert "<b>x" not in shown
+
+
+def one_request(panel: PeerPanel) -> Any:
+    """The line of the only request, once it is there."""
+    end = time.monotonic() + SOON
+    while not panel.requests.box.children:
+        assert time.monotonic() < end, "nobody has asked"
+        assert panel.view.flush()
+    [row] = panel.requests.box.children
+    return row
+
+
+def test_who_asks_to_be_asked_accepts_with_a_click_and_the_text_comes(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?")
+    words, accept, _ = one_request(bob).children
+    assert words.value == "<b>alice</b> wants to meet you."
+    accept.click()
+    alice.wait()
+    assert "may I?" in inbox_of(bob)
+    assert bob.view.flush()
+    assert bob.requests.box.children == ()
+
+
+def test_a_refusal_is_told_to_the_caller_and_its_text_stays_in_the_box(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?")
+    one_request(bob).children[2].click()
+    with pytest.raises(P2PLabError, match="bob does not want to meet"):
+        alice.wait()
+    assert alice.controls.text.value == "may I?"
+
+
+def test_a_request_with_html_in_its_name_stays_text(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    _, bob = pair
+    bob.requests.draw([Request(EVIL, "00c0ffee00c0ffee", lambda *told: None)])
+    words = one_request(bob).children[0].value
+    assert "onerror" in words
+    assert EVIL not in words
+
+
+def test_two_rooms_do_not_see_each_other(lab: p2plab.Lab) -> None:
+    alice, bob = PeerPanel(lab, "alice"), PeerPanel(lab, "bob")
+    alice.set(room="chess").register().wait()
+    bob.register().wait()
+    assert alice.refresh().wait().found == []
+    assert "Registered as alice in chess" in alice.status.value
+    assert alice.controls.room.disabled
+    alice.close()
+    bob.close()
 
 
 def test_a_taken_name_is_refused_with_how_long_to_wait(lab: p2plab.Lab) -> None:

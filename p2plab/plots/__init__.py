@@ -3,6 +3,7 @@
 from p2plab.plots.chart import chart
 from p2plab.plots.curves import over_time, rtt, window_over_time
 from p2plab.plots.goodput import goodput_over_loss
+from p2plab.plots.meeting import meeting, meeting_table
 from p2plab.plots.pictures import gallery, picture
 from p2plab.plots.sequence import ladder, ladders
 from p2plab.plots.style import alt_text, blank, show, table, to_html
@@ -15,6 +16,8 @@ __all__ = [
     "goodput_over_loss",
     "ladder",
     "ladders",
+    "meeting",
+    "meeting_table",
     "over_time",
     "picture",
     "rtt",

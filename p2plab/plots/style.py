@@ -55,6 +55,13 @@ DELIVERED_MARK: Final[Style] = {
     "marker": "<",
     "markersize": 4,
 }
+CHOSEN_MARK: Final[Style] = {
+    **_MARK,
+    "color": ACK_COLOUR,
+    "marker": "*",
+    "markersize": 11,
+    "markeredgecolor": PLAIN_COLOUR,
+}
 AGAIN_MARK: Final[Style] = {**_MARK, "color": AGAIN_COLOUR, "marker": "s"}
 SAMPLE_MARK: Final[Style] = {
     **_MARK,

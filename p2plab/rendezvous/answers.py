@@ -153,6 +153,14 @@ def meeting(answer: Any) -> list[Seen]:
     ]
 
 
+def nows(answer: Any) -> list[float]:
+    """What time it was at the rendezvous when it wrote this, if it says so."""
+    if not isinstance(answer, dict):
+        return []
+    rows = [answer, *answer.get("events", [])]
+    return [moment(each["now"]) for each in rows if "now" in each]
+
+
 def port(value: Any) -> int:
     """A port that a peer can listen on."""
     number = int(value)

@@ -200,10 +200,10 @@ async def answer(
     caller: Owner, room: Room, session: Session, form: forms.Consent
 ) -> forms.Settled:
     """Accept or refuse, once; the inboxes of both tell what came of it."""
-    state = await service_of(caller).store.introductions.answer(
+    state, now = await service_of(caller).store.introductions.answer(
         room, form.name, caller.token, session, form.accept, form.why
     )
-    return forms.Settled(state=state)
+    return forms.Settled(state=state, now=now)
 
 
 @router.get("/rooms/{room}/peers/{name}/inbox", responses=responses(401, 403, 404, 429))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self, TypeVar
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlencode
 from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
 from p2plab.rendezvous import answers
 from p2plab.rendezvous.answers import Event, News
+from p2plab.rendezvous.clock import ServerClock
 from p2plab.rendezvous.exchange import Exchange
 from p2plab.rendezvous.model import (
     DEFAULT_LEASE,
@@ -38,6 +40,7 @@ class RendezvousClient:
     urls: of servers that share one Redis; when one is away the next is asked, and a
         working one is kept.
     timeout: seconds to connect, and seconds of silence before we give up.
+    clock: the time at the rendezvous, as its answers tell it.
     Every call raises RendezvousAway when nobody answers, or Redis is away behind it,
     and RendezvousError for any other refusal.
     """
@@ -53,6 +56,7 @@ class RendezvousClient:
             raise ValueError("urls must name at least one server")
         self.timeout = timeout
         self.room = legal_name(room)
+        self.clock = ServerClock()
         self._at = 0  # the server that answered last
 
     @property
@@ -239,13 +243,19 @@ class RendezvousClient:
     ) -> Answer:
         """Ask the servers in turn, beginning with the one that answered last."""
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
-        first = self._at
+        first, sent = self._at, time.monotonic()
+
+        def heard(answer: Any) -> Answer:
+            for now in answers.nows(answer):
+                self.clock.learn(now, sent, time.monotonic())
+            return read(answer)
+
         for step in range(len(self._servers)):
             place = (first + step) % len(self._servers)
             server = self._servers[place]
             try:
                 status, content = server.ask(method, path, data, token, wait)
-                answer = understood(read, status, content, server.url)
+                answer = understood(heard, status, content, server.url)
                 self._at = place
                 return answer
             except RendezvousAway as why:

@@ -61,6 +61,7 @@ class Doorman:
     registration: what we have now. accept: whom to let in: everybody of our "room";
     whom we "ask" about, by `requests`; "nobody".
     on_met, on_request: called from the thread with each Met, and each Request.
+    note: told of each step: the session, a word for it, and about whom.
     trouble: why the inbox could not be read the last time, or None.
     """
 
@@ -71,11 +72,13 @@ class Doorman:
         accept: Policy = "room",
         on_met: Callable[[Met], None] | None = None,
         on_request: Callable[[Request], None] | None = None,
+        note: Callable[[str, str, str], None] = lambda session, what, note: None,
     ) -> None:
         if accept not in POLICIES:
             raise ValueError(f"accept must be one of {POLICIES}, got {accept!r}")
         self.accept: Policy = accept
         self.on_met, self.on_request = on_met, on_request
+        self._note = note
         self.trouble: P2PLabError | None = None
         self._client, self._registration = client, registration
         self._closed = threading.Event()
@@ -122,6 +125,7 @@ class Doorman:
         self._remember(session)
         tries = 0
         while not self._closed.is_set():
+            self._note(session, "introduce", to)
             try:
                 self._client.introduce(registration, to, session)
             except RendezvousAway:
@@ -184,12 +188,14 @@ class Doorman:
         if isinstance(event, Asked):
             if event.session not in self._sessions:
                 self._remember(event.session)
+                self._note(event.session, "asked", event.peer)
                 self._consider(event)
             return
         with self._news:
             if self._sessions.get(event.session, event) is not None:
                 return  # known, or nothing of ours
         if isinstance(event, Met):
+            self._note(event.session, "met", event.peer)
             tell(self.on_met, event)  # before those who wait for it go on
         with self._news:
             self._sessions[event.session] = event
@@ -207,15 +213,19 @@ class Doorman:
 
     def _settle(self, request: Request, accept: bool, why: str) -> None:
         """What a person decides; an error is theirs to see, and they may try again."""
-        self._client.answer(self._owner(), request.session, accept, why[:MAX_WHY])
+        self._say(request.session, accept, why[:MAX_WHY])
         with self._news:
             self._requests.pop(request.session, None)
+
+    def _say(self, session: str, accept: bool, why: str) -> None:
+        self._note(session, "accept" if accept else "refuse", "")
+        self._client.answer(self._owner(), session, accept, why)
 
     def _answer(self, session: str, accept: bool, why: str) -> None:
         """Answer by policy; while the rendezvous is away, that has to wait."""
         self._owed.pop(session, None)
         try:
-            self._client.answer(self._owner(), session, accept, why)
+            self._say(session, accept, why)
         except RendezvousAway:
             self._owed[session] = accept, why
         except P2PLabError:

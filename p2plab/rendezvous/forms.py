@@ -154,9 +154,10 @@ class State(BaseModel):
 
 
 class Settled(BaseModel):
-    """What became of an introduction."""
+    """What became of an introduction. now: [ms since 1970]."""
 
     state: str = Field(examples=["met", "refused"])
+    now: int
 
 
 class AskedEvent(BaseModel):

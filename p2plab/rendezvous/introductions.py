@@ -84,7 +84,8 @@ local known = redis.call(
   'HMGET', key, 'caller', 'callee', 'caller_token', 'callee_token', 'state')
 if known[2] ~= name or known[4] ~= token then return {{'no_such_introduction', 0}} end
 if known[5] ~= 'asked' then
-  return {{known[5] == ARGV[4] and known[5] or 'answered_already', 0}}
+  if known[5] == ARGV[4] then return {{known[5], now}} end
+  return {{'answered_already', 0}}
 end
 local function card(record)
   local fields = redis.call('HMGET', record,
@@ -203,8 +204,8 @@ class Introductions:
 
     async def answer(
         self, room: str, name: str, token: str, session: str, accept: bool, why: str
-    ) -> str:
-        """Accept or refuse for good; returns the state. Both are told of a meeting.
+    ) -> tuple[str, int]:
+        """Accept or refuse for good; returns the state, and Redis's clock [ms].
 
         Raises Refused: not_registered, not_owner, no_such_introduction, caller_gone,
         answered_already.
@@ -213,7 +214,7 @@ class Introductions:
         args = [name, digest(token), session, state, why, secrets.token_hex(32)]
         word, value = await self.database.run(ANSWER, room, *args)
         raise_unless(word == state, word, value)
-        return state
+        return state, value
 
     async def read(
         self, room: str, name: str, token: str, after: str

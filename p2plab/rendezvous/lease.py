@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 
 from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
@@ -17,6 +18,7 @@ class Lease:
     claim: registers the name for some seconds, with the token of before, or "".
     on_grant: told of what was granted, each time; it must not raise.
     trouble: why the last renewal failed, or None.
+    registered_at: when the name was asked for, by time.monotonic [s].
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Lease:
     ) -> None:
         self.trouble: P2PLabError | None = None
         self.registration: Registration | None = None
+        self.registered_at: float | None = None
         self.client = client
         self._claim, self._on_grant = claim, on_grant
         self._ended = threading.Event()
@@ -35,7 +38,9 @@ class Lease:
     def take(self, seconds: float) -> Registration:
         """Register, and go on renewing; raises what `claim` raises."""
         token = self.registration.token if self.registration is not None else ""
+        began = time.monotonic()
         self.registration = self._claim(seconds, token)
+        self.registered_at = began
         self._on_grant(self.registration)
         self.trouble = None
         if self._heart is None:

@@ -21,6 +21,7 @@ import uvicorn
 
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous.api import Service, make_app
+from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.database import Database
 from p2plab.rendezvous.hub import BLOCK, Hub
 from p2plab.rendezvous.listening import BACKLOG, bind, url_of
@@ -134,6 +135,10 @@ class RendezvousServer:
         Not inside a running event loop.
         """
         return asyncio.run(_trouble_of(self._redis()))
+
+    def contents(self) -> list[Kept]:
+        """Look at what is kept in Redis, without secrets. Raises RedisError."""
+        return contents(self.redis_url, self._memory)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.rendezvous.model import LOBBY
 from p2plab.widgets.choice import PictureChoice
 from p2plab.widgets.controls import protocol_choice
-from p2plab.widgets.knobs import COLUMN, INDENT, MS, PERCENT, ROW, Knob, named
+from p2plab.widgets.knobs import (
+    COLUMN,
+    INDENT,
+    MS,
+    PERCENT,
+    ROW,
+    Knob,
+    dropdown,
+    named,
+)
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar
 
@@ -29,6 +39,11 @@ ATTEMPT: Final = {
     "unreachable": "nobody answers",
     "unproven": "who answers has not proven to be the peer",
 }
+WHO: Final = (
+    ("everyone in my room", "room"),
+    ("ask me", "ask"),
+    ("nobody", "nobody"),
+)
 FIRST: Final = ("send", "unreachable", "unproven")
 
 
@@ -37,9 +52,8 @@ class PeerControls:
 
     def __init__(self, name: str) -> None:
         row = widgets.Layout(width=ROW)
-        self.name = named(
-            widgets.Text(value=name, description="My name", layout=row), "name"
-        )
+        self.name, self.room = _box("My name", name), _box("Room", LOBBY)
+        self.accept = dropdown("accept", "Who meets me", list(WHO), "room")
         self.peers = named(
             widgets.Select(options=[], rows=5, description="Peers", layout=row), "peers"
         )
@@ -80,6 +94,7 @@ class PeerControls:
         for name, each in self.buttons.items():
             each.disabled = name in busy or off.get(name, False)
         self.name.disabled = self.buttons["register"].disabled
+        self.room.disabled = self.name.disabled
         self.text.disabled = self.buttons["send-text"].disabled
 
     def list_peers(self, found: Sequence[Listed]) -> None:
@@ -101,12 +116,15 @@ class PeerControls:
             words += ", then it ended"
         self.progress.value = bar(transfer.progress, words)
 
-    def lay_out(self, status: Any, alert: Any, note: Any, inbox: Any) -> list[Any]:
+    def lay_out(
+        self, status: Any, alert: Any, note: Any, requests: Any, inbox: Any
+    ) -> list[Any]:
         """Three columns: me and my texts; pictures and ACKs; the inbox."""
         style = line("style")
         style.value = STYLE
-        me = [_head("Me and the others"), self.name, self._row("register", "leave")]
-        others = [alert, self.peers, self._row("refresh")]
+        me = [_head("Me and the others"), self.name, self.room, self.accept]
+        me += [self._row("register", "leave")]
+        others = [alert, requests, self.peers, self._row("refresh")]
         texts = [_head("Send a text over TCP"), self.text, self.timeout.box]
         texts += [self.tries.box, self._row("send-text")]
         texts += [self.text_alert, note, self.attempts]
@@ -143,6 +161,13 @@ def _buttons() -> dict[str, Any]:
     return buttons
 
 
+def _box(label: str, value: str) -> Any:
+    """A box for a short text; tests and styles find it by its label's last word."""
+    layout = widgets.Layout(width=ROW)
+    box = widgets.Text(value=value, description=label, layout=layout)
+    return named(box, label.split()[-1].lower())
+
+
 def _head(text: str) -> Any:
     head = line("head")
     head.value = f"<h4>{html.escape(text)}</h4>"
@@ -155,8 +180,8 @@ def standing(peer: Peer) -> str:
         return str(peer.trouble)
     tcp, udp = peer.texts.address[1], peer.pictures.address[1]
     return (
-        f"Registered as {peer.name}: texts come to TCP port {tcp}, pictures to UDP "
-        f"port {udp} of {peer.host}."
+        f"Registered as {peer.name} in {peer.rendezvous.room}: texts come to "
+        f"TCP port {tcp}, pictures to UDP port {udp} of {peer.host}."
     )
 
 

@@ -14,6 +14,7 @@ from p2plab.widgets.inbox import InboxView
 from p2plab.widgets.jobs import Jobs
 from p2plab.widgets.panel import FRAME, Panel, check_open, said
 from p2plab.widgets.peer_controls import PeerControls, attempts, standing
+from p2plab.widgets.requests import RequestsView
 
 if TYPE_CHECKING:
     from p2plab.lab import Lab
@@ -61,16 +62,17 @@ class PeerPanel(Panel):
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = PeerControls(name)
         self._jobs = Jobs(self, self.controls.buttons, self.controls.places)
-        self.inbox = InboxView()
+        self.inbox, self.requests = InboxView(), RequestsView(self)
         self._wire()
         self.box.children = self.controls.lay_out(
-            self.status, self.alert, self.note, self.inbox.box
+            self.status, self.alert, self.note, self.requests.box, self.inbox.box
         )
         self.tell("Not registered yet: choose a name, and press Register.")
 
     def set(self, **settings: Any) -> Self:
-        """Set controls, in SI units: text, timeout, tries, picture, protocol, loss,
-        delay, ack_delay, ack_loss. Raises ValueError for other names and values.
+        """Set controls, in SI units: room, accept, text, timeout, tries, picture,
+        protocol, loss, delay, ack_delay, ack_loss. Raises ValueError for other names
+        and values.
         """
         assign(self.controls, settings)
         return self
@@ -180,9 +182,12 @@ class PeerPanel(Panel):
             name,
             str(url),
             host=self.host,
+            room=it.room.value.strip(),
+            accept=it.accept.value,
             ack_delay=it.ack_delay.value,
             ack_loss=it.ack_loss.value,
             on_news=lambda _: self.view.poke(),
+            on_request=lambda _: self.view.poke(),
         )
         try:
             peer.register()
@@ -239,6 +244,7 @@ class PeerPanel(Panel):
             it.attempts.value = it.progress.value = ""
         moving = self._draw_transfer()
         it.enable(peer is not None, moving, self._jobs.busy)
+        self.requests.draw([] if peer is None else peer.requests)
         if peer is None:
             self.tell("Not registered: choose a name, and press Register.")
             return FRAME if moving else None
@@ -281,10 +287,12 @@ class PeerPanel(Panel):
         take = self.guarded(it.picture.take_upload, it.picture_alert)
         it.picture.upload.observe(take, "value")
         for knob in (it.ack_delay, it.ack_loss):
-            knob.observe(self.guarded(self._acknowledge))
+            knob.observe(self.guarded(self._obey))
+        it.accept.observe(self.guarded(self._obey), "value")
 
-    def _acknowledge(self) -> None:
+    def _obey(self) -> None:
         if self.peer is not None:
+            self.peer.meetings.doorman.accept = self.controls.accept.value
             self.peer.texts.ack_delay = self.controls.ack_delay.value
             self.peer.texts.ack_loss = self.controls.ack_loss.value
 
