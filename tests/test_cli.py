@@ -19,6 +19,7 @@ from PIL import Image
 from p2plab import Lab, Peer, sample_picture
 from p2plab.chat import ChatClient
 from p2plab.console import Console
+from p2plab.protocols import PROTOCOLS
 from p2plab.rendezvous.client import RendezvousClient
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
@@ -45,7 +46,7 @@ def test_the_demo_moves_the_picture_with_every_protocol(tmp_path: Path) -> None:
             assert received.tobytes() == sample_picture(128).tobytes()
     assert re.search(r"best_effort .* has holes", run.stdout)
     assert str(tmp_path / "out") in run.stdout
-    assert len(list((tmp_path / "out").glob("*-ladder.png"))) == 4
+    assert len(list((tmp_path / "out").glob("*-ladder.png"))) == len(PROTOCOLS)
 
 
 def test_the_demo_says_that_nothing_gets_through_a_loss_of_one(tmp_path: Path) -> None:
