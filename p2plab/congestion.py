@@ -16,7 +16,7 @@ SPAN: Final = 0.001  # at least [s]
 POINTS: Final = 12  # ACKs that are looked at for that
 QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
-TOLD_SLACK: Final = 1.4  # the same where the pace alone would be enough
+TOLD_SLACK: Final = 2.0  # the same where the pace alone would be enough
 DRAIN_EVERY: Final = 12  # round trips with a queue (one without counts a quarter)
 DRAIN: Final = 0.6  # of what the path itself holds, for one round trip
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
@@ -72,7 +72,6 @@ class PathRate:
     rtt: float = 0.0  # of the last round trip, its least [s]
     round_rtt: float = inf  # the least in this one [s]
     round_ends: float = 0.0
-    alone: bool = True  # the queue seems to be almost empty
     undrained: float = 0.0  # round trips with a queue since the last draining
     draining: bool = False
     used: int = 0  # most packets in flight in this round trip
@@ -96,7 +95,7 @@ class PathRate:
         if told is not None and (not self.polite or self.least_rtt == inf):
             self.size, self.pacing_rate = 1 << 30, told
             return
-        slack = TOLD_SLACK if told is not None and self.alone else SLACK
+        slack = SLACK if told is None else TOLD_SLACK
         self.size = max(1, int(slack * self.window))
         if self.draining:
             self.size = max(1, int(DRAIN * self.window * self.least_rtt / self.rtt))
@@ -144,8 +143,7 @@ class PathRate:
             emptiness = self.least_rtt / self.round_rtt
             if self.seen or emptiness < 0.75:
                 self.starting = False
-            self.alone = emptiness > 0.9
-            self.undrained += 0.25 if self.alone else 1.0
+            self.undrained += 0.25 if emptiness > 0.9 else 1.0
             self.draining = self.polite and self.undrained >= DRAIN_EVERY
             if self.draining:
                 self.undrained = 0.0

@@ -40,6 +40,15 @@ def test_empty_and_unequal_payloads_come_out_as_they_went_in() -> None:
     assert run.delivered == payloads
 
 
+def test_no_packet_is_longer_than_the_longest_payload() -> None:
+    sender, _ = machines()
+    for payload in PAYLOADS:
+        sender.send(payload)
+    packets = list(iter(lambda: sender.next_packet(0.0), None))
+    assert len(packets) > 50
+    assert {len(packet.payload) for packet in packets if packet} <= {*range(1190, 1201)}
+
+
 def test_packets_of_anybody_do_no_harm() -> None:
     sender, receiver = machines()
     for content in (b"", bytes(4), bytes(15), b"\xff" * 60, bytes(10) + b"\1" * 30):

@@ -39,7 +39,7 @@ DIGESTS = {  # their first 128 bits
     "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
     "selective_repeat": "fd73b6f349f671ee95c830737d643720",
     "fast": "c74381a49adba0e8bde3dc7035a06baa",
-    "fountain": "0f9796be3f4b87188060c4a49d4ec37c",
+    "fountain": "ee2861cb896d8d2c25ca167a4913823d",
 }
 
 

@@ -15,6 +15,7 @@ from p2plab.packet import ACK, DATA, MAX_PAYLOAD, Packet
 
 ACK_EVERY: Final = 8  # packets, or
 ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
+NUMBER: Final = 4  # bytes of a symbol's number (RFC 6330, section 3.2)
 SYMBOL: Final = 8  # bytes of which a symbol has a multiple (RFC 6330, section 4.3)
 MAX_BLOCK: Final = 50_000_000  # bytes; RFC 6330 allows 56403 symbols
 NEEDS_RAPTORQ: Final = (
@@ -108,8 +109,9 @@ class FountainSender:
         count = min(len(self.payloads), self.window)
         taken = [self.payloads.popleft() for _ in range(count)]
         data = b"".join(_SIZE.pack(len(each)) + each for each in taken)
-        size = -(-max(map(len, taken)) // SYMBOL) * SYMBOL or SYMBOL
-        size = min(size, -(-len(data) // SYMBOL) * SYMBOL)
+        # With its headers, a packet is no longer than the longest payload.
+        room = max(map(len, taken)) - _HEAD.size - NUMBER
+        size = max(room // SYMBOL, 1) * SYMBOL
         self.needed = -(-len(data) // size)
         encoder = raptorq().Encoder.with_defaults(data, size)
         head = _HEAD.pack(self.block, len(data), size)
@@ -174,7 +176,7 @@ class FountainReceiver:
         return Packet(ACK, -1 - self.newest, count, stamp=round(now, 6), echo=self.echo)
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        if packet.kind != DATA or len(packet.payload) < _HEAD.size + 5:
+        if packet.kind != DATA or len(packet.payload) < _HEAD.size + NUMBER + 1:
             return
         self.waiting += 1
         if self.deadline is None:
@@ -183,7 +185,7 @@ class FountainReceiver:
             self.newest, self.echo = -1 - packet.seq, packet.stamp
         block, length, size = _HEAD.unpack_from(packet.payload)
         symbol = packet.payload[_HEAD.size :]
-        if block == self.complete and symbol[:4] not in self.seen:
+        if block == self.complete and symbol[:NUMBER] not in self.seen:
             self._collect(symbol, length, size)
 
     def _collect(self, symbol: bytes, length: int, size: int) -> None:
@@ -193,9 +195,9 @@ class FountainReceiver:
                 return
             self.length, self.size = length, size
             self.decoder = [raptorq().Decoder.with_defaults(length, size)]
-        if (self.length, self.size) != (length, size) or len(symbol) != size + 4:
+        if (self.length, self.size) != (length, size) or len(symbol) != size + NUMBER:
             return
-        self.seen.add(symbol[:4])
+        self.seen.add(symbol[:NUMBER])
         data = self.decoder[0].decode(symbol)
         if data is not None:
             self.complete += 1
