@@ -15,12 +15,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from p2plab.checker import CHANNELS, check
+from p2plab.checker import CHANNELS, check, watchdog
 from p2plab.checker.blame import last_line, place
 from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
@@ -28,7 +29,9 @@ from p2plab.checker.promises import PROMISES
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
-GRACE: Final = 8.0  # beyond three times the budget, until a child is ended [s]
+LOADING: Final = 4.0  # for the file itself [s]
+STUCK: Final = 2.0  # for what Python cannot interrupt [s]
+GRACE: Final = 20.0  # beyond the budget, for a child that does not even end itself [s]
 _SEEDS: Final = {"judge": "0", "again": "4711"}  # of hash(), for each child
 _RESULT, _LOADED, _CRASH = "result.json", "loaded", "crash.txt"
 
@@ -43,15 +46,16 @@ def grade(
     """Judge the `Sender` and `Receiver` that a Python file defines.
 
     Returns what Verdict.to_json returns. The file runs in child processes only, which
-    end after 3 * budget + GRACE seconds; on Windows nothing limits their memory.
+    end some seconds after the budget at the latest; on Windows nothing limits their
+    memory.
     Raises Unusable if there is no protocol in the file.
     """
     path = Path(file).resolve()
     if not path.is_file():
         raise Unusable(f"there is no file {file}")
     require_possible(channel, budget)
-    limit = 3 * budget + GRACE
-    words = [str(path), channel, str(budget), str(seed), str(limit)]
+    limit = budget + GRACE
+    words = [str(path), channel, str(budget), str(seed)]
     jobs, answers = [], []
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -65,7 +69,7 @@ def grade(
                 answer = job.answer(limit - (time.monotonic() - begun))
                 if answer is None:
                     took = time.monotonic() - begun
-                    return {**_died(job, path, channel, limit), "seconds": took}
+                    return {**_died(job, path, channel), "seconds": took}
                 if "unusable" in answer:
                     raise Unusable(answer["unusable"])
                 if answer.get("verdict") == "breach":
@@ -134,7 +138,7 @@ def _start(words: Sequence[str], hash_seed: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _died(job: _Job, path: Path, channel: str, limit: float) -> dict[str, Any]:
+def _died(job: _Job, path: Path, channel: str) -> dict[str, Any]:
     """Say how a child ended that left no verdict."""
     doing = "running" if (job.room / _LOADED).exists() else "loading"
     status = job.child.returncode
@@ -143,7 +147,8 @@ def _died(job: _Job, path: Path, channel: str, limit: float) -> dict[str, Any]:
     lines = re.findall(rf'File "{re.escape(str(path))}", line (\d+)', text)
     where = f" It was last seen at {place(str(path), int(lines[0]))}." if lines else ""
     if status is None or "Timeout (" in text:
-        what, promise = f"did not come back within {limit:.0f} s", "end"
+        limit = STUCK if doing == "running" else LOADING
+        what, promise = f"did not come back within about {limit:.0f} s", "end"
     elif status < 0:
         what, promise = f"crashed Python ({_signal(-status)})", "no exception"
     else:
@@ -197,15 +202,14 @@ def _compared(verdict: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
 
 
 def _child(words: Sequence[str]) -> None:
-    role, file, channel, budget, seed, limit, folder = words
+    role, file, channel, budget, seed, folder = words
     sys.argv = [file]
     room = Path(folder)
     with (room / _CRASH).open("w") as crash:
         _limit_memory()
         faulthandler.enable(crash)
-        # Even if nobody waits for it any more.
-        patience = max(float(limit) - 1, 1)
-        faulthandler.dump_traceback_later(patience, exit=True, file=crash)
+        end_after = partial(faulthandler.dump_traceback_later, exit=True, file=crash)
+        end_after(LOADING)
         try:
             module = _load(Path(file))
             makers = _machines(module, Path(file).name)
@@ -213,12 +217,15 @@ def _child(words: Sequence[str]) -> None:
             said: dict[str, Any] = {"unusable": str(why)}
         else:
             (room / _LOADED).touch()
+            end_after(float(budget) + GRACE / 2)  # where nothing can be watched
+            watchdog.alive = partial(end_after, STUCK)
             said = {}
             if role == "judge":
-                verdict = check(*makers, channel, float(budget), int(seed))
+                left = max(float(budget) / 2, float(budget) - time.process_time())
+                verdict = check(*makers, channel, left, int(seed))
                 said = verdict.to_json()
             if said.get("verdict") != "breach":
-                seconds = float(budget)
+                seconds = float(budget) / 4
                 said["fingerprint"] = fingerprint(makers, channel, int(seed), seconds)
         faulthandler.cancel_dump_traceback_later()
         part = room / "part"

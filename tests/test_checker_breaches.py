@@ -224,3 +224,17 @@ def test_an_endless_loop_is_interrupted_within_two_seconds() -> None:
         "an endless loop or a pause at test_checker_breaches.py, line"
         in verdict.sentence
     )
+
+
+class Dawdles(Receiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        sum(range(2_000_000))
+        self.inbox.append(packet.payload)  # of a copy, too
+        self.acks.append(Packet(ACK, packet.seq))
+
+
+def test_a_machine_too_slow_to_be_tried_has_not_survived() -> None:
+    verdict = verdict_on(receiver=Dawdles)
+    assert (verdict.kind, verdict.promise) == ("breach", "quick")
+    assert verdict.sentence.startswith("Too slow to judge: in ")
+    assert "`sum(range(2_000_000))`" in verdict.sentence

@@ -9,7 +9,7 @@ from p2plab.checker.blame import fickle, member_line, methods, place, raised_at
 from p2plab.checker.memory import changeable, shared
 from p2plab.checker.network import SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
-from p2plab.checker.watchdog import Pulse, watching
+from p2plab.checker.watchdog import LIMIT, Pulse, watching
 from p2plab.checker.world import TooLong, World
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
@@ -50,7 +50,7 @@ def unbuilt(make: Any, way: int, why: BaseException) -> Failure:
     kind = make if isinstance(make, type) else type(make)
     name = getattr(make, "__name__", kind.__name__)
     if isinstance(why, TooLong):
-        words = f"{name}() did not come back{_at(why, kind)}"
+        words = f"{name}() did not come back within about {LIMIT:g} s{_at(why, kind)}"
     elif not callable(make):
         words = f"the {SIDES[way]} is a machine already: hand over its class, {name}"
     else:
@@ -79,7 +79,7 @@ def explained(failure: Failure, machine: Any) -> Failure:
     method, line = raised_at(error, type(machine))
     if isinstance(error, TooLong):
         words = f"{who}.{method}" if method else who
-        words += " did not come back"
+        words += f" did not come back within about {LIMIT:g} s"
         words += f": an endless loop or a pause at {line}" if line else ""
         return failure._replace(promise="end", words=words)
     if not method:

@@ -93,7 +93,9 @@ def _search(
 
 def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run | None:
     try:
-        search.enumerate()
+        search.sets()
+        pace.require_quick(search)
+        search.growths()
         if speed is not None:
             pace.judge(search, speed)
         parallel.random(search, executor)
@@ -116,7 +118,7 @@ def failed(search: Search, run: Run) -> Verdict:
     assert run.failure is not None
     pairs = run.trial.application.pairs
     traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
-    if run.failure.promise != "interface":
+    if run.failure.promise not in ("interface", "quick"):
         stuck = isinstance(run.failure.error, TooLong)
         again = run
         with suppress(TooLong), watching(search.pulse, AGAIN if stuck else LIMIT):

@@ -25,6 +25,7 @@ PROMISES: Final = {
     "timer": "after on_timeout a packet comes out, or the deadline moves or stops",
     "no exception": "a machine never raises because of what it is told",
     "end": "every method comes back",
+    "quick": "a machine is quick enough to be tried",
     "same again": "same inputs, same outputs: no clock, no chance, no order of a set",
     "apart": "two machines have nothing in common",
 }

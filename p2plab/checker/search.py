@@ -48,7 +48,7 @@ from p2plab.checker.trial import (
     plain,
 )
 from p2plab.checker.watchdog import Pulse
-from p2plab.checker.world import World
+from p2plab.checker.world import TooLong, World
 
 Progress = Callable[[float, str], object]
 
@@ -143,7 +143,7 @@ class Search:
             words = f"{self.counts.total()} schedules, now {where}"
             self.progress(min(share, 1.0), words)
 
-    def enumerate(self) -> None:
+    def sets(self) -> None:
         """Try every small set of faults, few before many, an eager driver first.
 
         A run with a late driver is harder to read than one with a lost packet more.
@@ -153,6 +153,9 @@ class Search:
         with suppress(OutOfTime):  # chance may find what the sets did not come to
             self._sets()
         self.until = end
+
+    def growths(self) -> None:
+        """See whether memory grows with the payloads where the network does harm."""
         for kind in self.channel.kinds[:-1] if self.usual else ():
             self.growth(kind, self.usual)
 
@@ -276,7 +279,8 @@ class Search:
 
 def compare(run: Run, again: Run) -> None:
     """Raise Found if the second run of a trial was not the same."""
-    failure = differs(run, again)
+    stuck = again.failure is not None and isinstance(again.failure.error, TooLong)
+    failure = again.failure if stuck else differs(run, again)
     if failure is not None:
         again.failure = failure
         raise Found(again)
