@@ -65,14 +65,18 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
     they deliver is what was delivered, or the note says where they differ. With only
     one end here it tells what that end saw.
     tape: the recordings of its two machines (see `replay.recording`), where there are
-        some: they also tell whether the machines can be believed.
+        some: they also tell whether the machines can be believed. Those of other
+        transfers are left out.
     Raises ValueError for a transfer that still goes on.
     """
     if not transfer.ended:
         raise ValueError("the transfer still goes on: wait() for its end, or stop() it")
     trace = _machines_only(transfer.trace)
-    sent, delivered, note = _contents(transfer, tape)
-    failure, until = _breach(transfer, tape), None
+    own = [each for each in tape if _fits(each, transfer, trace)]
+    sent, delivered, note = _contents(transfer, own)
+    if tape and not own:
+        note = f"The tape is of another transfer. {note}"
+    failure, until = _breach(transfer, own), None
     if failure is None:
         failure, until = _wrong_delivery(sent, delivered, trace)
     failure = failure or _innocent(transfer, trace) or _incomplete(transfer, trace)
@@ -102,6 +106,23 @@ def _machines_only(trace: Trace) -> Trace:
         if not row[3] or row[3] in MACHINE_KINDS
     ]
     return Trace(trace.about, trace.names, rows)
+
+
+def _fits(recording: Recording, transfer: Transfer, trace: Trace) -> bool:
+    """Whether a recording is of this transfer: what it sent stands in the trace."""
+    role, given = recording.role, list(transfer.payloads)
+    if role == SENDER and given and recording.payloads != given:
+        return False
+    packets = [
+        (each.kind, each.seq, len(each.payload))
+        for each in recording.packets
+        if isinstance(each, Packet)
+    ]
+    rows = [row[3:6] for row in trace.rows if row[1] == role and row[2] in SENDS]
+    rows = [row for row in rows if row[0] != Kind.FIN]
+    same = rows[: len(packets)] == packets[: len(rows)]
+    rest = {*rows[len(packets) :], *packets[len(rows) :]}  # a FIN's ACK, or a bad one
+    return not rows or (same and len(rest) <= 1)
 
 
 def _network(trace: Trace) -> str:
