@@ -26,6 +26,7 @@ from p2plab.checker.blame import last_line, place
 from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
 from p2plab.checker.promises import PROMISES
+from p2plab.checker.verdict import headline
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
@@ -85,7 +86,7 @@ def report(verdict: dict[str, Any]) -> str:
     """Write what `grade` returned for a person to read."""
     network = CHANNELS[verdict["channel"]].words
     lines = [
-        f"{verdict['verdict']}: {verdict['sentence']}",
+        headline(verdict["verdict"], verdict["sentence"]),
         f"The network ({verdict['channel']}): {network}.",
     ]
     for event in verdict["ladder"]:

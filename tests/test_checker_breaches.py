@@ -238,3 +238,33 @@ def test_a_machine_too_slow_to_be_tried_has_not_survived() -> None:
     assert (verdict.kind, verdict.promise) == ("breach", "quick")
     assert verdict.sentence.startswith("Too slow to judge: in ")
     assert "`sum(range(2_000_000))`" in verdict.sentence
+
+
+class Hashes(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        if packet:
+            self.deadline = now + 1 + hash(packet.payload) % 7 / 100
+        return packet
+
+
+def test_what_only_a_second_process_can_show_is_said() -> None:
+    verdict = verdict_on(Hashes)
+    assert verdict.kind == "survived"
+    assert "uses hash(), which differs from process to process: `p2plab check FILE" in (
+        verdict.sentence
+    )
+
+
+def test_memory_that_is_used_up_now_and_then_is_no_chance() -> None:
+    calls = iter(range(1000))
+
+    class Greedy(Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            super().on_packet(packet, now)
+            if next(calls):
+                raise MemoryError
+
+    verdict = verdict_on(receiver=Greedy)
+    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
+    assert "more than the limit of memory" in verdict.sentence

@@ -416,3 +416,14 @@ def test_recordings_tell_their_role_and_little_else() -> None:
         simulate_transfer(PARCEL, Setup("stop_and_wait"))
     assert repr(tape[0]) == "Recording(role='sender')"
     assert isinstance(tape[1], Recording)
+
+
+def test_two_classes_can_be_named_as_they_are(mine: Any) -> None:
+    protocol = mine(MySender, Receiver)
+    PROTOCOLS["mine"] = (MySender, Receiver)
+    with recording("mine") as tape:
+        transfer = simulate_transfer(PARCEL, protocol, Link())
+    assert transfer.state == "done"
+    assert all(replay(each).ok for each in tape)
+    with pytest.raises(ValueError, match="write PROTOCOLS\\['mine'\\] = "):
+        Setup(MySender, Receiver)  # type: ignore[arg-type]

@@ -43,6 +43,9 @@ _CHANCE: Final = {
 }
 
 
+HASHED: Final = ("hash", "set")  # the same in one process
+
+
 def methods(kind: type) -> Iterator[tuple[str, FunctionType]]:
     """Yield the names and functions of a class's methods and properties."""
     for each in kind.__mro__:
@@ -99,14 +102,14 @@ def member_line(machine: Any, words: str) -> str:
     return ""
 
 
-def fickle(machine: Any) -> str:
+def fickle(machine: Any, words: Iterable[str] = _CHANCE) -> str:
     """Return the line that makes a machine differ from run to run, or nothing."""
     kinds = [type(machine)]
     for _, inner in attributes(machine):
         if not type(inner).__module__.startswith(("builtins", "collections", "p2plab")):
             kinds.append(type(inner))
     own = [method.__code__ for kind in kinds for _, method in methods(kind)]
-    for word in _CHANCE:
+    for word in words:
         for code in own:
             for line, name in _names(code):
                 if name == word:
@@ -132,6 +135,8 @@ def _names(code: CodeType) -> Iterator[tuple[int, str]]:
         line = getattr(step, "line_number", None) or line
         if step.opname in ("LOAD_GLOBAL", "LOAD_METHOD", "LOAD_ATTR", "LOAD_NAME"):
             yield line, str(step.argval)
+        elif step.opname == "BUILD_SET":
+            yield line, "set"
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _names(inner)

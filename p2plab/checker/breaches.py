@@ -10,7 +10,7 @@ from p2plab.checker.memory import changeable, shared
 from p2plab.checker.network import SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
 from p2plab.checker.watchdog import LIMIT, Pulse, watching
-from p2plab.checker.world import TooLong, World
+from p2plab.checker.world import TooLong, World, at_a_limit
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
 
@@ -86,6 +86,8 @@ def explained(failure: Failure, machine: Any) -> Failure:
         promise, words = _odd(machine, error)
         return failure._replace(promise=promise, words=words)
     words = f"{who}.{method} raised {_error(error.__cause__ or error)} at {line}"
+    if at_a_limit(failure):
+        words += ": it is more than the limit of memory"
     return failure._replace(promise="no exception", words=words)
 
 

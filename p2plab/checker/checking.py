@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from p2plab.checker import breaches, pace, parallel
+from p2plab.checker.blame import HASHED, fickle
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.network import CHANNELS, includes
 from p2plab.checker.progress import OneLine
@@ -23,13 +24,18 @@ from p2plab.checker.search import (
 )
 from p2plab.checker.story import Story
 from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
-from p2plab.checker.verdict import Verdict, cut
+from p2plab.checker.verdict import NOT_PROMISED, Verdict, cut
 from p2plab.checker.watchdog import LIMIT, watching
-from p2plab.checker.world import TooLong, World
+from p2plab.checker.world import TooLong, World, at_a_limit
 from p2plab.trace import Trace
 
 BUDGET: Final = 2.0  # [s]
 OF_MANY_RUNS: Final = ("retransmission", "memory", "speed")  # not of this one
+# What is wrong with the last event of a run that ends at once.
+WRONG: Final = {
+    "prefix": "this was not next",
+    "no exception": "raises an exception here",
+}
 AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
 
 
@@ -110,6 +116,9 @@ def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run
 def _survived(search: Search) -> Verdict:
     tried = search.tried()
     sentence = f"No promise was broken in {search.counts.total()} schedules: {tried}."
+    for make in search.makers:
+        if line := fickle(make(), HASHED):
+            sentence += f" {line}: `p2plab check FILE` tries a second process, too."
     return Verdict("survived", search.channel.name, sentence, tried=tried)
 
 
@@ -135,18 +144,28 @@ def failed(search: Search, run: Run) -> Verdict:
         unpromised + Story(run, traces[pair], pair).tell(),
         failure.promise,
         tuple(run.hits),
-        cut(traces[pair], last=failure.promise in ("prefix", "no exception")),
+        _shown(traces[pair], run, pair),
         tried=search.tried(),
         promised=not unpromised,
     )
+
+
+def _shown(trace: Trace, run: Run, pair: int) -> Trace:
+    """Cut the trace of what failed, and say in it what was wrong at its end."""
+    assert run.failure is not None
+    promise = run.failure.promise
+    if run.delivered:
+        trace.about["delivered"] = [f"{each!r:.24}" for each in run.delivered[pair]]
+    if promise in WRONG and trace.rows:
+        trace.about["wrong"] = WRONG[promise]
+    return cut(trace, last=promise in WRONG)
 
 
 def _cause(search: Search, run: Run, again: Run) -> Failure:
     """Find out what is behind a failure: chance, something shared, or a line."""
     failure, apart = run.failure, ""
     assert failure is not None
-    stuck = isinstance(failure.error, TooLong)  # and it was interrupted by a clock
-    if failure.promise != "same again" and not stuck:
+    if failure.promise != "same again" and not at_a_limit(failure):
         failure = differs(run, again) or failure
     chance = failure.promise == "same again"
     if chance or (failure.kind == "broken" and not run.hits):
@@ -171,7 +190,7 @@ def _unpromised(search: Search) -> str:
         promised = getattr(make, "channel", asked)
         if not includes(promised, asked):
             return (
-                f"Not promised: this protocol is made for a network of the class "
+                f"{NOT_PROMISED}this protocol is made for a network of the class "
                 f"{promised}, and {asked} is more. "
             )
     return ""

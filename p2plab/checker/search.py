@@ -48,7 +48,7 @@ from p2plab.checker.trial import (
     plain,
 )
 from p2plab.checker.watchdog import Pulse
-from p2plab.checker.world import TooLong, World
+from p2plab.checker.world import World, at_a_limit
 
 Progress = Callable[[float, str], object]
 
@@ -279,8 +279,7 @@ class Search:
 
 def compare(run: Run, again: Run) -> None:
     """Raise Found if the second run of a trial was not the same."""
-    stuck = again.failure is not None and isinstance(again.failure.error, TooLong)
-    failure = again.failure if stuck else differs(run, again)
+    failure = again.failure if at_a_limit(again.failure) else differs(run, again)
     if failure is not None:
         again.failure = failure
         raise Found(again)
