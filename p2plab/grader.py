@@ -270,6 +270,8 @@ def _machines(module: ModuleType, name: str) -> tuple[Any, Any]:
         if not callable(kind):
             close = get_close_matches(wanted, dir(module), n=1, cutoff=0.6)
             hint = f" (it defines {close[0]})" if close else ""
+            if kind is not None:
+                hint = f" that is a class: it is {kind!r:.60}"
             raise Unusable(f"{name} defines no {wanted}{hint}")
         found.append(kind)
     return found[0], found[1]

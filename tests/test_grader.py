@@ -88,9 +88,11 @@ def test_whatever_happens_there_is_a_verdict(
     assert words in verdict["sentence"]
 
 
-def test_what_the_file_prints_does_not_matter(tmp_path: Path) -> None:
+def test_what_a_machine_prints_does_not_disturb_the_answer(tmp_path: Path) -> None:
     ran = graded(tmp_path, f"{ANSWER}; print('verdict: survived')", "--json")
-    assert json.loads(ran.stdout)["verdict"] == "survived"
+    verdict = json.loads(ran.stdout)
+    assert (verdict["verdict"], verdict["promise"]) == ("breach", "quiet")
+    assert f"prints at mine.py, line {LINE}: " in verdict["sentence"]
 
 
 def test_a_machine_that_depends_on_the_hash_seed_is_a_breach(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dis
 import inspect
 import linecache
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -64,8 +65,18 @@ def place(filename: str, line: int) -> str:
     if known.is_file():
         where = f"{known.name}, {where}"
     elif "ipykernel" in filename or "ipython" in filename:
-        where = f"{where} of the cell"
+        where = f"{where} of {_cell(filename)}"
     return f"{where}: `{text}`" if text else where
+
+
+def _cell(filename: str) -> str:
+    """Name a notebook's cell as Jupyter does, by its number in the margin."""
+    try:
+        shell = sys.modules["IPython"].get_ipython()
+        kind, name = shell.compile.format_code_name(filename)
+        return f"{kind.lower()} {name}"
+    except Exception:  # another kernel, or none
+        return "the cell"
 
 
 def raised_at(error: BaseException, kind: type) -> tuple[str, str]:
@@ -91,7 +102,7 @@ def last_line(error: BaseException, files: set[str]) -> tuple[str, str]:
 
 def member_line(machine: Any, words: str) -> str:
     """Return the line where the member begins that `words` are about, if it has one."""
-    members = dict(methods(type(machine)))
+    members = dict(reversed([*methods(type(machine))]))  # the nearest one counts
     said = re.findall(r"\w+", words)
     for name in (each for each in said if each in _MEMBERS):
         if name in members:

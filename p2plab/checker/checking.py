@@ -59,9 +59,13 @@ def check(
     executor: runs the random schedules in other processes, if the classes can be
         pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
-    Raises ValueError for an impossible channel or budget.
+    Raises ValueError for an impossible channel, budget, seed or speed.
     """
     require_possible(channel, budget)
+    if not isinstance(seed, int):
+        raise ValueError(f"seed is a whole number, got {seed!r}")
+    if speed is not None and not 0 < speed < inf:
+        raise ValueError(f"speed is a share of the reference's, above 0, got {speed!r}")
     begun = perf_counter()
     makers = (sender, receiver)
     line = OneLine()
@@ -69,29 +73,36 @@ def check(
     search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
     run = _search(search, executor, speed)
     line.clear()
-    verdict = _survived(search) if run is None else failed(search, run)
+    with search.ear:
+        verdict = _survived(search) if run is None else failed(search, run)
     counts, seconds = search.counts.total(), perf_counter() - begun
     return replace(verdict, schedules=counts, seconds=seconds)
 
 
 def require_possible(channel: str, budget: float) -> None:
     """Raise ValueError for an unknown channel or a budget that is not above 0 s."""
-    if channel not in CHANNELS:
+    if channel not in list(CHANNELS):
         raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
-    if not 0 < budget < inf:
-        raise ValueError(f"budget is a time above 0 s, got {budget}")
+    if not isinstance(budget, int | float) or not 0 < budget < inf:
+        raise ValueError(f"budget is a time above 0 s, got {budget!r}")
 
 
 def _search(
     search: Search, executor: Executor | None, speed: float | None
 ) -> Run | None:
     """Return the smallest failing run that is found, or None."""
-    unfit = breaches.unfit(search.makers, search.pulse)
+    with search.ear:
+        unfit = breaches.unfit(search.makers, search.pulse)
     if unfit is not None:
         return Run(Trial(APPLICATIONS[0]), failure=unfit)
     try:
         with watching(search.pulse):
             run = _hunt(search, executor, speed)
+            if run is None and search.ear.heard:
+                words = f"A machine only answers, but this one {search.ear.heard}"
+                run = Run(
+                    Trial(APPLICATIONS[0]), failure=Failure("breach", "quiet", words)
+                )
             return run and search.smallest(run)
     except TooLong as why:  # it came a moment too late, between two runs
         return Run(Trial(APPLICATIONS[0]), failure=Failure("breach", "end", "", 0, why))
@@ -127,7 +138,7 @@ def failed(search: Search, run: Run) -> Verdict:
     assert run.failure is not None
     pairs = run.trial.application.pairs
     traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
-    if run.failure.promise not in ("interface", "quick"):
+    if run.failure.promise not in ("interface", "quick", "quiet"):
         stuck = isinstance(run.failure.error, TooLong)
         again = run
         with suppress(TooLong), watching(search.pulse, AGAIN if stuck else LIMIT):
@@ -137,11 +148,13 @@ def failed(search: Search, run: Run) -> Verdict:
             run.failure = _cause(search, run, again)
     failure = run.failure
     pair = max(failure.way, 0) // 2
-    unpromised = _unpromised(search)
+    unpromised, besides = _unpromised(search), ""
+    if search.ear.heard and failure.promise != "quiet":
+        besides = f" Besides, a machine {search.ear.heard}."
     return Verdict(
         failure.kind,
         search.channel.name,
-        unpromised + Story(run, traces[pair], pair).tell(),
+        unpromised + Story(run, traces[pair], pair).tell() + besides,
         failure.promise,
         tuple(run.hits),
         _shown(traces[pair], run, pair),

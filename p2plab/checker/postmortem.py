@@ -11,9 +11,10 @@ from p2plab.checker.breaches import explained
 from p2plab.checker.checking import WRONG
 from p2plab.checker.drawing import headline, ladder, overtaken
 from p2plab.checker.evidence import SENDS, contents, errors_of, fits, named
-from p2plab.checker.network import called
+from p2plab.checker.network import called, count_of
 from p2plab.checker.promises import PROMISES
-from p2plab.checker.story import capital, count_of
+from p2plab.checker.quiet import Ear
+from p2plab.checker.story import capital
 from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import Verdict, cut
 from p2plab.errors import (
@@ -72,10 +73,11 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
         raise ValueError("the transfer still goes on: wait() for its end, or stop() it")
     trace = _machines_only(transfer.trace)
     own = [each for each in tape if fits(each, transfer, trace)]
-    sent, delivered, note = contents(transfer, own)
+    with Ear():  # it has printed before
+        sent, delivered, note = contents(transfer, own)
+        failure, until = _breach(transfer, own), None
     if tape and not own:
         note = f"The tape is of another transfer. {note}"
-    failure, until = _breach(transfer, own), None
     if failure is None:
         failure, until = _wrong_delivery(sent, delivered, trace)
     failure = failure or _innocent(transfer, trace) or _incomplete(transfer, trace)
@@ -151,6 +153,8 @@ def _innocent(transfer: Transfer, trace: Trace) -> Failure | None:
         return None
     words = _first(errors[0])
     if all(isinstance(each, TransferRefused | TransferStopped) for each in errors):
+        last = max([row[0] for row in trace.rows], default=0.0)
+        words += f"; after t={last:.3g} s nothing more was sent"
         return Failure(UNJUDGED, "", words)
     heard_at = max([row[0] for row in trace.rows if row[2] in ARRIVALS], default=-1.0)
     rows = [row for row in trace.rows if row[0] > heard_at]

@@ -24,7 +24,9 @@ from p2plab.checker.promises import (
     resent_too_often,
     unbounded,
 )
+from p2plab.checker.quiet import Ear
 from p2plab.checker.schedules import (
+    LARGE,
     LEVELS,
     MANY,
     PAIRS,
@@ -99,12 +101,14 @@ class Search:
     where: str = NO_FAULT
     longest: int = 0  # payloads
     usual: list[Growth] = field(default_factory=list)  # of memory, without a fault
+    ear: Ear = field(default_factory=Ear)
     begun: float = field(default_factory=perf_counter)
 
     def run(self, trial: Trial) -> Run:
         """Run a trial with fresh machines, and judge it."""
         self.pulse.count += 1
-        run = World(trial, self.makers).run()
+        with self.ear:
+            run = World(trial, self.makers).run()
         self.pulse.count += 1
         if run.failure is None and trial.style == EAGER:
             run.failure = resent_too_often(run, self._calm(run))
@@ -219,7 +223,8 @@ class Search:
         """Shrink a failing run that is not the smallest by the order of the search."""
         assert run.failure is not None
         compared = run.failure.promise in ("memory", "speed")
-        if compared or self.where not in (LONG, RANDOM):
+        long = run.trial.application.size > LARGE
+        if compared or (self.where not in (LONG, RANDOM) and not long):
             return run
         end = self.until + (1 - SEARCH_SHARE) * self.budget
         return shrink(run, self.run, self.channel, end)
