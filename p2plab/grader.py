@@ -42,7 +42,11 @@ class Unusable(P2PLabError):
 
 
 def grade(
-    file: str | Path, channel: str = "fifo", budget: float = 2.0, seed: int = 0
+    file: str | Path,
+    channel: str = "fifo",
+    budget: float = 2.0,
+    seed: int = 0,
+    speed: float | None = None,
 ) -> dict[str, Any]:
     """Judge the `Sender` and `Receiver` that a Python file defines.
 
@@ -54,9 +58,9 @@ def grade(
     path = Path(file).resolve()
     if not path.is_file():
         raise Unusable(f"there is no file {file}")
-    require_possible(channel, budget)
+    require_possible(channel, budget, seed, speed)
     limit = budget + GRACE
-    words = [str(path), channel, str(budget), str(seed)]
+    words = [str(path), channel, str(budget), str(seed), str(speed or 0)]
     jobs, answers = [], []
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -203,7 +207,7 @@ def _compared(verdict: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
 
 
 def _child(words: Sequence[str]) -> None:
-    role, file, channel, budget, seed, folder = words
+    role, file, channel, budget, seed, speed, folder = words
     sys.argv = [file]
     room = Path(folder)
     with (room / _CRASH).open("w") as crash:
@@ -223,8 +227,8 @@ def _child(words: Sequence[str]) -> None:
             said = {}
             if role == "judge":
                 left = max(float(budget) / 2, float(budget) - time.process_time())
-                verdict = check(*makers, channel, left, int(seed))
-                said = verdict.to_json()
+                share = float(speed) or None
+                said = check(*makers, channel, left, int(seed), speed=share).to_json()
             if said.get("verdict") != "breach":
                 seconds = float(budget) / 4
                 said["fingerprint"] = fingerprint(makers, channel, int(seed), seconds)

@@ -118,6 +118,11 @@ def test_a_loop_that_python_cannot_interrupt_ends_with_the_process(
     assert f"stuck.py, line {LINE}: `sum(iter(int, 1))`" in verdict["sentence"]
 
 
+def test_a_speed_can_be_asked_for(tmp_path: Path) -> None:
+    ran = graded(tmp_path, ANSWER, "--speed", "0.8", "--json")
+    assert json.loads(ran.stdout)["promise"] == "speed"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -147,6 +152,7 @@ def test_no_protocol_in_the_file_is_status_2(
         [__file__, "--budget", "0"],
         [__file__, "--budget", "soon"],
         [__file__, "--seed", "x"],
+        [__file__, "--speed", "-1"],
     ],
 )
 def test_wrong_usage_is_status_2(words: list[str]) -> None:

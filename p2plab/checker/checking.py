@@ -61,11 +61,7 @@ def check(
     speed: the share of the reference page's speed that is asked for, above 0.
     Raises ValueError for an impossible channel, budget, seed or speed.
     """
-    require_possible(channel, budget)
-    if not isinstance(seed, int):
-        raise ValueError(f"seed is a whole number, got {seed!r}")
-    if speed is not None and not 0 < speed < inf:
-        raise ValueError(f"speed is a share of the reference's, above 0, got {speed!r}")
+    require_possible(channel, budget, seed, speed)
     begun = perf_counter()
     makers = (sender, receiver)
     line = OneLine()
@@ -79,12 +75,18 @@ def check(
     return replace(verdict, schedules=counts, seconds=seconds)
 
 
-def require_possible(channel: str, budget: float) -> None:
-    """Raise ValueError for an unknown channel or a budget that is not above 0 s."""
+def require_possible(
+    channel: str, budget: float, seed: int = 0, speed: float | None = None
+) -> None:
+    """Raise ValueError for what `check` cannot be asked."""
     if channel not in list(CHANNELS):
         raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
     if not isinstance(budget, int | float) or not 0 < budget < inf:
         raise ValueError(f"budget is a time above 0 s, got {budget!r}")
+    if not isinstance(seed, int):
+        raise ValueError(f"seed is a whole number, got {seed!r}")
+    if speed is not None and not 0 < speed < inf:
+        raise ValueError(f"speed is a share of the reference's, above 0, got {speed!r}")
 
 
 def _search(
