@@ -106,6 +106,8 @@ def _of_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--budget", type=_budget, default=2.0, help="seconds, above 0")
     parser.add_argument("--seed", type=int, default=0, help="of the random schedules")
+    speed = "the share of the reference page's speed that is asked for, above 0"
+    parser.add_argument("--speed", type=float, help=speed)
     parser.add_argument("--json", action="store_true", help="for other programs")
     parser.set_defaults(run=_check)
 
@@ -152,8 +154,10 @@ def _check(wishes: argparse.Namespace) -> int:
     from p2plab.grader import Unusable, grade, report
 
     try:
-        verdict = grade(wishes.file, wishes.channel, wishes.budget, wishes.seed)
-    except Unusable as why:
+        verdict = grade(
+            wishes.file, wishes.channel, wishes.budget, wishes.seed, wishes.speed
+        )
+    except (Unusable, ValueError) as why:
         print(f"p2plab check: {why}", file=sys.stderr)
         return 2
     print(json.dumps(verdict) if wishes.json else report(verdict))

@@ -105,6 +105,7 @@ class Window(Protocol):
 _ENDPOINT = {"next_packet": 1, "on_packet": 2, "on_timeout": 1}
 _SENDER = {**_ENDPOINT, "send": 1}
 _RECEIVER = {**_ENDPOINT, "next_payload": 0}
+_OWN = ("send", "done", "next_payload")  # of one role only
 
 # function -> with how many arguments it can be called, after self; to ask takes long
 _FITS: Final[WeakKeyDictionary[Any, set[int]]] = WeakKeyDictionary()
@@ -133,6 +134,8 @@ def _require(
     for member in members:
         if not hasattr(machine, member):
             spare = [each for each in dir(machine) if each not in members]
+            if member in methods:
+                spare = [each for each in spare if callable(getattr(machine, each))]
             raise BrokenContract(_missing(name, role, member, spare))
     for member in values:
         if inspect.ismethod(getattr(machine, member)):
@@ -142,6 +145,10 @@ def _require(
             )
     for member, arguments in methods.items():
         method = getattr(machine, member)
+        if inspect.iscoroutinefunction(method):
+            raise BrokenContract(
+                f"{name}.{member} is `async`, and nobody awaits it: write `def`."
+            )
         if not callable(method):
             raise BrokenContract(f"{name}.{member} is a value, but must be a method.")
         _require_arguments(f"{name}.{member}", method, arguments)
@@ -168,4 +175,7 @@ def _missing(name: str, role: str, member: str, spare: list[str]) -> str:
     names = [each for each in spare if not each.startswith("__")]
     close = get_close_matches(member, names, n=1, cutoff=0.6)
     hint = f" It has {close[0]}: is that a misspelling?" if close else ""
-    return f"{name} has no {member}, which every {role} needs (see Endpoint).{hint}"
+    if role == "receiver" and "send" in spare:
+        hint = " Is it a sender?"
+    where = role.capitalize() if member in _OWN else "Endpoint"
+    return f"{name} has no {member}, which every {role} needs (see {where}).{hint}"

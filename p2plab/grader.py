@@ -16,19 +16,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from p2plab.checker import CHANNELS, check
+from p2plab.checker import CHANNELS, check, watchdog
 from p2plab.checker.blame import last_line, place
 from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
 from p2plab.checker.promises import PROMISES
+from p2plab.checker.verdict import headline
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
-GRACE: Final = 8.0  # beyond three times the budget, until a child is ended [s]
+LOADING: Final = 4.0  # for the file itself [s]
+STUCK: Final = 2.0  # for what Python cannot interrupt [s]
+GRACE: Final = 20.0  # beyond the budget, for a child that does not even end itself [s]
 _SEEDS: Final = {"judge": "0", "again": "4711"}  # of hash(), for each child
 _RESULT, _LOADED, _CRASH = "result.json", "loaded", "crash.txt"
 
@@ -38,20 +42,25 @@ class Unusable(P2PLabError):
 
 
 def grade(
-    file: str | Path, channel: str = "fifo", budget: float = 2.0, seed: int = 0
+    file: str | Path,
+    channel: str = "fifo",
+    budget: float = 2.0,
+    seed: int = 0,
+    speed: float | None = None,
 ) -> dict[str, Any]:
     """Judge the `Sender` and `Receiver` that a Python file defines.
 
     Returns what Verdict.to_json returns. The file runs in child processes only, which
-    end after 3 * budget + GRACE seconds; on Windows nothing limits their memory.
+    end some seconds after the budget at the latest; on Windows nothing limits their
+    memory.
     Raises Unusable if there is no protocol in the file.
     """
     path = Path(file).resolve()
     if not path.is_file():
         raise Unusable(f"there is no file {file}")
-    require_possible(channel, budget)
-    limit = 3 * budget + GRACE
-    words = [str(path), channel, str(budget), str(seed), str(limit)]
+    require_possible(channel, budget, seed, speed)
+    limit = budget + GRACE
+    words = [str(path), channel, str(budget), str(seed), str(speed or 0)]
     jobs, answers = [], []
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -65,7 +74,7 @@ def grade(
                 answer = job.answer(limit - (time.monotonic() - begun))
                 if answer is None:
                     took = time.monotonic() - begun
-                    return {**_died(job, path, channel, limit), "seconds": took}
+                    return {**_died(job, path, channel), "seconds": took}
                 if "unusable" in answer:
                     raise Unusable(answer["unusable"])
                 if answer.get("verdict") == "breach":
@@ -81,7 +90,7 @@ def report(verdict: dict[str, Any]) -> str:
     """Write what `grade` returned for a person to read."""
     network = CHANNELS[verdict["channel"]].words
     lines = [
-        f"{verdict['verdict']}: {verdict['sentence']}",
+        headline(verdict["verdict"], verdict["sentence"]),
         f"The network ({verdict['channel']}): {network}.",
     ]
     for event in verdict["ladder"]:
@@ -134,7 +143,7 @@ def _start(words: Sequence[str], hash_seed: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _died(job: _Job, path: Path, channel: str, limit: float) -> dict[str, Any]:
+def _died(job: _Job, path: Path, channel: str) -> dict[str, Any]:
     """Say how a child ended that left no verdict."""
     doing = "running" if (job.room / _LOADED).exists() else "loading"
     status = job.child.returncode
@@ -143,7 +152,8 @@ def _died(job: _Job, path: Path, channel: str, limit: float) -> dict[str, Any]:
     lines = re.findall(rf'File "{re.escape(str(path))}", line (\d+)', text)
     where = f" It was last seen at {place(str(path), int(lines[0]))}." if lines else ""
     if status is None or "Timeout (" in text:
-        what, promise = f"did not come back within {limit:.0f} s", "end"
+        limit = STUCK if doing == "running" else LOADING
+        what, promise = f"did not come back within about {limit:.0f} s", "end"
     elif status < 0:
         what, promise = f"crashed Python ({_signal(-status)})", "no exception"
     else:
@@ -197,15 +207,14 @@ def _compared(verdict: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
 
 
 def _child(words: Sequence[str]) -> None:
-    role, file, channel, budget, seed, limit, folder = words
+    role, file, channel, budget, seed, speed, folder = words
     sys.argv = [file]
     room = Path(folder)
     with (room / _CRASH).open("w") as crash:
         _limit_memory()
         faulthandler.enable(crash)
-        # Even if nobody waits for it any more.
-        patience = max(float(limit) - 1, 1)
-        faulthandler.dump_traceback_later(patience, exit=True, file=crash)
+        end_after = partial(faulthandler.dump_traceback_later, exit=True, file=crash)
+        end_after(LOADING)
         try:
             module = _load(Path(file))
             makers = _machines(module, Path(file).name)
@@ -213,12 +222,15 @@ def _child(words: Sequence[str]) -> None:
             said: dict[str, Any] = {"unusable": str(why)}
         else:
             (room / _LOADED).touch()
+            end_after(float(budget) + GRACE / 2)  # where nothing can be watched
+            watchdog.alive = partial(end_after, STUCK)
             said = {}
             if role == "judge":
-                verdict = check(*makers, channel, float(budget), int(seed))
-                said = verdict.to_json()
+                left = max(float(budget) / 2, float(budget) - time.process_time())
+                share = float(speed) or None
+                said = check(*makers, channel, left, int(seed), speed=share).to_json()
             if said.get("verdict") != "breach":
-                seconds = float(budget)
+                seconds = float(budget) / 4
                 said["fingerprint"] = fingerprint(makers, channel, int(seed), seconds)
         faulthandler.cancel_dump_traceback_later()
         part = room / "part"
@@ -262,6 +274,8 @@ def _machines(module: ModuleType, name: str) -> tuple[Any, Any]:
         if not callable(kind):
             close = get_close_matches(wanted, dir(module), n=1, cutoff=0.6)
             hint = f" (it defines {close[0]})" if close else ""
+            if kind is not None:
+                hint = f" that is a class: it is {kind!r:.60}"
             raise Unusable(f"{name} defines no {wanted}{hint}")
         found.append(kind)
     return found[0], found[1]

@@ -23,7 +23,7 @@ _TEXT = (
 
 
 def show(thing: Any, *, against: Any = None, about: str = "") -> HTML:
-    """Return the source of a class, function or module, for a notebook to show.
+    """Return the source of a class, function, module or exhibit, for a notebook.
 
     against: show only what changes from that one to `thing`, as a unified diff.
     about: show only the paragraphs, from blank line to blank line, with these words.
@@ -49,6 +49,9 @@ def show(thing: Any, *, against: Any = None, about: str = "") -> HTML:
 
 def _source(thing: Any) -> tuple[str, str]:
     """Where it stands, from the package on, and what stands there."""
+    if pages := getattr(thing, "pages", None):  # an exhibit of the museum
+        places, sources = zip(*map(_source, pages), strict=True)
+        return ", ".join(places), "\n\n\n".join(sources)
     parts = Path(inspect.getfile(thing)).parts
     package = (inspect.getmodule(thing) or inspect).__name__.split(".")[0]
     start = parts.index(package) if package in parts else -1

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from p2plab.endpoint import RttEstimator
 from p2plab.packet import Packet
-from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols import PROTOCOLS, Setup, built
 from p2plab.trace import RECEIVER, SENDER
 
 _PLAIN: Final = (type(None), bool, int, float, str, bytes)  # what a read can be about
@@ -153,12 +153,12 @@ def recording(protocol: str) -> Iterator[list[Recording]]:
         fresh = deepcopy(rtt)
 
         def make() -> Any:
-            return build_sender(setup, deepcopy(fresh))
+            return built(build_sender, setup, deepcopy(fresh))
 
-        return _recorded(build_sender(setup, rtt), Recording(SENDER, make), tape)
+        return _recorded(built(build_sender, setup, rtt), Recording(SENDER, make), tape)
 
     def receiver(setup: Setup) -> Any:
-        make = partial(build_receiver, setup)
+        make = partial(built, build_receiver, setup)
         return _recorded(make(), Recording(RECEIVER, make), tape)
 
     PROTOCOLS[protocol] = (sender, receiver)

@@ -18,6 +18,7 @@ from p2plab.checker.network import BLACKOUT, DOUBLE, Fault
 from p2plab.checker.search import Found, Search
 from p2plab.checker.trial import Makers, Trial, plain
 from p2plab.congestion import FixedWindow
+from p2plab.grader import report
 from p2plab.packet import ACK, DATA, Packet
 from p2plab.protocols import Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
@@ -28,7 +29,6 @@ from p2plab.protocols.selective_repeat import (
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.rtt import FixedRto, Rfc6298
-from p2plab.trace import RETRANSMIT, SEND
 
 
 def stop_and_wait(bits: int | None = None) -> Makers:
@@ -109,8 +109,9 @@ def test_best_effort_is_broken_by_one_loss() -> None:
     assert verdict.promise == "completion"
     assert [fault.kind for fault in verdict.faults] == ["lose"]
     assert verdict.sentence.startswith(
-        "Packet 0 (b'A') was lost (1 fault). The sender took itself for done without "
-        "waiting for any answer, and nobody sent b'A' again: it was never delivered. "
+        "Packet 0 (b'A') was lost (1 fault). The sender took itself for done "
+        "although nothing had arrived, and had sent b'A' 1 time: it was never "
+        "delivered. "
         "Promise broken: once the network heals, everything is delivered"
     )
 
@@ -147,6 +148,8 @@ def test_what_a_class_does_not_promise_is_no_bug() -> None:
 
     verdict = check(Sender, stop_and_wait(1)[1], "late")
     assert (verdict.kind, verdict.title) == ("broken", "not promised")
+    for text in (str(verdict), verdict._repr_html_(), report(verdict.to_json())):
+        assert text.split("<svg")[0].lower().count("not promised") == 1
     assert verdict.sentence.startswith(
         "Not promised: this protocol is made for a network of the class fifo, and late "
         "is more."
@@ -222,7 +225,7 @@ class Doubter(StopAndWaitSender):
         (None, Mumbler, "fifo", "silence", 0, "the receiver went on sending ACK 0"),
         (None, Liar, "fifo", "prefix", 0, "delivered b'b', which was never sent"),
         (Restless, None, "fifo", "silence", 0, "its timer went on"),
-        (Doubter, None, "dup", "retransmission", 1, "40 payloads took 7"),
+        (Doubter, None, "dup", "retransmission", 1, "payloads took 7"),
     ],
 )
 def test_a_planted_mistake_is_found_with_the_fewest_faults_and_named(
@@ -280,13 +283,6 @@ def test_a_second_batch_after_everything_was_done_is_tried() -> None:
     verdict = check(lambda: Once(FixedRto(1.0)), StopAndWaitReceiver)
     assert verdict.faults == ()
     assert "the application sent b'A'; when all was done, b'B'" in verdict.sentence
-
-
-def test_a_ladder_has_at_most_25_packets_and_says_where_it_was_cut() -> None:
-    verdict = check(stop_and_wait()[0], Deaf)
-    sends = [row for row in verdict.trace if row.what in (SEND, RETRANSMIT)]
-    assert len(sends) == 25
-    assert verdict.trace.about["cut"].startswith("the first 25 of 6")
 
 
 def test_json_has_the_keys_that_a_grader_reads() -> None:
@@ -380,7 +376,11 @@ def test_a_notebook_shows_the_sentence_and_a_ladder() -> None:
     ("options", "words"),
     [
         ({"channel": "fiffo"}, "channel is one of fifo, dup, late, corrupt"),
+        ({"channel": ["fifo"]}, "channel is one of fifo, dup, late, corrupt"),
         ({"budget": 0.0}, "budget is a time above 0 s, got 0.0"),
+        ({"budget": "2"}, "budget is a time above 0 s, got '2'"),
+        ({"seed": "a"}, "seed is a whole number, got 'a'"),
+        ({"speed": -1}, "speed is a share of the reference's, above 0, got -1"),
     ],
 )
 def test_impossible_wishes_are_refused(options: dict[str, Any], words: str) -> None:

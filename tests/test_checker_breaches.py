@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -224,3 +225,135 @@ def test_an_endless_loop_is_interrupted_within_two_seconds() -> None:
         "an endless loop or a pause at test_checker_breaches.py, line"
         in verdict.sentence
     )
+
+
+class Dawdles(Receiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        sum(range(2_000_000))
+        self.inbox.append(packet.payload)  # of a copy, too
+        self.acks.append(Packet(ACK, packet.seq))
+
+
+def test_a_machine_too_slow_to_be_tried_has_not_survived() -> None:
+    verdict = verdict_on(receiver=Dawdles)
+    assert (verdict.kind, verdict.promise) == ("breach", "quick")
+    assert verdict.sentence.startswith("Too slow to judge: in ")
+    assert "`sum(range(2_000_000))`" in verdict.sentence
+
+
+class Hashes(Sender):
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        if packet:
+            self.deadline = now + 1 + hash(packet.payload) % 7 / 100
+        return packet
+
+
+def test_what_only_a_second_process_can_show_is_said() -> None:
+    verdict = verdict_on(Hashes)
+    assert verdict.kind == "survived"
+    assert "uses hash(), which differs from process to process: `p2plab check FILE" in (
+        verdict.sentence
+    )
+
+
+def test_memory_that_is_used_up_now_and_then_is_no_chance() -> None:
+    calls = iter(range(1000))
+
+    class Greedy(Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            super().on_packet(packet, now)
+            if next(calls):
+                raise MemoryError
+
+    verdict = verdict_on(receiver=Greedy)
+    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
+    assert "more than the limit of memory" in verdict.sentence
+
+
+class Prints(Sender):
+    def on_timeout(self, now: float) -> None:
+        print("again")
+        super().on_timeout(now)
+
+
+class Threads(Sender):
+    def on_timeout(self, now: float) -> None:
+        threading.Thread(target=int).start()
+        super().on_timeout(now)
+
+
+@pytest.mark.parametrize(
+    ("sender", "words"),
+    [
+        (Prints, 'prints at test_checker_breaches.py, line {}: `print("again")`'),
+        (Threads, "starts a thread at test_checker_breaches.py, line {}: `threading."),
+    ],
+)
+def test_who_prints_or_starts_a_thread_breaks_a_promise(
+    sender: type, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = sender.on_timeout.__code__.co_firstlineno + 1  # type: ignore[attr-defined]
+    verdict = verdict_on(sender)
+    assert (verdict.kind, verdict.promise) == ("breach", "quiet")
+    assert words.format(line) in verdict.sentence
+    broken = verdict_on(sender, Misspells)
+    assert broken.promise == "no exception"
+    assert capsys.readouterr().out == ""
+
+
+class Async(Sender):
+    async def on_packet(  # type: ignore[override]
+        self, packet: Packet, now: float
+    ) -> None: ...
+
+
+class Misnamed(Sender):
+    channel = "dupp"
+
+
+class GivesUp(Sender):
+    tries = 0
+
+    def on_timeout(self, now: float) -> None:
+        super().on_timeout(now)
+        self.tries += 1
+        if self.tries > 3:
+            self.base = len(self.payloads)
+
+
+class DoesNotListen(Sender):
+    def send(self, payload: bytes) -> None:
+        return
+
+
+class Hasty(Sender):
+    rto = 0.01
+
+
+def shares(payloads: list[bytes] = []) -> Sender:  # noqa: B006  # the mistake
+    sender = Sender()
+    sender.payloads = payloads
+    return sender
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "words"),
+    [
+        (Async, Receiver, "Async.on_packet is `async`, and nobody awaits it"),
+        (Misnamed, Receiver, "Misnamed.channel is 'dupp', and not one of fifo, dup"),
+        (Sender, Sender, "Sender has no next_payload, which every receiver needs (see"),
+        (Sender, Sender, "(see Receiver). Is it a sender? See first_attempt.py, line"),
+        (None, Receiver, "The sender is None: hand over a class"),
+        ("Sender", Receiver, "The sender is 'Sender': hand over a class"),
+        (NeedsArguments, Receiver, "`def __init__(self, rto: float) -> None:`"),
+        (GivesUp, Receiver, "although nothing had arrived, and had sent b'A' 4 times"),
+        (DoesNotListen, Receiver, "never sent b'A', although `send` was called with"),
+        (Hasty, Receiver, "a round trip is 0.1 s here, is the timeout shorter?"),
+        (shares, Receiver, "write payloads=None, and make a new one in __init__"),
+    ],
+)
+def test_the_words_point_to_the_cause(sender: Any, receiver: Any, words: str) -> None:
+    verdict = verdict_on(sender, receiver)
+    assert words in verdict.sentence
+    assert "?." not in verdict.sentence

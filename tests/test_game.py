@@ -40,7 +40,7 @@ def test_a_harmless_fault_is_shown_with_what_it_did() -> None:
 
 def test_a_fault_that_meets_no_packet_is_said() -> None:
     attempt = p2plab.break_it("copies_delivered", lose={500})
-    assert "1 of your faults met no packet" in attempt.verdict.sentence
+    assert "1 fault met no packet" in attempt.verdict.sentence
 
 
 def test_two_faults_together_break_what_each_alone_does_not() -> None:
@@ -94,7 +94,7 @@ def test_every_fault_of_a_network_is_a_move_and_shown_as_one(channel: str) -> No
         for way in (0, 1):
             (move,) = moves((Fault(kind, way, 500, RTT),)).items()
             attempt = p2plab.break_it(name, **dict([move]))
-            assert "1 of your faults met no packet" in str(attempt)
+            assert "1 fault met no packet" in str(attempt)
             shown = attempt.moves
         assert f"{move[0].removesuffix('_back')}=" in shown
     assert shown in attempt._repr_html_()
@@ -134,7 +134,8 @@ def test_a_notebook_gets_the_score_the_sentence_and_a_ladder() -> None:
 @pytest.mark.parametrize(
     ("name", "faults", "words"),
     [
-        ("nothing", {}, "there is no exhibit 'nothing'"),
+        ("xyz", {}, "there is no exhibit 'xyz'; see museum.EXHIBITS"),
+        ("any_ack_belived", {}, "do you mean 'any_ack_believed'?"),
         ("copies_delivered", {"lose": {0}}, "counted from 1, got 0"),
         ("copies_delivered", {"double": {1}}, "packets may be lost"),
         ("any_ack_believed", {"lose": {1}, "double": {1}}, "one fate only"),

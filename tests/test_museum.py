@@ -25,6 +25,7 @@ from p2plab.checker import check
 from p2plab.errors import BrokenContract
 from p2plab.grader import grade
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, Channel, Fate, ScriptedLink
+from p2plab.listing import show
 from p2plab.museum import EXHIBITS, HEALTHY, Exhibit
 from p2plab.simulator import Simulation, simulate
 from p2plab.trace import RETRANSMIT, SEND
@@ -467,6 +468,14 @@ def test_a_correct_protocol_has_a_page_and_no_mistake(exhibit: Exhibit) -> None:
     assert not exhibit.mistake
     assert not exhibit.diff()
     assert exhibit.channel in ("dup", "late")
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_the_pages_of_a_correct_protocol_can_be_shown(name: str) -> None:
+    sender, receiver = HEALTHY[name].make()
+    shown = show(HEALTHY[name]).data
+    assert f"{type(sender).__name__}" in shown
+    assert f"{type(receiver).__name__}" in shown
 
 
 def test_an_exhibit_can_be_sent_to_another_process() -> None:

@@ -333,6 +333,16 @@ def test_the_first_wrong_delivery_is_shown_with_what_led_to_it(mine: Any) -> Non
     assert "<svg" in verdict._repr_html_()
 
 
+def test_of_a_tape_with_several_transfers_each_has_its_own(mine: Any) -> None:
+    protocol = mine(MySender, Forgetful)
+    bad, tape = send(protocol, ScriptedLink(delay=0.002, lose_back={5}))
+    good, other = send(protocol, ScriptedLink(delay=0.002))
+    for tapes in (tape + other, other + tape):
+        assert autopsy(bad, tapes).kind == "broken"
+        assert autopsy(good, tapes).kind == "survived"
+    assert "The tape is of another transfer." in autopsy(good, tape).note
+
+
 def test_a_stalled_transfer_is_shown_from_its_end(mine: Any) -> None:
     mine(MySender, Mute)
     lost_ack = ScriptedLink(delay=0.01, lose_back={5})
@@ -406,3 +416,14 @@ def test_recordings_tell_their_role_and_little_else() -> None:
         simulate_transfer(PARCEL, Setup("stop_and_wait"))
     assert repr(tape[0]) == "Recording(role='sender')"
     assert isinstance(tape[1], Recording)
+
+
+def test_two_classes_can_be_named_as_they_are(mine: Any) -> None:
+    protocol = mine(MySender, Receiver)
+    PROTOCOLS["mine"] = (MySender, Receiver)
+    with recording("mine") as tape:
+        transfer = simulate_transfer(PARCEL, protocol, Link())
+    assert transfer.state == "done"
+    assert all(replay(each).ok for each in tape)
+    with pytest.raises(ValueError, match="write PROTOCOLS\\['mine'\\] = "):
+        Setup(MySender, Receiver)  # type: ignore[arg-type]

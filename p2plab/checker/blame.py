@@ -6,7 +6,9 @@ import dis
 import inspect
 import linecache
 import re
-from collections.abc import Iterator
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -42,6 +44,9 @@ _CHANCE: Final = {
 }
 
 
+HASHED: Final = ("hash", "set")  # the same in one process
+
+
 def methods(kind: type) -> Iterator[tuple[str, FunctionType]]:
     """Yield the names and functions of a class's methods and properties."""
     for each in kind.__mro__:
@@ -60,8 +65,18 @@ def place(filename: str, line: int) -> str:
     if known.is_file():
         where = f"{known.name}, {where}"
     elif "ipykernel" in filename or "ipython" in filename:
-        where = f"{where} of the cell"
+        where = f"{where} of {_cell(filename)}"
     return f"{where}: `{text}`" if text else where
+
+
+def _cell(filename: str) -> str:
+    """Name a notebook's cell as Jupyter does, by its number in the margin."""
+    try:
+        shell = sys.modules["IPython"].get_ipython()
+        kind, name = shell.compile.format_code_name(filename)
+        return f"{kind.lower()} {name}"
+    except Exception:  # another kernel, or none
+        return "the cell"
 
 
 def raised_at(error: BaseException, kind: type) -> tuple[str, str]:
@@ -87,7 +102,7 @@ def last_line(error: BaseException, files: set[str]) -> tuple[str, str]:
 
 def member_line(machine: Any, words: str) -> str:
     """Return the line where the member begins that `words` are about, if it has one."""
-    members = dict(methods(type(machine)))
+    members = dict(reversed([*methods(type(machine))]))  # the nearest one counts
     said = re.findall(r"\w+", words)
     for name in (each for each in said if each in _MEMBERS):
         if name in members:
@@ -98,18 +113,28 @@ def member_line(machine: Any, words: str) -> str:
     return ""
 
 
-def fickle(machine: Any) -> str:
+def fickle(machine: Any, words: Iterable[str] = _CHANCE) -> str:
     """Return the line that makes a machine differ from run to run, or nothing."""
     kinds = [type(machine)]
     for _, inner in attributes(machine):
         if not type(inner).__module__.startswith(("builtins", "collections", "p2plab")):
             kinds.append(type(inner))
     own = [method.__code__ for kind in kinds for _, method in methods(kind)]
-    for word in _CHANCE:
+    for word in words:
         for code in own:
             for line, name in _names(code):
                 if name == word:
                     return f"{place(code.co_filename, line)} {_CHANCE[word]}"
+    return ""
+
+
+def busiest(seen: Counter[tuple[str, int]], machines: Iterable[object]) -> str:
+    """Return the line of these machines' files that was seen most often, or nothing."""
+    own = (method for each in machines for _, method in methods(type(each)))
+    files = {method.__code__.co_filename for method in own}
+    for (filename, line), _ in seen.most_common():
+        if filename in files:
+            return place(filename, line)
     return ""
 
 
@@ -121,6 +146,8 @@ def _names(code: CodeType) -> Iterator[tuple[int, str]]:
         line = getattr(step, "line_number", None) or line
         if step.opname in ("LOAD_GLOBAL", "LOAD_METHOD", "LOAD_ATTR", "LOAD_NAME"):
             yield line, str(step.argval)
+        elif step.opname == "BUILD_SET":
+            yield line, "set"
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             yield from _names(inner)

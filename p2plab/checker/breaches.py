@@ -6,11 +6,11 @@ import linecache
 from typing import Any, Final
 
 from p2plab.checker.blame import fickle, member_line, methods, place, raised_at
-from p2plab.checker.memory import changeable, shared
-from p2plab.checker.network import SIDES
+from p2plab.checker.memory import attributes, changeable, shared
+from p2plab.checker.network import CHANNELS, SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
-from p2plab.checker.watchdog import Pulse, watching
-from p2plab.checker.world import TooLong, World
+from p2plab.checker.watchdog import LIMIT, Pulse, watching
+from p2plab.checker.world import TooLong, World, at_a_limit
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
 
@@ -36,6 +36,12 @@ def unfit(makers: Makers, pulse: Pulse) -> Failure | None:
             return unbuilt(make, way, why)
         try:
             require(machine)
+            promised = getattr(make, "channel", "fifo")
+            if isinstance(promised, str) and promised not in CHANNELS:
+                raise BrokenContract(
+                    f"{type(machine).__name__}.channel is {promised!r}, and not one of "
+                    f"{', '.join(CHANNELS)}."
+                )
         except BrokenContract as why:
             line = member_line(machine, str(why)) or _class_line(type(machine))
             return Failure("breach", "interface", _see(str(why), line), way, why)
@@ -50,12 +56,17 @@ def unbuilt(make: Any, way: int, why: BaseException) -> Failure:
     kind = make if isinstance(make, type) else type(make)
     name = getattr(make, "__name__", kind.__name__)
     if isinstance(why, TooLong):
-        words = f"{name}() did not come back{_at(why, kind)}"
-    elif not callable(make):
+        words = f"{name}() did not come back within about {LIMIT:g} s{_at(why, kind)}"
+    elif hasattr(make, "next_packet") and not callable(make):
         words = f"the {SIDES[way]} is a machine already: hand over its class, {name}"
+    elif not callable(make):
+        words = f"the {SIDES[way]} is {make!r:.60}: hand over a class"
     else:
         words = f"{name}() raised {_error(why)}{_at(why, kind)}"
         if isinstance(why, TypeError):
+            code = getattr(vars(kind).get("__init__"), "__code__", None)
+            if code is not None and not _at(why, kind):
+                words += f" at {place(code.co_filename, code.co_firstlineno)}"
             words += f". The {SIDES[way]} is built without arguments: give each of its "
             words += "parameters a default"
     return Failure("breach", "interface", words, way, why)
@@ -79,13 +90,15 @@ def explained(failure: Failure, machine: Any) -> Failure:
     method, line = raised_at(error, type(machine))
     if isinstance(error, TooLong):
         words = f"{who}.{method}" if method else who
-        words += " did not come back"
+        words += f" did not come back within about {LIMIT:g} s"
         words += f": an endless loop or a pause at {line}" if line else ""
         return failure._replace(promise="end", words=words)
     if not method:
         promise, words = _odd(machine, error)
         return failure._replace(promise=promise, words=words)
     words = f"{who}.{method} raised {_error(error.__cause__ or error)} at {line}"
+    if at_a_limit(failure):
+        words += ": it is more than the limit of memory"
     return failure._replace(promise="no exception", words=words)
 
 
@@ -115,10 +128,14 @@ def _common(makers: Makers) -> dict[str, str]:
         machine = make()
         who = type(machine).__name__
         for name, value in shared(machine, make()).items():
+            cure = f"make it in __init__ (self.{name} = …), or with "
+            cure += "field(default_factory=…)"
+            if name in dict(attributes(machine)):  # a default or a global
+                cure = f"a default is made only once: write {name}=None, and make a "
+                cure += "new one in __init__ if it is None"
             words = (
                 f"{who}.{name} belongs to all machines of the class together, and what "
-                f"one leaves there the next one finds: make it in __init__ "
-                f"(self.{name} = …), or with field(default_factory=…)"
+                f"one leaves there the next one finds: {cure}"
             )
             found[words] = repr(value)[:4000]
         for _, method in methods(type(machine)):
@@ -168,4 +185,5 @@ def _class_line(kind: type) -> str:
 
 def _see(words: str, line: str) -> str:
     words = words.removesuffix(".")
-    return f"{words}. See {line}" if line else words
+    mark = "" if words.endswith("?") else "."
+    return f"{words}{mark} See {line}" if line else words

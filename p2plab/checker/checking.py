@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from p2plab.checker import breaches, pace, parallel
+from p2plab.checker.blame import HASHED, fickle
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.network import CHANNELS, includes
 from p2plab.checker.progress import OneLine
@@ -23,13 +24,18 @@ from p2plab.checker.search import (
 )
 from p2plab.checker.story import Story
 from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
-from p2plab.checker.verdict import Verdict, cut
+from p2plab.checker.verdict import NOT_PROMISED, Verdict, cut
 from p2plab.checker.watchdog import LIMIT, watching
-from p2plab.checker.world import TooLong, World
+from p2plab.checker.world import TooLong, World, at_a_limit
 from p2plab.trace import Trace
 
 BUDGET: Final = 2.0  # [s]
 OF_MANY_RUNS: Final = ("retransmission", "memory", "speed")  # not of this one
+# What is wrong with the last event of a run that ends at once.
+WRONG: Final = {
+    "prefix": "this was not next",
+    "no exception": "raises an exception here",
+}
 AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
 
 
@@ -53,9 +59,9 @@ def check(
     executor: runs the random schedules in other processes, if the classes can be
         pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
-    Raises ValueError for an impossible channel or budget.
+    Raises ValueError for an impossible channel, budget, seed or speed.
     """
-    require_possible(channel, budget)
+    require_possible(channel, budget, seed, speed)
     begun = perf_counter()
     makers = (sender, receiver)
     line = OneLine()
@@ -63,29 +69,42 @@ def check(
     search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
     run = _search(search, executor, speed)
     line.clear()
-    verdict = _survived(search) if run is None else failed(search, run)
+    with search.ear:
+        verdict = _survived(search) if run is None else failed(search, run)
     counts, seconds = search.counts.total(), perf_counter() - begun
     return replace(verdict, schedules=counts, seconds=seconds)
 
 
-def require_possible(channel: str, budget: float) -> None:
-    """Raise ValueError for an unknown channel or a budget that is not above 0 s."""
-    if channel not in CHANNELS:
+def require_possible(
+    channel: str, budget: float, seed: int = 0, speed: float | None = None
+) -> None:
+    """Raise ValueError for what `check` cannot be asked."""
+    if channel not in list(CHANNELS):
         raise ValueError(f"channel is one of {', '.join(CHANNELS)}, got {channel!r}")
-    if not 0 < budget < inf:
-        raise ValueError(f"budget is a time above 0 s, got {budget}")
+    if not isinstance(budget, int | float) or not 0 < budget < inf:
+        raise ValueError(f"budget is a time above 0 s, got {budget!r}")
+    if not isinstance(seed, int):
+        raise ValueError(f"seed is a whole number, got {seed!r}")
+    if speed is not None and not 0 < speed < inf:
+        raise ValueError(f"speed is a share of the reference's, above 0, got {speed!r}")
 
 
 def _search(
     search: Search, executor: Executor | None, speed: float | None
 ) -> Run | None:
     """Return the smallest failing run that is found, or None."""
-    unfit = breaches.unfit(search.makers, search.pulse)
+    with search.ear:
+        unfit = breaches.unfit(search.makers, search.pulse)
     if unfit is not None:
         return Run(Trial(APPLICATIONS[0]), failure=unfit)
     try:
         with watching(search.pulse):
             run = _hunt(search, executor, speed)
+            if run is None and search.ear.heard:
+                words = f"A machine only answers, but this one {search.ear.heard}"
+                run = Run(
+                    Trial(APPLICATIONS[0]), failure=Failure("breach", "quiet", words)
+                )
             return run and search.smallest(run)
     except TooLong as why:  # it came a moment too late, between two runs
         return Run(Trial(APPLICATIONS[0]), failure=Failure("breach", "end", "", 0, why))
@@ -93,7 +112,9 @@ def _search(
 
 def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run | None:
     try:
-        search.enumerate()
+        search.sets()
+        pace.require_quick(search)
+        search.growths()
         if speed is not None:
             pace.judge(search, speed)
         parallel.random(search, executor)
@@ -108,6 +129,9 @@ def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run
 def _survived(search: Search) -> Verdict:
     tried = search.tried()
     sentence = f"No promise was broken in {search.counts.total()} schedules: {tried}."
+    for make in search.makers:
+        if line := fickle(make(), HASHED):
+            sentence += f" {line}: `p2plab check FILE` tries a second process, too."
     return Verdict("survived", search.channel.name, sentence, tried=tried)
 
 
@@ -116,7 +140,7 @@ def failed(search: Search, run: Run) -> Verdict:
     assert run.failure is not None
     pairs = run.trial.application.pairs
     traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
-    if run.failure.promise != "interface":
+    if run.failure.promise not in ("interface", "quick", "quiet"):
         stuck = isinstance(run.failure.error, TooLong)
         again = run
         with suppress(TooLong), watching(search.pulse, AGAIN if stuck else LIMIT):
@@ -126,25 +150,37 @@ def failed(search: Search, run: Run) -> Verdict:
             run.failure = _cause(search, run, again)
     failure = run.failure
     pair = max(failure.way, 0) // 2
-    unpromised = _unpromised(search)
+    unpromised, besides = _unpromised(search), ""
+    if search.ear.heard and failure.promise != "quiet":
+        besides = f" Besides, a machine {search.ear.heard}."
     return Verdict(
         failure.kind,
         search.channel.name,
-        unpromised + Story(run, traces[pair], pair).tell(),
+        unpromised + Story(run, traces[pair], pair).tell() + besides,
         failure.promise,
         tuple(run.hits),
-        cut(traces[pair], last=failure.promise in ("prefix", "no exception")),
+        _shown(traces[pair], run, pair),
         tried=search.tried(),
         promised=not unpromised,
     )
+
+
+def _shown(trace: Trace, run: Run, pair: int) -> Trace:
+    """Cut the trace of what failed, and say in it what was wrong at its end."""
+    assert run.failure is not None
+    promise = run.failure.promise
+    if run.delivered:
+        trace.about["delivered"] = [f"{each!r:.24}" for each in run.delivered[pair]]
+    if promise in WRONG and trace.rows:
+        trace.about["wrong"] = WRONG[promise]
+    return cut(trace, last=promise in WRONG)
 
 
 def _cause(search: Search, run: Run, again: Run) -> Failure:
     """Find out what is behind a failure: chance, something shared, or a line."""
     failure, apart = run.failure, ""
     assert failure is not None
-    stuck = isinstance(failure.error, TooLong)  # and it was interrupted by a clock
-    if failure.promise != "same again" and not stuck:
+    if failure.promise != "same again" and not at_a_limit(failure):
         failure = differs(run, again) or failure
     chance = failure.promise == "same again"
     if chance or (failure.kind == "broken" and not run.hits):
@@ -169,7 +205,7 @@ def _unpromised(search: Search) -> str:
         promised = getattr(make, "channel", asked)
         if not includes(promised, asked):
             return (
-                f"Not promised: this protocol is made for a network of the class "
+                f"{NOT_PROMISED}this protocol is made for a network of the class "
                 f"{promised}, and {asked} is more. "
             )
     return ""

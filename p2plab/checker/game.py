@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from html import escape
 from math import inf
@@ -19,10 +20,11 @@ from p2plab.checker.network import (
     LATE_COPY,
     LOSE,
     Fault,
+    count_of,
 )
 from p2plab.checker.schedules import LARGE, LONG_OUTAGE
 from p2plab.checker.search import Found, Search
-from p2plab.checker.story import capital, count_of
+from p2plab.checker.story import capital
 from p2plab.checker.trial import APPLICATIONS, EAGER, STYLES, Trial, plain
 from p2plab.checker.verdict import Verdict, cut
 from p2plab.checker.watchdog import watching
@@ -125,7 +127,9 @@ def break_it(
     below 1, and for what the network of the exhibit's class never does.
     """
     if name not in EXHIBITS:
-        raise ValueError(f"there is no exhibit {name!r}; see museum.EXHIBITS")
+        close = get_close_matches(str(name), EXHIBITS, n=1)
+        hint = f"do you mean {close[0]!r}?" if close else "see museum.EXHIBITS"
+        raise ValueError(f"there is no exhibit {name!r}; {hint}")
     given = {
         LOSE: (lose, lose_back),
         DAMAGE: (damage, damage_back),
@@ -215,11 +219,13 @@ def _harmless(search: Search, faults: tuple[Fault, ...]) -> Verdict:
     trace = Trace({"link": search.channel.words})
     run = World(Trial(_SHOWN, faults=faults), search.makers, [trace]).run()
     packets = {fault: run.packets(fault.way)[fault.number] for fault in run.hits}
-    said = "; ".join(fault.words(packet) for fault, packet in packets.items())
-    missed = len(faults) - len(run.hits)
-    if missed:
-        said += f" ({missed} of your faults met no packet)"
-    said = capital(said.strip()) or "Nothing was done to any packet"
+    told = [
+        f"{fault.words(packet)} (number {fault.number + 1})"
+        for fault, packet in packets.items()
+    ]
+    if missed := len(faults) - len(run.hits):
+        told.append(f"{count_of(missed, 'fault')} met no packet")
+    said = capital("; ".join(told)) or "Nothing was done to any packet"
     sentence = f"{said}. Everything was delivered all the same."
     shown = cut(trace, last=False)
     return Verdict("survived", search.channel.name, sentence, trace=shown)

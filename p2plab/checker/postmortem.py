@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from p2plab.checker.breaches import explained
-from p2plab.checker.drawing import ladder
-from p2plab.checker.network import called
+from p2plab.checker.checking import WRONG
+from p2plab.checker.drawing import headline, ladder, overtaken
+from p2plab.checker.evidence import SENDS, contents, errors_of, fits, named
+from p2plab.checker.network import called, count_of
 from p2plab.checker.promises import PROMISES
-from p2plab.checker.story import capital, count_of
+from p2plab.checker.quiet import Ear
+from p2plab.checker.story import capital
 from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import Verdict, cut
-from p2plab.chunks import Assembly
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -26,13 +27,11 @@ from p2plab.errors import (
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
 from p2plab.packet import MACHINE_KINDS, Kind, Packet
 from p2plab.replay import Recording, replay
-from p2plab.rerun import Rerun, rerun
 from p2plab.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
 
 if TYPE_CHECKING:
     from p2plab.transfer import Transfer
 
-SENDS: Final = (SEND, RETRANSMIT)
 ARRIVALS: Final = (ARRIVE, DUPLICATE)
 UNJUDGED: Final = "unjudged"
 TRIES: Final = 3  # packets lost one after the other: nobody could do anything
@@ -55,7 +54,8 @@ class Autopsy(Verdict):
         return f"{self.title}: {self.sentence} {self.note}".rstrip()
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>\n{ladder(self.trace, self.sentence)}"
+        words = headline(self, f"{self.sentence} {self.note}")
+        return f"{words}\n{ladder(self.trace, self.sentence)}"
 
 
 def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
@@ -65,18 +65,25 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
     they deliver is what was delivered, or the note says where they differ. With only
     one end here it tells what that end saw.
     tape: the recordings of its two machines (see `replay.recording`), where there are
-        some: they also tell whether the machines can be believed.
+        some: they also tell whether the machines can be believed. Those of other
+        transfers are left out.
     Raises ValueError for a transfer that still goes on.
     """
     if not transfer.ended:
         raise ValueError("the transfer still goes on: wait() for its end, or stop() it")
     trace = _machines_only(transfer.trace)
-    sent, delivered, note = _contents(transfer, tape)
-    failure, until = _breach(transfer, tape), None
+    own = [each for each in tape if fits(each, transfer, trace)]
+    with Ear():  # it has printed before
+        sent, delivered, note = contents(transfer, own)
+        failure, until = _breach(transfer, own), None
+    if tape and not own:
+        note = f"The tape is of another transfer. {note}"
     if failure is None:
         failure, until = _wrong_delivery(sent, delivered, trace)
     failure = failure or _innocent(transfer, trace) or _incomplete(transfer, trace)
+    trace.about["delivered"] = named(sent, delivered)
     if until is not None:
+        trace.about["wrong"] = WRONG["prefix"]
         trace = Trace(trace.about, trace.names, trace.rows[: until + 1])
     shown = cut(trace, last=True)
     network = _network(trace)
@@ -101,7 +108,7 @@ def _machines_only(trace: Trace) -> Trace:
         for row in trace.rows
         if not row[3] or row[3] in MACHINE_KINDS
     ]
-    return Trace(trace.about, trace.names, rows)
+    return Trace(dict(trace.about), trace.names, rows)
 
 
 def _network(trace: Trace) -> str:
@@ -114,9 +121,10 @@ def _network(trace: Trace) -> str:
         for what, verb in ((LOSS, "lost"), (CORRUPT, "damaged"), (DUPLICATE, "doubled"))
         if fates[what]
     ]
-    return (
-        f"Of {count_of(sent, 'packet')} the network {', '.join(said) or 'lost none'}."
-    )
+    if late := len(overtaken(trace.rows)):
+        said.append(f"delayed {late} until later ones had arrived")
+    did = ", ".join(said) or "lost none"
+    return f"Of {count_of(sent, 'packet')} the network {did}."
 
 
 def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
@@ -125,7 +133,7 @@ def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
         again = replay(recording)
         if not again.ok:
             return Failure("breach", "same again", again.difference)
-    errors = [each for each in _errors(transfer) if isinstance(each, BrokenContract)]
+    errors = [each for each in errors_of(transfer) if isinstance(each, BrokenContract)]
     if not errors:
         return None
     error = errors[0]
@@ -138,19 +146,15 @@ def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
     return failure
 
 
-def _errors(transfer: Transfer) -> list[P2PLabError]:
-    """Return what each end failed with, as far as it is here."""
-    ends = [transfer, transfer.other_end]
-    return [end.error for end in ends if end is not None and end.error is not None]
-
-
 def _innocent(transfer: Transfer, trace: Trace) -> Failure | None:
     """Return why it ended, if that was not for the protocol to prevent."""
-    errors = _errors(transfer)
+    errors = errors_of(transfer)
     if not errors or any(isinstance(each, BadContent) for each in errors):
         return None
     words = _first(errors[0])
     if all(isinstance(each, TransferRefused | TransferStopped) for each in errors):
+        last = max([row[0] for row in trace.rows], default=0.0)
+        words += f"; after t={last:.3g} s nothing more was sent"
         return Failure(UNJUDGED, "", words)
     heard_at = max([row[0] for row in trace.rows if row[2] in ARRIVALS], default=-1.0)
     rows = [row for row in trace.rows if row[0] > heard_at]
@@ -165,60 +169,6 @@ def _innocent(transfer: Transfer, trace: Trace) -> Failure | None:
 def _first(error: P2PLabError) -> str:
     """Return an error's first sentence."""
     return str(error).split(". ")[0]
-
-
-def _contents(
-    transfer: Transfer, tape: Sequence[Recording]
-) -> tuple[Sequence[bytes], Sequence[bytes], str]:
-    """Return what was sent and what was delivered, as far as is known, and the note."""
-    both = {each.role: each.payloads for each in tape}
-    if len(both) == 2:
-        return both[SENDER], both[RECEIVER], ""
-    ends = [transfer, transfer.other_end or transfer]
-    traces = {end.role: end.own_trace for end in ends}
-    sent = next((end.payloads for end in ends if end.payloads), ())
-    real, offer = transfer.id > 0, transfer.offer
-    if real and len(traces) < 2:
-        return sent, (), "Not replayed: the other end is in another process."
-    if not all(trace.rows for trace in traces.values()):
-        return sent, (), "Not replayed: there is no trace of it."
-    try:
-        sender = offer.setup.sender()
-        receiver = offer.receiver() if real else offer.setup.receiver()
-    except Exception as why:  # the protocol's name may mean nothing any more
-        return sent, (), f"Not replayed: {why}"
-    if not real:
-        traces[RECEIVER] = transfer.own_trace
-    errors = [str(error) for error in _errors(transfer)]
-    again = rerun(sender, receiver, sent, traces, real=real, errors=errors)
-    if not again.difference and not _as_received(again.delivered, transfer.assembly):
-        again = replace(again, difference="other bytes were delivered")
-    return sent, () if again.difference else again.delivered, _note(again)
-
-
-def _as_received(delivered: Sequence[bytes], assembly: Assembly | None) -> bool:
-    """Whether these are the bytes that were received: a trace has only their number."""
-    if assembly is None:
-        return True
-    fresh = Assembly(assembly.content)
-    for payload in delivered:
-        fresh.add(payload)
-    ours, theirs = (
-        (each.received, each.duplicates, each.ignored, each.data())
-        for each in (fresh, assembly)
-    )
-    return ours == theirs
-
-
-def _note(again: Rerun) -> str:
-    packets = count_of(again.packets, "packet")
-    if not again.difference:
-        return f"Replayed into fresh machines: the same {packets}."
-    return (
-        f"A replay into fresh machines is the same for {packets} only: "
-        f"{again.difference}. Have the classes changed since, do they use chance or a "
-        f"clock, or do machines have something in common?"
-    )
 
 
 def _wrong_delivery(
@@ -246,7 +196,7 @@ def _wrong_delivery(
 
 def _incomplete(transfer: Transfer, trace: Trace) -> Failure | None:
     error, count = transfer.error, transfer.offer.content.count
-    for each in _errors(transfer):
+    for each in errors_of(transfer):
         if isinstance(each, BadContent):
             return Failure("broken", "prefix", _first(each))
     delivered = [row for row in trace.rows if row[2] == DELIVER]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from p2plab.checker.memory import held
-from p2plab.checker.network import LATE, LATE_COPY, RTT, Fault
+from p2plab.checker.network import LATE, LATE_COPY, RTT, Fault, count_of
 from p2plab.checker.trial import Application, Failure, Run, plain
 from p2plab.checker.wire import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
 
@@ -25,6 +25,8 @@ PROMISES: Final = {
     "timer": "after on_timeout a packet comes out, or the deadline moves or stops",
     "no exception": "a machine never raises because of what it is told",
     "end": "every method comes back",
+    "quick": "a machine is quick enough to be tried",
+    "quiet": "a machine neither prints nor starts a thread",
     "same again": "same inputs, same outputs: no clock, no chance, no order of a set",
     "apart": "two machines have nothing in common",
 }
@@ -53,10 +55,12 @@ def resent_too_often(run: Run, calm: Run) -> Failure | None:
         allowed = 3 * base
     allowed += run.harmed * (4 * in_flight(calm) + 8) + 16
     if count > allowed or base > 10 * least + 20:
-        words = (
-            f"{least} payloads took {count} packets of the sender, although the "
-            f"network harmed only {run.harmed} of all; without a fault it takes {base}"
-        )
+        words = f"{count_of(least, 'payload')} took {count} packets of the sender"
+        if run.harmed:
+            words += f", although the network harmed only {run.harmed} of all; "
+            words += f"without a fault it takes {base}"
+        else:
+            words += f": a round trip is {RTT:g} s here, is the timeout shorter?"
         return Failure("broken", "retransmission", words, 0)
     return None
 

@@ -24,7 +24,9 @@ from p2plab.checker.promises import (
     resent_too_often,
     unbounded,
 )
+from p2plab.checker.quiet import Ear
 from p2plab.checker.schedules import (
+    LARGE,
     LEVELS,
     MANY,
     PAIRS,
@@ -48,7 +50,7 @@ from p2plab.checker.trial import (
     plain,
 )
 from p2plab.checker.watchdog import Pulse
-from p2plab.checker.world import World
+from p2plab.checker.world import World, at_a_limit
 
 Progress = Callable[[float, str], object]
 
@@ -99,12 +101,14 @@ class Search:
     where: str = NO_FAULT
     longest: int = 0  # payloads
     usual: list[Growth] = field(default_factory=list)  # of memory, without a fault
+    ear: Ear = field(default_factory=Ear)
     begun: float = field(default_factory=perf_counter)
 
     def run(self, trial: Trial) -> Run:
         """Run a trial with fresh machines, and judge it."""
         self.pulse.count += 1
-        run = World(trial, self.makers).run()
+        with self.ear:
+            run = World(trial, self.makers).run()
         self.pulse.count += 1
         if run.failure is None and trial.style == EAGER:
             run.failure = resent_too_often(run, self._calm(run))
@@ -143,7 +147,7 @@ class Search:
             words = f"{self.counts.total()} schedules, now {where}"
             self.progress(min(share, 1.0), words)
 
-    def enumerate(self) -> None:
+    def sets(self) -> None:
         """Try every small set of faults, few before many, an eager driver first.
 
         A run with a late driver is harder to read than one with a lost packet more.
@@ -153,6 +157,9 @@ class Search:
         with suppress(OutOfTime):  # chance may find what the sets did not come to
             self._sets()
         self.until = end
+
+    def growths(self) -> None:
+        """See whether memory grows with the payloads where the network does harm."""
         for kind in self.channel.kinds[:-1] if self.usual else ():
             self.growth(kind, self.usual)
 
@@ -216,7 +223,8 @@ class Search:
         """Shrink a failing run that is not the smallest by the order of the search."""
         assert run.failure is not None
         compared = run.failure.promise in ("memory", "speed")
-        if compared or self.where not in (LONG, RANDOM):
+        long = run.trial.application.size > LARGE
+        if compared or (self.where not in (LONG, RANDOM) and not long):
             return run
         end = self.until + (1 - SEARCH_SHARE) * self.budget
         return shrink(run, self.run, self.channel, end)
@@ -276,7 +284,7 @@ class Search:
 
 def compare(run: Run, again: Run) -> None:
     """Raise Found if the second run of a trial was not the same."""
-    failure = differs(run, again)
+    failure = again.failure if at_a_limit(again.failure) else differs(run, again)
     if failure is not None:
         again.failure = failure
         raise Found(again)

@@ -7,26 +7,21 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from p2plab.checker.network import LATE, SIDES, Fault, called
+from p2plab.checker.network import LATE, SIDES, Fault, called, count_of
 from p2plab.checker.promises import PROMISES
 from p2plab.checker.trial import EAGER, Run
 from p2plab.checker.wire import HEAL_TIME
-from p2plab.link import ARRIVE, DUPLICATE
+from p2plab.link import ARRIVE, CORRUPT, DUPLICATE
 from p2plab.packet import ACK, Packet
 from p2plab.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Event, Trace
 
 # Broken whatever the network does: there is no need to tell the run.
-_ALWAYS: Final = ("interface", "same again", "apart")
+_ALWAYS: Final = ("interface", "quick", "quiet", "same again", "apart")
 
 
 def capital(text: str) -> str:
     """Begin a sentence."""
     return text[:1].upper() + text[1:]
-
-
-def count_of(number: int, thing: str) -> str:
-    """Say how many there are."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,8 @@ class Story:
         failure = self.run.failure
         assert failure is not None
         if failure.words:
-            return failure.words.removesuffix(".") + "."
+            asks = failure.words.endswith("?")
+            return failure.words if asks else failure.words.removesuffix(".") + "."
         match failure.promise:
             case "prefix":
                 return self._prefix()
@@ -166,13 +162,16 @@ class Story:
 
     def _too_sure(self, missing: bytes) -> str:
         last = self._last_arrival(SENDER)
-        why = "without waiting for any answer"
+        why = "although nothing had arrived"
         if last is not None:
             why = f"after {called(self._packets(RECEIVER)[last.number])} had arrived"
-        return (
-            f"The sender took itself for done {why}, and nobody sent "
-            f"{missing!r} again: it was never delivered."
-        )
+        elif any((e.host, e.what) == (SENDER, CORRUPT) for e in self.trace):
+            why = "after a damaged packet had arrived"
+        times = sum(missing in packet.payload for packet in self._packets(SENDER))
+        sent = f"and had sent {missing!r} {count_of(times, 'time')}"
+        if not times:
+            sent = f"and never sent {missing!r}, although `send` was called with it"
+        return f"The sender took itself for done {why}, {sent}: it was never delivered."
 
     def _last_words(self) -> str:
         last = self._last_arrival(SENDER)

@@ -12,6 +12,9 @@ from p2plab.packet import Kind
 from p2plab.trace import DELIVER, OTHER, RETRANSMIT, SEND, TIMEOUT, Row, Trace
 
 ARROWS: Final = 25  # that a ladder shows
+NOT_PROMISED: Final = "Not promised: "
+ROUNDS: Final = 3  # that it shows of what goes on for ever
+LONGEST: Final = 60  # rows of one round
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Verdict:
 
     def __str__(self) -> str:
         network = f"The network ({self.channel}): {CHANNELS[self.channel].words}."
-        lines = [f"{self.title}: {self.sentence}", network]
+        lines = [headline(self.title, self.sentence), network]
         if self.kind != "survived" and self.schedules:
             lines.append(f"Tried: {self.tried}.")
         return "\n".join(lines)
@@ -73,6 +76,11 @@ class Verdict:
         from p2plab.checker.drawing import page
 
         return page(self)
+
+
+def headline(title: str, sentence: str) -> str:
+    """Begin with the verdict, unless the sentence does: it is no bug then."""
+    return sentence if sentence.startswith(NOT_PROMISED) else f"{title}: {sentence}"
 
 
 def event(row: Row) -> dict[str, Any]:
@@ -90,8 +98,10 @@ def event(row: Row) -> dict[str, Any]:
 def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
     """Return the first, or `last`, so many packets of a trace, and what became of them.
 
-    A trace that was cut says so in `about`.
+    Of what repeats itself at the end only three rounds are kept. A trace that was cut
+    says so in `about`.
     """
+    trace = trace if last else rounds(trace)
     sends = [row for row in trace.rows if row[2] in (SEND, RETRANSMIT)]
     if len(sends) <= arrows:
         return trace
@@ -101,8 +111,26 @@ def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
     rows = [row for row in trace.rows if _belongs(row, kept, begin, end)]
     states = [state for state in trace.states if begin <= state[0] <= end]
     part = "last" if last else "first"
-    about = {**trace.about, "cut": f"the {part} {arrows} of {len(sends)} packets"}
+    words = f"the {part} {arrows} of {len(sends)} packets are shown"
+    about = {**trace.about, "cut": words}
     return Trace(about, trace.names, rows, states)
+
+
+def rounds(trace: Trace) -> Trace:
+    """Return a trace without what is only repeated at its end."""
+    rows = trace.rows
+    seen = [row[1:6] for row in rows]
+    for size in range(1, min(LONGEST, len(rows) // 4) + 1):
+        same = 0  # rows at the end that are as those one round before
+        while same < len(seen) - size and seen[-1 - same] == seen[-1 - same - size]:
+            same += 1
+        more = same // size + 1 - ROUNDS
+        if more >= ROUNDS:
+            kept = rows[: len(rows) - more * size]
+            states = [state for state in trace.states if state[0] <= kept[-1][0]]
+            about = {**trace.about, "cut": f"… and so on, {more} times more"}
+            return Trace(about, trace.names, kept, states)
+    return trace
 
 
 def _belongs(row: Row, kept: set[tuple[str, int]], begin: float, end: float) -> bool:

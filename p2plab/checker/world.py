@@ -29,6 +29,12 @@ class TooLong(BaseException):
     """The machine did not come back; no `except Exception` of its own stops this."""
 
 
+def at_a_limit(failure: Failure | None) -> bool:
+    """Whether time or memory was over: the next time it may be elsewhere."""
+    error = None if failure is None else failure.error
+    return isinstance(getattr(error, "__cause__", None) or error, TooLong | MemoryError)
+
+
 class _Pair:
     """A transfer: its payloads, and how far they are."""
 

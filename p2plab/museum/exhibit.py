@@ -40,6 +40,15 @@ class Exhibit:
     def __reduce__(self) -> tuple[Callable[[str], Exhibit], tuple[str]]:
         return _find, (self.name,)  # another process has the same museum
 
+    @property
+    def pages(self) -> list[type]:
+        """The classes of its two sides, for `p2plab.show`."""
+        kinds = dict.fromkeys(
+            type(part) for each in self.make() for part in _parts(each)
+        )
+        rooms = (__package__, "p2plab.protocols")
+        return [kind for kind in kinds if kind.__module__.startswith(rooms)]
+
     def diff(self) -> str:
         """Return how its methods differ from the correct ones, in the words of `diff`.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
+from inspect import signature
 from operator import index
 from typing import Any, Final
 
@@ -77,6 +79,11 @@ class Setup:
     polite: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.protocol, str):
+            raise ValueError(
+                f"protocol is a name, got {self.protocol!r}; write PROTOCOLS['mine'] = "
+                f"(MySender, MyReceiver), then Setup('mine')"
+            )
         for name in ("window", "seq_bits"):  # numpy's whole numbers, too
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, index(value))
@@ -105,11 +112,11 @@ class Setup:
             rtt = Rfc6298(timestamps=self.timestamps)
         else:
             rtt = FixedRto(self.timeout)
-        return FinishSender(PROTOCOLS[self.protocol][0](self, rtt), rtt)
+        return FinishSender(built(PROTOCOLS[self.protocol][0], self, rtt), rtt)
 
     def receiver(self) -> FinishReceiver:
         """Build the receiving side."""
-        return FinishReceiver(PROTOCOLS[self.protocol][1](self))
+        return FinishReceiver(built(PROTOCOLS[self.protocol][1], self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as JSON can carry them."""
@@ -139,11 +146,22 @@ class Setup:
 
 
 _Build = tuple[
-    Callable[[Setup, RttEstimator], Sender],
-    Callable[[Setup], Receiver],
+    Callable[[Setup, RttEstimator], Sender] | type[Sender],
+    Callable[[Setup], Receiver] | type[Receiver],
 ]
 
-# name -> how to build its two sides; add yours to run it everywhere by its name
+
+def built(build: Callable[..., Any], *given: object) -> Any:
+    """Build a side; a class that needs no arguments gets none, as `check` does it."""
+    if isinstance(build, type):
+        with suppress(TypeError, ValueError):
+            signature(build).bind()
+            given = ()
+    return build(*given)
+
+
+# name -> how to build its two sides, by functions of the setup or by classes that need
+# no arguments; add yours to run it everywhere by its name
 PROTOCOLS: Final[dict[str, _Build]] = {
     "best_effort": (
         lambda setup, rtt: BestEffortSender(),
