@@ -12,9 +12,27 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from p2plab.chat_server import ChatServer as ChatServer  # the other end
-from p2plab.errors import CorruptPacket, NotDelivered, PeerUnreachable
-from p2plab.frames import MAX_NAME, Frame, FrameKind, Line, MessageId, encode, utf8
+from p2plab.errors import (
+    CorruptPacket,
+    Forged,
+    NotDelivered,
+    PeerUnreachable,
+    WrongPeer,
+)
+from p2plab.frames import (
+    MAX_NAME,
+    Decoder,
+    Frame,
+    FrameKind,
+    Line,
+    MessageId,
+    encode,
+    utf8,
+    visible,
+)
+from p2plab.handshake import prove
 from p2plab.inbox import Address, Event, Log
+from p2plab.session import Session
 
 CONNECT_TIMEOUT = 5.0  # TCP repeats its own SYN; Windows takes 2 s to say "refused"
 
@@ -33,8 +51,16 @@ class _Route:
     """The way to one peer: a connection that is kept for the next text."""
 
     address: Address
+    session: Session | None = None
     line: Line | None = None
+    unproven: bool = False  # somebody answered there, and proved nothing
     lock: threading.Lock = field(default_factory=threading.Lock)  # one text at a time
+
+    def use(self, session: Session | None) -> None:
+        """Speak in this session; a connection of another one is of no use then."""
+        if session is not self.session:
+            self.close()
+            self.session = session
 
     def connect(self) -> Line:
         """The kept connection if it is alive, otherwise a new one."""
@@ -52,6 +78,21 @@ class _Route:
             self.line = Line(connection)
         return self.line
 
+    def prove(self, line: Line, timeout: float) -> bool:
+        """In a session, prove it to each other; say whether nothing is in doubt.
+
+        Raises Forged if the other side cannot know the session's key.
+        """
+        self.unproven = self.session is not None and line.tag is None
+        if self.session is not None and line.tag is None:
+            try:
+                line.tag, theirs = prove(line.socket, self.session, timeout)
+            except OSError:  # strangers are hung up on; or the connection broke
+                return False
+            line.decoder = Decoder(theirs)
+            self.unproven = False
+        return True
+
     def close(self) -> None:
         if self.line is not None:
             self.line.socket.close()
@@ -63,16 +104,18 @@ class ChatClient:
 
     Any thread may send; texts to one peer go one after another over one connection,
     which is kept and replaced when it breaks.
+    Counted: forged, ACKs that the peer of the session has not sent so.
     """
 
     def __init__(self, name: str = "") -> None:
-        utf8(name, MAX_NAME, "name")
+        utf8(visible(name), MAX_NAME, "name")
         self.name = name
+        self.forged = 0
         self._log = Log(name)
         self.key = secrets.randbits(64)  # unseeded: two runs must not share their ids
         self._numbers = itertools.count(1)
         self._routes: dict[Address, _Route] = {}
-        self._lock = threading.Lock()  # for the numbers and the routes
+        self._lock = threading.Lock()  # for the numbers, the routes and the count
         self._closed = threading.Event()
 
     @property
@@ -80,12 +123,21 @@ class ChatClient:
         return self._log.events()
 
     def send_text(
-        self, address: Address, text: str, *, timeout: float = 2.0, tries: int = 5
+        self,
+        address: Address,
+        text: str,
+        *,
+        timeout: float = 2.0,
+        tries: int = 5,
+        session: Session | None = None,
     ) -> Delivery:
         """Return when the text has been acknowledged.
 
         timeout: how long one attempt waits for its ACK [s]; every attempt takes so
         long, also if its connection breaks, which gives the peer time to come back.
+        session: who must answer. The text goes only to who proves to be its peer, and
+        only that peer's ACK counts. WrongPeer, a NotDelivered, if nobody proves it: at
+        once if it is certainly somebody else, otherwise after the last try.
         Raises BadContent, or NotDelivered with the text: at once if nobody listens at
         the address (its cause is a PeerUnreachable then), otherwise after the last try.
         """
@@ -101,6 +153,7 @@ class ChatClient:
             route = self._routes[address]
         frame = Frame(FrameKind.TEXT, id, self.name, text)
         with route.lock:
+            route.use(session)
             return self._deliver(route, frame, timeout, tries)
 
     def close(self) -> None:
@@ -135,6 +188,8 @@ class ChatClient:
         route.close()  # whatever ails this connection, the next text gets a new one
         if self._closed.is_set():
             raise _not_delivered("this peer is closed: make a new one", frame)
+        if route.unproven:
+            raise _wrong_peer(route, frame)
         host, port = route.address
         seconds = time.perf_counter() - started
         raise _not_delivered(
@@ -153,6 +208,8 @@ class ChatClient:
             line = route.connect()
             if self._closed.is_set():  # close() may have come too early to hang up
                 return False
+            if not self._proven(route, line, frame, timeout, attempt):
+                return False
             self._log.add("send" if attempt == 1 else "resend", frame.id, attempt)
             line.write(data, timeout)
             acknowledged = _wait_for_ack(line, frame.id, timeout)
@@ -162,12 +219,29 @@ class ChatClient:
             self._log.add("unreachable", frame.id, attempt)
             if attempt == 1:  # later it may be on its way back
                 raise _not_delivered(str(error), frame) from error
-        except (OSError, CorruptPacket):
+        except (OSError, CorruptPacket) as error:
+            with self._lock:
+                self.forged += isinstance(error, Forged)
             self._log.add("dropped", frame.id, attempt)
             route.close()
         except BaseException:  # a cell was interrupted: half a text may be on its way
             route.close()
             raise
+        return False
+
+    def _proven(
+        self, route: _Route, line: Line, frame: Frame, timeout: float, attempt: int
+    ) -> bool:
+        try:
+            if route.prove(line, timeout):
+                return True
+            certain = None
+        except Forged as error:
+            certain = error
+        self._log.add("unproven", frame.id, attempt)
+        route.close()
+        if certain is not None:
+            raise _wrong_peer(route, frame) from certain
         return False
 
     def _close_dead_lines(self) -> None:
@@ -191,3 +265,14 @@ def _wait_for_ack(line: Line, id: MessageId, timeout: float) -> bool:
 
 def _not_delivered(why: str, frame: Frame) -> NotDelivered:
     return NotDelivered(f"{why}. The text is kept.", frame.text)
+
+
+def _wrong_peer(route: _Route, frame: Frame) -> WrongPeer:
+    (host, port), session = route.address, route.session
+    assert session is not None
+    return WrongPeer(
+        f"who answers at {host}:{port} has not proven to be {session.peer}: another "
+        f"program or machine may be there now, or {session.peer} has forgotten the "
+        "session. Ask for a new introduction. The text is kept.",
+        frame.text,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import errno
 import heapq
 import math
@@ -11,33 +10,17 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from random import Random
 from typing import Self
 
 from p2plab.errors import CorruptPacket, PortInUse
-from p2plab.frames import Frame, FrameKind, Line, MessageId, encode
+from p2plab.frames import Frame, FrameKind, encode
 from p2plab.inbox import Address, Event, Inbox, Log, Message
+from p2plab.session import Session
+from p2plab.talks import TICK, Talk, Talks, in_thread
 
 MAX_PENDING = 1_000  # ACKs that wait for their moment on one connection
 WRITE_TIMEOUT = 5.0  # for a peer that never reads its ACKs
-TICK = 0.2  # a waiting thread looks for stop() at least so often [s]
-
-
-@dataclass(slots=True)
-class _Talk:
-    """What a server knows about one connection."""
-
-    line: Line
-    address: Address
-    heard_at: float = field(default_factory=time.perf_counter)
-    due: list[tuple[float, MessageId, int]] = field(default_factory=list)  # ACKs, heap
-
-    def idle(self, timeout: float) -> bool:
-        return not self.due and time.perf_counter() - self.heard_at > timeout
-
-    def patience(self) -> float:
-        return min(TICK, self.due[0][0] - time.perf_counter()) if self.due else TICK
 
 
 class ChatServer:
@@ -48,8 +31,13 @@ class ChatServer:
     raises is kept in callback_error, and the message is acknowledged all the same.
     inbox_limit: a text that finds the inbox full gets no ACK, so its sender keeps it.
     idle_timeout: a connection that brings no whole text for so long is closed [s].
+    sessions: finds the session of an id; called in a connection's thread, so it may
+    wait for one that is just being made. If given, nobody is believed before they have
+    proven one within proof_timeout [s], and a text's sender is that session's peer.
     Counted: duplicates; broken, connections closed for bytes that are no text;
-    turned_away, connections above max_connections. start() can raise PortInUse.
+    turned_away, connections above max_connections; and in sessions strangers,
+    connections that have proven nothing, and forged, those closed for a frame that the
+    peer has not sent so. start() can raise PortInUse.
     """
 
     def __init__(
@@ -65,6 +53,8 @@ class ChatServer:
         inbox_limit: int = 1_000,
         max_connections: int = 256,
         idle_timeout: float = 60.0,
+        sessions: Callable[[bytes], Session | None] | None = None,
+        proof_timeout: float = 5.0,
     ) -> None:
         if not 0 <= port <= 65_535:
             raise ValueError(f"port must be in [0, 65535], got {port}")
@@ -72,15 +62,14 @@ class ChatServer:
         self.ack_delay = ack_delay
         self.ack_loss = ack_loss
         self.on_message = on_message
-        self.max_connections = max_connections
         self.idle_timeout = idle_timeout
-        self.broken = self.turned_away = 0
         self.callback_error: Exception | None = None
         self._inbox = Inbox(inbox_limit)
         self._log = Log(name)
         self._rng = Random(seed)
-        self._talks: dict[threading.Thread, _Talk] = {}
-        self._lock = threading.Lock()  # for the talks and the two counts
+        self._sessions = sessions
+        find = None if sessions is None else self._find
+        self._talks = Talks(self._converse, max_connections, find, proof_timeout)
         self._stopping = threading.Event()
         self._listener: socket.socket
         self._acceptor: threading.Thread | None = None
@@ -114,6 +103,22 @@ class ChatServer:
         return self._inbox.duplicates
 
     @property
+    def broken(self) -> int:
+        return self._talks.counts["broken"]
+
+    @property
+    def forged(self) -> int:
+        return self._talks.counts["forged"]
+
+    @property
+    def strangers(self) -> int:
+        return self._talks.counts["strangers"]
+
+    @property
+    def turned_away(self) -> int:
+        return self._talks.counts["turned_away"]
+
+    @property
     def events(self) -> list[Event]:
         return self._log.events()
 
@@ -127,7 +132,7 @@ class ChatServer:
             self._listener = _listen(*self.address)
             self.address = self._listener.getsockname()[:2]
             self._stopping.clear()
-            self._acceptor = _thread(self._accept, self._listener)
+            self._acceptor = in_thread(self._accept, self._listener)
             self._acceptor.start()
         return self
 
@@ -142,13 +147,7 @@ class ChatServer:
             with suppress(OSError):  # wakes it on Linux; elsewhere it takes a TICK
                 self._listener.shutdown(socket.SHUT_RDWR)
             acceptor.join()
-        with self._lock:
-            talks = self._talks.copy()
-        for talk in talks.values():
-            talk.line.hang_up()
-        for thread in talks:
-            if thread is not threading.current_thread():  # on_message may call stop
-                thread.join(WRITE_TIMEOUT)
+        self._talks.end(WRITE_TIMEOUT)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -162,44 +161,32 @@ class ChatServer:
             while not self._stopping.is_set():
                 try:
                     connection, address = listener.accept()
-                    self._welcome(connection, address[:2])
+                    self._talks.begin(connection, address[:2])
                 except TimeoutError:
                     pass
                 except (OSError, RuntimeError):  # no file handle or thread is left
                     self._stopping.wait(TICK)
 
-    def _welcome(self, connection: socket.socket, address: Address) -> None:
-        with self._lock:
-            if len(self._talks) >= self.max_connections:
-                self.turned_away += 1
-                connection.close()
-                return
-            talk = _Talk(Line(connection), address)
-            thread = _thread(self._converse, talk)
-            thread.start()
-            self._talks[thread] = talk  # before it can end, which needs the lock
-
-    def _converse(self, talk: _Talk) -> None:
+    def _find(self, id: bytes) -> Session | None:
+        assert self._sessions is not None
         try:
-            while not self._stopping.is_set() and not talk.idle(self.idle_timeout):
-                for frame in talk.line.read(talk.patience()):
-                    self._take(talk, frame)
-                self._acknowledge(talk)
-        except CorruptPacket:
-            with self._lock:
-                self.broken += 1
-        except OSError:
-            pass  # the peer went away: its texts come again over a new connection
-        finally:
-            talk.line.socket.close()
-            with self._lock:
-                del self._talks[threading.current_thread()]
+            return self._sessions(id)
+        except Exception as error:  # not the connection's fault
+            self.callback_error = error
+            return None
 
-    def _take(self, talk: _Talk, frame: Frame) -> None:
+    def _converse(self, talk: Talk) -> None:
+        while not self._stopping.is_set() and not talk.idle(self.idle_timeout):
+            for frame in talk.line.read(talk.patience()):
+                self._take(talk, frame)
+            self._acknowledge(talk)
+
+    def _take(self, talk: Talk, frame: Frame) -> None:
         talk.heard_at = time.perf_counter()
         if frame.kind != FrameKind.TEXT or len(talk.due) >= MAX_PENDING:
             raise CorruptPacket("only texts are taken here, and not so many at once")
-        message = Message(frame.name, frame.text, time.time(), talk.address, frame.id)
+        sender = frame.name if talk.session is None else talk.session.peer
+        message = Message(sender, frame.text, time.time(), talk.address, frame.id)
         copy = self._inbox.put(message)
         if not copy:
             self._log.add("refused", frame.id, 1)
@@ -213,7 +200,7 @@ class ChatServer:
         heapq.heappush(talk.due, (talk.heard_at + self.ack_delay, frame.id, copy))
         self._acknowledge(talk)
 
-    def _acknowledge(self, talk: _Talk) -> None:
+    def _acknowledge(self, talk: Talk) -> None:
         """Send the ACKs whose moment has come, or lose them."""
         while talk.due and talk.due[0][0] <= time.perf_counter():
             _, id, copy = heapq.heappop(talk.due)
@@ -222,14 +209,6 @@ class ChatServer:
             else:
                 self._log.add("ack sent", id, copy)
                 talk.line.write(encode(Frame(FrameKind.ACK, id)), WRITE_TIMEOUT)
-
-
-def _thread(run: Callable[..., None], *args: object) -> threading.Thread:
-    # In a notebook the context says which cell a callback's output belongs to.
-    context = contextvars.copy_context()
-    return threading.Thread(
-        target=context.run, args=(run, *args), name="p2plab-chat", daemon=True
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

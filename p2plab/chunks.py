@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -81,30 +81,20 @@ def cut(
         return _cut_picture(thing, name, payload_size, order)
     raw = raw_bytes(thing)
     chunk_size = _chunk_size(payload_size, 1)
-    fingerprint = hashlib.sha256(raw).hexdigest()
-    content = Content(kind, name, len(raw), chunk_size, fingerprint, order=order)
-    return Parcel(content, _payloads(raw, content))
+    content = Content(kind, name, len(raw), chunk_size, "0" * 64, order=order)
+    return _parcel(raw, content)
 
 
 def _cut_picture(thing: object, name: str, payload_size: int, order: str) -> Parcel:
     image = opened(thing, name)
     raw = image.tobytes()
     chunk_size = _chunk_size(payload_size, BYTES_PER_PIXEL[image.mode])
-    fingerprint = hashlib.sha256(raw).hexdigest()
-    content = Content(
-        "picture",
-        name,
-        len(raw),
-        chunk_size,
-        fingerprint,
-        image.mode,
-        *image.size,
-        order,
-    )
+    shape = image.mode, *image.size, order
+    content = Content("picture", name, len(raw), chunk_size, "0" * 64, *shape)
     way = places(content)
     if way is not None:
         raw = pixels(raw, content)[way].tobytes()
-    return Parcel(content, _payloads(raw, content))
+    return _parcel(raw, content)
 
 
 def _chunk_size(payload_size: int, unit: int) -> int:
@@ -114,13 +104,15 @@ def _chunk_size(payload_size: int, unit: int) -> int:
     return (payload_size - NUMBER_SIZE) // unit * unit
 
 
-def _payloads(stream: bytes, content: Content) -> list[bytes]:
+def _parcel(stream: bytes, content: Content) -> Parcel:
     step = content.chunk_size
-    return [
+    payloads = [
         number.to_bytes(NUMBER_SIZE, "big")
         + stream[number * step : (number + 1) * step]
         for number in range(content.count)
     ]
+    fingerprint = hashlib.sha256(stream).hexdigest()
+    return Parcel(replace(content, sha256=fingerprint), payloads)
 
 
 class Assembly:
@@ -198,7 +190,7 @@ class Assembly:
         """Whether everything is here and has the fingerprint that was announced."""
         if not self.complete:
             return False
-        return hashlib.sha256(self.data()).hexdigest() == self.content.sha256
+        return hashlib.sha256(self._snapshot()[0]).hexdigest() == self.content.sha256
 
     def picture(self, *, holes: bool = True) -> Image:
         """The picture as far as it is here, a copy that no later chunk changes.

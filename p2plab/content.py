@@ -92,7 +92,7 @@ class Content:
 
     Whoever holds a Content holds a possible one: BadContent names the wrong field.
     size: bytes of the raw data. chunk_size: bytes of a full chunk, without its number.
-    sha256: hex fingerprint of the raw data, pixels row by row.
+    sha256: hex fingerprint of the raw data, in the order in which it travels.
     mode, width, height, order: of pictures; modes as Pillow names them.
     """
 

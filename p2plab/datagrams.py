@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
 from p2plab.errors import PeerUnreachable, PortInUse
@@ -32,6 +33,8 @@ class DatagramSocket:
 
     def __init__(self, host: str, port: int) -> None:
         self.socket = _bound(host, port)
+        self._buffer = bytearray(LARGEST)
+        self._view = memoryview(self._buffer)
         self._trains_out = hasattr(self.socket, "sendmsg")
         self._trains_in = hasattr(self.socket, "recvmsg")
         try:
@@ -54,23 +57,27 @@ class DatagramSocket:
                 for datagram in train:
                     self._send_one(datagram, to)
 
-    def receive(self) -> tuple[Sequence[bytes], Address] | None:
-        """Return what has come from one sender, or None if nothing waits."""
+    def receive(self) -> tuple[Sequence[memoryview], Address] | None:
+        """Return what has come from one sender, or None if nothing waits.
+
+        The views are good until the next call.
+        """
         try:
-            if not self._trains_in:
-                datagram, sender = self.socket.recvfrom(LARGEST)
-                return [datagram], sender[:2]
-            data, notes, _, sender = self.socket.recvmsg(LARGEST, 64)
+            if self._trains_in:
+                size, notes, _, sender = self.socket.recvmsg_into([self._buffer], 64)
+            else:
+                (size, sender), notes = self.socket.recvfrom_into(self._buffer), []
         except BlockingIOError:
             return None
         except OSError:  # Windows reports here that an earlier datagram found nobody
             return [], ("", 0)
+        step = size or 1
         for level, kind, value in notes:
             if level == _SOL_UDP and kind == _UDP_GRO:
-                size = _SIZE.unpack_from(value)[0]
-                cuts = range(0, len(data), size)
-                return [data[at : at + size] for at in cuts], sender[:2]
-        return [data], sender[:2]
+                step = _SIZE.unpack_from(value)[0]
+        cuts = range(0, size or 1, step)  # an empty datagram is one, too
+        data = self._view[:size]
+        return [data[at : at + step] for at in cuts], sender[:2]
 
     def close(self) -> None:
         """Give the port back."""
@@ -95,19 +102,12 @@ class DatagramSocket:
 
 
 def _trains(datagrams: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Cut into runs of one size; only the last of a run may be smaller."""
-    start = 0
-    for at in range(1, len(datagrams) + 1):
-        size = len(datagrams[start])
-        if (
-            at == len(datagrams)
-            or at - start == _TRAIN
-            or size > _MTU
-            or len(datagrams[at]) > size
-            or len(datagrams[at - 1]) < size
-        ):
-            yield datagrams[start:at]
-            start = at
+    """Cut into runs of one size."""
+    for size, run in groupby(datagrams, len):
+        alike = list(run)
+        step = _TRAIN if size <= _MTU else 1
+        for at in range(0, len(alike), step):
+            yield alike[at : at + step]
 
 
 def resolved(address: Address, family: int) -> Address:

@@ -46,6 +46,7 @@ class Host:
         "_pull_at",
         "_pulled",
         "_read",
+        "_rows",
         "_seen",
         "_timeouts",
         "inner",
@@ -68,6 +69,7 @@ class Host:
         self.role = role
         self._examine()
         self.trace = trace
+        self._rows = None if trace is None else trace.rows
         self.on_payload = on_payload
         self.number = 0  # packets sent
         self.payloads = 0  # taken by a sender, or delivered by a receiver
@@ -102,15 +104,13 @@ class Host:
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
-        if self.trace is not None:
-            kind, seq, payload, _, _ = packet
-            self.trace.rows.append(
-                (now, self.role, what, +kind, seq, len(payload), number)
-            )
+        kind, seq, payload, _, echo = packet
+        if self._rows is not None:
+            self._rows.append((now, self.role, what, +kind, seq, len(payload), number))
         self._fed += 1
-        if packet.echo is not None and now - packet.echo >= STAMP_PERIOD:
-            turns = (now - packet.echo) // STAMP_PERIOD
-            packet = packet._replace(echo=packet.echo + turns * STAMP_PERIOD)
+        if echo is not None and now - echo >= STAMP_PERIOD:
+            turns = (now - echo) // STAMP_PERIOD
+            packet = packet._replace(echo=echo + turns * STAMP_PERIOD)
         try:
             self.machine.on_packet(packet, now)
         except Exception as why:
@@ -134,8 +134,8 @@ class Host:
         deadline = self.machine.deadline
         if deadline is None or deadline > now:
             return
-        if self.trace is not None:
-            self.trace.rows.append((now, self.role, TIMEOUT, 0, -1, 0, -1))
+        if self._rows is not None:
+            self._rows.append((now, self.role, TIMEOUT, 0, -1, 0, -1))
         self._count(now)
         self._timeouts += 1
         if self._timeouts > TIMEOUT_LIMIT:
@@ -195,8 +195,8 @@ class Host:
                 return
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 self._endless(now, "next_payload", self.payloads, "is waiting")
-            if self.trace is not None:
-                self.trace.rows.append(
+            if self._rows is not None:
+                self._rows.append(
                     (now, self.role, DELIVER, 0, self.payloads, len(payload), -1)
                 )
             self.payloads += 1
@@ -215,17 +215,18 @@ class Host:
         if now != self._at:
             self._count(now)
         self._pulled += 1
-        echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
-        if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
-            self._endless(now, "next_packet", self._pulled, "may be sent now")
-        if self.trace is not None:
+        if self._pulled > PULL_LIMIT:
+            echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
+            if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
+                self._endless(now, "next_packet", self._pulled, "may be sent now")
+        if self._rows is not None:
             kind, seq, payload, _, _ = packet
             what = SEND
             if kind != ACK:
                 if self._seen.get(seq) is payload:
                     what = RETRANSMIT
                 self._seen[seq] = payload
-            self.trace.rows.append(
+            self._rows.append(
                 (now, self.role, what, +kind, seq, len(payload), self.number)
             )
 

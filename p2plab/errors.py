@@ -2,12 +2,15 @@
 
 P2PLabError
  ├─ CorruptPacket           bytes that are not a well-formed packet of ours
+ │   ├─ Forged              … that nobody who knows the session's key has made
+ │   └─ Replayed            … that have been here before
  ├─ BrokenContract          a protocol machine did not keep one of its promises
  ├─ TransferError           a transfer ended before everything had arrived
  │   ├─ TransferRefused     the receiver did not want it, and says why
  │   ├─ TransferStalled     nothing moved for longer than our patience
  │   └─ TransferStopped     somebody pressed Stop
  ├─ NotDelivered            a text was sent as often as allowed, and never acknowledged
+ │   └─ WrongPeer           who answers is not the one whom the text is for
  ├─ BadContent              a picture, file or text that cannot be sent
  ├─ PeerNotFound            no peer of that name is registered
  ├─ PeerUnreachable         the peer is registered, but nobody answers for it
@@ -27,6 +30,14 @@ class P2PLabError(Exception):
 
 class CorruptPacket(P2PLabError):
     """Bytes that are not a well-formed packet of ours."""
+
+
+class Forged(CorruptPacket):
+    """Bytes that nobody who knows the session's key has made, or not as they are."""
+
+
+class Replayed(CorruptPacket):
+    """A packet of the session that has been here before."""
 
 
 class BrokenContract(P2PLabError):
@@ -70,6 +81,10 @@ class NotDelivered(P2PLabError):
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)
         self.text = text
+
+
+class WrongPeer(NotDelivered):
+    """Who answers at the address has not proven to be the one whom the text is for."""
 
 
 class BadContent(P2PLabError):

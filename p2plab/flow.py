@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from heapq import heappop, heappush
-from itertools import count
 from typing import Any, Final
 
-from p2plab.driver import Host, wire_size
+from p2plab.driver import Host
+from p2plab.emulator import Emulator
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -16,15 +15,16 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Channel
+from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, Channel
 from p2plab.offer import ANSWER, to_words, words
-from p2plab.packet import MACHINE_KINDS, Kind, Packet, damaged, encode
-from p2plab.trace import OTHER, RECEIVER, SEND, SENDER
+from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
+from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
+MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
 OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
 MAX_OFFER_RTO: Final = 2.0
 OFFER_PATIENCE: Final = 10.0  # [s]
@@ -38,8 +38,8 @@ class Flow:
     machine: the sending or receiving machine.
     payloads: what the sender is to send.
     emit: puts datagrams on the socket, a turn's at once.
-    forward, backward: what the link does to what we send, and to what comes back. Only
-        the sender has them, so that one person turns the knobs of both directions.
+    link: an artificial one, forward and backward. Only the sender has it, so that one
+        person turns the knobs of both directions.
     patience: how long to go on without a word from the other side [s].
     """
 
@@ -50,33 +50,35 @@ class Flow:
         emit: Callable[[Sequence[bytes]], None],
         *,
         payloads: Sequence[bytes] = (),
-        forward: Channel | None = None,
-        backward: Channel | None = None,
+        link: tuple[Channel, Channel] | None = None,
         patience: float = 30.0,
     ) -> None:
         self.transfer = transfer
         self._payloads = payloads
         self._emit = emit
         self._outbox: list[bytes] = []  # datagrams of this turn
-        self._delayed: list[tuple[float, int, Callable[[float], None]]] = []
-        self._order = count()
-        self._forward, self._backward = forward, backward
+        self._link: Emulator | None = None
+        if link is not None:
+            leave = self._outbox.append
+            self._link = Emulator(*link, transfer.role, self._row, leave, self._hear)
         self._patience = patience
         content = transfer.offer.content
         self._largest = content.payload_size  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
         self._heard_at = 0.0  # when the other side last said something [s]
-        self._offer_at: float | None = None  # when to repeat the offer [s]
+        self._offer_at = math.inf  # when to repeat the offer [s]
         self._offer_rto = OFFER_RTO
-        self._more_at: float | None = None  # when to go on after a burst [s]
+        self._more_at = math.inf  # when to go on after a burst [s]
         self._fed = False  # the machine has had an input that it was not pulled for
+        self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
         self._id = transfer.id
         take = None
         if transfer.role == RECEIVER and transfer.assembly is not None:
             self._id |= ANSWER
             take = transfer.assembly.add
-        self.host = Host(machine, transfer.role, transfer.own_trace, take)
+        self._trace = transfer.own_trace if transfer.record else None
+        self.host = Host(machine, transfer.role, self._trace, take)
 
     @property
     def closed(self) -> bool:
@@ -93,14 +95,16 @@ class Flow:
     def arrive(self, packets: Iterable[tuple[Packet, int]], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
         for packet, number in packets:
-            if self._backward is None or packet.kind not in MACHINE_KINDS:
+            if self._link is None or packet.kind not in MACHINE_KINDS:
                 self._hear(packet, number, ARRIVE, now)
-                continue
-            for when, what in self._backward.transmit(wire_size(packet), now):
-                if what in (LOSS, OVERFLOW):
-                    self._row(now, OTHER[self.transfer.role], what, packet, number)
-                else:
-                    self._later(when, partial(self._hear, packet, number, what))
+            else:
+                self._link.receive(packet, number, now)
+
+    def reject(self, packet: Packet, number: int, what: str, now: float) -> None:
+        """Note a packet that claims to be the other side's, and is not believed."""
+        if self._rejected < MOST_REJECTED:
+            self._rejected += 1
+            self._row(now, self.transfer.role, what, packet, number)
 
     def finish_turn(self, now: float) -> None:
         """Answer what this turn has brought: to be called after every other call.
@@ -108,27 +112,27 @@ class Flow:
         A turn feeds the machine all that has come at once before it pulls, so that
         the answers, too, can leave in one go, with `flush`.
         """
-        if self._fed and not self._failed:
+        fed, self._fed = self._fed, False
+        if fed and not self._failed:
             self._react(now)
-        self._fed = False
         self.host.note(now)
 
     def flush(self) -> None:
         """Put on the socket what has gathered."""
         if self._outbox:
-            outbox, self._outbox = self._outbox, []
-            self._emit(outbox)
+            self._emit(self._outbox)
+            self._outbox.clear()
 
     def tick(self, now: float) -> None:
         """Do what is due: repeat the offer, fire the timer, go on sending, give up."""
-        while self._delayed and self._delayed[0][0] <= now:
-            heappop(self._delayed)[2](now)
+        if self._link is not None:
+            self._link.tick(now)
         if self.closed:
             return
         if self.transfer.state is State.OFFERED:
             if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
                 self._stall(now, "nobody has answered our offer")
-            elif self._offer_at is not None and self._offer_at <= now:
+            elif self._offer_at <= now:
                 self.open(now)
             return
         if not self.transfer.ended and self._heard_at + self._patience <= now:
@@ -141,23 +145,22 @@ class Flow:
         if wake_at is not None and wake_at <= now:
             self.host.fire(now)
             self._fed = True
-        elif self._more_at is not None and self._more_at <= now:
+        elif self._more_at <= now:
             self._fed = True
 
     def wake_at(self) -> float | None:
         """Return when `tick` is due [s], or None."""
-        times = [self._delayed[0][0]] if self._delayed else []
+        held = None if self._link is None else self._link.wake_at()
+        times = [] if held is None else [held]
         if self.closed:
             return min(times, default=None)
         if not self.transfer.ended:
             times.append(self._heard_at + self._patience)
         if self.transfer.state is State.OFFERED:
-            times.append(self._heard_at + OFFER_PATIENCE)
-            times += [] if self._offer_at is None else [self._offer_at]
+            times += [self._heard_at + OFFER_PATIENCE, self._offer_at]
         else:
             wake_at = self.host.wake_at()
-            times += [] if wake_at is None else [wake_at]
-            times += [] if self._more_at is None else [self._more_at]
+            times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
         return min(times)
 
     def fail(self, now: float, error: P2PLabError) -> None:
@@ -168,23 +171,26 @@ class Flow:
             self._say(Kind.STOP, now, to_words(why))
 
     def _hear(self, packet: Packet, number: int, what: str, now: float) -> None:
+        kind, _, payload, _, _ = packet
         if what == CORRUPT:
             self.host.damage(packet, now, number)
             return
-        if len(packet.payload) > self._largest and packet.kind == Kind.DATA:
+        if kind == Kind.DATA and len(payload) > self._largest:
             return  # no part of what was offered, and nobody has room for it
-        if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
-            raise BadContent("far more packets have come than a transfer needs")
         if number in self._arrived:
             what = DUPLICATE
-        self._arrived.add(number)
+        elif len(self._arrived) > self._most_arrivals:  # the trace keeps every one
+            raise BadContent("far more packets have come than a transfer needs")
+        else:
+            self._arrived.add(number)
         self._heard_at = now
-        if packet.kind not in MACHINE_KINDS:
+        state = self.transfer.state
+        if kind not in MACHINE_KINDS:
             self._row(now, self.transfer.role, what, packet, number)
             self._control(packet, now)
-        elif self._failed:
+        elif state is State.FAILED:
             self._say(Kind.STOP, now)
-        elif self.transfer.state is not State.OFFERED:
+        elif state is not State.OFFERED:
             self.host.feed(packet, now, what, number)
             self.host.deliver(now)
             self._fed = True
@@ -220,9 +226,14 @@ class Flow:
         host.deliver(now)
         if self.transfer.role == RECEIVER:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
-        self._more_at = None
+        self._more_at = math.inf
         for sent, packet in enumerate(host.pull(now), start=1):
-            self._put(packet, host.number - 1, now)
+            number = host.number - 1
+            datagram = encode(packet, self._id, number)
+            if self._link is None:
+                self._outbox.append(datagram)
+            else:
+                self._link.send(packet, number, datagram, now)
             if sent == BURST:
                 self._more_at = now + BREATH
                 break
@@ -250,33 +261,10 @@ class Flow:
     def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
         packet = Packet(kind, 0, payload)
         self._row(now, self.transfer.role, SEND, packet, self.host.number)
-        self.host.number += 1
-        self._put(packet, self.host.number - 1, now)
-
-    def _put(self, packet: Packet, number: int, now: float) -> None:
-        datagram = encode(packet, self._id, number)
         # The link is for the machines' packets: so it meets the same ones as in virtual
         # time, and a Stop works however bad it is.
-        if self._forward is None or packet.kind not in MACHINE_KINDS:
-            self._outbox.append(datagram)
-            return
-        for when, what in self._forward.transmit(wire_size(packet), now):
-            if what in (LOSS, OVERFLOW):
-                self._row(now, self.transfer.role, what, packet, number)
-            else:
-                self._later(when, partial(self._leave, datagram, what, packet, number))
-
-    def _leave(
-        self, datagram: bytes, what: str, packet: Packet, number: int, now: float
-    ) -> None:
-        if what == CORRUPT:
-            # The receiver will only see rubbish, so its row is written here.
-            self._row(now, OTHER[self.transfer.role], CORRUPT, packet, number)
-            datagram = damaged(datagram, number)
-        self._outbox.append(datagram)
-
-    def _later(self, when: float, call: Callable[[float], None]) -> None:
-        heappush(self._delayed, (when, next(self._order), call))
+        self._outbox.append(encode(packet, self._id, self.host.number))
+        self.host.number += 1
 
     def _all_there(self) -> bool:
         assembly, count = self.transfer.assembly, self.transfer.offer.content.count
@@ -302,7 +290,6 @@ class Flow:
     def _row(
         self, now: float, host: str, what: str, packet: Packet, number: int
     ) -> None:
-        kind, seq, payload, _, _ = packet
-        self.transfer.own_trace.rows.append(
-            (now, host, what, +kind, seq, len(payload), number)
-        )
+        if self._trace is not None:
+            kind, seq, payload, _, _ = packet
+            self._trace.rows.append((now, host, what, +kind, seq, len(payload), number))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
+from hmac import compare_digest
 from typing import NamedTuple
 
-from p2plab.errors import BadContent, CorruptPacket
+from p2plab.errors import BadContent, CorruptPacket, Forged
+from p2plab.session import TAG_SIZE
 
 #     0        4      5            13           21     22       22 + n
 #    ┌────────┬──────┬────────────┬────────────┬──────┬────────┬──────────────┐
@@ -20,7 +22,8 @@ from p2plab.errors import BadContent, CorruptPacket
 #             └─────────────── length counts these bytes ────────────────────┘
 #
 # Network byte order; name and text in UTF-8. An ACK repeats the id (key and number)
-# of the text that arrived, and has no name and no text.
+# of the text that arrived, and has no name and no text. In a session (see handshake)
+# a tag of TAG_SIZE bytes follows each frame.
 
 LENGTH = struct.Struct("!I")
 HEAD = struct.Struct("!BQQB")
@@ -56,7 +59,7 @@ class Frame:
 
 def encode(frame: Frame) -> bytes:
     """The frame as bytes; BadContent if the name or the text cannot be carried."""
-    name = utf8(frame.name, MAX_NAME, "name")
+    name = utf8(visible(frame.name), MAX_NAME, "name")
     text = utf8(frame.text, MAX_TEXT, "text")
     body = HEAD.pack(frame.kind, *frame.id, len(name)) + name + text
     return LENGTH.pack(len(body)) + body
@@ -81,11 +84,29 @@ def utf8(words: str, limit: int, what: str) -> bytes:
     return data
 
 
-class Decoder:
-    """Cuts a stream of bytes into frames again: feed it, then pull until None."""
+def visible(name: str) -> str:
+    """The name itself; BadContent if a character of it shows nothing, or hides others.
 
-    def __init__(self) -> None:
+    A line feed or a change of direction would let a name look like another one.
+    """
+    if isinstance(name, str) and not name.isprintable():
+        place, bad = next(each for each in enumerate(name) if not each[1].isprintable())
+        raise BadContent(
+            f"character {place + 1} of the name cannot be shown (U+{ord(bad):04X}): "
+            "remove it"
+        )
+    return name
+
+
+class Decoder:
+    """Cuts a stream of bytes into frames again: feed it, then pull until None.
+
+    tag: makes the tag that must follow each frame; None if there are no tags.
+    """
+
+    def __init__(self, tag: Callable[[bytes], bytes] | None = None) -> None:
         self._bytes = bytearray()
+        self._tag = tag
 
     def __len__(self) -> int:
         """How many bytes wait for the rest of their frame."""
@@ -98,7 +119,8 @@ class Decoder:
     def next_frame(self) -> Frame | None:
         """The next whole frame; CorruptPacket if these bytes cannot be one.
 
-        After CorruptPacket nobody knows where a frame begins: drop the connection.
+        Forged, a CorruptPacket, if its tag is not the one that was due. After either
+        nobody knows where a frame begins: drop the connection.
         """
         if len(self._bytes) < LENGTH.size:
             return None
@@ -106,11 +128,14 @@ class Decoder:
         if not HEAD.size <= length <= MAX_BODY:  # refused before it is waited for
             raise CorruptPacket(f"a frame's body cannot have {length:,} bytes")
         end = LENGTH.size + length
-        if len(self._bytes) < end:
+        whole = end if self._tag is None else end + TAG_SIZE
+        if len(self._bytes) < whole:
             return None
-        body = bytes(self._bytes[LENGTH.size : end])
-        del self._bytes[:end]
-        return _parse(body)
+        frame, tag = bytes(self._bytes[:end]), bytes(self._bytes[end:whole])
+        del self._bytes[:whole]
+        if self._tag is not None and not compare_digest(self._tag(frame), tag):
+            raise Forged("a frame was forged, changed, repeated or left out")
+        return _parse(frame[LENGTH.size :])
 
 
 def _parse(body: bytes) -> Frame:
@@ -121,10 +146,9 @@ def _parse(body: bytes) -> Frame:
     if kind == FrameKind.ACK and (name or text):
         raise CorruptPacket("an ACK carries neither a name nor a text")
     try:
-        return Frame(
-            FrameKind(kind), MessageId(key, number), name.decode(), text.decode()
-        )
-    except ValueError as error:  # an unknown kind, or bytes that are not UTF-8
+        id = MessageId(key, number)
+        return Frame(FrameKind(kind), id, visible(name.decode()), text.decode())
+    except (ValueError, BadContent) as error:  # an unknown kind, or no UTF-8, or ...
         raise CorruptPacket(f"not a frame of ours: {error}") from error
 
 
@@ -134,10 +158,12 @@ class Line:
 
     Whatever goes wrong with the connection is an OSError, a timeout in write too:
     half a frame may be on its way then, and only a new connection helps.
+    tag: makes the tag that follows each frame that we write; None if there are no tags.
     """
 
     socket: socket.socket
     decoder: Decoder = field(default_factory=Decoder)
+    tag: Callable[[bytes], bytes] | None = None
 
     def __post_init__(self) -> None:
         # Nagle's algorithm would hold an ACK behind another ACK, or a text sent again,
@@ -148,7 +174,7 @@ class Line:
 
     def write(self, frame: bytes, timeout: float) -> None:
         self.socket.settimeout(timeout)
-        self.socket.sendall(frame)
+        self.socket.sendall(frame if self.tag is None else frame + self.tag(frame))
 
     def read(self, timeout: float) -> Iterator[Frame]:
         """Wait once for bytes, and yield the frames that they complete."""

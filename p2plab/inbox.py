@@ -19,8 +19,9 @@ KEPT_IDS = 65_536  # a copy comes seconds after the first, not days
 class Event(NamedTuple):
     """A row of a log; a ladder diagram needs the rows of both sides.
 
-    A client writes send, resend, timeout, ack, dropped (its connection), unreachable;
-    a server arrive, duplicate, refused (its inbox is full), ack sent, ack lost.
+    A client writes send, resend, timeout, ack, dropped (its connection), unreachable,
+    unproven (somebody answers, perhaps not the one meant); a server arrive, duplicate,
+    refused (its inbox is full), ack sent, ack lost.
     """
 
     time: float  # of time.perf_counter(), so that all logs here have one axis [s]
@@ -52,7 +53,7 @@ class Log:
 class Message:
     """A text as it lies in the inbox."""
 
-    sender: str  # what the sender calls itself
+    sender: str  # what it calls itself; in a session, who it has proven to be
     text: str
     received_at: float  # of time.time() [s]
     address: Address = field(repr=False)
@@ -66,20 +67,23 @@ class Inbox:
         self.limit = limit
         self.duplicates = 0
         self._messages: list[Message] = []
-        self._copies: dict[MessageId, int] = {}  # the oldest first
+        # The oldest first. Ids are chosen by senders: with the name, nobody can use up
+        # the id of another one's next text.
+        self._copies: dict[tuple[str, MessageId], int] = {}
         self._lock = threading.Lock()
 
     def put(self, message: Message) -> int:
         """Say which copy of the message this is, or 0 if there is no room for it."""
+        name = message.sender, message.id
         with self._lock:
-            copy = self._copies.get(message.id, 0) + 1
+            copy = self._copies.get(name, 0) + 1
             if copy > 1:
                 self.duplicates += 1
             elif len(self._messages) < self.limit:
                 self._messages.append(message)
             else:
                 return 0
-            self._copies[message.id] = copy
+            self._copies[name] = copy
             if len(self._copies) > KEPT_IDS:
                 del self._copies[next(iter(self._copies))]
             return copy

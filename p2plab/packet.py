@@ -21,6 +21,8 @@ class Kind(IntEnum):
     ACCEPT = 6
     REFUSE = 7
     STOP = 8
+    PROBE = 9  # is there a way from here to you?
+    PROBED = 10  # yes: your probe has arrived
 
 
 DATA: Final = Kind.DATA
@@ -80,7 +82,7 @@ class Packet(NamedTuple):
 _HEADER: Final = struct.Struct("!2sBBIiIII")
 _CHECKSUM: Final = struct.Struct("!I")
 _BOTH: Final = struct.Struct("!2sBBIiIIII")
-_MAGIC: Final = b"p2"
+MAGIC: Final = b"p2"
 _VERSION, _HAS_STAMP, _HAS_ECHO = 1, 2, 4
 _KINDS: Final = {int(kind): kind for kind in Kind}
 HEADER_SIZE: Final = _BOTH.size  # [bytes]
@@ -107,7 +109,7 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
         raise ValueError(f"a payload holds {MAX_PAYLOAD} bytes, got {len(payload)}")
     try:
         header = _HEADER.pack(
-            _MAGIC, kind, flags, transfer, seq, number, stamp_us, echo_us
+            MAGIC, kind, flags, transfer, seq, number, stamp_us, echo_us
         )
     except struct.error as why:
         raise ValueError(f"{packet!r} does not fit its header: {why}") from why
@@ -115,7 +117,7 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
     return b"".join((header, _CHECKSUM.pack(checksum), payload))
 
 
-def decode(datagram: bytes) -> tuple[Packet, int, int]:
+def decode(datagram: bytes | memoryview) -> tuple[Packet, int, int]:
     """Return the packet in `datagram`, its transfer and its transmission number.
 
     Raises CorruptPacket for anything that `encode` has not made.
@@ -125,19 +127,16 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
     magic, kind, flags, transfer, seq, number, stamp, echo, checksum = (
         _BOTH.unpack_from(datagram)
     )
-    payload = datagram[HEADER_SIZE:]
+    payload = bytes(datagram[HEADER_SIZE:])
     if checksum != zlib.crc32(payload, zlib.crc32(datagram[: _HEADER.size])):
         raise CorruptPacket("the checksum does not fit")
     known = _KINDS.get(kind)
-    if magic != _MAGIC or known is None or flags & ~6 != _VERSION:
+    if magic != MAGIC or known is None or flags & ~6 != _VERSION:
         raise CorruptPacket("the header is not one of ours")
-    packet = Packet(
-        known,
-        seq,
-        payload,
-        stamp / 1e6 if flags & _HAS_STAMP else None,
-        echo / 1e6 if flags & _HAS_ECHO else None,
-    )
+    stamped = stamp / 1e6 if flags & _HAS_STAMP else None
+    echoed = echo / 1e6 if flags & _HAS_ECHO else None
+    # Past the named constructor, which takes three times as long.
+    packet = tuple.__new__(Packet, (known, seq, payload, stamped, echoed))
     return packet, transfer, number
 
 

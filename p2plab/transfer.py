@@ -49,6 +49,7 @@ class Transfer:
     link: the impairments, if any; the sender applies them in both directions.
     started_at: the moment that the trace counts from, by time.monotonic() [s].
     stop: how a driver is asked to end it.
+    record: keep a trace; without one the trace stays empty.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Transfer:
         link: AnyLink | None = None,
         started_at: float = 0.0,
         stop: Callable[[Transfer], None] | None = None,
+        record: bool = True,
     ) -> None:
         self.id = id
         self.role = role
         self.offer = offer
         self.link = link
         self.started_at = started_at
+        self.record = record
         self.state = State.OFFERED
         self.error: P2PLabError | None = None
         self.seconds = 0.0  # from the offer to the end, by the transfer's own clock

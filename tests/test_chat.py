@@ -45,9 +45,8 @@ PATIENCE = 10.0  # a test that waits longer has failed [s]
 FOR_EVER = 1_000.0
 
 ids = st.builds(MessageId, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-texts = st.builds(
-    Frame, st.just(FrameKind.TEXT), ids, st.text(max_size=MAX_NAME // 4), st.text()
-)
+names = st.text(max_size=MAX_NAME // 4).filter(str.isprintable)
+texts = st.builds(Frame, st.just(FrameKind.TEXT), ids, names, st.text())
 frames = texts | st.builds(Frame, st.just(FrameKind.ACK), ids)
 
 
@@ -153,6 +152,8 @@ def test_a_frame_with_one_byte_changed_is_a_frame_or_corrupt(
         HEAD.pack(FrameKind.TEXT, 1, 1, MAX_NAME + 1) + b"n" * 200,
         HEAD.pack(FrameKind.TEXT, 1, 1, 0) + b"t" * (MAX_TEXT + 1),
         HEAD.pack(FrameKind.TEXT, 1, 1, 0) + b"\xff",
+        HEAD.pack(FrameKind.TEXT, 1, 1, 1) + b"\n",
+        HEAD.pack(FrameKind.TEXT, 1, 1, 3) + "\u202e".encode(),
         HEAD.pack(FrameKind.TEXT, 1, 1, 3) + "\ud800".encode(errors="surrogatepass"),
         HEAD.pack(FrameKind.TEXT, 1, 1, 0)[:-1],
     ],
@@ -180,6 +181,20 @@ def test_a_text_or_name_above_its_limit_is_refused_with_both_numbers() -> None:
         encode(Frame(FrameKind.TEXT, id, "", "é" * (MAX_TEXT // 2 + 1)))
     with pytest.raises(BadContent, match=r"name has 129 bytes .* 128 are allowed"):
         encode(Frame(FrameKind.TEXT, id, "n" * 129))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("al\nice", 3), ("\x1b[31mbob", 1), ("bob\u202e", 4)]
+)
+def test_a_name_that_could_look_like_another_one_is_refused(
+    name: str, place: int
+) -> None:
+    for make in (
+        ChatClient,
+        lambda n: encode(Frame(FrameKind.ACK, MessageId(1, 1), n)),
+    ):
+        with pytest.raises(BadContent, match=f"character {place} of the name"):
+            make(name)
 
 
 # ── The usual case ────────────────────────────────────────────────────────────────

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from p2plab import Lab, Peer, sample_picture
-from p2plab.chat import ChatClient
 from p2plab.console import Console
+from p2plab.frames import Frame, FrameKind, MessageId, encode
+from p2plab.inbox import Message
 from p2plab.rendezvous.client import RendezvousClient
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
@@ -136,9 +137,18 @@ def answer(peer: Peer, line: str) -> str:
 
 def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
     frank = lab.peer("frank")
-    with ChatClient("\x1b[2Jbob") as stranger:
-        stranger.send_text(frank.texts.address, "hello")
-    assert answer(frank, "inbox") == "0   [2Jbob: 'hello'\n"
+    steering, harmless = "\x1b[2Jbob", "----bob"
+    frame = encode(Frame(FrameKind.TEXT, MessageId(1, 1), harmless, "hello"))
+    with socket.create_connection(frank.texts.address) as stranger:
+        stranger.sendall(frame.replace(harmless.encode(), steering.encode()))
+        assert stranger.recv(1) == b""  # refused; and if it were not:
+    console = Console(frank)  # which is told of all news
+    console.stdout = io.StringIO()
+    assert frank.texts.on_message is not None
+    frank.texts.on_message(
+        Message(steering, "hello", 0.0, frank.texts.address, MessageId(1, 1))
+    )
+    assert console.stdout.getvalue().startswith("\n[ [2Jbob: 'hello']")
 
 
 @pytest.mark.parametrize(

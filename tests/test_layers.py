@@ -18,8 +18,9 @@ ROWS = {
     "rules": "endpoint rtt congestion content orders sources sample chunks theory",
     "protocols": "protocols",
     "world": "link trace",
-    "drivers": "driver replay simulator offer transfer flow datagrams udp frames inbox "
-    "conversation chat_server chat rendezvous",
+    "drivers": "driver replay simulator offer transfer emulator flow flows session "
+    "datagrams reactor paths contact reception stun stun_client stun_server udp frames "
+    "handshake inbox conversation talks chat_server chat rendezvous",
     "measures": "metrics experiments museum checker",
     "faces": "peer lab",
     "pictures": "plots listing",

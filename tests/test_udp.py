@@ -41,12 +41,13 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
+from p2plab.flows import REMEMBERED
 from p2plab.link import ScriptedLink
 from p2plab.offer import ANSWER, Limits, Offer
 from p2plab.packet import ACK, DATA, FIN, Kind, Packet, encode
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.transfer import State, Transfer
-from p2plab.udp import REMEMBERED, UdpSocket
+from p2plab.udp import UdpSocket
 
 OFFER = Offer("mallory", PARCEL.content, Setup())
 

@@ -27,7 +27,9 @@ ATTEMPT: Final = {
     "ack": "ACK",
     "dropped": "the connection broke",
     "unreachable": "nobody answers",
+    "unproven": "who answers has not proven to be the peer",
 }
+FIRST: Final = ("send", "unreachable", "unproven")
 
 
 class PeerControls:
@@ -161,7 +163,7 @@ def standing(peer: Peer) -> str:
 def attempts(events: Sequence[Event], since: float) -> str:
     """What became of the first text sent since then, attempt by attempt."""
     events = [each for each in events if each.time >= since]
-    first = next((e for e in events if e.event in ("send", "unreachable")), None)
+    first = next((e for e in events if e.event in FIRST), None)
     if first is None:
         return ""
     mine = [each for each in events if each.id == first.id and each.event in ATTEMPT]

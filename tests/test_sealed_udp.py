@@ -1,0 +1,191 @@
+"""UDP between two introduced peers: nothing else is believed, and all is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from loopback import (
+    BAD,
+    FAR,
+    PARCEL,
+    PATIENCE,
+    Stranger,
+    eventually,
+    over,
+    same_pixels,
+    setup,
+    twin,
+)
+from loopback import (
+    no_thread_stays as no_thread_stays,  # for every test here
+)
+
+from p2plab.contact import Contact
+from p2plab.errors import PeerUnreachable, TransferStopped
+from p2plab.link import ARRIVE, DUPLICATE, FORGED, REPLAYED, Link
+from p2plab.offer import Offer
+from p2plab.packet import ACK, FIN, Kind, Packet, encode
+from p2plab.paths import HOST, OBSERVED
+from p2plab.session import CALLEE, CALLER, Session
+from p2plab.stun_server import StunServer
+from p2plab.trace import SENDER, Event
+from p2plab.transfer import State, Transfer
+from p2plab.udp import UdpSocket
+
+ID, KEY = bytes(range(8)), bytes(range(32))
+
+
+def sessions() -> tuple[Session, Session]:
+    """Both ends of one session."""
+    return Session(ID, KEY, CALLER, "bob"), Session(ID, KEY, CALLEE, "alice")
+
+
+@contextmanager
+def met() -> Iterator[tuple[UdpSocket, Contact, UdpSocket, Contact]]:
+    """Two sockets that believe only each other, and their contacts."""
+    with UdpSocket(sealed=True) as here, UdpSocket(sealed=True) as there:
+        ours, theirs = sessions()
+        bob = here.meet(ours, [(HOST, there.address)])
+        alice = there.meet(theirs, [(HOST, here.address)])
+        for contact in (bob, alice):
+            contact.wait(PATIENCE)
+        yield here, bob, there, alice
+
+
+def rows(transfer: Transfer, what: str) -> list[Event]:
+    """What this end's trace says of such packets."""
+    return [each for each in transfer.own_trace if each.what == what]
+
+
+def test_a_picture_travels_sealed_through_a_bad_link_and_its_sender_is_proven() -> None:
+    with met() as (here, bob, there, alice):
+        transfer = here.send(bob, PARCEL, setup(), link=BAD, sender="carol")
+        received = twin(there, transfer)
+        transfer.wait(PATIENCE)
+        assert same_pixels(received)
+        assert received.offer.sender == "alice"
+        assert alice.session.forged == alice.session.replayed == 0
+
+
+def test_a_path_knows_the_address_and_the_time_to_it() -> None:
+    with met() as (_, bob, there, _):
+        path = bob.wait(PATIENCE)
+        assert (path.kind, path.address) == (HOST, there.address)
+        assert 0 <= path.rtt < PATIENCE
+        assert {each.what for each in bob.events} >= {"probe", "confirm", "choose"}
+
+
+def test_who_was_not_introduced_is_not_answered() -> None:
+    with met() as (_, _, there, _), Stranger(there.address) as mallory:
+        before = there.strays  # a probe that came before we knew of the session
+        offer = encode(Packet(Kind.OFFER, 0, b"{}"), 7)
+        mallory.throw(offer)  # no seal
+        other = Session(bytes(8), KEY, CALLER, "bob")
+        mallory.throw(other.seal(offer))  # a session that nobody knows
+        wrong = Session(ID, bytes(32), CALLER, "bob")
+        mallory.throw(wrong.seal(offer))  # another key
+        eventually(lambda: there.strays == before + 3, "all three have come")
+        assert mallory.hears_nothing_more()
+
+
+def test_a_forged_ack_and_finish_change_nothing_and_stand_in_the_trace() -> None:
+    with met() as (here, bob, there, _), Stranger(here.address) as mallory:
+        transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
+        receiving = twin(there, transfer)
+        eventually(lambda: transfer.state is State.RUNNING, "it has begun")
+        forger = Session(ID, bytes(32), CALLEE, "alice")
+        answer = transfer.id | 0x8000_0000
+        mallory.throw(forger.seal(encode(Packet(ACK, 0), answer, 77)))
+        eventually(lambda: bob.session.forged == 1, "the forged ACK has come")
+        mallory.to = there.address
+        mallory.throw(forger.seal(encode(Packet(FIN, 0), transfer.id, 78)))
+        (row,) = rows(transfer, FORGED)
+        assert (row.kind, row.seq, row.number, row.host) == (ACK, 0, 77, SENDER)
+        eventually(lambda: rows(receiving, FORGED), "the forged finish is noted")
+        assert transfer.acknowledged == 0
+        assert not receiving.ended
+        transfer.stop()
+
+
+def test_a_replayed_packet_is_ignored_counted_and_noted() -> None:
+    ours, theirs = sessions()
+    offer = Offer("alice", PARCEL.content, setup()).to_bytes()
+    with UdpSocket(sealed=True) as there, Stranger(there.address) as alice:
+        there.meet(theirs, [])
+        sealed = ours.seal(encode(Packet(Kind.OFFER, 0, offer), 7))
+        alice.throw(sealed)
+        eventually(there.transfers, "the offer has come")
+        (transfer,) = there.transfers()
+        alice.throw(sealed)
+        eventually(lambda: theirs.replayed == 1, "the copy has come")
+        assert len(rows(transfer, REPLAYED)) == 1
+        assert len(rows(transfer, ARRIVE)) == 1
+        assert there.strays == 1
+
+
+def test_a_copy_that_the_link_makes_is_a_duplicate_and_no_replay() -> None:
+    with met() as (here, bob, there, alice):
+        link = Link(delay=0.001, duplicate=0.5, seed=3)
+        transfer = here.send(bob, PARCEL, setup(), link=link).wait(PATIENCE)
+        assert rows(twin(there, transfer), DUPLICATE)
+        assert alice.session.replayed == bob.session.replayed == 0
+
+
+def test_a_trace_takes_only_so_many_forgeries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2plab.flow.MOST_REJECTED", 3)
+    with met() as (here, bob, _, _), Stranger(here.address) as mallory:
+        transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
+        eventually(lambda: transfer.state is State.RUNNING, "it has begun")
+        forger = Session(ID, bytes(32), CALLEE, "alice")
+        for number in range(10):
+            answer = transfer.id | 0x8000_0000
+            mallory.throw(forger.seal(encode(Packet(ACK, 0), answer, number)))
+        eventually(lambda: bob.session.forged == 10, "all have come")
+        assert len(rows(transfer, FORGED)) == 3
+        transfer.stop()
+
+
+def test_our_own_packet_sent_back_to_us_is_not_believed() -> None:
+    _, theirs = sessions()
+    with UdpSocket(sealed=True) as there, Stranger(there.address) as mallory:
+        there.meet(theirs, [(HOST, mallory.address)])
+        probe, _ = mallory.socket.recvfrom(65_535)
+        mallory.throw(probe)
+        eventually(lambda: theirs.forged == 1, "the reflection has come")
+
+
+def test_nobody_at_the_address_is_said_in_words() -> None:
+    ours, _ = sessions()
+    with UdpSocket(sealed=True) as here, Stranger(here.address) as silent:
+        bob = here.meet(ours, [(HOST, silent.address), (OBSERVED, silent.address)])
+        with pytest.raises(PeerUnreachable, match=r"bob cannot be reached .* no path"):
+            bob.wait(0.01)
+
+
+def test_an_address_that_the_socket_cannot_reach_is_left_out() -> None:
+    ours, _ = sessions()
+    with UdpSocket(sealed=True) as here:
+        bob = here.meet(ours, [(HOST, ("::1", 5000)), (HOST, ("127.0.0.1", 0))])
+        with pytest.raises(PeerUnreachable, match=r"no path|no address"):
+            bob.wait(PATIENCE)
+
+
+def test_closing_ends_transfers_and_leaves_no_thread() -> None:
+    with met() as (here, bob, _, _):
+        transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
+    with pytest.raises(TransferStopped):
+        over(transfer).wait()
+
+
+def test_the_socket_that_carries_the_data_learns_how_others_see_it() -> None:
+    noted: list[tuple[str, str, int]] = []
+    with (
+        StunServer("127.0.0.1", 0, lambda *seen: noted.append(seen)) as server,
+        UdpSocket(sealed=True) as here,
+    ):
+        here.observe(("127.0.0.1", server.port), b"nonce")
+        eventually(lambda: here.observed, "the answer has come")
+        assert here.observed == here.address
+        assert noted == [("nonce", *here.address)]
