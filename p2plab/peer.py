@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 from p2plab.chat import ChatClient, ChatServer, Delivery
 from p2plab.chunks import Parcel, cut
@@ -15,7 +14,6 @@ from p2plab.errors import (
     NotDelivered,
     P2PLabError,
     PeerUnreachable,
-    RendezvousAway,
     TransferStalled,
 )
 from p2plab.inbox import Event, Message
@@ -23,22 +21,21 @@ from p2plab.link import AnyLink
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import Doorman, Policy, Request
+from p2plab.rendezvous.doorman import Policy, Request
 from p2plab.rendezvous.lease import Lease
+from p2plab.rendezvous.meetings import Meetings
 from p2plab.rendezvous.model import (
     LOBBY,
     Listed,
     Met,
     Registration,
-    lan_address,
+    address_near,
     legal_name,
 )
 from p2plab.trace import RECEIVER, Trace
-from p2plab.transfer import Transfer
+from p2plab.transfer import Transfer, no_room
 from p2plab.udp import CLOSED, UdpSocket
 
-KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
-KEEP_BYTES: Final = 500_000_000  # likewise
 ANY_HOST: Final = ("0.0.0.0", "::")
 
 
@@ -83,14 +80,10 @@ class Peer:
         self.rendezvous = RendezvousClient(rendezvous, room=room)
         self.on_news, self._on_offer = on_news, on_offer
         self._inbox: list[Message | Transfer] = []
-        self._known: dict[str, Met] = {}  # how we last met others
-        self._sent: dict[str, Transfer] = {}  # the last one to each of them
         self._lock = threading.Lock()  # for the inbox, which several threads fill
         self._closed = False
-        self._lease = Lease(self.rendezvous, self._claim)
-        self._doorman = Doorman(
-            self.rendezvous, lambda: self._lease.registration, accept, self._meet
-        )
+        self._lease = lease = Lease(self.rendezvous, self._claim)
+        self.meetings = Meetings(self.rendezvous, lambda: lease.registration, accept)
         self._chat = ChatClient(self.name)
         self.texts = ChatServer(
             host,
@@ -102,12 +95,9 @@ class Peer:
             on_message=self._news,
         ).start()
         try:
+            ask, tell = self._consider, self._news
             self.pictures = UdpSocket(
-                host,
-                udp_port,
-                limits=limits,
-                on_offer=self._consider,
-                on_transfer=self._news,
+                host, udp_port, limits=limits, on_offer=ask, on_transfer=tell
             )
         except BaseException:
             self.texts.stop()
@@ -122,7 +112,7 @@ class Peer:
         if self._closed:
             raise P2PLabError(CLOSED)
         registration = self._lease.take(lease)
-        self._doorman.start()
+        self.meetings.doorman.start()
         return registration
 
     @property
@@ -138,7 +128,7 @@ class Peer:
     @property
     def requests(self) -> list[Request]:
         """Who wants to meet us and waits for our word, if we `accept` by "ask"."""
-        return self._doorman.requests
+        return self.meetings.doorman.requests
 
     def introduce(self, to: str, timeout: float = 10.0) -> Met:
         """Meet the peer named `to`: both learn how to reach each other, and a key.
@@ -148,7 +138,7 @@ class Peer:
         """
         if self._closed:
             raise P2PLabError(CLOSED)
-        return self._doorman.introduce(legal_name(to), timeout)
+        return self.meetings.doorman.introduce(legal_name(to), timeout)
 
     def peers(self) -> list[Listed]:
         """Return the others who are registered, in the order of their names."""
@@ -162,8 +152,7 @@ class Peer:
         """Send a text to the peer named `to`; return when it was acknowledged.
 
         timeout, tries: how long to wait for each ACK [s], and how often to send.
-        Raises PeerNotFound, NotDelivered with the text, IntroductionRefused, BadContent,
-        RendezvousAway.
+        Raises NotDelivered with the text, BadContent, and what `introduce` raises.
         """
         try:
             peer = self._find(to)
@@ -172,7 +161,7 @@ class Peer:
         except PeerUnreachable as why:
             raise NotDelivered(str(why), text) from why
         except NotDelivered:
-            self._known.pop(legal_name(to), None)  # it may have moved
+            self.meetings.forget(to)  # it may have moved
             raise
 
     def send_picture(
@@ -252,7 +241,7 @@ class Peer:
         self._chat.close()
         self.texts.stop()
         self.pictures.close()
-        self._doorman.close()
+        self.meetings.doorman.close()
         self._lease.end()
         self.rendezvous.close()
 
@@ -275,7 +264,7 @@ class Peer:
         patience: float,
     ) -> Transfer:
         peer = self._find(to)
-        self._sent[peer.peer] = transfer = self.pictures.send(
+        return self.pictures.send(
             (peer.addresses[0], peer.udp_port),
             parcel,
             setup,
@@ -283,67 +272,36 @@ class Peer:
             sender=self.name,
             patience=patience,
         )
-        return transfer
 
     def _find(self, name: str) -> Met:
-        """Meet a peer, unless we have met it where it is now, and reached it there."""
         if self._closed:
             raise P2PLabError(CLOSED)
-        name = legal_name(name)
-        known = self._known.get(name)
-        try:
-            since = self.rendezvous.peer(name).since
-        except RendezvousAway:
-            if known is None:
-                raise
-            return known
-        if name == self.name:
-            return self._myself()
-        last = self._sent.get(name)
-        lost = last is not None and isinstance(last.error, TransferStalled)
-        if known is None or known.since != since or lost:
-            self._sent.pop(name, None)
-            known = self._doorman.introduce(name)
-        return known
+        if legal_name(name) != self.name:
+            return self.meetings.find(name)
+        self.rendezvous.peer(name)
+        (_, tcp), (_, udp) = self.texts.address, self.pictures.address
+        return Met("", self.name, "caller", (), (self._address(),), tcp, udp, b"", 0.0)
 
-    def _myself(self) -> Met:
-        host, tcp_port = self.texts.address
-        udp_port = self.pictures.address[1]
-        addresses = (self._reachable_at() if host in ANY_HOST else host,)
-        return Met("", self.name, "caller", (), addresses, tcp_port, udp_port, b"", 0.0)
-
-    def _meet(self, met: Met) -> None:
-        self._known[met.peer] = met
-
-    def _reachable_at(self) -> str:
-        # Whoever finds us at the rendezvous is most likely in its network; if it runs
-        # on this machine, then the default route is the better guess.
-        address = lan_address(urlsplit(self.rendezvous.url).hostname or "")
-        return lan_address() if address.startswith("127.") else address
+    def _address(self) -> str:
+        host = self.texts.address[0]  # a number, whatever `host` was
+        return address_near(self.rendezvous.url) if host in ANY_HOST else host
 
     def _claim(self, seconds: float, token: str) -> Registration:
-        host, tcp_port = self.texts.address  # a number, whatever `host` was
+        (_, tcp), (_, udp) = self.texts.address, self.pictures.address
         return self.rendezvous.register(
-            self.name,
-            [self._reachable_at() if host in ANY_HOST else host],
-            tcp_port,
-            self.pictures.address[1],
-            seconds,
-            token=token,
+            self.name, [self._address()], tcp, udp, seconds, token=token
         )
 
     def _consider(self, offer: Offer, address: Address) -> str | None:
         transfers = [each for each in self.inbox if isinstance(each, Transfer)]
-        kept = [each for each in transfers if each.progress or not each.ended]
-        if len(kept) >= KEEP:
-            return f"my inbox is full: it holds {KEEP} pictures and files already"
-        held = sum(each.offer.content.size for each in kept)
-        if held + offer.content.size > KEEP_BYTES:
-            return f"my inbox is full: it has room for {KEEP_BYTES - held:,} bytes"
+        if why := no_room(transfers, offer):
+            return why
         return self._on_offer(offer, address) if self._on_offer is not None else None
 
     def _news(self, news: Message | Transfer) -> None:
         if isinstance(news, Transfer) and news.role != RECEIVER:
+            if isinstance(news.error, TransferStalled):
+                self.meetings.forget()  # whoever it was may have moved
             return
         with self._lock:
             if news not in self._inbox:

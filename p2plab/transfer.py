@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
@@ -24,6 +24,9 @@ from p2plab.trace import OTHER, RECEIVER, SENDER, Trace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
+KEEP_BYTES: Final = 500_000_000  # likewise
 
 
 class State(StrEnum):
@@ -219,3 +222,14 @@ def simulate_picture(
     """
     parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
     return simulate_transfer(parcel, setup, link, back=back)
+
+
+def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:
+    """Say why an inbox that holds these transfers takes no other; None if it does."""
+    kept = [each for each in held if each.progress or not each.ended]
+    if len(kept) >= KEEP:
+        return f"my inbox is full: it holds {KEEP} pictures and files already"
+    room = KEEP_BYTES - sum(each.offer.content.size for each in kept)
+    if offer.content.size > room:
+        return f"my inbox is full: it has room for {room:,} bytes"
+    return None

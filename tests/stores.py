@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Iterator
 
 import pytest
+import redis.asyncio
 from redis_server import RedisServer, ThreeNodes
 
-from p2plab.rendezvous.database import Refused, connect, memory
+from p2plab.rendezvous.database import Refused
 from p2plab.rendezvous.model import LOBBY, PeerInfo
 from p2plab.rendezvous.names import Page
+from p2plab.rendezvous.nodes import Nodes, Single, connect, memory
 from p2plab.rendezvous.store import Store
 
 SHARDS = 16  # of the cluster
+RAW: dict[Nodes, redis.asyncio.Redis] = {}  # a client of the node with the lobby
 
 
 @pytest.fixture
@@ -42,12 +45,21 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         server.empty()
         shards = SHARDS if request.param == "cluster" else 1
         made = Store(connect(server.url), shards=shards)
+    nodes = made.database.nodes
+    RAW[nodes] = (await nodes.line_of(made.database.room(LOBBY))).redis
     yield made
-    await made.database.redis.aclose()
+    del RAW[nodes]
+    await made.database.nodes.aclose()
 
 
 def peer(name: str, seen: str = "203.0.113.9") -> PeerInfo:
     return PeerInfo(name, ("192.168.1.7", "2001:db8::7"), 5001, 5002, seen)
+
+
+def raw(store: Store) -> redis.asyncio.Redis:
+    """Return a client of the Redis that has the lobby."""
+    nodes = store.database.nodes
+    return nodes.line.redis if isinstance(nodes, Single) else RAW[nodes]
 
 
 def key(store: Store, rest: str, room: str = LOBBY) -> str:
@@ -69,7 +81,8 @@ async def names(
 
 
 async def record(store: Store, name: str) -> PeerInfo:
-    row = await store.database.redis.hgetall(key(store, f"p:{name}"))
+    place = key(store, f"p:{name}")
+    row = await store.database.command(place, "HGETALL", place)
     addresses = tuple(row["addresses"].split(" "))
     return PeerInfo(name, addresses, int(row["tcp"]), int(row["udp"]), row["seen"])
 
@@ -77,8 +90,8 @@ async def record(store: Store, name: str) -> PeerInfo:
 async def end_lease(store: Store, *names: str) -> None:
     """Let the leases have ended long ago, without waiting for it."""
     for name in names:
-        await store.database.redis.pexpireat(key(store, f"p:{name}"), 1)
-    await store.database.redis.zadd(key(store, "exp"), dict.fromkeys(names, 1))
+        await raw(store).pexpireat(key(store, f"p:{name}"), 1)
+    await raw(store).zadd(key(store, "exp"), dict.fromkeys(names, 1))
 
 
 async def token_for(store: Store, name: str, room: str = LOBBY) -> str:

@@ -215,7 +215,7 @@ def test_a_full_inbox_refuses_in_words_until_it_is_cleared(
     bob: Peer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(f"p2plab.peer.{limit}", value)
+    monkeypatch.setattr(f"p2plab.transfer.{limit}", value)
     alice.send_picture("bob", PICTURE).wait(PATIENCE)
     with pytest.raises(TransferRefused, match=f"inbox is full.*{told}"):
         alice.send_picture("bob", PICTURE).wait(PATIENCE)

@@ -323,4 +323,6 @@ def test_the_client_needs_neither_the_server_nor_redis() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert not {"fastapi", "uvicorn", "redis", "fakeredis", "requests"} & set(done.stdout.split())
+    assert not {"fastapi", "uvicorn", "redis", "fakeredis", "requests"} & set(
+        done.stdout.split()
+    )

@@ -90,9 +90,14 @@ def test_a_name_may_be_of_any_script_and_has_one_spelling(
 ) -> None:
     for name in ("हिन्दी", "آوا", "李"):
         register(server, name)
-        assert ask(server, "GET", f"/rooms/lobby/peers/{quote(name)}").json()["name"] == name
+        assert (
+            ask(server, "GET", f"/rooms/lobby/peers/{quote(name)}").json()["name"]
+            == name
+        )
     register(server, "Zoe\u0308")
-    assert_refused(ask(server, "PUT", "/rooms/lobby/peers/Zo\u00eb", json=CLAIM), 409, "name_taken")
+    assert_refused(
+        ask(server, "PUT", "/rooms/lobby/peers/Zo\u00eb", json=CLAIM), 409, "name_taken"
+    )
 
 
 def test_a_taken_name_is_refused_with_how_long_to_wait(
@@ -107,7 +112,9 @@ def test_a_taken_name_is_refused_with_how_long_to_wait(
 def test_the_owner_takes_its_name_back_after_a_crash(server: RendezvousServer) -> None:
     token = register(server, "carol")
     moved = CLAIM | {"tcp_port": 6001}
-    answer = ask(server, "PUT", "/rooms/lobby/peers/carol", json=moved, headers=owner(token))
+    answer = ask(
+        server, "PUT", "/rooms/lobby/peers/carol", json=moved, headers=owner(token)
+    )
     assert answer.status_code == 200
     assert answer.json()["token"] is None
     assert answer.json()["peer"]["tcp_port"] == 6001
@@ -115,7 +122,9 @@ def test_the_owner_takes_its_name_back_after_a_crash(server: RendezvousServer) -
 
 def test_an_owner_beats_and_leaves(server: RendezvousServer) -> None:
     token = register(server, "dave")
-    beat = ask(server, "POST", "/rooms/lobby/peers/dave/heartbeat", headers=owner(token))
+    beat = ask(
+        server, "POST", "/rooms/lobby/peers/dave/heartbeat", headers=owner(token)
+    )
     assert (beat.status_code, beat.json()["lease"]) == (200, 60)
     assert beat.json()["nonce"]
     left = ask(server, "DELETE", "/rooms/lobby/peers/dave", headers=owner(token))
@@ -250,7 +259,9 @@ def test_a_body_has_at_most_4096_bytes(server: RendezvousServer) -> None:
     body = json.dumps(CLAIM).encode().ljust(4096)
     answer = ask(server, "PUT", "/rooms/lobby/peers/fits", data=body, headers=JSON)
     assert answer.status_code == 201
-    answer = ask(server, "PUT", "/rooms/lobby/peers/fat", data=body + b" ", headers=JSON)
+    answer = ask(
+        server, "PUT", "/rooms/lobby/peers/fat", data=body + b" ", headers=JSON
+    )
     assert_refused(answer, 413, "body_too_large")
     pieces = iter([b" " * 3000] * 100)  # without a Content-Length
     answer = ask(server, "PUT", "/rooms/lobby/peers/fat", data=pieces, headers=JSON)
@@ -261,7 +272,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     server: RendezvousServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(short_way, "BODY_PATIENCE", 0.05)
-    head = b"PUT /rooms/lobby/peers/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    line = b"PUT /rooms/lobby/peers/slow HTTP/1.1\r\nHost: x\r\n"
+    head = line + b"Content-Length: 99\r\n\r\n{"
     assert b"408" in talk(server, head, until=b'"body_too_slow"')
 
 
@@ -278,7 +290,9 @@ def test_too_many_names_from_one_address_have_to_wait() -> None:
         answer = ask(server, "PUT", "/rooms/lobby/peers/c", json=CLAIM)
         assert_refused(answer, 429, "too_many_names")
         assert 0 < int(answer.headers["Retry-After"]) <= 60
-        again = ask(server, "PUT", "/rooms/lobby/peers/a", json=CLAIM, headers=owner(token))
+        again = ask(
+            server, "PUT", "/rooms/lobby/peers/a", json=CLAIM, headers=owner(token)
+        )
         assert again.status_code == 200
 
 
@@ -525,8 +539,12 @@ def test_servers_over_one_redis_see_the_same_names(
     monkeypatch.setenv("P2PLAB_REDIS_URL", redis.url)
     with RendezvousServer(redis_url=redis.url) as one, RendezvousServer() as other:
         token = register(one, "ann")
-        assert_refused(ask(other, "PUT", "/rooms/lobby/peers/ann", json=CLAIM), 409, "name_taken")
-        beat = ask(other, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token))
+        assert_refused(
+            ask(other, "PUT", "/rooms/lobby/peers/ann", json=CLAIM), 409, "name_taken"
+        )
+        beat = ask(
+            other, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token)
+        )
         assert beat.status_code == 200
 
 
@@ -536,7 +554,11 @@ def test_when_redis_dies_and_comes_back_so_does_the_service(
     with RendezvousServer(redis_url=redis.url) as server:
         token = register(server, "ann")
         redis.kill()
-        for method, path in [("GET", "/"), ("GET", "/rooms/lobby/peers"), ("GET", "/rooms/lobby/peers/ann")]:
+        for method, path in [
+            ("GET", "/"),
+            ("GET", "/rooms/lobby/peers"),
+            ("GET", "/rooms/lobby/peers/ann"),
+        ]:
             answer = ask(server, method, path)
             assert_refused(answer, 503, "redis_away")
             assert answer.headers["Retry-After"] == "1"
@@ -544,7 +566,9 @@ def test_when_redis_dies_and_comes_back_so_does_the_service(
         assert_refused(answer, 503, "redis_away")
         redis.start()
         assert ask(server, "GET", "/rooms/lobby/peers/ann").json()["name"] == "ann"
-        beat = ask(server, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token))
+        beat = ask(
+            server, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token)
+        )
         assert beat.status_code == 200
         register(server, "bob")
 

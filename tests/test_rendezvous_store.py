@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 from redis_server import RedisServer
 from stores import anyio_backend as anyio_backend
 from stores import cluster as cluster
-from stores import end_lease, key, names, page, peer, record, refusal, token_for
+from stores import end_lease, key, names, page, peer, raw, record, refusal, token_for
 from stores import real as real
 from stores import store as store
 
-from p2plab.rendezvous.database import Database, Refused, connect, memory
-from p2plab.rendezvous.model import LOBBY, Limits, Listed, PeerInfo, legal_address, legal_name
+from p2plab.rendezvous.database import Database, Refused
+from p2plab.rendezvous.model import (
+    LOBBY,
+    Limits,
+    Listed,
+    PeerInfo,
+    legal_address,
+    legal_name,
+)
 from p2plab.rendezvous.names import source_of
+from p2plab.rendezvous.nodes import connect, memory
 from p2plab.rendezvous.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -39,13 +47,15 @@ async def test_a_free_name_is_given_with_a_token_and_can_be_looked_up(
 
 async def test_the_token_itself_is_not_stored(store: Store) -> None:
     token = await token_for(store, "ann")
-    assert token not in str(await store.database.redis.hgetall(key(store, "p:ann")))
+    assert token not in str(await raw(store).hgetall(key(store, "p:ann")))
 
 
 async def test_a_taken_name_is_refused_with_how_long_to_wait(store: Store) -> None:
     await store.names.claim(LOBBY, peer("ann"), lease=60)
     for token in ("", "somebody else's"):
-        refused = await refusal(store.names.claim(LOBBY, peer("ann"), lease=60, token=token))
+        refused = await refusal(
+            store.names.claim(LOBBY, peer("ann"), lease=60, token=token)
+        )
         assert refused.reason == "name_taken"
         assert refused.retry_after == pytest.approx(60, abs=5)
 
@@ -65,19 +75,22 @@ async def test_a_claim_sent_twice_by_a_broken_connection_is_granted_once(
     monkeypatch.setattr("secrets.token_urlsafe", lambda size: "fresh")
     for _ in range(2):
         assert (await store.names.claim(LOBBY, peer("ann"), lease=60)).token == "fresh"
-    assert await store.database.redis.get(rate(store)) == "1"
+    assert await raw(store).get(rate(store)) == "1"
 
 
 async def test_a_heartbeat_starts_the_lease_anew(store: Store) -> None:
     token = await token_for(store, "ann")
-    await store.database.redis.pexpire(key(store, "p:ann"), 1_000)
+    await raw(store).pexpire(key(store, "p:ann"), 1_000)
     assert (await store.names.beat(LOBBY, "ann", token))[0] == 60
-    assert await store.database.redis.pttl(key(store, "p:ann")) > 50_000
+    assert await raw(store).pttl(key(store, "p:ann")) > 50_000
 
 
 async def test_only_the_owner_beats_and_leaves(store: Store) -> None:
     await store.names.claim(LOBBY, peer("ann"), lease=60)
-    for wish in (store.names.beat(LOBBY, "ann", "guess"), store.names.leave(LOBBY, "ann", "guess")):
+    for wish in (
+        store.names.beat(LOBBY, "ann", "guess"),
+        store.names.leave(LOBBY, "ann", "guess"),
+    ):
         assert (await refusal(wish)).reason == "not_owner"
     assert await record(store, "ann") == peer("ann")
 
@@ -90,8 +103,8 @@ async def test_who_has_left_is_gone_and_the_name_is_free(store: Store) -> None:
         store.names.leave(LOBBY, "ann", token),
     ):
         assert (await refusal(wish)).reason == "not_registered"
-    wish = store.names.get(LOBBY, "ann")
-    assert (await refusal(wish)).reason == "no_such_peer"
+    refused = await refusal(store.names.get(LOBBY, "ann"))
+    assert refused.reason == "no_such_peer"
     assert await names(store) == []
     assert await token_for(store, "ann") != token
 
@@ -114,7 +127,7 @@ async def test_after_its_lease_a_name_is_anybodys(store: Store) -> None:
 
 
 async def test_ended_names_are_reaped_a_hundred_at_a_time(store: Store) -> None:
-    redis, index = store.database.redis, key(store, "names")
+    redis, index = raw(store), key(store, "names")
     many = [f"p{number:03}" for number in range(250)]
     await redis.zadd(index, dict.fromkeys(many, 0))
     await end_lease(store, *many)
@@ -169,7 +182,7 @@ async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
     assert refused.retry_after == pytest.approx(60, abs=5)
     await store.names.claim(LOBBY, peer("a"), 60, token)
     await store.names.claim(LOBBY, peer("c", seen="203.0.113.10"), lease=60)
-    await store.database.redis.pexpireat(rate(store), 1)  # the minute is over
+    await raw(store).pexpireat(rate(store), 1)  # the minute is over
     await store.names.claim(LOBBY, peer("d"), lease=60)
 
 
@@ -180,7 +193,9 @@ async def test_a_full_room_says_when_the_first_lease_ends(store: Store) -> None:
     refused = await refusal(store.names.claim(LOBBY, peer("c"), lease=60))
     assert refused.reason == "room_full"
     assert refused.retry_after == pytest.approx(40, abs=5)
-    await store.names.claim(LOBBY, peer("b"), lease=60, token=token)  # who is in stays in
+    await store.names.claim(
+        LOBBY, peer("b"), lease=60, token=token
+    )  # who is in stays in
     await end_lease(store, "a")
     await store.names.claim(LOBBY, peer("c"), lease=60)
 
@@ -194,10 +209,12 @@ async def test_of_many_claims_at_once_one_wins(store: Store) -> None:
 
 async def test_stores_over_one_redis_see_the_same_names(real: RedisServer) -> None:
     real.empty()
-    async with connect(real.url) as one, connect(real.url) as other:
-        token = await token_for(Store(one), "ann")
-        assert await names(Store(other)) == ["ann"]
-        assert (await Store(other).names.beat(LOBBY, "ann", token))[0] == 60
+    one, other = connect(real.url), connect(real.url)
+    token = await token_for(Store(one), "ann")
+    assert await names(Store(other)) == ["ann"]
+    assert (await Store(other).names.beat(LOBBY, "ann", token))[0] == 60
+    await one.aclose()
+    await other.aclose()
 
 
 async def test_a_claim_whose_answer_was_lost_is_repeated_with_ones_own_token(
@@ -234,7 +251,7 @@ async def test_there_are_so_many_rooms_and_an_empty_one_makes_place(
     assert refused.retry_after == pytest.approx(40, abs=5)
     await store.names.claim("red", peer("bob"), lease=60)
     rooms = f"{store.database.keys('red')[1]}rooms"
-    await store.database.redis.zadd(rooms, {store.database.room("red"): 1})
+    await store.database.command(rooms, "ZADD", rooms, 1, store.database.room("red"))
     await store.names.claim(other, peer("bob"), lease=60)
 
 
@@ -245,7 +262,7 @@ async def test_who_shows_its_nonce_has_its_observed_address_in_its_record(
     token = str(grant.token)
     assert await store.observed(grant.nonce, "203.0.113.9", 40_001)
     assert await store.observed(grant.nonce, "2001:db8::9", 40_002)
-    row = await store.database.redis.hgetall(key(store, "p:ann"))
+    row = await raw(store).hgetall(key(store, "p:ann"))
     assert row["observed4"] == "203.0.113.9 40001"
     assert row["observed6"] == "2001:db8::9 40002"
     _, second = await store.names.beat(LOBBY, "ann", token)
@@ -273,7 +290,7 @@ async def test_after_a_new_registration_the_old_nonce_and_address_are_forgotten(
     await store.names.leave(LOBBY, "ann", str(grant.token))
     await token_for(store, "ann")
     assert not await store.observed(grant.nonce, "203.0.113.9", 40_001)
-    row = await store.database.redis.hgetall(key(store, "p:ann"))
+    row = await raw(store).hgetall(key(store, "p:ann"))
     assert "observed4" not in row
 
 
@@ -286,7 +303,7 @@ async def test_an_impossible_number_of_shards_is_refused(shards: int) -> None:
 async def test_servers_that_disagree_about_shards_are_told_so(store: Store) -> None:
     assert await store.database.agree() == ""
     assert await store.database.agree() == ""
-    other = Database(store.database.redis, store.database.shards + 1)
+    other = Database(store.database.nodes, store.database.shards + 1)
     assert f"start it with --shards {store.database.shards}" in await other.agree()
 
 
@@ -313,11 +330,11 @@ def test_the_store_behaves_like_a_dictionary_of_tokens(
 
 async def compare_with_dictionary(steps: list[tuple[str, str]]) -> None:
     held: dict[str, str] = {}
-    async with memory() as redis:
-        store = Store(redis)
-        for step, name in steps:
-            await take(step, name, store, held)
-            assert await names(store) == sorted(held)
+    store = Store(memory())
+    for step, name in steps:
+        await take(step, name, store, held)
+        assert await names(store) == sorted(held)
+    await store.database.nodes.aclose()
 
 
 async def take(step: str, name: str, store: Store, held: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous import forms
 from p2plab.rendezvous.database import Refused
-from p2plab.rendezvous.hub import AWAY, Hub, Look
+from p2plab.rendezvous.hub import Hub, Look
 from p2plab.rendezvous.model import (
     MAX_NAME_BYTES,
     MAX_PAGE,
@@ -25,6 +25,7 @@ from p2plab.rendezvous.model import (
     legal_session,
 )
 from p2plab.rendezvous.names import source_of
+from p2plab.rendezvous.nodes import AWAY
 from p2plab.rendezvous.refusals import refuse_in_one_shape, responses
 from p2plab.rendezvous.short_way import Caller, ShortWay
 from p2plab.rendezvous.store import Store
@@ -85,7 +86,7 @@ def service_of(caller: Caller) -> Service:
 @router.get("/", responses=responses())
 async def info(caller: Anyone) -> forms.Info:
     """Say what answers here, and that Redis does too."""
-    await service_of(caller).store.database.redis.ping()
+    await service_of(caller).store.database.ping()
     return forms.Info()
 
 
@@ -128,9 +129,7 @@ async def register(
     )
 
 
-@router.post(
-    "/rooms/{room}/peers/{name}/heartbeat", responses=responses(401, 403, 404)
-)
+@router.post("/rooms/{room}/peers/{name}/heartbeat", responses=responses(401, 403, 404))
 async def heartbeat(caller: Owner, room: Room, name: Name) -> forms.Renewed:
     """Start the lease anew."""
     names = service_of(caller).store.names
@@ -168,12 +167,14 @@ async def changes(
 
     async def look() -> Look[forms.News]:
         found = await service.store.changes.look(room, after)
+        if not found.changes and not found.reset:
+            return Look(None, found.ends)
         news = [forms.Coming(name=c.name, what=c.what) for c in found.changes]
-        answer = forms.News(changes=news, at=found.at, reset=found.reset)
-        return Look(answer, bool(news) or found.reset, found.ends)
+        return Look(forms.News(changes=news, at=found.at, reset=found.reset))
 
     key, source = service.store.changes.key(room), source_of(caller.seen)
-    return await service.hub.wait(key, source, wait, look)
+    news = await service.hub.wait(key, source, wait, look)
+    return news or forms.News(changes=[], at=after, reset=False)
 
 
 @router.post(
@@ -203,9 +204,7 @@ async def answer(
     return forms.Settled(state=state)
 
 
-@router.get(
-    "/rooms/{room}/peers/{name}/inbox", responses=responses(401, 403, 404, 429)
-)
+@router.get("/rooms/{room}/peers/{name}/inbox", responses=responses(401, 403, 404, 429))
 async def inbox(
     caller: Owner, room: Room, name: Name, after: After = BEGINNING, wait: Wait = 0
 ) -> forms.Inbox:
@@ -216,12 +215,15 @@ async def inbox(
         entries, place, now = await service.store.introductions.read(
             room, name, token, after
         )
+        if not entries:
+            return Look(None)
         events = [forms.event_of(entry, now) for entry in entries]
-        return Look(forms.Inbox(events=events, next=place), bool(events))
+        return Look(forms.Inbox(events=events, next=place))
 
     key = service.store.introductions.inbox_key(room, name)
     source = source_of(caller.seen)
-    return await service.hub.wait(key, source, wait, look, once=True)
+    found = await service.hub.wait(key, source, wait, look, once=True)
+    return found or forms.Inbox(events=[], next=after)
 
 
 @router.put(
@@ -252,7 +254,7 @@ async def meeting(
     return forms.Meeting(events=[forms.Witness(**row) for row in rows])
 
 
-def make_app(service: Service) -> FastAPI:
+def make_app(service: Service) -> ShortWay:
     """The service as an ASGI application; it closes its Redis when it ends."""
 
     @asynccontextmanager
@@ -263,7 +265,7 @@ def make_app(service: Service) -> FastAPI:
             service.hub.start(service.greet)
             yield
         await service.hub.close()
-        await service.store.database.redis.aclose()
+        await service.store.database.nodes.aclose()
         if service.disagreement:
             raise RendezvousError(service.disagreement)
 
@@ -274,9 +276,6 @@ def make_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(router)
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    app.add_middleware(
-        ShortWay, routes=routes, service=service, owners_only=owners
-    )
     refuse_in_one_shape(app)
-    return app
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    return ShortWay(app, routes, service, owners)

@@ -9,8 +9,8 @@ from p2plab.rendezvous.database import Database
 from p2plab.rendezvous.lua import CHANGES, REAP, START, WAKE, Script
 from p2plab.rendezvous.model import MAX_PAGE, Change
 
-# ARGV after limit. The stream is trimmed from its old end: who has seen an entry that is
-# not there any more may have missed others.
+# ARGV after limit. The stream is trimmed from its old end: who has seen an entry that
+# is not there any more may have missed others.
 LOOK: Final = Script(
     START,
     WAKE,

@@ -116,6 +116,8 @@ class Doorman:
         when it does not answer in time, RendezvousAway, RendezvousError.
         """
         registration, session = self._owner(), secrets.token_hex(8)
+        if to == registration.name:
+            raise ValueError("a peer needs no introduction to itself")
         end = time.monotonic() + timeout
         self._remember(session)
         tries = 0

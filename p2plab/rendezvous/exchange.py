@@ -57,7 +57,7 @@ class Exchange:
             try:
                 return self._once(connection, method, path, body, headers, wait)
             except BROKEN:
-                if not kept_alive or self._off:
+                if not kept_alive or (wait and self._off):
                     raise
                 # It died while it lay here; every request of ours may be repeated.
                 connection.close()

@@ -134,7 +134,7 @@ class Coming(BaseModel):
     """Somebody came or went."""
 
     name: str
-    what: Literal["join", "leave"]
+    what: str = Field(examples=["join", "leave"])
 
 
 class News(BaseModel):
@@ -149,14 +149,14 @@ class State(BaseModel):
     """How far an introduction is. now: [ms since 1970]."""
 
     session: str
-    state: Literal["asked", "met", "refused"]
+    state: str = Field(examples=["asked", "met", "refused"])
     now: int
 
 
 class Settled(BaseModel):
     """What became of an introduction."""
 
-    state: Literal["met", "refused"]
+    state: str = Field(examples=["met", "refused"])
 
 
 class AskedEvent(BaseModel):
@@ -230,7 +230,7 @@ def event_of(entry: Entry, now: int) -> AskedEvent | MetEvent | RefusedEvent:
         return AskedEvent(id=id, session=session, peer=peer, now=now)
     if entry.what == "refused":
         return RefusedEvent(id=id, session=session, peer=peer, why=entry.why, now=now)
-    addresses, tcp, udp, seen, *observed, since = entry.card.split("|")
+    addresses, tcp, udp, _, *observed, since = entry.card.split("|")
     places = {("host", each, int(udp)): None for each in addresses.split(" ")}
     for each in filter(None, observed):
         address, _, port = each.partition(" ")

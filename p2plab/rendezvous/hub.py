@@ -4,55 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Final, Generic, NamedTuple, TypeVar
-
-from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from p2plab.rendezvous.database import Refused, shard_key
+from p2plab.rendezvous.nodes import AWAY, Nodes
 
 BLOCK: Final = 2_000  # ms that an XREAD waits; below any timeout of a connection
 RECONNECT: Final = 0.2  # s
 MAKE_ROOM: Final = 5.0  # s until a caller that had to make room should come again
 
-AWAY: Final = (RedisError, RedisClusterException, OSError)
 Answer = TypeVar("Answer")
 
 
 class Look(NamedTuple, Generic[Answer]):
-    """What a caller finds when it looks.
+    """What a caller finds when it looks; None makes it wait.
 
-    found: whether that ends its waiting. again: seconds until it makes sense to look
-    once more, though nobody wakes it; None for never.
+    again: seconds until it makes sense to look once more, though nobody wakes it.
     """
 
-    answer: Answer
-    found: bool
+    answer: Answer | None
     again: float | None = None
 
 
 class Hub:
     """Wakes whoever waits for a key of Redis.
 
-    redis: a client of its own, whose patience is longer than BLOCK.
+    nodes: a way of its own, whose patience is longer than BLOCK.
     per_key: callers of one `once` key; the newest makes the oldest go.
     per_source: callers of one address that wait here.
     """
 
     def __init__(
-        self, redis: Redis | RedisCluster, shards: int, per_key: int, per_source: int
+        self, nodes: Nodes, shards: int, per_key: int, per_source: int
     ) -> None:
-        self._redis = redis
+        self._nodes = nodes
         self._per_key = per_key
         self._per_source = per_source
         streams = [f"{shard_key(shard)}events" for shard in range(shards)]
-        # Nodes of a cluster are asked one by one.
-        one_by_one = isinstance(redis, RedisCluster)
-        self._groups = [[each] for each in streams] if one_by_one else [streams]
+        # One XREAD may only follow what lives in one slot of a cluster.
+        self._groups = [streams] if nodes.together else [[each] for each in streams]
         self._bells: dict[str, dict[asyncio.Future[bool], None]] = {}
         self._sources: Counter[str] = Counter()
         self._tails: list[asyncio.Task[None]] = []
@@ -85,7 +78,7 @@ class Hub:
         for tail in self._tails:
             tail.cancel()
         await asyncio.gather(*self._tails, return_exceptions=True)
-        await self._redis.aclose()
+        await self._nodes.aclose()
 
     async def wait(
         self,
@@ -94,50 +87,51 @@ class Hub:
         seconds: float,
         look: Callable[[], Awaitable[Look[Answer]]],
         once: bool = False,
-    ) -> Answer:
-        """Look until something is found, or the seconds are over.
+    ) -> Answer | None:
+        """Look until something is found, or the seconds are over: then None.
 
         once: the key is one peer's own, and few callers may wait for it.
         Raises Refused: too_many_waiting; and what `look` raises.
         """
         if seconds <= 0:
             return (await look()).answer
+        self._sit_down(source)
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        with self._seat(source):
-            while True:
-                with self._bell(key, once) as bell:  # before looking: none is missed
-                    answer, found, again = await look()
+        end, woken = loop.time() + seconds, True
+        try:
+            while woken:
+                bell = self._hang_up(key, once)  # before looking: none is missed
+                try:
+                    answer, again = await look()
                     left = end - loop.time()
-                    if found or left <= 0 or self._closed:
+                    if answer is not None or left <= 0 or self._closed:
                         return answer
                     pause = left if again is None else min(left, again)
                     timer = loop.call_later(pause, ring, bell, pause < left)
-                    try:
-                        if not await bell:
-                            return answer
-                    finally:
-                        timer.cancel()
+                    woken = await bell
+                    timer.cancel()
+                finally:
+                    self._take_down(key, bell)
+            return None
+        finally:
+            self._stand_up(source)
 
     def wake(self, key: str) -> None:
         """Let those who wait for a key look again."""
         for bell in self._bells.get(key, ()):
             ring(bell, True)
 
-    @contextmanager
-    def _seat(self, source: str) -> Iterator[None]:
+    def _sit_down(self, source: str) -> None:
         if self._sources[source] >= self._per_source:
             raise Refused("too_many_waiting", MAKE_ROOM)
         self._sources[source] += 1
-        try:
-            yield
-        finally:
-            self._sources[source] -= 1
-            if not self._sources[source]:
-                del self._sources[source]
 
-    @contextmanager
-    def _bell(self, key: str, once: bool) -> Iterator[asyncio.Future[bool]]:
+    def _stand_up(self, source: str) -> None:
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
+
+    def _hang_up(self, key: str, once: bool) -> asyncio.Future[bool]:
         bells = self._bells.setdefault(key, {})
         if once and len(bells) >= self._per_key:
             # The oldest one's connection is most likely dead.
@@ -146,13 +140,14 @@ class Hub:
                 oldest.set_exception(Refused("too_many_waiting", MAKE_ROOM))
         bell = asyncio.get_running_loop().create_future()
         bells[bell] = None
-        try:
-            yield bell
-        finally:
-            bell.cancel()
-            del bells[bell]
-            if not bells and self._bells.get(key) is bells:
-                del self._bells[key]
+        return bell
+
+    def _take_down(self, key: str, bell: asyncio.Future[bool]) -> None:
+        bell.cancel()
+        bells = self._bells[key]
+        del bells[bell]
+        if not bells:
+            del self._bells[key]
 
     def _all_bells(self) -> list[asyncio.Future[bool]]:
         return list(itertools.chain.from_iterable(self._bells.values()))
@@ -171,17 +166,18 @@ class Hub:
             except AWAY:
                 places = {}
                 await asyncio.sleep(RECONNECT)
-            except Exception:
-                logging.getLogger("uvicorn.error").exception("the tail of Redis broke")
-                places = {}
-                await asyncio.sleep(RECONNECT)
+                with suppress(*AWAY):  # the shard may have moved to another node
+                    await self._nodes.look_again()
 
     async def _end_of(self, stream: str) -> str:
-        last = await self._redis.xrevrange(stream, count=1)
+        redis = (await self._nodes.line_of(stream)).redis
+        last = await redis.xrevrange(stream, count=1)
         return str(last[0][0]) if last else "0-0"
 
     async def _read(self, places: dict[str, str]) -> None:
-        found = await self._redis.xread(dict(places), count=1_000, block=BLOCK)
+        redis = (await self._nodes.line_of(next(iter(places)))).redis
+        streams: Any = dict(places)
+        found: Any = await redis.xread(streams, count=1_000, block=BLOCK)
         for stream, entries in found or ():
             for place, entry in entries:
                 self.wake(entry["key"])

@@ -20,7 +20,7 @@ from p2plab.rendezvous.lua import (
     WAKE,
     Script,
 )
-from p2plab.rendezvous.model import MAX_PAGE, Limits
+from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.names import digest, raise_unless, source_of
 
 PUT_IN: Final = f"""
@@ -122,7 +122,8 @@ for _, entry in ipairs(
     'caller_token', 'callee_token', 'why', 'caller_card', 'callee_card', 'answered')
   local mine = (row[1] == name and row[3] == token)
     or (row[2] == name and row[4] == token)
-  local secret = what == 'met' and redis.call('GET', room .. 'k:' .. session) or ''
+  local secret = ''
+  if what == 'met' then secret = redis.call('GET', room .. 'k:' .. session) end
   if mine and secret then
     table.insert(rows, {last, what, session, row[1], row[2], row[5] or '',
       row[6] or '', row[7] or '', secret, row[8] or '0'})
@@ -221,7 +222,8 @@ class Introductions:
 
         Raises Refused: not_registered, not_owner.
         """
-        args = [name, digest(token), after, MAX_PAGE]
+        many = 4 * INBOX  # more than there can be
+        args: list[str | int] = [name, digest(token), after, many]
         word, value, *rest = await self.database.run(READ, room, *args)
         raise_unless(word == "ok", word, value)
         last, rows = rest
@@ -244,7 +246,7 @@ class Introductions:
         Raises Refused: no_such_introduction.
         """
         key = f"{self.database.room(room)}i:{session}"
-        row: dict[str, str] = await self.database.redis.hgetall(key)
+        row: dict[str, str] = await self.database.command(key, "HGETALL", key)
         parties = {
             (row.get(role, ""), row.get(f"{role}_token", ""))
             for role in ("caller", "callee")

@@ -5,7 +5,7 @@ They hold one hash tag, so whatever a script touches lives in one slot of a clus
 
     {p2p:N}:ROOM:p:NAME      hash    the record of a name; Redis ends it with the lease
     {p2p:N}:ROOM:names       zset    score 0, for paging in the order of names
-    {p2p:N}:ROOM:exp         zset    score = end of the lease [ms], for reaping, counting
+    {p2p:N}:ROOM:exp         zset    score = end of the lease [ms], to reap and count
     {p2p:N}:ROOM:changes     stream  who came and who went
     {p2p:N}:ROOM:in:NAME     stream  what waits for a peer: a word and a session
     {p2p:N}:ROOM:i:SESSION   hash    an introduction, and what its parties report of it

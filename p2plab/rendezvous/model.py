@@ -7,6 +7,7 @@ import re
 import socket
 import unicodedata
 from dataclasses import dataclass, field, fields
+from urllib.parse import urlsplit
 
 MAX_ADDRESSES = 8  # as many candidates as one ICE agent would try with patience
 MAX_NAME = 64  # characters
@@ -228,6 +229,16 @@ def lan_address(towards: str = "192.0.2.1") -> str:
         except OSError:  # no network
             return "127.0.0.1"
         return str(probe.getsockname()[0])
+
+
+def address_near(url: str) -> str:
+    """Our address for those who find us at the rendezvous with this URL.
+
+    They are most likely in its network; if it runs on this machine, then the default
+    route is the better guess.
+    """
+    address = lan_address(urlsplit(url).hostname or "")
+    return lan_address() if address.startswith("127.") else address
 
 
 def legal_session(text: str) -> str:

@@ -206,7 +206,7 @@ class Names:
     async def get(self, room: str, name: str) -> Listed:
         """Look one peer up. Raises Refused: no_such_peer."""
         record = f"{self.database.room(room)}p:{name}"
-        since = await self.database.command("HGET", record, "since")
+        since = await self.database.command(record, "HGET", record, "since")
         if since is None:
             raise Refused("no_such_peer")
         return Listed(name, int(since) / 1000)

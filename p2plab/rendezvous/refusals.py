@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Set
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -165,8 +166,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-def refusal(error: Exception) -> Response | None:
-    """The answer for an error; None if it is a bug."""
+def refusal(error: Exception) -> Response:
+    """The answer for an error; one that nobody foresaw is logged."""
     match error:
         case Invalid():
             return problem("invalid", message=error.message)
@@ -174,12 +175,13 @@ def refusal(error: Exception) -> Response | None:
             return problem(error.reason, error.retry_after)
         case ValidationError():
             return invalid(error)
-        case RedisError() | RedisClusterException() | OSError():
+        case RedisError() | OSError():
             # Redis is away, is still loading, wants a password, has no memory left, …
             message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
             return problem("redis_away", RETRY_REDIS, message)
         case _:
-            return None
+            logging.getLogger("uvicorn.error").error("a bug", exc_info=error)
+            return problem("bug")
 
 
 class Invalid(Refused):

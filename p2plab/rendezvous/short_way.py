@@ -69,10 +69,10 @@ class Endpoint:
         }
         self.places = create_model("Places", **fields)
 
-    async def answer(
+    async def start(
         self, scope: Scope, receive: Receive, service: Any, places: dict[str, Any]
-    ) -> tuple[int, bytes]:
-        """Return the status and the body. Raises what `refusal` has answers for.
+    ) -> Awaitable[Reply]:
+        """Return the call that makes the reply. Raises what `refusal` can answer.
 
         places: the parameters of the path.
         """
@@ -85,18 +85,13 @@ class Endpoint:
         if self.form is not None:
             body = await read_json(scope, receive)
             values[FORM] = self.form.model_validate_json(body)
-        reply = await self.call(caller, **values)
-        status = self.status
-        if isinstance(reply, tuple):
-            status, reply = reply
-        if reply is None:
-            return status, b""
-        return status, reply.__pydantic_serializer__.to_json(reply)
+        return self.call(caller, **values)
 
 
 class ShortWay:
     """Answers the routes; whatever else is asked goes to the application behind.
 
+    A caller that waits costs memory for each coroutine on the way, so there are few.
     owners_only: the dependency that says that a route needs a token.
     """
 
@@ -112,43 +107,51 @@ class ShortWay:
         self.endpoints = [Endpoint(route, owners_only) for route in routes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        endpoint, places = self._find(scope)
+        if endpoint is None:
             return await self.app(scope, receive, send)
-        path, method, allowed = scope["path"], scope["method"], set[str]()
-        for endpoint in self.endpoints:
-            match = endpoint.match(path)
-            if match is None:
-                continue
-            if method in endpoint.methods:
-                places = match.groupdict()
-                return await self._answer(endpoint, scope, receive, send, places)
-            allowed |= endpoint.methods
-        if allowed:
-            return await not_allowed(allowed)(scope, receive, send)
-        return await self.app(scope, receive, send)
-
-    async def _answer(
-        self,
-        endpoint: Endpoint,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        places: dict[str, Any],
-    ) -> None:
+        if scope["method"] not in endpoint.methods:
+            return await self._not_allowed(scope, receive, send)
         try:
-            status, body = await endpoint.answer(scope, receive, self.service, places)
+            call = await endpoint.start(scope, receive, self.service, places)
+            del places
+            reply = await call
         except HungUp:
             return None
         except Exception as error:
-            response = refusal(error)
-            if response is None:
-                raise
-            return await response(scope, receive, send)
-        headers = [JSON, (b"content-length", b"%d" % len(body))] if body else []
-        start = {"type": "http.response.start", "status": status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
-        return None
+            return await refusal(error)(scope, receive, send)
+        status = endpoint.status
+        if isinstance(reply, tuple):
+            status, reply = reply
+        return await answer(send, status, reply)
+
+    def _find(self, scope: Scope) -> tuple[Endpoint | None, dict[str, Any]]:
+        """Return the route of a request; of those at its path, if there are only others
+        than its method, any.
+        """
+        found, places = None, dict[str, Any]()
+        if scope["type"] == "http":
+            for endpoint in self.endpoints:
+                if match := endpoint.match(scope["path"]):
+                    found, places = endpoint, match.groupdict()
+                    if scope["method"] in endpoint.methods:
+                        break
+        return found, places
+
+    async def _not_allowed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        here = (each for each in self.endpoints if each.match(scope["path"]))
+        allowed = {method for each in here for method in each.methods}
+        await not_allowed(allowed)(scope, receive, send)
+
+
+async def answer(send: Send, status: int, reply: BaseModel | None) -> None:
+    """Send the reply as JSON; nothing has no body."""
+    body, headers = b"", list[tuple[bytes, bytes]]()
+    if reply is not None:
+        body = reply.__pydantic_serializer__.to_json(reply)
+        headers = [JSON, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class HungUp(Exception):

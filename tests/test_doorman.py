@@ -1,0 +1,272 @@
+"""A peer's doorman: policies, requests, and calls that nobody answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from loopback import PATIENCE, PICTURE, SHORT, eventually
+from loopback import no_thread_stays as no_thread_stays  # for every test here
+
+from p2plab.errors import (
+    IntroductionRefused,
+    NotDelivered,
+    P2PLabError,
+    PeerNotFound,
+    PeerUnreachable,
+    RendezvousAway,
+)
+from p2plab.peer import Peer
+from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.doorman import Doorman, Request
+from p2plab.rendezvous.model import Limits, Met, Registration
+from p2plab.rendezvous.server import RendezvousServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RendezvousServer]:
+    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:
+        yield run
+
+
+@pytest.fixture
+def alice(server: RendezvousServer) -> Iterator[Peer]:
+    with Peer("alice", server.url) as peer:
+        peer.register()
+        yield peer
+
+
+def one_request(peer: Peer) -> Request:
+    eventually(lambda: peer.requests, "somebody asks")
+    (request,) = peer.requests
+    return request
+
+
+def test_both_learn_the_same_key_and_where_the_other_is(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", [server.url]) as bob:
+        bob.register()
+        met = alice.introduce("bob", PATIENCE)
+        assert (met.peer, met.role, len(met.key)) == ("bob", "caller", 32)
+        assert met.tcp_port == bob.texts.address[1]
+        assert met.udp_port == bob.pictures.address[1]
+
+
+def test_a_person_may_accept(server: RendezvousServer, alice: Peer) -> None:
+    with Peer("bob", server.url, accept="ask") as bob, ThreadPoolExecutor(1) as pool:
+        bob.register()
+        call = pool.submit(alice.introduce, "bob", PATIENCE)
+        request = one_request(bob)
+        assert request.peer == "alice"
+        assert not call.done()
+        request.accept()
+        assert call.result(PATIENCE).peer == "bob"
+        assert bob.requests == []
+        request.accept()  # twice is once
+        with pytest.raises(P2PLabError, match="answered already"):
+            request.refuse("changed my mind")
+
+
+def test_a_person_may_refuse_in_words(server: RendezvousServer, alice: Peer) -> None:
+    with Peer("bob", server.url, accept="ask") as bob, ThreadPoolExecutor(1) as pool:
+        bob.register()
+        call = pool.submit(alice.introduce, "bob", PATIENCE)
+        one_request(bob).refuse("<b>busy</b>" * 100)
+        with pytest.raises(IntroductionRefused, match="bob does not want to meet: <b>"):
+            call.result(PATIENCE)
+
+
+def test_nobody_is_let_in_and_told_so(server: RendezvousServer, alice: Peer) -> None:
+    with Peer("bob", server.url, accept="nobody") as bob:
+        bob.register()
+        with pytest.raises(IntroductionRefused, match="it talks to nobody now"):
+            alice.send_text("bob", "hello")
+        with pytest.raises(IntroductionRefused):
+            alice.send_picture("bob", PICTURE)
+        assert bob.requests == []
+
+
+def test_who_does_not_answer_is_named_and_the_text_is_not_lost(
+    server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Peer("bob", server.url, accept="ask") as bob:
+        bob.register()
+        with pytest.raises(PeerUnreachable, match="bob has not answered yet"):
+            alice.introduce("bob", SHORT)
+        assert len(bob.requests) == 1
+        monkeypatch.setattr(Doorman.introduce, "__defaults__", (SHORT,))
+        with pytest.raises(NotDelivered, match="has not answered yet") as failed:
+            alice.send_text("bob", "are you there?")
+        assert failed.value.text == "are you there?"
+
+
+def test_a_late_yes_is_still_a_yes(server: RendezvousServer, alice: Peer) -> None:
+    with Peer("bob", server.url, accept="ask") as bob:
+        bob.register()
+        with pytest.raises(PeerUnreachable):
+            alice.introduce("bob", SHORT)
+        one_request(bob).accept()
+        eventually(
+            lambda: alice.meetings.last("bob"),
+            "alice hears of it though she has given up",
+        )
+        assert alice.send_text("bob", "there you are").attempts == 1
+
+
+def test_knocking_again_reaches_a_peer_whose_inbox_was_lost(
+    server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2plab.rendezvous.doorman.REPEAT", 0.05)
+    with (
+        RendezvousClient(server.url) as client,
+        ThreadPoolExecutor(1) as pool,
+        Peer("bob", server.url) as bob,
+    ):
+        held = client.register("bob", ["127.0.0.1"], 1, 2)  # and nobody listens
+        call = pool.submit(alice.introduce, "bob", PATIENCE)
+        eventually(lambda: client.inbox(held)[0], "bob is asked")
+        client.leave(held)
+        with pytest.raises(PeerNotFound):
+            call.result(PATIENCE)
+        bob.register()
+        assert alice.introduce("bob", PATIENCE).peer == "bob"
+
+
+def test_an_introduction_serves_later_sends_until_the_peer_is_another(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", server.url) as bob:
+        bob.register()
+        alice.send_text("bob", "one")
+        first = alice.meetings.last("bob")
+        alice.send_text("bob", "two")
+        bob.send_text("alice", "three")
+        assert alice.meetings.last("bob") == first
+        eventually(lambda: bob.meetings.last("alice"), "bob has met alice")
+    with Peer("bob", server.url) as bob:
+        bob.register()
+        alice.send_text("bob", "four")
+        assert alice.meetings.last("bob") != first
+        assert [each.text for each in bob.texts.inbox] == ["four"]
+
+
+def test_only_who_has_a_name_can_be_introduced(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with (
+        Peer("bob", server.url) as bob,
+        pytest.raises(P2PLabError, match="register first"),
+    ):
+        bob.send_text("alice", "hello")
+
+
+def test_peers_of_one_rendezvous_meet_in_their_rooms_alone(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", server.url, room="other") as bob:
+        bob.register()
+        assert bob.peers() == []
+        with pytest.raises(PeerNotFound):
+            alice.introduce("bob")
+
+
+def test_an_impossible_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match="accept must be one of"):
+        Peer("bob", "http://127.0.0.1:1", accept="everybody")  # type: ignore[arg-type]
+
+
+def test_who_listens_may_fail_and_the_doorman_goes_on(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    told: list[Met] = []
+
+    def fail(met: Met) -> None:
+        told.append(met)
+        raise RuntimeError("cannot show it")
+
+    with RendezvousClient(server.url) as client:
+        carol = client.register("carol", ["127.0.0.1"], 1, 2)
+        doorman = Doorman(client, lambda: carol, on_met=fail)
+        doorman.start()
+        for _ in range(2):
+            assert alice.introduce("carol", PATIENCE).peer == "carol"
+        with pytest.raises(ValueError, match="no introduction to itself"):
+            doorman.introduce("carol")
+        eventually(lambda: len(told) == 2, "each is told")
+        doorman.close()
+        client.leave(carol)
+
+
+class Flaky(RendezvousClient):
+    """A client whose answers do not get through at first."""
+
+    failures = 1
+
+    def answer(
+        self, registration: Registration, session: str, accept: bool, why: str = ""
+    ) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise RendezvousAway("on purpose")
+        super().answer(registration, session, accept, why)
+
+
+def test_an_answer_that_did_not_get_through_is_given_again(
+    server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2plab.rendezvous.doorman.PAUSE", 0.01)
+    with Flaky(server.url) as client:
+        dave = client.register("dave", ["127.0.0.1"], 1, 2)
+        doorman = Doorman(client, lambda: dave)
+        doorman.start()
+        assert alice.introduce("dave", PATIENCE).peer == "dave"
+        doorman.close()
+        client.leave(dave)
+
+
+def test_closing_ends_a_call_that_waits(server: RendezvousServer, alice: Peer) -> None:
+    with (
+        RendezvousClient(server.url) as client,
+        ThreadPoolExecutor(1) as pool,
+        Peer("erin", server.url) as erin,
+    ):
+        erin.register()
+        held = client.register("silent", ["127.0.0.1"], 1, 2)
+        began = threading.Event()
+
+        def introduce() -> Met:
+            began.set()
+            return erin.introduce("silent", PATIENCE)
+
+        call = pool.submit(introduce)
+        assert began.wait(PATIENCE)
+        eventually(lambda: client.inbox(held)[0], "the call is on its way")
+        erin.close()
+        with pytest.raises(P2PLabError, match="closed"):
+            call.result(PATIENCE)
+        client.leave(held)
+
+
+def test_a_peer_goes_on_through_the_second_server_when_the_first_dies(
+    tmp_path: object,
+) -> None:
+    from pathlib import Path
+
+    from redis_server import RedisServer
+
+    assert isinstance(tmp_path, Path)
+    with (
+        RedisServer(tmp_path) as redis,
+        RendezvousServer(redis_url=redis.url) as one,
+        RendezvousServer(redis_url=redis.url) as other,
+        Peer("alice", [one.url, other.url]) as alice,
+        Peer("bob", [one.url, other.url]) as bob,
+    ):
+        alice.register()
+        bob.register()
+        one.stop()
+        assert alice.introduce("bob", PATIENCE).peer == "bob"
+        assert [peer.name for peer in bob.peers()] == ["alice"]

@@ -1,0 +1,414 @@
+"""Introductions over HTTP, at one server and at several over one Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+import requests
+from loopback import PATIENCE, eventually
+from stores import SHARDS
+from stores import cluster as cluster
+from stores import real as real
+
+from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
+from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.model import (
+    Asked,
+    Candidate,
+    Change,
+    Declined,
+    Limits,
+    Met,
+    Registration,
+    Seen,
+)
+from p2plab.rendezvous.server import RendezvousServer
+
+SESSION = "00c0ffee00c0ffee"
+WAIT = 20.0  # s, which no test here waits to the end
+MANY = Limits(names_per_minute=10**6)
+Result = TypeVar("Result")
+
+
+@pytest.fixture(params=["fakeredis", "redis-server", "cluster"])
+def servers(request: pytest.FixtureRequest) -> Iterator[list[RendezvousServer]]:
+    """Two servers of one rendezvous; inside a process, the same one twice."""
+    if request.param == "fakeredis":
+        with RendezvousServer(redis_url="", limits=MANY) as one:
+            yield [one, one]
+        return
+    name = {"redis-server": "real", "cluster": "cluster"}[request.param]
+    redis = request.getfixturevalue(name)
+    redis.empty()
+    shards = SHARDS if request.param == "cluster" else 1
+    with (
+        RendezvousServer(redis_url=redis.url, shards=shards, limits=MANY) as one,
+        RendezvousServer(redis_url=redis.url, shards=shards, limits=MANY) as other,
+    ):
+        yield [one, other]
+
+
+@pytest.fixture
+def clients(servers: list[RendezvousServer]) -> Iterator[list[RendezvousClient]]:
+    """One that asks the first server, and one that asks the other."""
+    one, other = (RendezvousClient(server.url) for server in servers)
+    with one, other:
+        yield [one, other]
+
+
+def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
+    return client.register(name, ["192.168.1.7"], port + 1, port + 2)
+
+
+def later(do: Callable[[], Result]) -> Future[Result]:
+    """Begin something that waits, in a thread."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(do)
+    pool.shutdown(wait=False)
+    return future
+
+
+def waiting(server: RendezvousServer, many: int = 1) -> None:
+    eventually(lambda: server.waiting == many, f"{many} wait at the server")
+
+
+def test_asked_at_one_server_answered_at_the_other_both_are_told(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    here, there = clients
+    ann, bob = register(here, "ann", 5000), register(there, "bob", 6000)
+    knock = later(lambda: there.inbox(bob, wait=WAIT))
+    waiting(servers[1])
+    assert here.introduce(ann, "bob", SESSION) == "asked"
+    (asked,), place = knock.result(PATIENCE)
+    assert asked == Asked(SESSION, "ann", asked.now)
+    told = [
+        later(lambda: here.inbox(ann, wait=WAIT)[0]),
+        later(lambda: there.inbox(bob, place, WAIT)[0]),
+    ]
+    there.answer(bob, SESSION, True)
+    (caller,), (callee,) = (each.result(PATIENCE) for each in told)
+    assert isinstance(caller, Met)
+    assert isinstance(callee, Met)
+    assert (caller.role, caller.peer, caller.tcp_port) == ("caller", "bob", 6001)
+    assert (callee.role, callee.peer, callee.udp_port) == ("callee", "ann", 5002)
+    assert caller.key == callee.key
+    assert len(caller.key) == 32
+    assert caller.candidates == (Candidate("host", "192.168.1.7", 6002),)
+    assert caller.since == here.peer("bob").since
+    assert 0 <= caller.start_in < 1
+
+
+def test_a_refusal_reaches_the_caller_with_its_words(
+    clients: list[RendezvousClient],
+) -> None:
+    here, there = clients
+    ann, bob = register(here, "ann"), register(there, "bob")
+    here.introduce(ann, "bob", SESSION)
+    there.answer(bob, SESSION, False, "not <b>now</b>")
+    ((event,), _) = here.inbox(ann, wait=WAIT)
+    assert event == Declined(SESSION, "bob", "not <b>now</b>", event.now)
+    assert here.introduce(ann, "bob", SESSION) == "refused"
+    with pytest.raises(RendezvousError, match="answered already"):
+        there.answer(bob, SESSION, True)
+
+
+def test_an_inbox_is_read_again_by_who_was_cut_off(
+    clients: list[RendezvousClient],
+) -> None:
+    here, there = clients
+    ann, bob = register(here, "ann"), register(there, "bob")
+    for number in range(3):
+        here.introduce(ann, "bob", f"{number:016x}")
+    first, place = there.inbox(bob)
+    again, same = here.inbox(bob)
+    assert [e.session for e in first] == [f"{number:016x}" for number in range(3)]
+    assert [e.session for e in again] == [e.session for e in first]
+    assert place == same
+    assert there.inbox(bob, place) == ([], place)
+
+
+def test_a_met_that_a_dying_server_did_not_tell_is_there_at_the_other(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    if servers[0] is servers[1]:
+        pytest.skip("a store inside a process has one server")
+    here, there = clients
+    ann, bob = register(here, "ann"), register(there, "bob")
+    here.introduce(ann, "bob", SESSION)
+    servers[0].stop()  # ann's server, before bob accepts
+    there.answer(bob, SESSION, True)
+    with RendezvousClient([servers[0].url, servers[1].url]) as client:
+        ((event,), _) = client.inbox(ann, wait=WAIT)
+        assert isinstance(event, Met)
+        assert client.url == servers[1].url, "it keeps the server that works"
+        assert client.heartbeat(ann).lease == 60, "nobody loses a name"
+
+
+def test_a_list_lives_on_changes(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    here, there = clients
+    ann = register(here, "ann")
+    peers, at = there.listing()
+    assert [peer.name for peer in peers] == ["ann"]
+    assert there.changes(at) == ([], at, False)
+    news = later(lambda: there.changes(at, WAIT))
+    waiting(servers[1])
+    register(here, "bob")
+    first = news.result(PATIENCE)
+    assert first.changes == [Change("bob", "join")]
+    news = later(lambda: there.changes(first.at, WAIT))
+    waiting(servers[1])
+    here.leave(ann)
+    assert news.result(PATIENCE).changes == [Change("ann", "leave")]
+    assert there.changes("1-1").reset
+
+
+def test_whoever_waits_for_changes_is_told_of_a_lease_that_ends(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    here, there = clients
+    here.register("ann", ["10.0.0.1"], 1, 2, lease=5)
+    at = there.listing()[1]
+    assert there.changes(at, WAIT).changes == [Change("ann", "leave")]
+
+
+def test_rooms_do_not_see_each_other(servers: list[RendezvousServer]) -> None:
+    with (
+        RendezvousClient(servers[0].url, room="red") as red,
+        RendezvousClient(servers[1].url, room="blue") as blue,
+    ):
+        ann = register(red, "ann")
+        assert ann.room == "red"
+        assert blue.peers() == []
+        with pytest.raises(PeerNotFound):
+            blue.peer("ann")
+        bob = register(blue, "bob")
+        with pytest.raises(PeerNotFound):
+            red.introduce(ann, "bob", SESSION)
+        with pytest.raises(PeerNotFound):
+            red.inbox(bob)
+
+
+def test_what_both_saw_is_one_trace(clients: list[RendezvousClient]) -> None:
+    here, there = clients
+    ann, bob = register(here, "ann"), register(there, "bob")
+    here.introduce(ann, "bob", SESSION)
+    there.answer(bob, SESSION, True)
+    begun = there.inbox(bob)[0][0].now
+    here.report(ann, SESSION, [Seen(begun + 1, "probe", "to 192.168.1.7")])
+    there.report(bob, SESSION, [Seen(begun + 2, "arrived")])
+    rows = here.meeting(ann, SESSION)
+    assert rows == there.meeting(bob, SESSION)
+    assert [(row.who, row.what) for row in rows] == [
+        *((None, "asked"), (None, "met"), ("ann", "probe"), ("bob", "arrived"))
+    ]
+    assert rows[2].at == pytest.approx(begun + 1, abs=1e-3)
+    with pytest.raises(RendezvousError, match="no such introduction"):
+        here.meeting(register(here, "carol"), SESSION)
+
+
+# Privacy
+
+
+def test_addresses_and_ports_are_in_no_list_and_no_look_up(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    ann = register(clients[0], "ann", 5551)
+    with requests.Session() as session:
+        session.trust_env = False
+        for path in ("peers", "peers/ann", "changes"):
+            text = session.get(f"{servers[0].url}/rooms/lobby/{path}", timeout=5).text
+            assert "ann" in text
+            for secret in ("192.168.1.7", "5552", "127.0.0.1", ann.token, ann.nonce):
+                assert secret not in text
+
+
+def test_a_name_is_not_stolen_refreshed_or_released_without_its_token(
+    clients: list[RendezvousClient],
+) -> None:
+    here, there = clients
+    ann = register(here, "ann")
+    thief = Registration("ann", "a guess of the thief, long enough", 60, "127.0.0.1")
+    for act in (
+        lambda: register(there, "ann"),
+        lambda: there.register("ann", ["10.0.0.1"], 1, 2, token=thief.token),
+        lambda: there.heartbeat(thief),
+        lambda: there.inbox(thief),
+        lambda: there.introduce(thief, "ann", SESSION),
+    ):
+        with pytest.raises(NameTaken):
+            act()
+    there.leave(thief)
+    assert here.heartbeat(ann).lease == 60
+
+
+def test_no_secret_is_in_a_repr(clients: list[RendezvousClient]) -> None:
+    ann = register(clients[0], "ann")
+    assert ann.token not in repr(ann)
+    assert ann.nonce not in repr(ann)
+    clients[0].introduce(ann, "ann", SESSION)
+    clients[0].answer(ann, SESSION, True)
+    met = clients[0].inbox(ann)[0][-1]
+    assert isinstance(met, Met)
+    assert met.key.hex() not in repr(met)
+    assert repr(met.key) not in repr(met)
+
+
+# Limits
+
+
+def test_a_third_caller_of_one_name_makes_the_first_one_go() -> None:
+    with (
+        RendezvousServer(redis_url="") as server,
+        RendezvousClient(server.url) as client,
+    ):
+        ann = register(client, "ann")
+        calls = []
+        for number in range(3):
+            calls.append(later(lambda: client.inbox(ann, wait=WAIT)))
+            if number < 2:
+                waiting(server, number + 1)
+        with pytest.raises(RendezvousError, match="Too many callers"):
+            calls[0].result(PATIENCE)
+        client.introduce(ann, "ann", SESSION)
+        for call in calls[1:]:
+            assert len(call.result(PATIENCE)[0]) == 1
+
+
+def test_so_many_callers_of_one_source_may_wait_and_it_is_told_for_how_long() -> None:
+    limits = Limits(waiting_per_source=2)
+    with (
+        RendezvousServer(redis_url="", limits=limits) as server,
+        RendezvousClient(server.url) as client,
+    ):
+        calls = [later(lambda: client.changes(wait=WAIT)) for _ in range(2)]
+        waiting(server, 2)
+        with requests.Session() as session:
+            session.trust_env = False
+            url = f"{server.url}/rooms/lobby/changes?wait=1"
+            answer = session.get(url, timeout=5)
+            assert answer.status_code == 429
+            assert int(answer.headers["Retry-After"]) > 0
+        register(client, "ann")  # nobody else is harmed
+        assert all(call.result(PATIENCE).changes for call in calls)
+
+
+def test_when_the_server_stops_whoever_waits_goes_home_at_once() -> None:
+    server = RendezvousServer(redis_url="").start()
+    with RendezvousClient(server.url) as client:
+        ann = register(client, "ann")
+        call = later(lambda: client.inbox(ann, wait=WAIT))
+        waiting(server)
+        server.stop()
+        assert call.result(PATIENCE) == ([], "0-0")
+
+
+def test_who_leaves_ends_its_own_waiting() -> None:
+    with (
+        RendezvousServer(redis_url="") as server,
+        RendezvousClient(server.url) as client,
+    ):
+        ann = register(client, "ann")
+        call = later(lambda: client.inbox(ann, wait=WAIT))
+        waiting(server)
+        client.leave(ann)
+        with pytest.raises(PeerNotFound):
+            call.result(PATIENCE)
+
+
+# Several servers
+
+
+def test_the_client_goes_on_with_the_next_server(
+    servers: list[RendezvousServer],
+) -> None:
+    nobody = "http://127.0.0.1:1"
+    with RendezvousClient([nobody, servers[0].url, servers[1].url]) as client:
+        ann = register(client, "ann")
+        assert client.url == servers[0].url
+        assert client.heartbeat(ann).lease == 60
+    with (
+        RendezvousClient([nobody, nobody]) as client,
+        pytest.raises(RendezvousAway, match="none of 2 rendezvous servers answers"),
+    ):
+        client.peers()
+    with pytest.raises(ValueError, match="urls must name at least one"):
+        RendezvousClient([])
+
+
+def test_waiting_blocks_no_other_call_and_can_be_called_off(
+    servers: list[RendezvousServer],
+) -> None:
+    with RendezvousClient(servers[0].url) as client:
+        ann = register(client, "ann")
+        call = later(lambda: client.inbox(ann, wait=WAIT))
+        waiting(servers[0])
+        assert [peer.name for peer in client.peers()] == ["ann"]
+        client.call_off()
+        with pytest.raises(RendezvousAway):
+            call.result(PATIENCE)
+        with pytest.raises(RendezvousAway):
+            client.inbox(ann, wait=WAIT)
+        assert client.inbox(ann) == ([], "0-0"), "what does not wait goes on"
+
+
+def test_when_redis_comes_back_those_who_waited_hear_what_came_meanwhile(
+    tmp_path: Any,
+) -> None:
+    from redis_server import RedisServer
+
+    with (
+        RedisServer(tmp_path) as redis,
+        RendezvousServer(redis_url=redis.url) as server,
+        RendezvousClient(server.url) as client,
+    ):
+        ann, bob = register(client, "ann"), register(client, "bob")
+        call = later(lambda: client.inbox(bob, wait=WAIT))
+        waiting(server)
+        redis.kill()
+        with pytest.raises(RendezvousAway):
+            client.introduce(ann, "bob", SESSION)
+        redis.start()
+        client.introduce(ann, "bob", SESSION)
+        ((asked,), _) = call.result(PATIENCE)
+        assert asked.peer == "ann"
+
+
+def test_a_server_with_another_number_of_shards_does_not_start(
+    servers: list[RendezvousServer], request: pytest.FixtureRequest
+) -> None:
+    if servers[0] is servers[1]:
+        pytest.skip("a store inside a process has one server")
+    url, shards = servers[0].redis_url, servers[0].shards
+    with pytest.raises(RendezvousError, match=f"start it with --shards {shards}"):
+        RendezvousServer(redis_url=url, shards=shards + 1).start()
+
+
+def test_of_many_who_wait_each_hears_what_is_meant_for_it(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    here, there = clients
+    names = [f"p{number:02}" for number in range(20)]
+    owners = [register(here, name) for name in names]
+    heard: dict[str, str] = {}
+    lock = threading.Lock()
+
+    def listen(owner: Registration) -> None:
+        ((event,), _) = there.inbox(owner, wait=WAIT)
+        with lock:
+            heard[owner.name] = event.peer
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        done = [pool.submit(listen, owner) for owner in owners]
+        waiting(servers[1], len(names))
+        for number, owner in enumerate(owners):
+            here.introduce(owner, names[number - 1], f"{number:016x}")
+        for each in done:
+            each.result(PATIENCE)
+    assert heard == {names[number - 1]: names[number] for number in range(len(names))}
