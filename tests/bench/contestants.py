@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -113,7 +114,7 @@ class Ours:
 
         async def one() -> None:
             pair = free.pop()
-            await pair[0].meet(pair[1].name)
+            await pair[0].meet(pair[1].name, secrets.token_hex(8))
             free.append(pair)
 
         return itertools.repeat(one)
@@ -137,6 +138,7 @@ class Visitor:
         self.waiting, self.asking = waiting, asking
         self.token = ""
         self.met: dict[str, asyncio.Future[Any]] = {}
+        self.asked: dict[str, float] = {}  # when we were told of a session
         self.place = "0-0"
 
     async def register(self) -> None:
@@ -158,21 +160,26 @@ class Visitor:
             for event in news["events"]:
                 session = event["session"]
                 if event["what"] == "asked":
+                    self.asked[session] = time.perf_counter()
                     consent = {"name": self.name, "accept": True}
                     where = f"{self.room}/introductions/{session}"
                     await self.asking.ask("POST", where, consent, token)
                 elif session in self.met:
                     self.met.pop(session).set_result(event)
 
-    async def meet(self, name: str) -> Any:
+    async def meet(self, name: str, session: str) -> Any:
         """Be introduced; return what our inbox then says."""
-        session = secrets.token_hex(8)
         wish = {"from": self.name, "to": name, "session": session}
         met = self.met[session] = asyncio.get_running_loop().create_future()
         where = f"{self.room}/introductions"
         reply = await self.asking.ask("POST", where, wish, self.token)
         assert reply.status == 202, reply
         return await met
+
+    def close(self) -> None:
+        """Hang up."""
+        self.waiting.close()
+        self.asking.close()
 
 
 class PeerJs:
