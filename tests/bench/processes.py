@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Self
 
 OURS = """
-import json, os, sys
+import json, sys, time
+wish = json.loads(sys.argv[1])
+if fast := wish.pop("clock"):
+    right = time.time
+    time.time = lambda: right() + fast
+    time.time_ns = lambda: round(1e9 * time.time())
 from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.server import RendezvousServer
-wish = json.loads(sys.argv[1])
 limits = Limits(**wish.pop("limits"))
 with RendezvousServer(**wish, limits=limits) as server:
     print(server.port, flush=True)
@@ -41,7 +45,10 @@ class Missing(Exception):
 
 
 class Server:
-    """Our rendezvous in a process of its own, which ends with ours at the latest."""
+    """Our rendezvous in a process of its own, which ends with ours at the latest.
+
+    clock: how many seconds its clock is fast.
+    """
 
     def __init__(
         self,
@@ -51,8 +58,9 @@ class Server:
         port: int = 0,
         shards: int = 1,
         limits: Mapping[str, int] = LIFTED,
+        clock: float = 0.0,
     ) -> None:
-        wish = {"host": host, "port": port, "redis_url": redis_url}
+        wish = {"host": host, "port": port, "redis_url": redis_url, "clock": clock}
         self._wish = wish | {"shards": shards, "limits": dict(limits)}
         self.host, self.port = host, port
         self.process: subprocess.Popen[str] | None = None
