@@ -157,8 +157,14 @@ def test_a_server_killed_after_it_stored_an_answer_and_before_it_told_anybody(
     ):
         second.kill()  # until it is needed
         ann, bob = register(here, "ann"), register(there, "bob")
+        here.introduce(ann, "bob", "f" * 16)  # so that Redis knows the scripts
+        there.answer(bob, "f" * 16, False)
+        _, place = here.inbox(ann)
         here.introduce(ann, "bob", SESSION)
-        waits = later(lambda: next_events(here, ann)[0])
+        looks = looked(store)
+        waits = later(lambda: next_events(here, ann, place)[0])
+        eventually(lambda: looked(store) > looks, "it has looked, and waits")
+        there.peers()  # what was asked before has been answered, too
         between.hold()  # the first server hears nothing from Redis any more
         answers = later(lambda: until_back(lambda: there.answer(bob, SESSION, True)))
         row = f"{{p2p:0}}:lobby:i:{SESSION}"
@@ -175,6 +181,12 @@ def test_a_server_killed_after_it_stored_an_answer_and_before_it_told_anybody(
         assert here.url == second.url
         here.heartbeat(ann)
         assert [peer.name for peer in here.peers()] == ["ann", "bob"]
+
+
+def looked(store: Redis) -> int:
+    """Return how often a script has run."""
+    stats: Any = store.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["calls"])
 
 
 def test_a_peer_that_dies_without_leaving_is_gone_when_its_lease_ends(
