@@ -34,7 +34,8 @@ with RendezvousServer(**wish, limits=limits) as server:
 LIFTED = {
     **{"peers": 10**6, "rooms": 10**6, "names_per_minute": 10**9},
     **{"introductions_from": 10**9, "introductions_to": 10**9},
-    **{"introductions_per_source": 10**9, "waiting_per_source": 10**6},
+    **{"introductions_per_source": 10**9, "introductions_to_per_source": 10**9},
+    "waiting_per_source": 10**6,
 }
 START_PATIENCE = 20.0  # s
 SCRATCH = Path(tempfile.gettempdir()) / "p2plab-bench"  # what npm and pip have fetched
