@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
@@ -29,6 +28,7 @@ ROOM: Final = "/rooms/lobby"
 AT_ONCE: Final = 16  # connections of a flood
 SECONDS: Final = 2.0
 PAUSE: Final = 0.02  # s between two calls of the honest peer
+REFUSALS: Final = 200  # of a flood, however long it takes
 SETTLE: Final = 0.3  # s until a flood is at its height
 SESSION: Final = "00c0ffee00c0ffee"  # of the introduction that nobody reads for long
 NAMES: Final = 20  # that the introducing flood has
@@ -129,11 +129,10 @@ class Bystanders:
             each.close()
 
 
-Ask = Callable[[Http, int], Awaitable[None]]
-
-
 class Flood:
     """Requests from BAD, as many as there can be."""
+
+    limited = True
 
     def __init__(self, server: Address, damage: Damage) -> None:
         self.server, self.damage = server, damage
@@ -149,13 +148,15 @@ class Flood:
         raise NotImplementedError
 
     async def pour(self, seconds: float, at_once: int = AT_ONCE) -> None:
-        """Ask until the time is over."""
+        """Ask until the time is over, and the limits are reached."""
         end = time.perf_counter() + seconds
 
         async def one() -> None:
             line = Http(self.server, BAD)
             self.lines.append(line)
-            while time.perf_counter() < end:
+            while time.perf_counter() < end or (
+                self.limited and self.damage.statuses[429] < REFUSALS
+            ):
                 await self.ask(line)
 
         await asyncio.gather(*(one() for _ in range(at_once)))
@@ -208,9 +209,11 @@ class LongPolls(Flood):
         line.close()
 
     async def pour(self, seconds: float, at_once: int = 1_200) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await super().pour(seconds, at_once)
+        pouring = asyncio.create_task(super().pour(seconds, at_once))
+        await asyncio.sleep(seconds)
+        while self.damage.statuses[429] < at_once - 1_000:
+            await asyncio.sleep(0.1)
+        pouring.cancel()
         self.damage.statuses[200] += at_once - self.damage.statuses[429]  # they wait
 
     async def ask(self, line: Http) -> None:
@@ -220,6 +223,8 @@ class LongPolls(Flood):
 
 class Look(Flood):
     """Plain look-ups, which nothing limits."""
+
+    limited = False
 
     async def ask(self, line: Http) -> None:
         await self.send(line, "GET", f"{ROOM}/peers/alice")
