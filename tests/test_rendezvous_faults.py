@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from loopback import PATIENCE, eventually
-from processes import LIFTED, Server
+from processes import Server
 from proxy import Proxy
 from redis import Redis
 from redis.crc import key_slot
@@ -68,7 +69,8 @@ def next_events(
 ) -> tuple[list[Event], str]:
     """Wait at an inbox as a peer does, over whatever breaks."""
     while True:
-        events, place = until_back(lambda: client.inbox(registration, place, WAIT))
+        look = partial(client.inbox, registration, place, WAIT)
+        events, place = until_back(look)
         if events:
             return events, place
 

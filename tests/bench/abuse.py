@@ -72,12 +72,14 @@ class Bystanders:
         alice, bob, carol, _ = self.peers
         self.watching = [asyncio.create_task(each.watch()) for each in (alice, bob)]
         wish = {"from": "carol", "to": "dave", "session": SESSION}
-        reply = await carol.asking.ask("POST", f"{ROOM}/introductions", wish, carol.token)
+        reply = await carol.asking.ask(
+            "POST", f"{ROOM}/introductions", wish, carol.token
+        )
         assert reply.status == 202, reply
 
     async def live(self, seconds: float, damage: Damage) -> list[float]:
         """Renew a name again and again, and meet twice; return how long each took."""
-        alice, bob, _, _ = self.peers
+        alice = self.peers[0]
         line, times = Http(alice.asking.server, HONEST), []
         end = time.perf_counter() + seconds
         for number in itertools.count():

@@ -17,8 +17,8 @@ CLAIM: Final = {
     "udp_port": 5002,
     "lease": 300,
 }
-# What our own introduction tells each side has about this size; an offer of WebRTC, with
-# its candidates, is several times larger.
+# What our own introduction tells each side has about this size; an offer of WebRTC,
+# with its candidates, is several times larger.
 OFFER: Final = {"candidates": "x" * 400}
 
 Operation = Callable[[], Awaitable[object]]

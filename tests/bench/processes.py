@@ -32,9 +32,13 @@ with RendezvousServer(**wish, limits=limits) as server:
 """
 # One address is the whole load here; the limits are measured elsewhere.
 LIFTED = {
-    **{"peers": 10**6, "rooms": 10**6, "names_per_minute": 10**9},
-    **{"introductions_from": 10**9, "introductions_to": 10**9},
-    **{"introductions_per_source": 10**9, "introductions_to_per_source": 10**9},
+    "peers": 10**6,
+    "rooms": 10**6,
+    "names_per_minute": 10**9,
+    "introductions_from": 10**9,
+    "introductions_to": 10**9,
+    "introductions_per_source": 10**9,
+    "introductions_to_per_source": 10**9,
     "waiting_per_source": 10**6,
 }
 START_PATIENCE = 20.0  # s
@@ -145,7 +149,7 @@ def program(
 
 @contextmanager
 def redis(*options: str) -> Iterator[tuple[int, int]]:
-    """Run a redis-server that writes nothing to the disk; yield its port and process."""
+    """Run a redis-server that writes nothing down; yield its port and process."""
     binary = shutil.which("redis-server")
     if binary is None:
         raise Missing("redis-server is not installed")
@@ -189,7 +193,13 @@ def peerjs() -> Iterator[tuple[int, int]]:
     if not script.exists():
         fetch([npm, "install", "--no-audit", "--no-fund", "--prefix", folder, "peer@1"])
     port = free_port()
-    options = ["--port", str(port), "--host", "127.0.0.1", "--allow_discovery"]
+    options: list[str] = [
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+        "--allow_discovery",
+    ]
     options += ["--concurrent_limit", "1000000"]
     with program([node, script, *options], port) as pid:
         yield port, pid
@@ -209,7 +219,13 @@ def mailbox(database: str) -> Iterator[tuple[int, int]]:
         fetch([python, "-m", "pip", "install", "--quiet", f"{name}>=0.8"])
         (folder / "complete").touch()
     port = free_port()
-    words = [python, "-m", "twisted", "wormhole-mailbox", f"--channel-db={database}"]
+    words: list[str | Path] = [
+        python,
+        "-m",
+        "twisted",
+        "wormhole-mailbox",
+        f"--channel-db={database}",
+    ]
     words.append(f"--port=tcp:{port}:interface=127.0.0.1")
     with (
         tempfile.TemporaryDirectory() as data,

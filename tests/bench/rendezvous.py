@@ -149,7 +149,11 @@ def print_tables(
         if each is None or first is None:
             print(f"{name:<24}{'unknown':>9}")
         else:
-            print(row.format(name, f"{each / 1e3:.1f} kB", f"{each / first:.2f}", *3 * [""]))
+            print(
+                row.format(
+                    name, f"{each / 1e3:.1f} kB", f"{each / first:.2f}", *3 * [""]
+                )
+            )
     for name, why in missing.items():
         print(f"{name}: not compared, {why}")
 
