@@ -591,3 +591,23 @@ def test_a_redis_that_was_never_there_is_a_503_and_not_a_crash() -> None:
         answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=CLAIM)
         assert_refused(answer, 503, "redis_away")
         assert "ConnectionError" in answer.json()["message"]
+
+
+def test_where_a_stun_request_came_from_is_told_to_whom_the_peer_meets(
+    server: RendezvousServer,
+) -> None:
+    grant = ask(server, "PUT", "/rooms/lobby/peers/stunned", json=CLAIM).json()
+    token, session = owner(grant["token"]), "5707ed5707ed5707"
+    server.observed("0-nobody", "203.0.113.9", 40_000)
+    server.observed(grant["nonce"], "203.0.113.9", 40_000)
+    wish = {"from": "stunned", "to": "stunned", "session": session}
+    introductions = "/rooms/lobby/introductions"
+    ask(server, "POST", introductions, json=wish, headers=token)
+    consent = {"name": "stunned", "accept": True}
+    ask(server, "POST", f"{introductions}/{session}", json=consent, headers=token)
+    inbox = "/rooms/lobby/peers/stunned/inbox"
+    event = ask(server, "GET", inbox, headers=token).json()["events"][-1]
+    assert event["candidates"] == [
+        ["host", "192.168.1.7", 5002],
+        ["observed", "203.0.113.9", 40_000],
+    ]

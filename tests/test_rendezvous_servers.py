@@ -34,7 +34,10 @@ MANY = Limits(names_per_minute=10**6)
 Result = TypeVar("Result")
 
 
-@pytest.fixture(params=["fakeredis", "redis-server", "cluster"])
+SHARED = ["redis-server", "cluster"]  # what two servers can have in common
+
+
+@pytest.fixture(params=["fakeredis", *SHARED])
 def servers(request: pytest.FixtureRequest) -> Iterator[list[RendezvousServer]]:
     """Two servers of one rendezvous; inside a process, the same one twice."""
     if request.param == "fakeredis":
@@ -132,11 +135,10 @@ def test_an_inbox_is_read_again_by_who_was_cut_off(
     assert there.inbox(bob, place) == ([], place)
 
 
+@pytest.mark.parametrize("servers", SHARED, indirect=True)
 def test_a_met_that_a_dying_server_did_not_tell_is_there_at_the_other(
     servers: list[RendezvousServer], clients: list[RendezvousClient]
 ) -> None:
-    if servers[0] is servers[1]:
-        pytest.skip("a store inside a process has one server")
     here, there = clients
     ann, bob = register(here, "ann"), register(there, "bob")
     here.introduce(ann, "bob", SESSION)
@@ -380,11 +382,10 @@ def test_when_redis_comes_back_those_who_waited_hear_what_came_meanwhile(
         assert asked.peer == "ann"
 
 
+@pytest.mark.parametrize("servers", SHARED, indirect=True)
 def test_a_server_with_another_number_of_shards_does_not_start(
-    servers: list[RendezvousServer], request: pytest.FixtureRequest
+    servers: list[RendezvousServer],
 ) -> None:
-    if servers[0] is servers[1]:
-        pytest.skip("a store inside a process has one server")
     url, shards = servers[0].redis_url, servers[0].shards
     with pytest.raises(RendezvousError, match=f"start it with --shards {shards}"):
         RendezvousServer(redis_url=url, shards=shards + 1).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Service:
     hub: Hub
     stun_port: int | None = None
     disagreement: str = ""
+    loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
     async def greet(self) -> None:
         """Agree with the other servers of this Redis, as soon as it answers."""
@@ -259,6 +261,7 @@ def make_app(service: Service) -> ShortWay:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.loop = asyncio.get_running_loop()
         with suppress(*AWAY):  # who asks is told, and the hub goes on trying
             await service.greet()
         if not service.disagreement:

@@ -155,7 +155,7 @@ class Hub:
     async def _follow(self, streams: list[str]) -> None:
         """Read what has happened; after any trouble everybody looks for himself."""
         places: dict[str, str] = {}
-        while True:
+        while not self._closed:  # a cancellation may be lost (asyncio.wait_for in 3.11)
             try:
                 if not places:
                     await self._greet()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
-import errno
 import gc
 import logging
 import os
@@ -13,21 +12,23 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
 import fakeredis
 import uvicorn
 
-from p2plab.errors import PortInUse, RendezvousError
+from p2plab.errors import RendezvousError
 from p2plab.rendezvous.api import Service, make_app
 from p2plab.rendezvous.database import Database
 from p2plab.rendezvous.hub import BLOCK, Hub
+from p2plab.rendezvous.listening import BACKLOG, bind, url_of
 from p2plab.rendezvous.model import Limits, lan_address
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
 
-BACKLOG = 4096  # a school that connects at once; the system may allow fewer
+OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 START_PATIENCE = 10.0  # seconds
 KEEP_ALIVE = 75  # seconds, longer than a heartbeat's pause
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
@@ -69,6 +70,7 @@ class RendezvousServer:
         self.shards = shards
         self._limits = limits or Limits()
         self._service = self._make_service()
+        self._observing = threading.BoundedSemaphore(OBSERVING)
         self._running: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
 
@@ -92,6 +94,8 @@ class RendezvousServer:
         listener = bind(self.host, self.port)
         self.port = listener.getsockname()[1]
         self._service = self._make_service()
+        # STUN starts here: StunServer(self.host, ..., self.observed), and its port goes
+        # into self._service.stun_port, which each Grant tells.
         running = _Uvicorn(self._config(), self._service.hub)
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,  # ipykernel routes output by context
@@ -149,8 +153,24 @@ class RendezvousServer:
             timeout_graceful_shutdown=1,
         )
 
+    def observed(self, nonce: str, address: str, port: int) -> None:
+        """Write down where a STUN request with this nonce came from.
+
+        May be called from any thread; in a flood, some are left out.
+        """
+        loop, store = self._service.loop, self._service.store
+        if loop is None or not self._observing.acquire(blocking=False):
+            return
+        wish = store.observed(nonce, address, port)
+        try:
+            done = asyncio.run_coroutine_threadsafe(wish, loop)
+        except RuntimeError:  # it ends at this moment
+            wish.close()
+            self._observing.release()
+        else:
+            done.add_done_callback(lambda _: self._observing.release())
+
     def _make_service(self) -> Service:
-        """What answers; the place where STUN would be started, too (`stun_port`)."""
         limits = self._limits
         hub = Hub(
             self._redis(PATIENCE + BLOCK / 1000),
@@ -206,37 +226,6 @@ def _to_log(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None
     logging.getLogger("uvicorn.error").warning("%s", context.get("message"))
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; a busy port is found here, not in a thread."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Only where the protocol is named does asyncio switch Nagle's algorithm off, which
-    # would hold every answer back for the 40 ms of a delayed ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":  # on Windows, two servers would share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        return listener
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUse(
-                f"port {port} on {host} is used by another program: stop that program, "
-                "or take another port (0 lets the system choose a free one)"
-            ) from None
-        raise RendezvousError(
-            f"cannot listen on {host}, port {port} ({error.strerror}): host must be an "
-            "address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them, "
-            "and ports below 1024 may need rights that you do not have"
-        ) from None
-
-
-def url_of(host: str, port: int) -> str:
-    """`http://host:port`, with brackets around IPv6."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def pause_less() -> None:
     """Let the collector of cycles leave alone what is there for good.
 
@@ -258,28 +247,35 @@ def serve_forever(
 
     Raises PortInUse.
     """
-    stop = threading.Event()
+    asked: list[int] = []  # to stop; an exception could be lost in a finaliser
     with RendezvousServer(host, port, redis_url, shards=shards) as server:
-        old = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-        print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
-        if host in ANY_HOST:
-            here = lan_address()
-            if here.startswith("127."):  # no default route to tell it by
-                here = "ADDRESS-OF-THIS-MACHINE"
-            print(f"other machines: {url_of(here, server.port)}", flush=True)
-        if trouble := server.redis_trouble():
-            print(
-                f"The Redis does not answer ({trouble}): start it, or check its URL. "
-                "Until then nobody can register.",
-                file=sys.stderr,
-                flush=True,
-            )
-        pause_less()
+        old = {
+            each: signal.signal(each, lambda number, frame: asked.append(number))
+            for each in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
-            while not stop.wait(0.5):  # on Windows, Ctrl-C waits for the pause to end
-                pass
-        except KeyboardInterrupt:
-            pass
+            tell_where(server)
+            pause_less()
+            while not asked:
+                time.sleep(0.2)
         finally:
-            signal.signal(signal.SIGTERM, old)
+            for each, handler in old.items():
+                signal.signal(each, handler)
     print("rendezvous stopped", flush=True)
+
+
+def tell_where(server: RendezvousServer) -> None:
+    """Print the addresses of a server, and whether its Redis is away."""
+    print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
+    if server.host in ANY_HOST:
+        here = lan_address()
+        if here.startswith("127."):  # no default route to tell it by
+            here = "ADDRESS-OF-THIS-MACHINE"
+        print(f"other machines: {url_of(here, server.port)}", flush=True)
+    if trouble := server.redis_trouble():
+        print(
+            f"The Redis does not answer ({trouble}): start it, or check its URL. "
+            "Until then nobody can register.",
+            file=sys.stderr,
+            flush=True,
+        )
