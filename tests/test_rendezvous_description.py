@@ -21,7 +21,7 @@ WHY = "schemathesis is not installed: make test installs it"
 schemathesis = pytest.importorskip("schemathesis", reason=WHY)
 checks = pytest.importorskip("schemathesis.specs.openapi.checks", reason=WHY)
 
-EXAMPLES = int(os.environ.get("P2PLAB_EXAMPLES", "25"))  # of each operation
+EXAMPLES = int(os.environ.get("P2PLAB_EXAMPLES", "10"))  # of each operation
 CLAIM = {"addresses": ["192.168.1.7"], "tcp_port": 5001, "udp_port": 5002}
 TOKEN = "t" * 32
 # A description cannot say what a name is, nor that strangers find no introduction; and
