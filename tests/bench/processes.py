@@ -256,3 +256,15 @@ def resident(pids: Sequence[int]) -> int | None:
             return None
         total += 1024 * int(text.partition("VmRSS:")[2].split()[0])
     return total
+
+
+def processor(pids: Sequence[int]) -> float:
+    """Return the time that processes have had a processor, where Linux tells it [s]."""
+    total = 0.0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return float("nan")
+        total += (int(fields[11]) + int(fields[12])) / 100  # proc(5)
+    return total

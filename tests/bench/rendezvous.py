@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from contestants import Contestant, Mailbox, Operations, Ours, PeerJs
-from processes import Missing, Server, mailbox, peerjs, redis, resident
+from processes import Missing, Server, mailbox, peerjs, processor, redis, resident
 from wire import Address, Figures, load
 
 ROUNDS: Final = 3
@@ -63,36 +63,37 @@ SERVICES: Final = {
 }
 
 
-WORK: Final = {
-    "look-ups": AT_ONCE,
-    "registrations": AT_ONCE,
-    "introductions": AT_ONCE,
-    "introductions, one at a time": 1,
-}
-Times = dict[str, dict[str, list[Figures]]]  # work, service
+class Work(NamedTuple):
+    """What is measured."""
+
+    title: str
+    at_once: int
+    operations: Callable[[Contestant], Operations]
+
+
+WORK: Final = (
+    Work("look-ups", AT_ONCE, lambda each: each.look_up()),
+    Work("registrations", AT_ONCE, lambda each: each.register()),
+    Work("introductions", AT_ONCE, lambda each: each.introduce()),
+    Work("one introduction", 1, lambda each: each.introduce()),
+)
+Round = tuple[Figures, float]  # and the servers' processor time [s]
+Times = dict[int, dict[str, list[Round]]]  # by place in WORK, by service
 
 
 async def measure(running: Mapping[str, Service]) -> Times:
     """Load the services in turns, because a machine's mood changes within seconds."""
-    times: Times = {work: {name: [] for name in running} for work in WORK}
+    times: Times = {at: {name: [] for name in running} for at in range(len(WORK))}
     for _ in range(ROUNDS):
         for name, service in running.items():
             contestant = service.make(service.server)
             await contestant.prepare(PEERS, AT_ONCE)
-            for work, at_once in WORK.items():
-                operations = operations_of(contestant, work)
-                times[work][name].append(await load(operations, at_once, SECONDS))
+            for at, work in enumerate(WORK):
+                before = processor(service.pids)
+                figures = await load(work.operations(contestant), work.at_once, SECONDS)
+                times[at][name].append((figures, processor(service.pids) - before))
             contestant.close()
     return times
-
-
-def operations_of(contestant: Contestant, work: str) -> Operations:
-    """Return what a word of WORK means."""
-    if work == "look-ups":
-        return contestant.look_up()
-    if work == "registrations":
-        return contestant.register()
-    return contestant.introduce()
 
 
 async def memory_of(service: Service) -> float | None:
@@ -128,34 +129,36 @@ def compare() -> None:
 def print_tables(
     times: Times, kept: Mapping[str, float | None], missing: Mapping[str, str]
 ) -> None:
-    """Print what was measured; x: how often the first row's figure is this one's."""
-    row = "{:<24}{:>9}{:>9}{:>10}{:>10}{:>9}"
+    """Print what was measured; x: this row's figure beside the first row's."""
     print(f"rendezvous servers: {AT_ONCE} at once, {PEERS} peers are there, loopback")
+    print("(PeerJS and the mailbox cannot look up one name: they tell the whole list)")
+    row = "{:<24}{:>9}{:>7}{:>10}{:>10}{:>14}{:>7}"
     for work, services in times.items():
-        print("\n" + row.format(work[:24], "/s", "x ours", "p50 [ms]", "p99 [ms]", ""))
-        ours = next(iter(services.values()), [])
+        titles = ("/s", "x", "p50 [ms]", "p99 [ms]", "processor [ms]", "x")
+        print("\n" + row.format(WORK[work].title, *titles))
+        first = next(iter(services.values()))
         for name, rounds in services.items():
-            rate = median(each.rate for each in rounds)
-            ratio = rate / median(each.rate for each in ours)
+            rate, cpu = middle(rounds)
             p50, p99 = (
-                1e3 * median(each.percentile(percent) for each in rounds)
+                1e3 * median(each.percentile(percent) for each, _ in rounds)
                 for percent in (50, 99)
             )
-            figures = f"{rate:,.0f}", f"{ratio:.2f}", f"{p50:.2f}", f"{p99:.1f}"
-            print(row.format(name, *figures, ""))
+            ratios = f"{rate / middle(first)[0]:.2f}", f"{cpu / middle(first)[1]:.2f}"
+            figures = f"{rate:,.0f}", ratios[0], f"{p50:.2f}", f"{p99:.1f}"
+            print(row.format(name, *figures, f"{1e3 * cpu:.2f}", ratios[1]))
     print("\nmemory of a waiting peer")
-    first = next(iter(kept.values()), None)
-    for name, each in kept.items():
-        if each is None or first is None:
-            print(f"{name:<24}{'unknown':>9}")
-        else:
-            print(
-                row.format(
-                    name, f"{each / 1e3:.1f} kB", f"{each / first:.2f}", *3 * [""]
-                )
-            )
+    known = {name: each for name, each in kept.items() if each}
+    for name, each in known.items():
+        ratio = each / next(iter(known.values()))
+        print(f"{name:<24}{each / 1e3:>6.1f} kB{ratio:>7.2f}")
     for name, why in missing.items():
         print(f"{name}: not compared, {why}")
+
+
+def middle(rounds: list[Round]) -> tuple[float, float]:
+    """Return the median of the rates [1/s], and of the servers' time for each [s]."""
+    rates = median(each.rate for each, _ in rounds)
+    return rates, median(cpu / len(each.times) for each, cpu in rounds)
 
 
 if __name__ == "__main__":
