@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 
 from contestants import Contestant, Mailbox, Operations, Ours, PeerJs
 from processes import Missing, Server, mailbox, peerjs, processor, redis, resident
+from scaling import lists, waiting
 from wire import Address, Figures, load
 
 ROUNDS: Final = 3
-SECONDS: Final = 0.6  # of a round
+SECONDS: Final = 0.5  # of a round
 AT_ONCE: Final = 32
 PEERS: Final = 200  # that are there while others look or are introduced
 WAITING: Final = 1_000
@@ -161,5 +162,12 @@ def middle(rounds: list[Round]) -> tuple[float, float]:
     return rates, median(cpu / len(each.times) for each, cpu in rounds)
 
 
-if __name__ == "__main__":
+def rendezvous() -> None:
+    """Print what `make bench` tells of the rendezvous; scaling.py and abuse.py more."""
     compare()
+    lists()
+    waiting(["redis-server"])
+
+
+if __name__ == "__main__":
+    rendezvous()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median, quantiles
 from typing import Final, NamedTuple
@@ -156,16 +156,16 @@ KINDS: Final = {
 }
 
 
-def waiting() -> None:
+def waiting(kinds: Iterable[str] = KINDS) -> None:
     """Print how soon an introduction arrives while many wait."""
     print(f"\n{WAITING:,} peers wait, {INTRODUCTIONS:,} introductions, {RATE}/s, [ms]")
     row = "{:<24}{:>10}{:>8}{:>8}{:>8}{:>8}{:>8}{:>7}"
     titles = ("told p50", "p99", "max", "met p50", "p99", "max", "lost")
     print(row.format("", *titles))
-    for kind, rooms in KINDS.items():
+    for kind in kinds:
         try:
             with over(kind) as servers:
-                told, met, lost = asyncio.run(introduce(servers, rooms))
+                told, met, lost = asyncio.run(introduce(servers, KINDS[kind]))
         except Missing as why:
             print(f"{kind}: not measured, {why}")
             continue
