@@ -148,6 +148,12 @@ class Visitor:
         assert reply.status == 201, reply
         self.token = reply.json()["token"]
 
+    async def beat(self) -> None:
+        """Keep the name, and the connection to ask with."""
+        path = f"{self.room}/peers/{self.name}/heartbeat"
+        reply = await self.asking.ask("POST", path, token=self.token)
+        assert reply.status == 200, reply
+
     async def watch(self) -> None:
         """Read the inbox for ever, and accept whoever asks."""
         path = f"{self.room}/peers/{self.name}/inbox?wait=25&after="
