@@ -384,7 +384,7 @@ def test_when_redis_comes_back_those_who_waited_hear_what_came_meanwhile(
 
 @pytest.mark.parametrize("servers", SHARED, indirect=True)
 def test_a_server_with_another_number_of_shards_does_not_start(
-    servers: list[RendezvousServer], request: pytest.FixtureRequest
+    servers: list[RendezvousServer],
 ) -> None:
     url, shards = servers[0].redis_url, servers[0].shards
     with pytest.raises(RendezvousError, match=f"start it with --shards {shards}"):

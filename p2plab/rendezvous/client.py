@@ -29,6 +29,11 @@ from p2plab.rendezvous.model import (
 
 BEGINNING: Final = "0-0"  # of an inbox, or of a room's changes
 MAX_PAGES = 10_000
+# What reading an answer raises that is not as it should be, with endless numbers, too.
+NONSENSE: Final = (
+    *(KeyError, TypeError, ValueError, AttributeError),
+    *(RecursionError, OverflowError),
+)
 
 Answer = TypeVar("Answer")
 
@@ -277,7 +282,7 @@ def understood(
         if 200 <= status < 300:
             return read(answer)
         refusal = answers.refused(answer, url)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except NONSENSE:
         raise answers.not_understood(status, url) from None
     raise refusal
 

@@ -114,6 +114,8 @@ class Exchange:
         content = response.read(MAX_ANSWER + 1)
         if len(content) > MAX_ANSWER:
             raise RendezvousError(f"an answer has more than {MAX_ANSWER} bytes")
+        if not whole(response, content):
+            raise http.client.IncompleteRead(content)
         return response.status, content
 
     def _let_wait(self, connection: http.client.HTTPConnection) -> None:
@@ -121,6 +123,14 @@ class Exchange:
             if self._off:
                 raise ConnectionAbortedError
             self._waiting.add(connection)
+
+
+def whole(response: http.client.HTTPResponse, content: bytes) -> bool:
+    """Tell whether an answer came to its end; `read` with a limit does not say so."""
+    if response.length is None and not response.chunked:
+        # Cut within its headers, an answer looks as if it had none.
+        return bool(content)
+    return not response.length
 
 
 def away(url: str, timeout: float, error: Exception) -> RendezvousAway:

@@ -34,7 +34,7 @@ local function put_in(inbox, what)
 end
 """
 
-# ARGV name token session callee, source of_name to_name of_source
+# ARGV name token session callee, source of_name to_name of_source to_name_of_source
 ASK: Final = Script(
     START,
     WAKE,
@@ -61,7 +61,9 @@ if known[1] then  -- the same call once more: knock again
   end
 else
   local pause = spend('from', room .. name, ARGV[6])
-    or spend('to', room .. callee, ARGV[7]) or spend('source', ARGV[5], ARGV[8])
+    or spend('source', ARGV[5], ARGV[8])
+    or spend('source-to', ARGV[5] .. ' ' .. room .. callee, ARGV[9])
+    or spend('to', room .. callee, ARGV[7])
   if pause then return {{'too_many_introductions', pause}} end
   redis.call('HSET', key, 'asked', ms(now))
 end
@@ -197,7 +199,7 @@ class Introductions:
         many = self.limits
         args: list[str | int] = [name, digest(token), session, callee, source_of(seen)]
         args += [many.introductions_from, many.introductions_to]
-        args += [many.introductions_per_source]
+        args += [many.introductions_per_source, many.introductions_to_per_source]
         word, value = await self.database.run(ASK, room, *args)
         raise_unless(word in ("asked", "met", "refused"), word, value)
         return word, value

@@ -153,8 +153,8 @@ class Limits:
 
     peers: names held at the same time in one room; rooms: likewise, in one shard.
     names_per_minute: new names from one source; a refresh is not a new name.
-    introductions_from, _to, _per_source: asked within a minute by one name, of one
-    name, and from one source.
+    introductions_from, _to, _per_source, _to_per_source: asked within a minute by one
+    name, of one name, from one source, and from one source of one name.
     waiting_per_name, waiting_per_source: callers who wait at one server.
     """
 
@@ -164,6 +164,7 @@ class Limits:
     introductions_from: int = 30
     introductions_to: int = 300
     introductions_per_source: int = 600
+    introductions_to_per_source: int = 100  # nobody fills another one's inbox alone
     waiting_per_name: int = 2
     waiting_per_source: int = 1_000
 

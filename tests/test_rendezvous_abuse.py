@@ -1,0 +1,89 @@
+"""Floods from one address: they are told to wait, and others notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from abuse import (
+    BAD,
+    HONEST,
+    Damage,
+    Flood,
+    Introductions,
+    LongPolls,
+    Look,
+    Registrations,
+    suffer,
+    suffer_stun,
+)
+from processes import Server
+from redis_server import RedisServer
+
+from p2plab.rendezvous.model import Limits
+
+LIMITS = Limits()
+BRIEF = 1.5  # s of a flood, enough for all limits
+
+
+@pytest.fixture(autouse=True)
+def several_addresses() -> None:
+    for address in (HONEST, BAD):
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError:
+                pytest.skip(f"{address} is no address of this machine")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    folder: Path = tmp_path_factory.mktemp("redis")
+    with RedisServer(folder, "--appendfsync", "no") as server:
+        yield server
+
+
+def flooded(redis: RedisServer, kind: type[Flood]) -> Damage:
+    redis.empty()
+    with Server(redis.url, limits={}) as server:
+        damage = asyncio.run(suffer(kind, server.address, BRIEF))
+    # every name, every unread introduction, and every call of the honest ones
+    assert damage.harm == []
+    assert set(damage.statuses) <= {200, 201, 202, 429}
+    return damage
+
+
+def test_a_flood_of_names(redis: RedisServer) -> None:
+    damage = flooded(redis, Registrations)
+    assert damage.statuses[201] == LIMITS.names_per_minute
+    assert damage.statuses[429] > 0
+    assert all(0 < pause <= 60 for pause in damage.pauses)
+
+
+def test_a_flood_of_introductions(redis: RedisServer) -> None:
+    damage = flooded(redis, Introductions)
+    # it is aimed at two peers
+    assert damage.statuses[202] == 2 * LIMITS.introductions_to_per_source
+    assert damage.statuses[429] > 0
+    assert all(0 < pause <= 60 for pause in damage.pauses)
+
+
+def test_a_flood_of_callers_who_wait(redis: RedisServer) -> None:
+    damage = flooded(redis, LongPolls)
+    assert damage.statuses[200] == LIMITS.waiting_per_source
+    assert damage.statuses[429] > 0
+    assert set(damage.pauses) == {5}
+
+
+def test_a_flood_of_look_ups(redis: RedisServer) -> None:
+    assert flooded(redis, Look).statuses[200] > 0
+
+
+def test_a_flood_of_stun_requests() -> None:
+    damage, refused = suffer_stun(BRIEF)
+    assert damage.harm == []
+    assert refused > 0
+    assert damage.statuses[200] <= 50 * (BRIEF + 2)  # in each second that has begun

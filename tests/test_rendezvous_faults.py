@@ -1,0 +1,352 @@
+"""What a rendezvous survives: real processes that die, clocks that jump, cut lines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from loopback import PATIENCE, eventually
+from processes import Server
+from proxy import Proxy
+from redis import Redis
+from redis.crc import key_slot
+from redis_server import RedisServer, ThreeNodes, free_port
+
+from p2plab.errors import PeerNotFound, RendezvousAway
+from p2plab.rendezvous.answers import Event
+from p2plab.rendezvous.client import BEGINNING, RendezvousClient
+from p2plab.rendezvous.database import Database
+from p2plab.rendezvous.model import Asked, Met, Registration
+from p2plab.rendezvous.nodes import connect
+
+SESSION = "00c0ffee00c0ffee"
+WAIT = 20.0  # s, which no test here waits to the end
+SHARDS = 16
+Result = TypeVar("Result")
+
+# Keeps a name until it is killed.
+KEEPER = """
+import sys
+from p2plab.rendezvous.client import RendezvousClient
+with RendezvousClient(sys.argv[1]) as client:
+    client.register("ghost", ["192.168.1.7"], 5001, 5002, lease=5)
+    print("here", flush=True)
+    sys.stdin.read()
+"""
+
+
+def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
+    return client.register(name, ["192.168.1.7"], port + 1, port + 2, 300)
+
+
+def later(do: Callable[[], Result]) -> Future[Result]:
+    """Begin something that waits, in a thread."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(do)
+    pool.shutdown(wait=False)
+    return future
+
+
+def until_back(do: Callable[[], Result]) -> Result:
+    """Ask until somebody answers, as a peer does."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return do()
+        except RendezvousAway:
+            assert time.monotonic() < end, "the rendezvous did not come back"
+
+
+def next_events(
+    client: RendezvousClient, registration: Registration, place: str = BEGINNING
+) -> tuple[list[Event], str]:
+    """Wait at an inbox as a peer does, over whatever breaks."""
+    while True:
+        look = partial(client.inbox, registration, place, WAIT)
+        events, place = until_back(look)
+        if events:
+            return events, place
+
+
+def meet(
+    here: RendezvousClient,
+    there: RendezvousClient,
+    ann: Registration,
+    bob: Registration,
+) -> None:
+    """Answer what has been asked, and let both read the same key."""
+    until_back(lambda: there.answer(bob, SESSION, True))
+    told = [next_events(here, ann)[0], next_events(there, bob)[0]]
+    caller, callee = (met[-1] for met in told)
+    assert isinstance(caller, Met)
+    assert isinstance(callee, Met)
+    assert caller.key == callee.key
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def server(redis: RedisServer) -> Iterator[Server]:
+    with Server(redis.url) as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[RendezvousClient]:
+    with RendezvousClient(server.url) as made:
+        yield made
+
+
+def test_a_redis_that_writes_its_log_brings_back_names_and_unread_introductions(
+    redis: RedisServer, client: RendezvousClient
+) -> None:
+    ann, bob = register(client, "ann"), register(client, "bob")
+    client.introduce(ann, "bob", SESSION)  # which bob has not read
+    redis.kill()
+    with pytest.raises(RendezvousAway, match="Redis"):
+        client.peers()
+    redis.start()
+    found = until_back(client.peers)
+    assert [peer.name for peer in found] == ["ann", "bob"]
+    client.heartbeat(ann)
+    assert isinstance(next_events(client, bob)[0][0], Asked)
+    meet(client, client, ann, bob)
+
+
+def test_a_redis_that_writes_nothing_loses_all_and_every_owner_takes_its_name_again(
+    tmp_path: Path,
+) -> None:
+    with (
+        RedisServer(tmp_path, "--appendonly", "no") as redis,
+        Server(redis.url) as server,
+        RendezvousClient(server.url) as client,
+    ):
+        ann, bob = register(client, "ann"), register(client, "bob")
+        redis.kill()
+        redis.start()
+        with pytest.raises(PeerNotFound):
+            until_back(lambda: client.heartbeat(ann))
+        for each in (ann, bob):
+            again = client.register(
+                each.name, ["192.168.1.7"], 5001, 5002, token=each.token
+            )
+            assert again.token == each.token
+        client.introduce(ann, "bob", SESSION)
+        meet(client, client, ann, bob)
+
+
+def test_a_server_killed_after_it_stored_an_answer_and_before_it_told_anybody(
+    redis: RedisServer,
+) -> None:
+    with (
+        Proxy(redis.port) as between,
+        Server(f"redis://127.0.0.1:{between.port}/0") as first,
+        Server(redis.url, port=free_port()) as second,
+        RendezvousClient([first.url, second.url]) as here,
+        RendezvousClient([first.url, second.url]) as there,
+        Redis(port=redis.port, decode_responses=True) as store,
+    ):
+        second.kill()  # until it is needed
+        ann, bob = register(here, "ann"), register(there, "bob")
+        here.introduce(ann, "bob", "f" * 16)  # so that Redis knows the scripts
+        there.answer(bob, "f" * 16, False)
+        _, place = here.inbox(ann)
+        here.introduce(ann, "bob", SESSION)
+        looks = looked(store)
+        waits = later(lambda: next_events(here, ann, place)[0])
+        eventually(lambda: looked(store) > looks, "it has looked, and waits")
+        there.peers()  # what was asked before has been answered, too
+        between.hold()  # the first server hears nothing from Redis any more
+        answers = later(lambda: until_back(lambda: there.answer(bob, SESSION, True)))
+        row = f"{{p2p:0}}:lobby:i:{SESSION}"
+        eventually(lambda: store.hget(row, "state") == "met", "the answer is stored")
+        assert not answers.done()
+        assert not waits.done()
+        first.kill()
+        second.start()
+        (met,) = waits.result(PATIENCE)
+        assert isinstance(met, Met)
+        answers.result(PATIENCE)  # given once more, through the second server
+        mine = [each for each in next_events(there, bob)[0] if isinstance(each, Met)]
+        assert [each.key for each in mine] == [met.key]
+        assert here.url == second.url
+        here.heartbeat(ann)
+        assert [peer.name for peer in here.peers()] == ["ann", "bob"]
+
+
+def looked(store: Redis) -> int:
+    """Return how often a script has run."""
+    stats: Any = store.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["calls"])
+
+
+def test_a_peer_that_dies_without_leaving_is_gone_when_its_lease_ends(
+    server: Server, client: RendezvousClient
+) -> None:
+    _, place = client.listing()
+    words = [sys.executable, "-c", KEEPER, server.url]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as ghost:
+        assert ghost.stdout is not None
+        assert ghost.stdout.readline() == "here\n"
+        ghost.kill()
+    news = client.changes(place, WAIT)
+    assert [(each.name, each.what) for each in news.changes] == [("ghost", "join")]
+    news = client.changes(news.at, WAIT)  # nobody asks for it, and yet it is told
+    assert [(each.name, each.what) for each in news.changes] == [("ghost", "leave")]
+    assert client.peers() == []
+
+
+class WithReplicas(ThreeNodes):
+    """A cluster in which each of three nodes has another that replaces it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (folder / "replicas").mkdir()
+        self.replicas = ThreeNodes(folder / "replicas").nodes
+        for node in (*self.nodes, *self.replicas):
+            node.options = ("--cluster-node-timeout", "500", *node.options)
+
+    def start(self) -> WithReplicas:
+        super().start()
+        for node, replica in zip(self.nodes, self.replicas, strict=True):
+            replica.start()
+            with Redis(port=node.port, decode_responses=True) as store:
+                master: Any = store.execute_command("CLUSTER MYID")
+            with Redis(port=replica.port, decode_responses=True) as store:
+                do: Any = store.execute_command
+                do("CLUSTER MEET", "127.0.0.1", node.port, node.options[-1])
+                eventually(lambda: knows(do("CLUSTER NODES"), master), "they meet")  # noqa: B023
+                do("CLUSTER REPLICATE", master)
+        return self
+
+    def __exit__(self, *why: Any) -> None:
+        super().__exit__(*why)
+        for replica in self.replicas:
+            replica.kill()
+
+
+def knows(nodes: dict[str, dict[str, Any]], wanted: str) -> bool:
+    return any(each["node_id"] == wanted for each in nodes.values())
+
+
+def test_when_a_node_of_the_cluster_dies_its_replica_goes_on_with_all_it_had(
+    tmp_path: Path,
+) -> None:
+    with (
+        WithReplicas(tmp_path) as cluster,
+        Server(cluster.url, shards=SHARDS) as server,
+        RendezvousClient(server.url) as here,
+        RendezvousClient(server.url) as there,
+    ):
+        ann, bob = register(here, "ann"), register(there, "bob")
+        here.introduce(ann, "bob", SESSION)  # which bob has not read
+        lost = cluster.nodes[owner_of(cluster, "lobby")]
+        with Redis(port=lost.port) as store:
+            assert store.wait(1, int(1e3 * PATIENCE)) == 1  # the replica has it, too
+        waits = later(lambda: next_events(here, ann)[0])
+        lost.kill()
+        found = until_back(here.peers)
+        assert [peer.name for peer in found] == ["ann", "bob"]
+        until_back(lambda: here.heartbeat(ann))
+        assert isinstance(next_events(there, bob)[0][0], Asked)
+        until_back(lambda: there.answer(bob, SESSION, True))
+        (met,) = waits.result(PATIENCE)  # the tail has found the new node, too
+        assert isinstance(met, Met)
+
+
+def owner_of(cluster: ThreeNodes, room: str) -> int:
+    """Return which node has a room's keys."""
+    nodes = connect(f"redis://127.0.0.1:{cluster.nodes[0].port}/0")
+    slot = key_slot(Database(nodes, SHARDS).room(room).encode())
+    return min(slot // 5461, 2)
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_servers_clock_that_jumps_changes_nothing(
+    redis: RedisServer, jump: float
+) -> None:
+    with (
+        Server(redis.url, clock=jump) as wrong,
+        Server(redis.url) as right,
+        RendezvousClient(wrong.url) as here,
+        RendezvousClient(right.url) as there,
+    ):
+        ann, bob = register(here, "ann"), register(there, "bob")
+        assert abs(here.peer("ann").since - there.peer("bob").since) < 60
+        here.introduce(ann, "bob", SESSION)
+        meet(here, there, ann, bob)
+        assert [peer.name for peer in there.peers()] == ["ann", "bob"]
+        assert here.heartbeat(ann).lease == 300
+
+
+def test_an_answer_that_a_proxy_cuts_at_any_byte_loses_nothing(server: Server) -> None:
+    with (
+        Proxy(server.port) as proxy,
+        RendezvousClient(proxy.url) as here,
+        RendezvousClient(server.url) as there,
+    ):
+        ann, bob = register(here, "ann"), register(there, "bob")
+        place, length = BEGINNING, 300  # of an answer with one event in it
+        for cut in range(0, length, 3):
+            session = f"{cut:016x}"
+            waits = later(lambda: next_events(here, ann, place))  # noqa: B023
+            proxy.left = cut
+            there.introduce(bob, "ann", session)
+            eventually(lambda: proxy.left == 0 or waits.done(), "the line is cut")  # noqa: B023
+            proxy.left = None
+            events, place = waits.result(PATIENCE)
+            assert [event.session for event in events] == [session]
+
+
+def test_a_call_that_a_proxy_cuts_while_it_waits_is_made_again(server: Server) -> None:
+    with (
+        Proxy(server.port) as proxy,
+        RendezvousClient(proxy.url) as here,
+        RendezvousClient(server.url) as there,
+    ):
+        ann, bob = register(here, "ann"), register(there, "bob")
+        waits = later(lambda: next_events(here, ann)[0])
+        for _ in range(5):
+            proxy.cut()
+        there.introduce(bob, "ann", SESSION)
+        (asked,) = waits.result(PATIENCE)
+        assert isinstance(asked, Asked)
+
+
+def test_a_request_whose_answer_is_lost_may_be_repeated(server: Server) -> None:
+    with (
+        Proxy(server.port) as proxy,
+        RendezvousClient(proxy.url) as here,
+        RendezvousClient(server.url) as there,
+    ):
+        ann, bob = register(here, "ann"), register(there, "bob")
+
+        def lose_the_answer(do: Callable[[], object]) -> None:
+            proxy.left = 0
+            with pytest.raises(RendezvousAway):
+                do()
+            proxy.left = None
+            do()
+
+        lose_the_answer(lambda: here.introduce(ann, "bob", SESSION))
+        assert len(next_events(there, bob)[0]) == 1
+        lose_the_answer(lambda: here.heartbeat(ann))
+        there.answer(bob, SESSION, True)
+        assert here.introduce(ann, "bob", SESSION) == "met"
+        (met,) = next_events(here, ann)[0]
+        assert isinstance(met, Met)
+        lose_the_answer(lambda: here.leave(ann))
+        assert [peer.name for peer in there.peers()] == ["bob"]
