@@ -8,6 +8,7 @@ LAB_ARGS ?=# for example --no-browser --port 8888
 TEST_ARGS ?=# for example -k chat
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+PYODIDE := $(VENV)/node_modules/pyodide# a browser's Python, for Node
 
 .PHONY: help lab test check notebooks bench clean
 
@@ -29,8 +30,8 @@ check: $(VENV)/.installed-dev ## look at style and types
 notebooks: $(VENV)/.installed-dev ## run every notebook from top to bottom
 	$(PY) -m pytest -m notebook $(TEST_ARGS)
 
-bench: $(VENV)/.installed ## measure packets and schedules per second on this machine
-	$(PY) tests/bench/bench.py
+bench: $(VENV)/.installed-bench ## measure packets and schedules per second on this machine
+	PYTHONPATH=tests $(PY) tests/bench/bench.py
 
 clean: ## remove what tests and tools leave behind; .venv stays
 	rm -rf artifacts build p2plab-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -45,6 +46,15 @@ $(VENV)/.installed-dev: pyproject.toml $(PY)
 	@echo "Installing p2plab and its test tools into $(VENV), once; this takes a minute."
 	@$(INSTALL) --editable '.[test,ui,check]' || { echo "The installation stopped half-way, for the reason above. Run make again once it is mended." >&2; exit 1; }
 	@touch $@ $(VENV)/.installed
+
+# what virtual time is compared with; without Node or ns-3 their rows say so
+$(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
+	@$(INSTALL) --editable '.[bench]'
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory $(PYODIDE)
+	@touch $@
+
+$(PYODIDE): | $(PY)
+	@npm install --silent --no-save --no-package-lock --no-audit --no-fund --prefix $(VENV) pyodide@314
 
 $(PY):
 	@for python in $(PYTHON); do \

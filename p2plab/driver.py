@@ -17,7 +17,7 @@ ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in t
 TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
 # A clock that wakes us every millisecond, and late at that, is enough for any pace.
 SLACK: Final = 0.001  # paced packets may leave so much too early [s]
-CATCH_UP: Final = 0.01  # or so much too late, and still be made up for [s]
+CATCH_UP: Final = 0.005  # or so much too late, and still be made up for [s]
 
 
 def wire_size(packet: Packet) -> int:
@@ -35,29 +35,38 @@ class Host:
     role: SENDER or RECEIVER.
     trace: where to record; None records nothing.
     on_payload: gets what a receiver delivers.
+    paced: the machine, or None if it does not ask its driver to space its packets.
     inner: the machine, or the one that a Finish… has inside.
     """
 
     __slots__ = (
-        "_at",
         "_due",
         "_fed",
+        "_fed_at_last",
         "_fed_before",
         "_fired",
+        "_fired_at",
         "_last_state",
+        "_log",
+        "_log_head",
+        "_log_values",
+        "_look_at",
+        "_looked_at",
         "_name",
         "_on_corrupt",
-        "_paced",
+        "_own",
         "_pull_at",
-        "_pulled",
         "_read",
-        "_rows",
         "_seen",
+        "_sent_before",
         "_timeouts",
+        "heard_at",
         "inner",
         "machine",
+        "moved_at",
         "number",
         "on_payload",
+        "paced",
         "payloads",
         "role",
         "trace",
@@ -74,25 +83,31 @@ class Host:
         self.role = role
         self._examine()
         self.trace = trace
-        self._rows = None if trace is None else trace.rows
+        self._log = None if trace is None else trace.rows.append
         self.on_payload = on_payload
         self.number = 0  # packets sent
         self.payloads = 0  # taken by a sender, or delivered by a receiver
         self.inner = inner = getattr(machine, role, machine)
         self._name = type(inner).__name__
         self._on_corrupt = getattr(inner, "on_corrupt", None)
-        self._paced = inner if hasattr(inner, "pacing_rate") else None
+        self.paced = inner if hasattr(inner, "pacing_rate") else None
         self._pull_at: float | None = None  # when pacing allows the next packet
         self._due = 0.0  # when the next packet would leave at exactly that pace [s]
+        self.heard_at = 0.0  # when a packet last arrived [s]
+        self.moved_at = 0.0  # when a payload was last delivered [s]
         self._seen: dict[int, bytes] = {}  # the payload last sent under a number
         self._fed = 0  # packets that have come in
-        self._at = -1.0  # the moment that the counters below are about
-        self._pulled = self._timeouts = self._fed_before = 0
+        self._look_at = PULL_LIMIT  # the packet at which to look whether it ends
+        self._looked_at = -1.0  # when that was last begun, and what had been before
+        self._sent_before = self._fed_before = self._fed_at_last = 0
+        self._fired_at, self._timeouts = -1.0, 0  # when last, and how often then
         self._fired = False  # on_timeout was called, and nothing has come of it yet
         self._last_state: object = None
-        self._read: Callable[[Any], Any] = tuple
         if trace is not None:
             trace.names[role], self._read = probe(machine)
+            self._own = role, len(trace.names[role])
+            self._log_values = trace.states.values.extend
+            self._log_head = trace.states.heads.extend
 
     def wake_at(self) -> float | None:
         """Return when to `fire` or to pull again, whichever comes first [s]."""
@@ -110,10 +125,12 @@ class Host:
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
-        kind, seq, payload, _, echo = packet
-        if self._rows is not None:
-            self._rows.append((now, self.role, what, +kind, seq, len(payload), number))
+        if self._log is not None:
+            size = len(packet.payload)
+            self._log((now, self.role, what, packet.kind, packet.seq, size, number))
         self._fed += 1
+        self.heard_at = now
+        echo = packet.echo
         if echo is not None and now - echo >= STAMP_PERIOD:
             turns = (now - echo) // STAMP_PERIOD
             packet = packet._replace(echo=echo + turns * STAMP_PERIOD)
@@ -122,13 +139,16 @@ class Host:
         except Exception as why:
             self._raised("on_packet", now, why)
 
+    def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
+        """Write down the end of a packet that no machine hears of."""
+        if self._log is not None:
+            kind, seq, size = packet.kind, packet.seq, len(packet.payload)
+            self._log((now, self.role, what, kind, seq, size, number))
+
     def damage(self, packet: Packet, now: float, number: int) -> None:
         """Tell that `packet` has arrived damaged: only the trace knows which it was."""
-        if self.trace is not None:
-            kind, seq, payload, _, _ = packet
-            self.trace.rows.append(
-                (now, self.role, CORRUPT, +kind, seq, len(payload), number)
-            )
+        self.lose(packet, now, CORRUPT, number)
+        self.heard_at = now
         if self._on_corrupt is not None:
             try:
                 self._on_corrupt(now)
@@ -140,9 +160,10 @@ class Host:
         deadline = self.machine.deadline
         if deadline is None or deadline > now:
             return
-        if self._rows is not None:
-            self._rows.append((now, self.role, TIMEOUT, 0, -1, 0, -1))
-        self._count(now)
+        if self._log is not None:
+            self._log((now, self.role, TIMEOUT, 0, -1, 0, -1))
+        if now != self._fired_at:
+            self._fired_at, self._timeouts = now, 0
         self._timeouts += 1
         if self._timeouts > TIMEOUT_LIMIT:
             self._break(now, f"on_timeout was called {TIMEOUT_LIMIT} times", deadline)
@@ -155,32 +176,49 @@ class Host:
 
     def pull(self, now: float) -> Iterator[Packet]:
         """Yield what the machine puts on the wire now; the caller may stop early."""
-        if self._pull_at is not None and now < self._pull_at:
-            return
-        self._pull_at = None
-        next_packet = self.machine.next_packet
-        while True:
-            try:
-                packet = next_packet(now)
-            except Exception as why:
-                self._raised("next_packet", now, why)
-            if packet is None:
-                self._due = max(self._due, now)  # silence saves nothing up
-                break
-            self._record(packet, now)
-            self.number += 1
-            self._fired = False
+        while (packet := self.next_packet(now)) is not None:
             yield packet
-            if self._paced is not None and (rate := self._paced.pacing_rate):
-                self._due = max(self._due, now - CATCH_UP) + 1 / rate
-                if self._due >= now + SLACK:
-                    self._pull_at = self._due
-                    return
-        if self._fired:
-            self._fired = False
-            deadline = self.machine.deadline
-            if deadline is not None and deadline <= now:
-                self._break(now, "on_timeout was called, nothing was sent,", deadline)
+
+    def next_packet(self, now: float) -> Packet | None:
+        """Return the next packet for the wire; None when there is none, or not yet."""
+        if self._pull_at is not None:
+            if now < self._pull_at:
+                return None
+            self._pull_at = None
+        try:
+            packet = self.machine.next_packet(now)
+        except Exception as why:
+            self._raised("next_packet", now, why)
+        if packet is None:
+            if self._fired:
+                self._require_effect(now)
+            return None
+        if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
+            self._no_packet(packet, now)
+        if self.number >= self._look_at:
+            self._require_end(now)
+        if self._log is not None:
+            kind, seq, payload = packet.kind, packet.seq, packet.payload
+            what = SEND
+            if kind != ACK:
+                if self._seen.get(seq) is payload:
+                    what = RETRANSMIT
+                self._seen[seq] = payload
+            row = (now, self.role, what, kind, seq, len(payload), self.number)
+            self._log(row)
+        self.number += 1
+        self._fired = False
+        if self.paced is not None and (rate := self.paced.pacing_rate):
+            self._due = max(self._due, now - CATCH_UP) + 1 / rate
+            if self._due >= now + SLACK:
+                self._pull_at = self._due
+        return packet
+
+    def _require_effect(self, now: float) -> None:
+        self._fired = False
+        deadline = self.machine.deadline
+        if deadline is not None and deadline <= now:
+            self._break(now, "on_timeout was called, nothing was sent,", deadline)
 
     def note(self, now: float) -> None:
         """Write down which of the machine's own numbers have changed."""
@@ -188,7 +226,8 @@ class Host:
             state = self._read(self.machine)
             if state != self._last_state:
                 self._last_state = state
-                self.trace.states.append((now, self.role, state))
+                self._log_values(state)
+                self._log_head((now, self._own))
 
     def deliver(self, now: float) -> None:
         """Hand what a receiver has for its application to `on_payload`."""
@@ -204,45 +243,34 @@ class Host:
                 return
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 self._endless(now, "next_payload", self.payloads, "is waiting")
-            if self._rows is not None:
-                self._rows.append(
-                    (now, self.role, DELIVER, 0, self.payloads, len(payload), -1)
-                )
+            if self._log is not None:
+                size = len(payload)
+                self._log((now, self.role, DELIVER, 0, self.payloads, size, -1))
             self.payloads += 1
+            self.moved_at = now
             if self.on_payload is not None:
                 self.on_payload(payload)
 
     def _examine(self) -> None:
         (require_sender if self.role == SENDER else require_receiver)(self.machine)
 
-    def _record(self, packet: Packet, now: float) -> None:
-        if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
-            raise BrokenContract(
-                f"{self._name}: at t={now:.3f} next_packet returned {packet!r:.80}. "
-                f"Return one Packet of kind DATA, ACK, NAK or FIN, or None."
-            )
-        if now != self._at:
-            self._count(now)
-        self._pulled += 1
-        if self._pulled > PULL_LIMIT:
-            echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
-            if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
-                self._endless(now, "next_packet", self._pulled, "may be sent now")
-        if self._rows is not None:
-            kind, seq, payload, _, _ = packet
-            what = SEND
-            if kind != ACK:
-                if self._seen.get(seq) is payload:
-                    what = RETRANSMIT
-                self._seen[seq] = payload
-            self._rows.append(
-                (now, self.role, what, +kind, seq, len(payload), self.number)
-            )
+    def _require_end(self, now: float) -> None:
+        # A count begins at every PULL_LIMIT-th packet only, so that the others cost
+        # nothing; an endless machine is caught all the same.
+        if now != self._looked_at:
+            self._looked_at, self._sent_before = now, self.number
+            self._fed_before, self._fed_at_last = self._fed_at_last, self._fed
+        pulled = self.number + 1 - self._sent_before
+        echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
+        if pulled > PULL_LIMIT + 2 * self.payloads + echoes:
+            self._endless(now, "next_packet", pulled, "may be sent now")
+        self._look_at = self.number + (PULL_LIMIT if pulled == 1 else 1)
 
-    def _count(self, now: float) -> None:
-        if now != self._at:
-            self._at, self._pulled, self._timeouts = now, 0, 0
-            self._fed_before = self._fed
+    def _no_packet(self, answer: object, now: float) -> NoReturn:
+        raise BrokenContract(
+            f"{self._name}: at t={now:.3f} next_packet returned {answer!r:.80}. "
+            f"Return one Packet of kind DATA, ACK, NAK or FIN, or None."
+        )
 
     def _break(self, now: float, what: str, deadline: float) -> NoReturn:
         raise BrokenContract(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from p2plab import theory
 from p2plab.errors import TransferStalled
 from p2plab.link import GilbertElliott, Link
-from p2plab.metrics import Summary, summarise
+from p2plab.metrics import summarise
 from p2plab.packet import HEADER_SIZE
 from p2plab.protocols import Setup
 from p2plab.simulator import PATIENCE, Run, simulate
+from p2plab.summary import Summary
 
 if TYPE_CHECKING:
     import numpy as np

@@ -157,32 +157,45 @@ class RandomChannel:
     rng: Random
     bad: bool = False  # the state of the Gilbert-Elliott chain
     last_arrival: float = 0.0  # of a packet that kept its order [s]
-    departures: deque[float] = field(default_factory=deque)  # of those still queued
+    idle_at: float = 0.0  # when the transmitter has sent all that it was given [s]
+    queued: deque[float] = field(default_factory=deque)  # when each of them has left
+    faithful: bool = field(init=False)  # what arrives does so once, in order, intact
+    chancy: bool = field(init=False)  # otherwise there is nothing to draw
+
+    def __post_init__(self) -> None:
+        it = self.link
+        self.faithful = not (it.jitter or it.reorder or it.corrupt or it.duplicate)
+        self.chancy = not self.faithful or it.loss != 0
 
     def transmit(self, size: int, now: float) -> list[Fate]:
         link = self.link
-        # Always the same draws, so that turning one knob does not reshuffle what
-        # the others do: with more loss, the same packets are lost, and some more.
-        random = self.rng.random
-        u_state, u_loss, u_corrupt = random(), random(), random()
-        u_duplicate, u_reorder, u_jitter = random(), random(), random()
-        lost = u_loss < self._loss(u_state)
-        leaves = now
+        leaves, lost = now, False
+        if self.chancy:
+            # Always the same draws, so that turning one knob does not reshuffle what
+            # the others do: with more loss, the same packets are lost, and some more.
+            random = self.rng.random
+            u_state, u_loss, u_corrupt = random(), random(), random()
+            u_duplicate, u_reorder, u_jitter = random(), random(), random()
+            loss = link.loss
+            lost = u_loss < (loss if type(loss) is float else self._loss(u_state))
         if link.rate is not None:
-            if self._full(now):
+            if link.queue is not None and self._full(size, now):
                 return [(now, OVERFLOW)]
-            leaves = self._depart(size, now)
+            if self.idle_at > now:
+                leaves = self.idle_at
+            leaves += 8 * size / link.rate
+            self.idle_at = leaves
         if lost:
             return [(now, LOSS)]
+        if self.faithful:
+            return [(leaves + link.delay, ARRIVE)]
         arrival = leaves + link.delay + link.jitter * u_jitter
         if u_reorder < link.reorder:
             arrival += link.hold * (u_reorder / link.reorder)
         else:
             arrival = self.last_arrival = max(arrival, self.last_arrival)
-        first = (arrival, CORRUPT if u_corrupt < link.corrupt else ARRIVE)
-        return (
-            [first, (arrival, DUPLICATE)] if u_duplicate < link.duplicate else [first]
-        )
+        fate = (arrival, CORRUPT if u_corrupt < link.corrupt else ARRIVE)
+        return [fate, (arrival, DUPLICATE)] if u_duplicate < link.duplicate else [fate]
 
     def _loss(self, u_state: float) -> float:
         loss = self.link.loss
@@ -192,17 +205,17 @@ class RandomChannel:
             self.bad = not self.bad
         return loss.loss_bad if self.bad else loss.loss_good
 
-    def _full(self, now: float) -> bool:
-        while self.departures and self.departures[0] <= now:
-            self.departures.popleft()
-        queue = self.link.queue
-        return queue is not None and len(self.departures) > queue  # one is being sent
-
-    def _depart(self, size: int, now: float) -> float:
-        assert self.link.rate is not None
-        start = self.departures[-1] if self.departures else now
-        self.departures.append(start + 8 * size / self.link.rate)
-        return self.departures[-1]
+    def _full(self, size: int, now: float) -> bool:
+        """Whether there is no room; otherwise the packet takes its place."""
+        queued, link = self.queued, self.link
+        assert link.rate is not None
+        assert link.queue is not None
+        while queued and queued[0] <= now:
+            queued.popleft()
+        if len(queued) > link.queue:  # one is being sent
+            return True
+        queued.append(max(self.idle_at, now) + 8 * size / link.rate)
+        return False
 
 
 @dataclass(frozen=True, slots=True)

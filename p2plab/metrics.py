@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from operator import itemgetter
 from statistics import fmean
 from typing import Final, NamedTuple
 
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Fate
 from p2plab.packet import ACK, DATA, FIN, HEADER_SIZE
+from p2plab.rows import Row
+from p2plab.summary import Number, Summary
 from p2plab.trace import (
     DELIVER,
     OTHER,
@@ -17,12 +21,12 @@ from p2plab.trace import (
     SEND,
     SENDER,
     TIMEOUT,
-    Row,
     Trace,
 )
 
-Number = int | float | None  # None: the trace does not tell
+_Counts = Counter[tuple[str, int]]  # what, kind
 
+_SENDS: Final = (SEND, RETRANSMIT)
 _FATES: Final = frozenset((ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE))
 
 
@@ -74,16 +78,12 @@ def transmissions(trace: Trace) -> list[Transmission]:
     for row in rows:
         if row[2] in _FATES:
             fates.setdefault(_origin(row), []).append((row[0], row[2]))
+    payloads = _payloads(rows)
     found = []
-    latest: dict[int, int] = {}  # a number on the wire -> the payload it now stands for
-    count = 0
     for time, host, what, kind, seq, size, number in rows:
-        if what not in (SEND, RETRANSMIT):
+        if what not in _SENDS:
             continue
-        if kind == DATA and (what == SEND or seq not in latest):
-            latest[seq] = count
-            count += 1
-        payload = latest[seq] if kind == DATA else -1
+        payload = payloads[number] if kind == DATA else -1
         fate, again = tuple(fates.pop((host, number), ())), what == RETRANSMIT
         found.append(
             Transmission(host, kind, seq, size, number, payload, again, time, fate)
@@ -111,7 +111,7 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     """
     samples = []
     sent: dict[int, tuple[float, bool]] = {}
-    for time, host, what, kind, seq, _, _ in list(trace.rows):
+    for time, host, what, kind, seq, _, _ in trace.rows:
         if host != SENDER:
             continue
         if what in (SEND, RETRANSMIT):
@@ -122,110 +122,46 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     return samples
 
 
-def deliveries(rows: list[Row], moves: list[Transmission]) -> list[tuple[float, int]]:
+def deliveries(
+    rows: Sequence[Row], moves: list[Transmission]
+) -> list[tuple[float, int]]:
     """Return (when, which payload) for every delivery in a trace's rows [s].
 
     moves: its `transmissions`.
     What is delivered is the oldest that has arrived and was not delivered yet: true of
     receivers that keep order, and of those that hand over what comes.
     """
-    payload = {move.number: move.payload for move in moves if move.payload >= 0}
-    found = []
+    payloads = {move.number: move.payload for move in moves if move.payload >= 0}
+    return list(_deliveries(rows, payloads))
+
+
+def _deliveries(
+    rows: Sequence[Row], payloads: dict[int, int]
+) -> Iterator[tuple[float, int]]:
     waiting: list[int] = []
     arrived: set[int] = set()
     for time, host, what, _, _, _, number in rows:
         if what == DELIVER and waiting:
-            found.append((time, heappop(waiting)))
-        elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payload:
-            index = payload[number]
+            yield time, heappop(waiting)
+        elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payloads:
+            index = payloads[number]
             if index not in arrived:
                 arrived.add(index)
                 heappush(waiting, index)
-    return found
 
 
-def _delays(rows: list[Row], moves: list[Transmission]) -> list[float]:
-    """How long each payload took from its first sending to its delivery [s]."""
-    sent_at = {m.payload: m.sent_at for m in reversed(moves) if m.sent_at is not None}
-    return [time - sent_at[index] for time, index in deliveries(rows, moves)]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The numbers of one run; None is what its trace does not tell.
-
-    A trace of one side alone does not tell what happened at the other one.
-    overflowed: DATA packets that found the link's queue full.
-    vanished: packets of either side without a fate: lost by the real network, or still
-        on their way when the trace ended.
-    timeouts: of the sender's retransmission timer.
-    duration: from the first sending to the last delivery [s]. Seen by the sender alone:
-        to the last ACK of a payload; by the receiver alone: from the first arrival.
-    goodput: bits delivered / duration, without headers (RFC 2647, section 3.17).
-    transmissions_per_packet: DATA packets sent / different ones among them.
-    mean_delay, p95_delay: from a payload's first sending to its delivery, waiting for
-        earlier ones included [s]; 95 % of them take at most p95_delay
-        (RFC 2330, section 11.3).
-    mean_rtt: of packets sent once [s].
-    utilisation: share of the duration that the link needs to carry what was delivered,
-        once and with its headers; 0..1, as in `theory`.
-    """
-
-    sent: Number = None
-    retransmitted: Number = None
-    acks: Number = None
-    lost_data: Number = None
-    overflowed: Number = None
-    corrupted: Number = None
-    duplicated: Number = None
-    lost_acks: Number = None
-    vanished: Number = None
-    timeouts: Number = None
-    delivered: Number = None
-    delivered_bytes: Number = None
-    duration: Number = None
-    goodput: Number = None
-    transmissions_per_packet: Number = None
-    mean_delay: Number = None
-    p95_delay: Number = None
-    mean_rtt: Number = None
-    utilisation: Number = None
-
-    def rows(self) -> list[tuple[str, Number, str]]:
-        """Return (what, value, unit): the one source of every table of these."""
-        return [
-            ("DATA packets sent", self.sent, "packets"),
-            ("DATA sent again", self.retransmitted, "packets"),
-            ("DATA lost", self.lost_data, "packets"),
-            ("DATA too many for a queue", self.overflowed, "packets"),
-            ("DATA damaged", self.corrupted, "packets"),
-            ("DATA doubled", self.duplicated, "packets"),
-            ("ACK packets sent", self.acks, "packets"),
-            ("ACKs lost", self.lost_acks, "packets"),
-            ("packets without a fate", self.vanished, "packets"),
-            ("timeouts", self.timeouts, ""),
-            ("payloads delivered", self.delivered, ""),
-            ("bytes delivered", self.delivered_bytes, "bytes"),
-            ("duration", self.duration, "s"),
-            ("goodput", self.goodput, "bit/s"),
-            ("transmissions per packet", self.transmissions_per_packet, ""),
-            ("mean delay to delivery", self.mean_delay, "s"),
-            ("95 % of delays are at most", self.p95_delay, "s"),
-            ("mean round trip", self.mean_rtt, "s"),
-            ("utilisation of the link", self.utilisation, ""),
-        ]
-
-    def __str__(self) -> str:
-        lines = (f"{a:<30}{shown(b):>12} {c}".rstrip() for a, b, c in self.rows())
-        return "\n".join(lines)
-
-
-def shown(value: Number) -> str:
-    """Write a number as tables show it: four digits, or all before the point."""
-    if value is None:
-        return "unknown"
-    whole = isinstance(value, int) or abs(value) >= 1000
-    return f"{value:,.0f}" if whole else f"{value:.4g}"
+def _payloads(rows: Sequence[Row]) -> dict[int, int]:
+    """Which payload each DATA packet carried, by the packet's number."""
+    payloads: dict[int, int] = {}
+    latest: dict[int, int] = {}  # a number on the wire -> the payload it now stands for
+    count = 0
+    for _, _, what, kind, seq, _, number in rows:
+        if kind == DATA and what in _SENDS:
+            if what == SEND or seq not in latest:
+                latest[seq] = count
+                count += 1
+            payloads[number] = latest[seq]
+    return payloads
 
 
 def summarise(trace: Trace, rate: float | None = None) -> Summary:
@@ -235,17 +171,23 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
     """
     rows = list(trace.rows)
     hosts = trace.names.keys() | {row[1] for row in rows}
-    moves = transmissions(trace)
+    counts = Counter(map(itemgetter(2, 3), rows))
+    sends = [row for row in rows if row[2] in _SENDS]
+    fates, vanished = _first_fates(rows, sends)
     numbers: dict[str, Number] = {}
     if SENDER in hosts:
-        numbers |= _at_sender(rows, moves)
+        numbers |= _at_sender(counts, fates)
+        numbers["timeouts"] = sum(
+            row[2] == TIMEOUT and row[1] == SENDER for row in rows
+        )
         if once := [rtt for _, rtt, again in rtt_samples(trace) if not again]:
             numbers["mean_rtt"] = fmean(once)
     if RECEIVER in hosts:
-        numbers |= _at_receiver(rows, moves)
+        numbers |= _at_receiver(counts, fates)
+        numbers["delivered_bytes"] = sum(row[5] for row in rows if row[2] == DELIVER)
     if {SENDER, RECEIVER} <= hosts:
-        numbers["vanished"] = sum(not move.fates for move in moves)
-        if waits := sorted(_delays(rows, moves)):
+        numbers["vanished"] = vanished
+        if waits := sorted(_delays(rows, sends)):
             numbers["mean_delay"] = fmean(waits)
             numbers["p95_delay"] = waits[-(-95 * len(waits) // 100) - 1]
     if rows:
@@ -253,40 +195,66 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
     return Summary(**numbers)
 
 
-def _at_sender(rows: list[Row], moves: list[Transmission]) -> dict[str, Number]:
-    data = [m for m in moves if m.kind == DATA and m.sent_at is not None]
-    new = sum(not move.again for move in data)
+# A sweep asks for nothing but these, so what follows makes no Transmissions: they would
+# take as long as the runs.
+
+
+def _first_fates(rows: list[Row], sends: list[Row]) -> tuple[_Counts, int]:
+    """Count (fate, kind) of what was seen to be sent, and what has no fate at all."""
+    sent: dict[str, dict[int, int]] = {SENDER: {}, RECEIVER: {}}
+    for _, host, _, kind, _, _, number in sends:
+        sent[host][number] = kind
+    fates: _Counts = Counter()
+    for _, host, what, _, _, _, number in rows:
+        if what in _FATES:
+            origin = host if what in (LOSS, OVERFLOW) else OTHER[host]
+            if (found := sent[origin].pop(number, None)) is not None:
+                fates[what, found] += 1
+    return fates, sum(map(len, sent.values()))
+
+
+def _delays(rows: list[Row], sends: list[Row]) -> Iterator[float]:
+    """How long each payload took from its first sending to its delivery [s]."""
+    payloads = _payloads(sends)
+    first: dict[int, float] = {}
+    for time, _, _, kind, _, _, number in sends:
+        if kind == DATA:
+            first.setdefault(payloads[number], time)
+    for time, index in _deliveries(rows, payloads):
+        yield time - first[index]
+
+
+def _at_sender(counts: _Counts, fates: _Counts) -> dict[str, Number]:
+    new, again = counts[SEND, DATA], counts[RETRANSMIT, DATA]
     return {
-        "sent": len(data),
-        "retransmitted": len(data) - new,
-        "lost_data": sum(move.fate == LOSS for move in data),
-        "overflowed": sum(move.fate == OVERFLOW for move in data),
-        "timeouts": sum(row[2] == TIMEOUT and row[1] == SENDER for row in rows),
-        "transmissions_per_packet": len(data) / new if new else None,
+        "sent": new + again,
+        "retransmitted": again,
+        "lost_data": fates[LOSS, DATA],
+        "overflowed": fates[OVERFLOW, DATA],
+        "transmissions_per_packet": (new + again) / new if new else None,
     }
 
 
-def _at_receiver(rows: list[Row], moves: list[Transmission]) -> dict[str, Number]:
-    acks = [m for m in moves if m.kind == ACK and m.sent_at is not None]
-    fates = [what for m in moves if m.kind == DATA for _, what in m.fates]
-    sizes = [row[5] for row in rows if row[2] == DELIVER]
+def _at_receiver(counts: _Counts, fates: _Counts) -> dict[str, Number]:
     return {
-        "acks": len(acks),
-        "lost_acks": sum(move.fate == LOSS for move in acks),
-        "corrupted": fates.count(CORRUPT),
-        "duplicated": fates.count(DUPLICATE),
-        "delivered": len(sizes),
-        "delivered_bytes": sum(sizes),
+        "acks": counts[SEND, ACK] + counts[RETRANSMIT, ACK],
+        "lost_acks": fates[LOSS, ACK],
+        "corrupted": counts[CORRUPT, DATA],
+        "duplicated": counts[DUPLICATE, DATA],
+        "delivered": counts[DELIVER, 0],
     }
 
 
 def _end(rows: list[Row], receiver: bool) -> float:
     """When the last payload was delivered, or acknowledged if only the sender saw."""
+    if receiver:
+        ends = (row[0] for row in reversed(rows) if row[2] == DELIVER)
+        return next(ends, rows[0][0])
     end = rows[0][0]
     for time, _, what, kind, _, _, _ in rows:
-        if not receiver and kind == FIN:
+        if kind == FIN:
             break  # the ACKs from here on are the FIN's
-        if what == DELIVER if receiver else (what, kind) == (ARRIVE, ACK):
+        if (what, kind) == (ARRIVE, ACK):
             end = time
     return end
 

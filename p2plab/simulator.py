@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
-from p2plab.driver import Host, wire_size
+from p2plab.driver import Host
 from p2plab.endpoint import Receiver, Sender
 from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
-from p2plab.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
-from p2plab.packet import Packet, damaged, decode, encode
+from p2plab.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Link
+from p2plab.packet import HEADER_SIZE, Packet, damaged, decode, encode
 from p2plab.trace import RECEIVER, SENDER, Trace
 
+Arrival = tuple[float, int, str, Packet, int]
+
+LOST: Final = frozenset((LOSS, OVERFLOW))
 GOODBYE: Final = 60.0  # [s] more, for a sender that is done
 PATIENCE: Final = 600.0  # [s] of virtual time; ten times the largest RTO
 
@@ -34,6 +38,24 @@ class Run:
     done: bool
 
 
+class WireHost(Host):
+    """A host that packets reach as the bytes of real datagrams."""
+
+    __slots__ = ()
+
+    def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
+        packet, _, number = decode(encode(packet, number=number))
+        super().feed(packet, now, what, number)
+
+    def damage(self, packet: Packet, now: float, number: int) -> None:
+        try:
+            found, _, number = decode(damaged(encode(packet, number=number), number))
+        except CorruptPacket:
+            super().damage(packet, now, number)
+        else:
+            super().feed(found, now, CORRUPT, number)  # nobody can know it
+
+
 class Simulation:
     """Two hosts, a channel each way, and a clock that jumps to the next event.
 
@@ -51,72 +73,54 @@ class Simulation:
         wire: bool = False,
     ) -> None:
         self.now = 0.0
-        self.heard_at = 0.0  # when a packet last arrived
-        self.trace = trace
-        self.sender = Host(sender, SENDER, trace)
-        self.receiver = Host(receiver, RECEIVER, trace, on_payload)
-        self.wire = wire
-        self._ways: tuple[tuple[Host, Channel, Host], ...] = (
-            (self.sender, link.forward(), self.receiver),
-            (self.receiver, back.backward(), self.sender),
-        )
-        # arrivals: (when, tie-break, at whom, what, packet, number)
+        host = WireHost if wire else Host
+        self.sender = host(sender, SENDER, trace)
+        self.receiver = host(receiver, RECEIVER, trace, on_payload)
+        self._hosts = self.sender, self.receiver
+        self._transmit = link.forward().transmit, back.backward().transmit
+        # When each host wants to be woken. A machine's deadline moves only when it is
+        # told something, so it is asked only then. At first, both may have to send.
+        self._wakes = [0.0, 0.0]
+        # On their way: (when, tie-break, at whom, what, packet, number), a heap
         self._arrivals: list[tuple[float, int, int, str, Packet, int]] = []
         self._order = count()
 
+    def wake(self, way: int) -> None:
+        """Ask a host (0 sender, 1 receiver) what it has to send: it was told more."""
+        self._wakes[way] = self.now
+
     def step(self) -> bool:
         """Jump to the next event and let it happen; False when there is none."""
-        way, when = -1, self._arrivals[0][0] if self._arrivals else None
-        for index, (host, _, _) in enumerate(self._ways):
-            wake_at = host.wake_at()
-            if wake_at is not None and (when is None or wake_at < when):
-                way, when = index, wake_at
-        if when is None:
+        arrivals, wakes = self._arrivals, self._wakes
+        way = 0 if wakes[0] <= wakes[1] else 1
+        arrives = bool(arrivals) and arrivals[0][0] <= wakes[way]
+        if arrives:
+            when, _, way, what, packet, number = heappop(arrivals)
+        elif wakes[way] < math.inf:
+            when = wakes[way]
+        else:
             return False
-        self.now = max(self.now, when)
-        if way < 0:
-            _, _, way, what, packet, number = heapq.heappop(self._arrivals)
-            self.heard_at = self.now
-            self._arrive(self._ways[way][0], what, packet, number)
+        self.now = now = when if when > self.now else self.now
+        host, transmit = self._hosts[way], self._transmit[way]
+        if not arrives:
+            host.fire(now)
+        elif what == CORRUPT:
+            host.damage(packet, now, number)
         else:
-            self._ways[way][0].fire(self.now)
-        self.react(way)
-        return True
-
-    def react(self, way: int) -> None:
-        """Let a host deliver and send: once at the start, then after each event."""
-        host, channel, _ = self._ways[way]
-        now = self.now
+            host.feed(packet, now, what, number)
         host.deliver(now)
-        for packet in host.pull(now):
+        while (sent := host.next_packet(now)) is not None:
             number = host.number - 1
-            for when, what in channel.transmit(wire_size(packet), now):
-                if what in (LOSS, OVERFLOW):
-                    self._lose(host, what, packet, number)
+            for when, what in transmit(HEADER_SIZE + len(sent.payload), now):
+                if what in LOST:
+                    host.lose(sent, now, what, number)
                 else:
-                    arrival = (when, next(self._order), 1 - way, what, packet, number)
-                    heapq.heappush(self._arrivals, arrival)
+                    arrival = (when, next(self._order), 1 - way, what, sent, number)
+                    heappush(arrivals, arrival)
         host.note(now)
-
-    def _lose(self, host: Host, what: str, packet: Packet, number: int) -> None:
-        if self.trace is not None:
-            kind, seq, payload, _, _ = packet
-            row = (self.now, host.role, what, +kind, seq, len(payload), number)
-            self.trace.rows.append(row)
-
-    def _arrive(self, host: Host, what: str, packet: Packet, number: int) -> None:
-        if self.wire:
-            datagram = encode(packet, number=number)
-            try:
-                packet, _, number = decode(
-                    damaged(datagram, number) if what == CORRUPT else datagram
-                )
-            except CorruptPacket:
-                what = CORRUPT
-        if what == CORRUPT:
-            host.damage(packet, self.now, number)
-        else:
-            host.feed(packet, self.now, what, number)
+        wake_at = host.machine.deadline if host.paced is None else host.wake_at()
+        wakes[way] = math.inf if wake_at is None else wake_at
+        return True
 
 
 def simulate(
@@ -144,33 +148,39 @@ def simulate(
     link = link or Link()
     trace = Trace({"link": repr(link)})
     delivered: list[bytes] = []
-    moved_at = 0.0
-
-    def deliver(payload: bytes) -> None:
-        nonlocal moved_at
-        moved_at = simulation.now
-        delivered.append(payload)
-        if on_payload is not None:
-            on_payload(payload)
-
+    deliver = delivered.append if on_payload is None else _both(delivered, on_payload)
     simulation = Simulation(
         sender, receiver, link, back or link, trace if record else None, deliver, wire
     )
+    send = simulation.sender.send
     for payload in payloads:
-        simulation.sender.send(payload)
+        send(payload)
     if hasattr(sender, "finish"):
         sender.finish()
     try:
-        simulation.react(0)
-        simulation.react(1)
+        give_up_at = patience
         while simulation.step():
-            waited = simulation.now - moved_at
-            if waited > patience + (GOODBYE if sender.done else 0):
-                raise _stalled(Run(trace, delivered, simulation.now, False), patience)
+            if simulation.now > give_up_at:
+                give_up_at = simulation.receiver.moved_at + patience
+                give_up_at += GOODBYE if sender.done else 0
+                if simulation.now > give_up_at:
+                    partial = Run(trace, delivered, simulation.now, False)
+                    raise _stalled(partial, patience)
     except BrokenContract as why:
         why.partial = Run(trace, delivered, simulation.now, False)
         raise
-    return Run(trace, delivered, simulation.heard_at, sender.done)
+    heard_at = max(simulation.sender.heard_at, simulation.receiver.heard_at)
+    return Run(trace, delivered, heard_at, sender.done)
+
+
+def _both(
+    delivered: list[bytes], on_payload: Callable[[bytes], object]
+) -> Callable[[bytes], None]:
+    def deliver(payload: bytes) -> None:
+        delivered.append(payload)
+        on_payload(payload)
+
+    return deliver
 
 
 def _stalled(run: Run, patience: float) -> TransferStalled:

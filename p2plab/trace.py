@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from operator import attrgetter
+from functools import cache
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from p2plab.packet import Kind
+from p2plab.rows import Row as Row  # for those who read traces, too
+from p2plab.rows import Rows, State, States
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,11 +57,7 @@ class Event(NamedTuple):
     number: int
 
 
-Row = tuple[float, str, str, int, int, int, int]
-State = tuple[float, str, tuple[Any, ...]]
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Trace:
     """Everything that the driver saw, in the order in which it saw it.
 
@@ -69,10 +68,22 @@ class Trace:
     about: what was run (protocol, link, seed, ...), for titles and for repeating it.
     """
 
-    about: dict[str, Any] = field(default_factory=dict)
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list, repr=False)
-    states: list[State] = field(default_factory=list, repr=False)
+    about: dict[str, Any]
+    names: dict[str, tuple[str, ...]]
+    rows: Rows = field(repr=False)
+    states: States = field(repr=False)
+
+    def __init__(
+        self,
+        about: dict[str, Any] | None = None,
+        names: dict[str, tuple[str, ...]] | None = None,
+        rows: Iterable[Row] = (),
+        states: Iterable[State] = (),
+    ) -> None:
+        self.about = {} if about is None else about
+        self.names = {} if names is None else names
+        self.rows = Rows(rows)
+        self.states = States(states)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,7 +116,7 @@ class Trace:
     def digest(self) -> str:
         """Return a SHA-256 of rows and states: equal runs have equal digests."""
         return hashlib.sha256(
-            _json([self.names, self.rows, self.states]).encode()
+            _json([self.names, list(self.rows), list(self.states)]).encode()
         ).hexdigest()
 
     def merged(self, other: Trace, later: float = 0.0) -> Trace:
@@ -113,8 +124,8 @@ class Trace:
 
         later: how much later than ours the other's clock was started [s].
         """
-        rows = [(row[0] + later, *row[1:]) for row in list(other.rows)]
-        states = [(at + later, host, v) for at, host, v in list(other.states)]
+        rows = [(row[0] + later, *row[1:]) for row in other.rows]
+        states = [(at + later, host, v) for at, host, v in other.states]
         return Trace(
             {**other.about, **self.about},
             {**other.names, **self.names},
@@ -129,8 +140,8 @@ class Trace:
             "about": self.about,
             "names": self.names,
             "fields": Event._fields,
-            "rows": self.rows,
-            "states": self.states,
+            "rows": list(self.rows),
+            "states": list(self.states),
         }
         Path(path).write_text(_json(content), encoding="utf-8")
 
@@ -173,12 +184,16 @@ def probe(machine: object) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
     shows the wrapped one's numbers as its own.
     """
     paths = dict(_paths(machine, "", "", set()))
-    if not paths:
-        return (), lambda machine: ()
-    read = attrgetter(*paths.values())
-    if len(paths) == 1:
-        return tuple(paths), lambda machine: (read(machine),)
-    return tuple(paths), read
+    return tuple(paths), _reader(tuple(paths.values()))
+
+
+@cache
+def _reader(paths: tuple[str, ...]) -> Callable[[Any], Any]:
+    # Written out, as dataclasses write their methods: attrgetter takes four times as
+    # long, and this is called after every event of every run.
+    values = "".join(f"machine.{path}," for path in paths)
+    read: Callable[[Any], Any] = eval(f"lambda machine: ({values})")
+    return read
 
 
 def _paths(
@@ -186,6 +201,8 @@ def _paths(
 ) -> Iterator[tuple[str, str]]:
     seen.add(id(thing))
     for each, value in _attributes(thing).items():
+        if not each.isidentifier() or iskeyword(each):
+            continue
         if value is None or type(value) in (int, float):
             yield name + each, path + each
         elif is_dataclass(value) and id(value) not in seen:

@@ -11,8 +11,8 @@ import pytest
 
 from p2plab.experiments import Experiment, goodputs, mean_loss, run_all, sweep, table
 from p2plab.link import GilbertElliott, Link
-from p2plab.metrics import Summary
 from p2plab.protocols import Setup
+from p2plab.summary import Summary
 
 SETUPS = [Setup("stop_and_wait", timeout=0.15), Setup("go_back_n", 8, timeout=0.3)]
 

@@ -18,11 +18,11 @@ ROWS = {
     "rules": "endpoint rtt congestion mixing content orders sources sample chunks "
     "theory",
     "protocols": "protocols",
-    "world": "link trace",
+    "world": "link rows trace",
     "drivers": "driver replay rerun simulator offer transfer emulator flow flows "
     "session datagrams reactor paths contact reception stun stun_client stun_server "
     "udp frames handshake inbox conversation talks chat_server chat rendezvous",
-    "measures": "metrics experiments museum checker",
+    "measures": "summary metrics experiments museum checker",
     "faces": "arrivals witness meetings peer lab",
     "pictures": "plots listing",
     "panels": "widgets",

@@ -152,7 +152,7 @@ def _run(machines: tuple[Any, Any], app: App, network: Network, faults: int) -> 
     sent: list[bytes] = []
     delivered: list[bytes] = []
     world = Simulation(sender, receiver, network, network, None, delivered.append)
-    world.react(1)
+    world.wake(1)
     for payloads in (app.first, app.later):
         for payload in payloads:
             world.sender.send(payload)
@@ -173,7 +173,7 @@ def _until_silent(
     faults: int,
 ) -> None:
     packets = 1.4 * len(sent) + EXTRA * (1 + faults)
-    world.react(0)
+    world.wake(0)
     running = True
     while running:
         so_far = len(delivered)

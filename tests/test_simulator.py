@@ -38,7 +38,7 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "37ceaebbb3d65feefd02cc5ba0f78717",
     "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
     "selective_repeat": "fd73b6f349f671ee95c830737d643720",
-    "fast": "c74381a49adba0e8bde3dc7035a06baa",
+    "fast": "61a8c5d29ac6bccbb1b7c5480ed77c6f",
     "fountain": "ee2861cb896d8d2c25ca167a4913823d",
 }
 

@@ -169,7 +169,7 @@ class QuickHost(Host):
     def pausing(self, pauses: Sequence[float]) -> None:
         """Make these pauses after the packets that are pulled, in turn [s]."""
         if pauses:
-            self._paced = _Pauses(cycle(pauses))
+            self.paced = _Pauses(cycle(pauses))
 
     @property
     def resting(self) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 
-from p2plab.metrics import Summary, shown
+from p2plab.summary import Summary, shown
 
 Style = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self._next = 0
 
-    def read(self, rows: list[Row], until: float = inf) -> str:
+    def read(self, rows: Sequence[Row], until: float = inf) -> str:
         """Say what has happened by then."""
         while self._next < len(rows) and rows[self._next][0] <= until:
             _, host, what, kind, _, _, _ = rows[self._next]
