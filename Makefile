@@ -44,7 +44,7 @@ $(VENV)/.installed: pyproject.toml $(PY)
 
 $(VENV)/.installed-dev: pyproject.toml $(PY)
 	@echo "Installing p2plab and its test tools into $(VENV), once; this takes a minute."
-	@$(INSTALL) --editable '.[test,ui,check]' || { echo "The installation stopped half-way, for the reason above. Run make again once it is mended." >&2; exit 1; }
+	@$(INSTALL) --editable '.[test,ui,check,fountain]' || { echo "The installation stopped half-way, for the reason above. Run make again once it is mended." >&2; exit 1; }
 	@touch $@ $(VENV)/.installed
 
 # what virtual time is compared with; without Node or ns-3 their rows say so

@@ -17,7 +17,7 @@ ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in t
 TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
 # A clock that wakes us every millisecond, and late at that, is enough for any pace.
 SLACK: Final = 0.001  # paced packets may leave so much too early [s]
-CATCH_UP: Final = 0.005  # or so much too late, and still be made up for [s]
+CATCH_UP: Final = 0.005  # or so much too late, where a thread may be late [s]
 
 
 def wire_size(packet: Packet) -> int:
@@ -36,10 +36,12 @@ class Host:
     trace: where to record; None records nothing.
     on_payload: gets what a receiver delivers.
     paced: the machine, or None if it does not ask its driver to space its packets.
+    catch_up: by how much a paced machine may make up for a late driver [s].
     inner: the machine, or the one that a Finish… has inside.
     """
 
     __slots__ = (
+        "_catch_up",
         "_due",
         "_fed",
         "_fed_at_last",
@@ -78,6 +80,7 @@ class Host:
         role: str,
         trace: Trace | None = None,
         on_payload: Callable[[bytes], object] | None = None,
+        catch_up: float = 0.0,
     ) -> None:
         self.machine: Any = machine
         self.role = role
@@ -92,6 +95,7 @@ class Host:
         self._on_corrupt = getattr(inner, "on_corrupt", None)
         self.paced = inner if hasattr(inner, "pacing_rate") else None
         self._pull_at: float | None = None  # when pacing allows the next packet
+        self._catch_up = catch_up
         self._due = 0.0  # when the next packet would leave at exactly that pace [s]
         self.heard_at = 0.0  # when a packet last arrived [s]
         self.moved_at = 0.0  # when a payload was last delivered [s]
@@ -209,7 +213,7 @@ class Host:
         self.number += 1
         self._fired = False
         if self.paced is not None and (rate := self.paced.pacing_rate):
-            self._due = max(self._due, now - CATCH_UP) + 1 / rate
+            self._due = max(self._due, now - self._catch_up) + 1 / rate
             if self._due >= now + SLACK:
                 self._pull_at = self._due
         return packet

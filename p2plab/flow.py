@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from p2plab.driver import BURST, Host
+from p2plab.driver import BURST, CATCH_UP, Host
 from p2plab.emulator import Emulator
 from p2plab.errors import (
     BadContent,
@@ -82,7 +82,7 @@ class Flow:
         self._id = transfer.id | (0 if assembly is None else ANSWER)
         take = None if assembly is None else assembly.add
         self._trace = transfer.own_trace if transfer.record else None
-        self.host = Host(machine, transfer.role, self._trace, take)
+        self.host = Host(machine, transfer.role, self._trace, take, CATCH_UP)
 
     @property
     def closed(self) -> bool:

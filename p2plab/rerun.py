@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from p2plab.driver import BURST, Host
+from p2plab.driver import BURST, CATCH_UP, Host
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE
 from p2plab.packet import MACHINE_KINDS, Kind, Packet, decode, encode
 from p2plab.trace import (
@@ -101,7 +101,8 @@ class _Side:
         self.next = 0
         self.same: list[Row] = []
         self.trace = Trace()
-        self.host = Host(machine, role, self.trace, self.delivered.append)
+        take, late = self.delivered.append, CATCH_UP if real else 0.0
+        self.host = Host(machine, role, self.trace, take, late)
         self.told_at: float | None = None
         self.begun = False
 

@@ -12,7 +12,7 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 from p2plab.checker import check
 from p2plab.chunks import cut
 from p2plab.congestion import FIRST, PathRate
-from p2plab.driver import Host
+from p2plab.driver import CATCH_UP, Host
 from p2plab.errors import TransferRefused
 from p2plab.link import GilbertElliott, Link, ScriptedLink
 from p2plab.mixing import MOST, Unmixer, mixed, to_number, to_payload
@@ -196,7 +196,7 @@ def test_a_polite_path_gives_way_to_a_queue_and_an_aggressive_one_does_not() -> 
 
 def test_paced_packets_leave_in_small_bursts_of_a_millisecond() -> None:
     machine = FastSender(Rfc6298(), PathRate(8e6 * 4, polite=False), 100)
-    host = Host(machine, SENDER)
+    host = Host(machine, SENDER, catch_up=CATCH_UP)
     for _ in range(40):
         host.send(bytes(944))  # 4,000 packets/s
     assert len(list(host.pull(0.0))) == 4
