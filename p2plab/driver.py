@@ -213,10 +213,13 @@ class Host:
         self.number += 1
         self._fired = False
         if self.paced is not None and (rate := self.paced.pacing_rate):
-            self._due = max(self._due, now - self._catch_up) + 1 / rate
-            if self._due >= now + SLACK:
-                self._pull_at = self._due
+            self._pause(now, 1 / rate)
         return packet
+
+    def _pause(self, now: float, gap: float) -> None:
+        self._due = max(self._due, now - self._catch_up) + gap
+        if self._due >= now + SLACK:
+            self._pull_at = self._due
 
     def _require_effect(self, now: float) -> None:
         self._fired = False
