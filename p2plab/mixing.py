@@ -18,7 +18,6 @@ from operator import xor
 from typing import Final
 
 _RANGE: Final = struct.Struct("!IH")
-OVERHEAD: Final = _RANGE.size + 1  # bytes that a mix is longer than what it is made of
 MOST: Final = 1024  # packets in the range of a mix
 
 Equation = tuple[frozenset[int], int]  # these packets' numbers add up to that

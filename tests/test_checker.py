@@ -220,7 +220,7 @@ class Doubter(StopAndWaitSender):
 @pytest.mark.parametrize(
     ("sender", "receiver", "channel", "promise", "faults", "words"),
     [
-        (None, Deaf, "fifo", "completion", 1, "the receiver never answered"),
+        (None, Deaf, "fifo", "completion", 1, "the receiver no longer answered"),
         (None, Hoarder, "fifo", "memory", 0, "`history` of the receiver still held"),
         (None, Mumbler, "fifo", "silence", 0, "the receiver went on sending ACK 0"),
         (None, Liar, "fifo", "prefix", 0, "delivered b'b', which was never sent"),

@@ -208,7 +208,8 @@ class Story:
         if theirs is not None:
             parts.append(f"the receiver {'answered with' if ours else 'sent'} {theirs}")
         elif ours is not None:
-            parts.append("the receiver never answered")
+            once = self._repeated(RECEIVER, -inf) is not None
+            parts.append(f"the receiver {'no longer' if once else 'never'} answered")
         return ", ".join(parts)
 
     def _repeated(self, role: str, since: float) -> str | None:
