@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path, PurePosixPath
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from p2plab.content import (
@@ -128,27 +127,26 @@ class Assembly:
         self._last = content.count - 1
         self._size = content.payload_size
         self._last_size = NUMBER_SIZE + content.size - self._last * content.chunk_size
-        self._stream = bytearray()  # in the order of travel; room is made when needed
+        self._step = content.payload_size - NUMBER_SIZE
+        self._stream = memoryview(b"")  # in the order of travel; room only when needed
         self._have = bytearray(content.count)
-        self._lock = Lock()
 
     def add(self, payload: bytes) -> bool:
         """Put a payload in its place; False if it brought nothing new. Never raises."""
         number = int.from_bytes(payload[:NUMBER_SIZE], "big")
         size = self._size if number != self._last else self._last_size
-        with self._lock:
-            if number > self._last or len(payload) != size:
-                self.ignored += 1
-                return False
-            if self._have[number]:
-                self.duplicates += 1
-                return False
-            if not self._stream:
-                self._stream = bytearray(self.content.size)
-            start = number * (self._size - NUMBER_SIZE)
-            self._stream[start : start + size - NUMBER_SIZE] = payload[NUMBER_SIZE:]
-            self._have[number] = True
-            self.received += 1
+        if number > self._last or len(payload) != size:
+            self.ignored += 1
+            return False
+        if self._have[number]:
+            self.duplicates += 1
+            return False
+        if not self._stream:
+            self._stream = memoryview(bytearray(self.content.size))
+        start = number * self._step
+        self._stream[start : start + size - NUMBER_SIZE] = payload[NUMBER_SIZE:]
+        self._have[number] = True  # last, so that whoever looks finds no empty place
+        self.received += 1
         return True
 
     @property
@@ -167,8 +165,8 @@ class Assembly:
         return [number for number, here in enumerate(self._snapshot()[1]) if not here]
 
     def _snapshot(self) -> tuple[bytes, bytes]:
-        with self._lock:
-            return bytes(self._stream or self.content.size), bytes(self._have)
+        have = bytes(self._have)  # first: what it names is in the stream by then
+        return bytes(self._stream or self.content.size), have
 
     @cached_property
     def _places(self) -> NDArray[np.int64] | None:
@@ -190,7 +188,7 @@ class Assembly:
         """Whether everything is here and has the fingerprint that was announced."""
         if not self.complete:
             return False
-        return hashlib.sha256(self._snapshot()[0]).hexdigest() == self.content.sha256
+        return hashlib.sha256(self._stream).hexdigest() == self.content.sha256
 
     def picture(self, *, holes: bool = True) -> Image:
         """The picture as far as it is here, a copy that no later chunk changes.

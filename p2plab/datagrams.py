@@ -20,7 +20,8 @@ LARGEST: Final = 65_535  # bytes of a datagram, or of a train of them
 # Linux cuts one large buffer into datagrams of one size on sending (UDP_SEGMENT), and
 # hands a train of them over as one buffer on receiving (UDP_GRO): linux/udp.h, udp(7).
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
-_TRAIN: Final = 50  # datagrams; the kernel allows 64, and LARGEST bytes
+_TRAIN: Final = 64  # datagrams that the kernel allows (UDP_MAX_SEGMENTS)
+_ROOM: Final = 65_507  # bytes of all of them: what a datagram over IPv4 may hold
 _MTU: Final = 1472  # bytes that fit into an Ethernet frame; larger ones go one by one
 _SIZE: Final = struct.Struct("=i")
 
@@ -58,11 +59,8 @@ class DatagramSocket:
                 for datagram in train:
                     self._send_one(datagram, to)
 
-    def receive(self) -> tuple[Sequence[memoryview], Address] | None:
-        """Return what has come from one sender, or None if nothing waits.
-
-        The views are good until the next call.
-        """
+    def receive(self) -> tuple[Sequence[bytes], Address] | None:
+        """Return what has come from one sender, or None if nothing waits."""
         try:
             if self._trains_in:
                 size, notes, _, sender = self.socket.recvmsg_into([self._buffer], 64)
@@ -76,9 +74,12 @@ class DatagramSocket:
         for level, kind, value in notes:
             if level == _SOL_UDP and kind == _UDP_GRO:
                 step = _SIZE.unpack_from(value)[0]
-        cuts = range(0, size or 1, step)  # an empty datagram is one, too
-        data = self._view[:size]
-        return [data[at : at + step] for at in cuts], sender[:2]
+        rest = size - size % step
+        whole = struct.iter_unpack(f"{step}s", self._view[:rest])
+        datagrams = [datagram for (datagram,) in whole]
+        if rest < size or not size:  # an empty datagram is one, too
+            datagrams.append(bytes(self._view[rest:size]))
+        return datagrams, sender[:2]
 
     def close(self) -> None:
         """Give the port back."""
@@ -106,7 +107,7 @@ def _trains(datagrams: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """Cut into runs of one size."""
     for size, run in groupby(datagrams, len):
         alike = list(run)
-        step = _TRAIN if size <= _MTU else 1
+        step = min(_TRAIN, _ROOM // (size or 1)) if size <= _MTU else 1
         for at in range(0, len(alike), step):
             yield alike[at : at + step]
 

@@ -28,13 +28,13 @@ def wire_size(packet: Packet) -> int:
 class Host:
     """A machine, and everything that its driver knows about it.
 
-    After every input (`send`, `feed`, `damage`, `fire`) the driver delivers, pulls,
-    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks
-    a promise of `endpoint`, naming the machine, the time and the remedy.
+    After every input (`send`, `feed`, `damage`, `fire`) the driver pulls, notes and
+    reads `wake_at`. All of them raise BrokenContract when the machine breaks a promise
+    of `endpoint`, naming the machine, the time and the remedy.
 
     role: SENDER or RECEIVER.
     trace: where to record; None records nothing.
-    on_payload: gets what a receiver delivers.
+    on_payload: gets what a receiver delivers, after every input.
     paced: the machine, or None if it does not ask its driver to space its packets.
     catch_up: by how much a paced machine may make up for a late driver [s].
     inner: the machine, or the one that a Finish… has inside.
@@ -130,8 +130,8 @@ class Host:
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
         if self._log is not None:
-            size = len(packet.payload)
-            self._log((now, self.role, what, packet.kind, packet.seq, size, number))
+            kind, seq, payload, _, _ = packet
+            self._log((now, self.role, what, kind, seq, len(payload), number))
         self._fed += 1
         self.heard_at = now
         echo = packet.echo
@@ -142,6 +142,8 @@ class Host:
             self.machine.on_packet(packet, now)
         except Exception as why:
             self._raised("on_packet", now, why)
+        if self.role != SENDER:
+            self._deliver(now)
 
     def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Write down the end of a packet that no machine hears of."""
@@ -158,12 +160,18 @@ class Host:
                 self._on_corrupt(now)
             except Exception as why:
                 self._raised("on_corrupt", now, why)
+            if self.role != SENDER:
+                self._deliver(now)
 
     def fire(self, now: float) -> None:
         """Call on_timeout if the deadline has passed; otherwise it was time to pull."""
         deadline = self.machine.deadline
-        if deadline is None or deadline > now:
-            return
+        if deadline is not None and deadline <= now:
+            self._time_out(now, deadline)
+        if self.role != SENDER:
+            self._deliver(now)
+
+    def _time_out(self, now: float, deadline: float) -> None:
         if self._log is not None:
             self._log((now, self.role, TIMEOUT, 0, -1, 0, -1))
         if now != self._fired_at:
@@ -199,18 +207,18 @@ class Host:
             return None
         if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
             self._no_packet(packet, now)
-        if self.number >= self._look_at:
+        number = self.number
+        if number >= self._look_at:
             self._require_end(now)
         if self._log is not None:
-            kind, seq, payload = packet.kind, packet.seq, packet.payload
+            kind, seq, payload, _, _ = packet
             what = SEND
             if kind != ACK:
                 if self._seen.get(seq) is payload:
                     what = RETRANSMIT
                 self._seen[seq] = payload
-            row = (now, self.role, what, kind, seq, len(payload), self.number)
-            self._log(row)
-        self.number += 1
+            self._log((now, self.role, what, kind, seq, len(payload), number))
+        self.number = number + 1
         self._fired = False
         if self.paced is not None and (rate := self.paced.pacing_rate):
             self._pause(now, 1 / rate)
@@ -236,11 +244,8 @@ class Host:
                 self._log_values(state)
                 self._log_head((now, self._own))
 
-    def deliver(self, now: float) -> None:
-        """Hand what a receiver has for its application to `on_payload`."""
-        if self.role == SENDER:
-            return
-        next_payload = self.machine.next_payload
+    def _deliver(self, now: float) -> None:
+        next_payload, on_payload = self.machine.next_payload, self.on_payload
         while True:
             try:
                 payload = next_payload()
@@ -248,15 +253,15 @@ class Host:
                 self._raised("next_payload", now, why)
             if payload is None:
                 return
-            if self.payloads > PULL_LIMIT + 2 * self._fed:
-                self._endless(now, "next_payload", self.payloads, "is waiting")
+            number = self.payloads
+            if number > PULL_LIMIT + 2 * self._fed:
+                self._endless(now, "next_payload", number, "is waiting")
             if self._log is not None:
-                size = len(payload)
-                self._log((now, self.role, DELIVER, 0, self.payloads, size, -1))
-            self.payloads += 1
+                self._log((now, self.role, DELIVER, 0, number, len(payload), -1))
+            self.payloads = number + 1
             self.moved_at = now
-            if self.on_payload is not None:
-                self.on_payload(payload)
+            if on_payload is not None:
+                on_payload(payload)
 
     def _examine(self) -> None:
         (require_sender if self.role == SENDER else require_receiver)(self.machine)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
 from p2plab.driver import wire_size
-from p2plab.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
-from p2plab.packet import Packet, damaged
+from p2plab.link import ARRIVE, CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
+from p2plab.packet import MACHINE_KINDS, Packet, damaged
 from p2plab.trace import OTHER
 
+Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
 Note = Callable[
     [float, str, str, Packet, int], None
 ]  # when, host, what, packet, number
@@ -35,8 +36,8 @@ class Emulator:
     forward, backward: what becomes of what we send, and of what comes back.
     role: whose packets go forward.
     note: writes a row of the trace.
-    leave: puts a datagram on the socket. hear: gets a packet, its number, its fate and
-        the time.
+    leave: puts a datagram on the socket. hear: gets packets with their numbers, their
+        fate and the time.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Emulator:
         role: str,
         note: Note,
         leave: Callable[[bytes], None],
-        hear: Callable[[Packet, int, str, float], None],
+        hear: Callable[[list[Numbered], str, float], None],
     ) -> None:
         self._forward, self._backward = forward, backward
         self._role, self._note, self._leave, self._hear = role, note, leave, hear
@@ -61,13 +62,17 @@ class Emulator:
             else:
                 self._hold(when, partial(self._go, packet, number, datagram, what))
 
-    def receive(self, packet: Packet, number: int, now: float) -> None:
-        """Let a packet that has come meet the link on its way back."""
-        for when, what in self._backward.transmit(wire_size(packet), now):
-            if what in (LOSS, OVERFLOW):
-                self._note(now, OTHER[self._role], what, packet, number)
-            else:
-                self._hold(when, partial(self._hear, packet, number, what))
+    def receive(self, packets: Iterable[Numbered], now: float) -> None:
+        """Let the machine's packets that have come meet the link on their way back."""
+        for packet, number in packets:
+            if packet.kind not in MACHINE_KINDS:
+                self._hear([(packet, number)], ARRIVE, now)
+                continue
+            for when, what in self._backward.transmit(wire_size(packet), now):
+                if what in (LOSS, OVERFLOW):
+                    self._note(now, OTHER[self._role], what, packet, number)
+                else:
+                    self._hold(when, partial(self._hear, [(packet, number)], what))
 
     def wake_at(self) -> float | None:
         """When the next packet comes out of the link [s]."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from p2plab.driver import BURST, CATCH_UP, Host
-from p2plab.emulator import Emulator
+from p2plab.emulator import Emulator, Numbered
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -17,9 +17,9 @@ from p2plab.errors import (
 )
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, Channel
 from p2plab.offer import ANSWER, to_words, words
-from p2plab.packet import MACHINE_KINDS, Kind, Packet, encode
+from p2plab.packet import DATA, MACHINE_KINDS, Kind, Packet, encode
 from p2plab.trace import RECEIVER, SEND, SENDER
-from p2plab.transfer import State, Transfer
+from p2plab.transfer import FAILED, OFFERED, RUNNING, Transfer
 
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
@@ -87,8 +87,8 @@ class Flow:
     @property
     def closed(self) -> bool:
         """Whether it is over, and nobody will need its answers any more."""
-        waits = not self._failed and self.host.machine.deadline is not None
-        return self.transfer.ended and not waits
+        waits = self.host.machine.deadline is not None
+        return self.transfer.ended and (self.transfer.state is FAILED or not waits)
 
     def open(self, now: float) -> None:
         """Begin as a sender: offer. A receiver begins when it hears the offer."""
@@ -101,13 +101,12 @@ class Flow:
         self._offer_at = now + self._offer_rto
         self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
 
-    def arrive(self, packets: Iterable[tuple[Packet, int]], now: float) -> None:
+    def arrive(self, packets: Iterable[Numbered], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
-        for packet, number in packets:
-            if self._link is None or packet.kind not in MACHINE_KINDS:
-                self._hear(packet, number, ARRIVE, now)
-            else:
-                self._link.receive(packet, number, now)
+        if self._link is None:
+            self._hear(packets, ARRIVE, now)
+        else:
+            self._link.receive(packets, now)
 
     def reject(self, packet: Packet, number: int, what: str, now: float) -> None:
         """Note a packet that claims to be the other side's, and is not believed."""
@@ -122,7 +121,7 @@ class Flow:
         the answers, too, can leave in one go, with `flush`.
         """
         fed, self._fed = self._fed, False
-        if fed and not self._failed:
+        if fed and self.transfer.state is not FAILED:
             self._react(now)
         self.host.note(now)
 
@@ -138,7 +137,7 @@ class Flow:
             self._link.tick(now)
         if self.closed:
             return None
-        if self.transfer.state is State.OFFERED:
+        if self.transfer.state is OFFERED:
             if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
                 return self._stall(now, "nobody has answered our offer")
             if self._offer_at <= now:
@@ -165,9 +164,9 @@ class Flow:
             return min(times, default=None)
         if not self.transfer.ended:
             times.append(self._heard_at + self._patience)
-        if self.transfer.state is State.OFFERED:
+        if self.transfer.state is OFFERED:
             times += [self._heard_at + OFFER_PATIENCE, self._offer_at]
-        if self._at_once or self.transfer.state is not State.OFFERED:
+        if self._at_once or self.transfer.state is not OFFERED:
             wake_at = self.host.wake_at()
             times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
         return min(times)
@@ -179,38 +178,44 @@ class Flow:
             why = "" if isinstance(error, TransferStopped) else str(error)
             self._say(Kind.STOP, now, to_words(why))
 
-    def _hear(self, packet: Packet, number: int, what: str, now: float) -> None:
-        kind, _, payload, _, _ = packet
-        if what == CORRUPT:
-            self.host.damage(packet, now, number)
+    def _hear(self, packets: Iterable[Numbered], fate: str, now: float) -> None:
+        if fate == CORRUPT:
+            for packet, number in packets:
+                self.host.damage(packet, now, number)
             self._fed = True
             return
-        if kind == Kind.DATA and len(payload) > self._largest:
-            return  # no part of what was offered, and nobody has room for it
-        if number in self._arrived:
-            what = DUPLICATE
-        elif len(self._arrived) > self._most_arrivals:  # the trace keeps every one
+        arrived, feed, largest = self._arrived, self.host.feed, self._largest
+        if len(arrived) > self._most_arrivals:  # the trace keeps every one
             raise BadContent("far more packets have come than a transfer needs")
-        else:
-            self._arrived.add(number)
+        state = self.transfer.state
+        for packet, number in packets:
+            kind = packet.kind
+            if kind is DATA and len(packet.payload) > largest:
+                continue  # no part of what was offered, and nobody has room for it
+            what = DUPLICATE if number in arrived else fate
+            arrived.add(number)
+            if kind not in MACHINE_KINDS:
+                self._row(now, self.transfer.role, what, packet, number)
+                self._control(packet, now)
+                state = self.transfer.state
+            elif state is RUNNING or self._listens(now):
+                feed(packet, now, what, number)
+                self._fed = True
         self._heard_at = now
-        if kind not in MACHINE_KINDS:
-            self._row(now, self.transfer.role, what, packet, number)
-            self._control(packet, now)
-        elif self._failed:
+
+    def _listens(self, now: float) -> bool:
+        if self.transfer.state is FAILED:
             self._say(Kind.STOP, now)
-        elif self._at_once or self.transfer.state is not State.OFFERED:
-            self._accepted(now)  # nobody answers data without having accepted it
-            self.host.feed(packet, now, what, number)
-            self.host.deliver(now)
-            self._fed = True
+        elif self._at_once:  # nobody answers data without having accepted it
+            self._accepted(now)
+        return self.transfer.state not in (OFFERED, FAILED)
 
     def _control(self, packet: Packet, now: float) -> None:
-        kind, offered = packet.kind, self.transfer.state is State.OFFERED
+        kind, offered = packet.kind, self.transfer.state is OFFERED
         if kind == Kind.OFFER and self.transfer.role == RECEIVER:
             if offered:
-                self.transfer.state = State.RUNNING
-            self._say(Kind.STOP if self._failed else Kind.ACCEPT, now)
+                self.transfer.state = RUNNING
+            self._say(Kind.STOP if self.transfer.state is FAILED else Kind.ACCEPT, now)
         elif kind == Kind.ACCEPT:
             self._accepted(now)
         elif kind == Kind.REFUSE and offered:
@@ -223,8 +228,8 @@ class Flow:
             self.transfer.end(now, TransferStopped(message, self.transfer))
 
     def _accepted(self, now: float) -> None:
-        if self.transfer.state is State.OFFERED:
-            self.transfer.state = State.RUNNING
+        if self.transfer.state is OFFERED:
+            self.transfer.state = RUNNING
             self._fed = True
             if not self._at_once:
                 self._begin()
@@ -238,20 +243,21 @@ class Flow:
 
     def _react(self, now: float) -> None:
         host = self.host
-        host.deliver(now)
         if self.transfer.role == RECEIVER:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = math.inf
-        if self.transfer.state is State.OFFERED and host.number >= EARLY:
+        if self.transfer.state is OFFERED and host.number >= EARLY:
             return
-        for sent, packet in enumerate(host.pull(now), start=1):
-            number = host.number - 1
-            datagram = encode(packet, self._id, number)
-            if self._link is None:
-                self._outbox.append(datagram)
+        id, link, leave = self._id, self._link, self._outbox.append
+        number, last = host.number, host.number + BURST
+        while (packet := host.next_packet(now)) is not None:
+            datagram = encode(packet, id, number)
+            if link is None:
+                leave(datagram)
             else:
-                self._link.send(packet, number, datagram, now)
-            if sent == BURST:
+                link.send(packet, number, datagram, now)
+            number += 1
+            if number == last:
                 self._more_at = now + BREATH
                 break
         if self.transfer.role == SENDER and not self.transfer.ended:
@@ -281,25 +287,19 @@ class Flow:
         self.host.number += 1
 
     def _all_there(self) -> bool:
-        assembly, count = self.transfer.assembly, self.transfer.offer.content.count
         if self.transfer.role == RECEIVER:
-            return assembly is not None and assembly.verify()
-        return bool(getattr(self.host.inner, "send_base", -1) == count)
+            return (
+                self.transfer.assembly is not None and self.transfer.assembly.verify()
+            )
+        send_base = getattr(self.host.inner, "send_base", -1)
+        return bool(send_base == self.transfer.offer.content.count)
 
     def _stall(self, now: float, what: str) -> None:
-        waited = now - self._heard_at
-        self.fail(
-            now,
-            TransferStalled(
-                f"{what} for {waited:.3g} s. Is the peer still there, and does the "
-                f"link let anything through? What happened until now is in the trace.",
-                self.transfer,
-            ),
+        message = (
+            f"{what} for {now - self._heard_at:.3g} s. Is the peer still there, and "
+            f"does the link let anything through? What happened is in the trace."
         )
-
-    @property
-    def _failed(self) -> bool:
-        return self.transfer.state is State.FAILED
+        self.fail(now, TransferStalled(message, self.transfer))
 
     def _row(
         self, now: float, host: str, what: str, packet: Packet, number: int

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from enum import IntEnum
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from p2plab.errors import CorruptPacket
 
@@ -79,14 +79,29 @@ class Packet(NamedTuple):
 # V is the version, 1. Big-endian, as everything on the Internet (RFC 791, app. B).
 # `number` never repeats within a transfer, so that a trace can tell two copies of
 # one packet apart (RFC 9000, section 12.3, has it for the same reason).
-_HEADER: Final = struct.Struct("!2sBBIiIII")
+_HEADER: Final = struct.Struct("!4sIiIII")
 _CHECKSUM: Final = struct.Struct("!I")
-_BOTH: Final = struct.Struct("!2sBBIiIIII")
+_BOTH: Final = struct.Struct("!4sIiIIII")
 MAGIC: Final = b"p2"
 _VERSION, _HAS_STAMP, _HAS_ECHO = 1, 2, 4
-_KINDS: Final = {int(kind): kind for kind in Kind}
+# Every first word that there is, so that one look tells all: (kind, S, E) -> word
+_WORDS: Final = {
+    (kind, stamped, echoed): struct.pack(
+        "!2sBB", MAGIC, kind, _VERSION | stamped * _HAS_STAMP | echoed * _HAS_ECHO
+    )
+    for kind in Kind
+    for stamped in (False, True)
+    for echoed in (False, True)
+}
+_MEANINGS: Final = {word: meaning for meaning, word in _WORDS.items()}
 HEADER_SIZE: Final = _BOTH.size  # [bytes]
 STAMP_PERIOD: Final = 2**32 / 1e6  # after which stamps begin anew [s]
+_CHECKED: Final = _HEADER.size  # bytes before the checksum
+_LARGEST: Final = HEADER_SIZE + MAX_PAYLOAD
+
+# Once for every packet of every transfer: each look into a class or module counts.
+_pack, _pack_checksum, _unpack = _HEADER.pack, _CHECKSUM.pack, _BOTH.unpack_from
+_new_packet = tuple.__new__
 
 
 def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
@@ -97,46 +112,38 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
     Raises ValueError for a seq outside 32 bits or a payload over MAX_PAYLOAD.
     """
     kind, seq, payload, stamp, echo = packet
-    flags = _VERSION
-    stamp_us = echo_us = 0
-    if stamp is not None:
-        flags |= _HAS_STAMP
-        stamp_us = round(stamp * 1e6) & 0xFFFFFFFF
-    if echo is not None:
-        flags |= _HAS_ECHO
-        echo_us = round(echo * 1e6) & 0xFFFFFFFF
+    word = _WORDS[kind, stamp is not None, echo is not None]
+    stamp_us = 0 if stamp is None else round(stamp * 1e6) & 0xFFFFFFFF
+    echo_us = 0 if echo is None else round(echo * 1e6) & 0xFFFFFFFF
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a payload holds {MAX_PAYLOAD} bytes, got {len(payload)}")
     try:
-        header = _HEADER.pack(
-            MAGIC, kind, flags, transfer, seq, number, stamp_us, echo_us
-        )
+        header = _pack(word, transfer, seq, number, stamp_us, echo_us)
     except struct.error as why:
         raise ValueError(f"{packet!r} does not fit its header: {why}") from why
-    checksum = zlib.crc32(payload, zlib.crc32(header))
-    return b"".join((header, _CHECKSUM.pack(checksum), payload))
+    return header + _pack_checksum(crc32(payload, crc32(header))) + payload
 
 
-def decode(datagram: bytes | memoryview) -> tuple[Packet, int, int]:
+def decode(datagram: bytes) -> tuple[Packet, int, int]:
     """Return the packet in `datagram`, its transfer and its transmission number.
 
     Raises CorruptPacket for anything that `encode` has not made.
     """
-    if not HEADER_SIZE <= len(datagram) <= HEADER_SIZE + MAX_PAYLOAD:
-        raise CorruptPacket(f"{len(datagram)} bytes are no packet of ours")
-    magic, kind, flags, transfer, seq, number, stamp, echo, checksum = (
-        _BOTH.unpack_from(datagram)
-    )
-    payload = bytes(datagram[HEADER_SIZE:])
-    if checksum != zlib.crc32(payload, zlib.crc32(datagram[: _HEADER.size])):
+    size = len(datagram)
+    if size < HEADER_SIZE or size > _LARGEST:
+        raise CorruptPacket(f"{size} bytes are no packet of ours")
+    word, transfer, seq, number, stamp, echo, checksum = _unpack(datagram)
+    payload = datagram[HEADER_SIZE:]
+    if checksum != crc32(payload, crc32(datagram[:_CHECKED])):
         raise CorruptPacket("the checksum does not fit")
-    known = _KINDS.get(kind)
-    if magic != MAGIC or known is None or flags & ~6 != _VERSION:
-        raise CorruptPacket("the header is not one of ours")
-    stamped = stamp / 1e6 if flags & _HAS_STAMP else None
-    echoed = echo / 1e6 if flags & _HAS_ECHO else None
+    try:
+        kind, has_stamp, has_echo = _MEANINGS[word]
+    except KeyError:
+        raise CorruptPacket("the header is not one of ours") from None
+    stamped = stamp / 1e6 if has_stamp else None
+    echoed = echo / 1e6 if has_echo else None
     # Past the named constructor, which takes three times as long.
-    packet = tuple.__new__(Packet, (known, seq, payload, stamped, echoed))
+    packet = _new_packet(Packet, (kind, seq, payload, stamped, echoed))
     return packet, transfer, number
 
 

@@ -163,12 +163,10 @@ class _Side:
             self.host.damage(packet, time, number)
         else:
             self.host.feed(packet, time, what, number)
-            self.host.deliver(time)
         self.told_at = time
 
     def _pull(self, now: float) -> None:
         self.told_at = None
-        self.host.deliver(now)
         for packet in islice(self.host.pull(now), BURST if self.real else None):
             wired = decode(encode(packet))[0] if self.real else packet
             self.sent[self.host.number - 1] = wired

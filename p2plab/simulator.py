@@ -108,7 +108,6 @@ class Simulation:
             host.damage(packet, now, number)
         else:
             host.feed(packet, now, what, number)
-        host.deliver(now)
         while (sent := host.next_packet(now)) is not None:
             number = host.number - 1
             for when, what in transmit(HEADER_SIZE + len(sent.payload), now):

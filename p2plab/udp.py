@@ -225,16 +225,17 @@ class UdpSocket:
             bare = Bare(address, self._socket.send)
             last: tuple[Way, int] | None = None
             for datagram in datagrams:
+                if self._query is not None and self._answers(datagram):
+                    continue
+                way: Way = bare
                 try:
-                    read = self._read(datagram, bare)
-                    if read is None:
-                        continue
-                    way, plain = read
-                    packet, id, number = decode(plain)
+                    if self.sealed or datagram[:2] != MAGIC:
+                        way, datagram = self._opened(datagram, address)
+                    packet, id, number = decode(datagram)
                 except CorruptPacket:
                     self.strays += 1
                     continue
-                if not id and isinstance(way, Contact) and packet.kind in PATH_KINDS:
+                if not id and packet.kind in PATH_KINDS and isinstance(way, Contact):
                     self._contacts.on_packet(way, packet, address)
                     continue
                 if (way, id) != last:
@@ -244,27 +245,26 @@ class UdpSocket:
         for (way, id), packets in batches.items():
             self._dispatch(way, id, packets)
 
-    def _read(
-        self, datagram: memoryview, bare: Bare
-    ) -> tuple[Way, bytes | memoryview] | None:
-        """Return from whom a datagram is, and what is under its seal, if it has one.
+    def _answers(self, datagram: bytes) -> bool:
+        """Whether it is for our STUN query, if it is open, and not for a transfer."""
+        if self._query is None or not is_stun(datagram):
+            return False
+        query, _ = self._query
+        if query.on_datagram(datagram):
+            self.observed = query.address or self.observed
+        return True
 
-        None: it was no packet. Raises CorruptPacket for what is not to be believed.
+    def _opened(self, sealed: bytes, address: Address) -> tuple[Contact, bytes]:
+        """Return from whom a sealed datagram is, and what is inside.
+
+        Raises CorruptPacket for what is not to be believed.
         """
-        if not self.sealed and bytes(datagram[:2]) == MAGIC:
-            return bare, datagram
-        data = bytes(datagram)
-        if self._query is not None and is_stun(data):
-            query, _ = self._query
-            if query.on_datagram(data):
-                self.observed = query.address or self.observed
-            return None
-        contact = self._contacts.find(data)
+        contact = self._contacts.find(sealed)
         try:
-            return contact, contact.open(data, bare.address)
+            return contact, contact.open(sealed, address)
         except (Forged, Replayed) as why:
             word = FORGED if isinstance(why, Forged) else REPLAYED
-            self._note_rejected(contact, inside(data), word)
+            self._note_rejected(contact, inside(sealed), word)
             raise
 
     def _note_rejected(self, contact: Contact, datagram: bytes, word: str) -> None:

@@ -175,7 +175,6 @@ class World:
         """Let a host deliver and send, and look whether its pair is done."""
         host, now = self.hosts[way], self.now
         self.at = way
-        host.deliver(now)
         for packet in host.pull(now):
             self.wire.carry(host, way, packet, now)
         host.note(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -116,8 +117,9 @@ class FinishReceiver:
         inner = self.receiver.deadline
         return self.fin_deadline if inner is None else inner
 
-    def next_payload(self) -> bytes | None:
-        return self.receiver.next_payload()
+    @property
+    def next_payload(self) -> Callable[[], bytes | None]:
+        return self.receiver.next_payload  # its own: we have nothing to add
 
     def next_packet(self, now: float) -> Packet | None:
         return self.fin_acks.pop() if self.fin_acks else self.receiver.next_packet(now)
