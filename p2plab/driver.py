@@ -134,8 +134,7 @@ class Host:
             self._log((now, self.role, what, kind, seq, len(payload), number))
         self._fed += 1
         self.heard_at = now
-        echo = packet.echo
-        if echo is not None and now - echo >= STAMP_PERIOD:
+        if now >= STAMP_PERIOD and (echo := packet.echo) is not None:
             turns = (now - echo) // STAMP_PERIOD
             packet = packet._replace(echo=echo + turns * STAMP_PERIOD)
         try:

@@ -258,7 +258,7 @@ class Flow:
                 link.send(packet, number, datagram, now)
             number += 1
             if number == last:
-                self._more_at = now + BREATH
+                self._more_at = now + (BREATH if host.paced is None else 0.0)
                 break
         if self.transfer.role == SENDER and not self.transfer.ended:
             self.transfer.acknowledged = getattr(host.inner, "send_base", host.number)
