@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+GROWTH: Final = 250_000  # room that is made at once [bytes]
 VERMILION: Final = (213, 94, 0)  # holes are hatched in black and this, #D55E00
 
 
@@ -128,7 +129,9 @@ class Assembly:
         self._size = content.payload_size
         self._last_size = NUMBER_SIZE + content.size - self._last * content.chunk_size
         self._step = content.payload_size - NUMBER_SIZE
-        self._stream = memoryview(b"")  # in the order of travel; room only when needed
+        # In the order of travel. It grows as it fills: to make room for a large file
+        # takes milliseconds, and the first packets would wait for it.
+        self._stream = bytearray()
         self._have = bytearray(content.count)
 
     def add(self, payload: bytes) -> bool:
@@ -141,10 +144,12 @@ class Assembly:
         if self._have[number]:
             self.duplicates += 1
             return False
-        if not self._stream:
-            self._stream = memoryview(bytearray(self.content.size))
         start = number * self._step
-        self._stream[start : start + size - NUMBER_SIZE] = payload[NUMBER_SIZE:]
+        end = start + size - NUMBER_SIZE
+        if end > len(self._stream):
+            room = min(end + GROWTH, self.content.size)
+            self._stream += bytes(room - len(self._stream))
+        self._stream[start:end] = payload[NUMBER_SIZE:]
         self._have[number] = True  # last, so that whoever looks finds no empty place
         self.received += 1
         return True
@@ -166,7 +171,7 @@ class Assembly:
 
     def _snapshot(self) -> tuple[bytes, bytes]:
         have = bytes(self._have)  # first: what it names is in the stream by then
-        return bytes(self._stream or self.content.size), have
+        return bytes(self._stream).ljust(self.content.size, b"\0"), have
 
     @cached_property
     def _places(self) -> NDArray[np.int64] | None:
@@ -188,6 +193,7 @@ class Assembly:
         """Whether everything is here and has the fingerprint that was announced."""
         if not self.complete:
             return False
+        # From here on nothing changes: there is no need to copy it.
         return hashlib.sha256(self._stream).hexdigest() == self.content.sha256
 
     def picture(self, *, holes: bool = True) -> Image:
