@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Self
 
 import numpy as np
@@ -55,6 +55,15 @@ def eventually(condition: Callable[[], object], what: str) -> None:
             return
         pause.wait(0.005)
     raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+
+
+def hears_the_end(connection: socket.socket) -> bool:
+    """The other side closes (or resets) the connection before our patience ends."""
+    connection.settimeout(PATIENCE)
+    with suppress(ConnectionError):
+        while connection.recv(4096):
+            pass
+    return True
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import hears_the_end
 
 from p2plab.chat import ChatClient, ChatServer
 from p2plab.errors import (
@@ -85,17 +86,6 @@ def scripted_peer(*scripts: Callable[[Line], object]) -> Iterator[tuple[str, int
 def acknowledge(line: Line) -> None:
     for frame in line.read(PATIENCE):
         line.write(encode(Frame(FrameKind.ACK, frame.id)), PATIENCE)
-
-
-def hears_the_end(connection: socket.socket) -> bool:
-    """The peer closes (or resets) the connection before our patience ends."""
-    connection.settimeout(PATIENCE)
-    try:
-        while connection.recv(4096):
-            pass
-    except ConnectionError:
-        pass
-    return True
 
 
 # ── Frames ────────────────────────────────────────────────────────────────────────

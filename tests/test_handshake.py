@@ -12,6 +12,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import hears_the_end
 
 from p2plab.chat import ChatClient, ChatServer
 from p2plab.errors import CorruptPacket, Forged, NotDelivered, WrongPeer
@@ -40,14 +41,6 @@ def known(*sessions: Session) -> Callable[[bytes], Session | None]:
 
 def text(words: str, number: int = 1, name: str = "alice") -> Frame:
     return Frame(FrameKind.TEXT, MessageId(7, number), name, words)
-
-
-def hears_the_end(connection: socket.socket) -> bool:
-    connection.settimeout(PATIENCE)
-    with suppress(ConnectionError):
-        while connection.recv(4096):
-            pass
-    return True
 
 
 def proven_line(address: Address, session: Session) -> Line:

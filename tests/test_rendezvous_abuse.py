@@ -11,12 +11,16 @@ import pytest
 from abuse import (
     BAD,
     HONEST,
+    HUNG_UP,
+    SILENT,
     Damage,
     Flood,
     Introductions,
     LongPolls,
-    Look,
+    Looks,
     Registrations,
+    Silent,
+    SilentClassmate,
     suffer,
     suffer_stun,
 )
@@ -46,13 +50,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-def flooded(redis: RedisServer, kind: type[Flood]) -> Damage:
+def flooded(redis: RedisServer, kind: type[Flood], **limits: int) -> Damage:
     redis.empty()
-    with Server(redis.url, limits={}) as server:
+    with Server(redis.url, limits=limits, files=kind.files) as server:
         damage = asyncio.run(suffer(kind, server.address, BRIEF))
     # every name, every unread introduction, and every call of the honest ones
     assert damage.harm == []
-    assert set(damage.statuses) <= {200, 201, 202, 429}
+    assert set(damage.statuses) <= {200, 201, 202, 429, HUNG_UP}
     return damage
 
 
@@ -79,7 +83,18 @@ def test_a_flood_of_callers_who_wait(redis: RedisServer) -> None:
 
 
 def test_a_flood_of_look_ups(redis: RedisServer) -> None:
-    assert flooded(redis, Look).statuses[200] > 0
+    damage = flooded(redis, Looks, look_ups_per_second=100)  # for slow machines, too
+    seconds = damage.seconds + 2  # each that has begun
+    assert 0 < damage.statuses[200] <= 100 * seconds
+    assert damage.statuses[429] > 0
+    assert set(damage.pauses) == {1}
+
+
+@pytest.mark.parametrize("kind", [Silent, SilentClassmate])
+def test_a_flood_of_silent_connections(redis: RedisServer, kind: type[Flood]) -> None:
+    """More than the server may have files, from elsewhere and from one's own NAT."""
+    assert SILENT > kind.files > 0
+    assert flooded(redis, kind).statuses[HUNG_UP] > SILENT - kind.files
 
 
 def test_a_flood_of_stun_requests() -> None:

@@ -322,7 +322,7 @@ def test_the_description_lists_the_refusals(server: RendezvousServer) -> None:
     paths = ask(server, "GET", "/openapi.json").json()["paths"]
     put = paths["/rooms/{room}/peers/{name}"]["put"]["responses"]
     assert set(put) == {"200", "201", "408", "409", "413", "422", "429", "503"}
-    assert set(paths["/"]["get"]["responses"]) == {"200", "422", "503"}
+    assert set(paths["/"]["get"]["responses"]) == {"200", "422", "429", "503"}
     for path in paths.values():
         for operation in path.values():
             shape = operation["responses"]["422"]["content"]["application/json"]

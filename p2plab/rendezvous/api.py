@@ -85,14 +85,14 @@ def service_of(caller: Caller) -> Service:
     return service
 
 
-@router.get("/", responses=responses())
+@router.get("/", responses=responses(429))
 async def info(caller: Anyone) -> forms.Info:
     """Say what answers here, and that Redis does too."""
     await service_of(caller).store.database.ping()
     return forms.Info()
 
 
-@router.get("/rooms/{room}/peers/{name}", responses=responses(404))
+@router.get("/rooms/{room}/peers/{name}", responses=responses(404, 429))
 async def look_up(caller: Anyone, room: Room, name: Name) -> forms.Public:
     """Say whether a peer is there; how to reach it, an introduction tells."""
     found = await service_of(caller).store.names.get(room, name)
@@ -147,7 +147,7 @@ async def leave(caller: Owner, room: Room, name: Name) -> None:
     await service_of(caller).store.names.leave(room, name, caller.token)
 
 
-@router.get("/rooms/{room}/peers", responses=responses())
+@router.get("/rooms/{room}/peers", responses=responses(429))
 async def page(
     caller: Anyone, room: Room, cursor: Cursor = "", limit: Limit = MAX_PAGE
 ) -> forms.List:
@@ -244,7 +244,7 @@ async def report(
 
 
 @router.get(
-    "/rooms/{room}/introductions/{session}/events", responses=responses(401, 404)
+    "/rooms/{room}/introductions/{session}/events", responses=responses(401, 404, 429)
 )
 async def meeting(
     caller: Owner, room: Room, session: Session, name: Asked

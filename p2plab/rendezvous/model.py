@@ -156,6 +156,10 @@ class Limits:
     introductions_from, _to, _per_source, _to_per_source: asked within a minute by one
     name, of one name, from one source, and from one source of one name.
     waiting_per_name, waiting_per_source: callers who wait at one server.
+    connections_per_source: to one server; a class of 300 holds about 900, three for
+    each of its peers: one waits, one renews the name, one looks who is there.
+    look_ups_per_second: GET requests of one source to one server; the panels of a class
+    of 300 look every 2 s at three pages, 450, and each text that is sent looks once.
     """
 
     peers: int = 5_000
@@ -167,6 +171,8 @@ class Limits:
     introductions_to_per_source: int = 100  # nobody fills another one's inbox alone
     waiting_per_name: int = 2
     waiting_per_source: int = 1_000
+    connections_per_source: int = 1_500
+    look_ups_per_second: int = 1_500
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -100,6 +100,11 @@ PROBLEMS = {
         "Too many callers of your name or your address wait here.",
         "Let one request wait at a time, or use another server.",
     ),
+    "too_many_look_ups": (
+        429,
+        "Too many look-ups came from your address within a second.",
+        "Wait a second, then ask again; changes?wait=25 tells what is new by itself.",
+    ),
     "bug": (500, "The rendezvous made a mistake.", "Please report what you sent."),
     "room_full": (
         503,

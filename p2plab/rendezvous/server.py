@@ -21,10 +21,17 @@ import uvicorn
 
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous.api import Service, make_app
+from p2plab.rendezvous.connections import (
+    KEEP_ALIVE,
+    Gate,
+    Turnstile,
+    most_connections,
+    want_many_files,
+)
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.database import Database
 from p2plab.rendezvous.hub import BLOCK, Hub
-from p2plab.rendezvous.listening import BACKLOG, bind, url_of
+from p2plab.rendezvous.listening import AT_ONCE, BACKLOG, bind, url_of
 from p2plab.rendezvous.model import Limits, lan_address
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
@@ -32,7 +39,6 @@ from p2plab.stun_server import start_near
 
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 START_PATIENCE = 10.0  # seconds
-KEEP_ALIVE = 75  # seconds, longer than a heartbeat's pause
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 # Whoever configures logging sees uvicorn's messages; nobody else's cell does.
@@ -147,16 +153,19 @@ class RendezvousServer:
         self.stop()
 
     def _config(self) -> uvicorn.Config:
+        limits = self._limits
+        gate = Gate(limits.connections_per_source, most_connections())
         return uvicorn.Config(
-            make_app(self._service),
+            Turnstile(make_app(self._service), limits.look_ups_per_second),
+            interface="asgi3",
             loop="asyncio",
-            http="httptools",  # twice as quick as h11
+            http=gate.protocol(),
             ws="none",
             log_config=None,
             access_log=False,
             proxy_headers=False,  # or anybody could choose the address that we see
             server_header=False,
-            backlog=BACKLOG,
+            backlog=AT_ONCE,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
@@ -222,6 +231,8 @@ class _Uvicorn(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(_to_log)
         try:
             await super().startup(sockets)
+            for each in sockets or ():
+                each.listen(BACKLOG)  # asyncio has listened with what it takes at once
         finally:
             self.ready.set()
 
@@ -255,6 +266,7 @@ def serve_forever(
 
     Raises PortInUse.
     """
+    want_many_files()
     asked: list[int] = []  # to stop; an exception could be lost in a finaliser
     with RendezvousServer(host, port, redis_url, shards=shards) as server:
         old = {

@@ -23,6 +23,9 @@ if fast := wish.pop("clock"):
     right = time.time
     time.time = lambda: right() + fast
     time.time_ns = lambda: round(1e9 * time.time())
+if files := wish.pop("files"):
+    import resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.server import RendezvousServer
 limits = Limits(**wish.pop("limits"))
@@ -40,6 +43,8 @@ LIFTED = {
     "introductions_per_source": 10**9,
     "introductions_to_per_source": 10**9,
     "waiting_per_source": 10**6,
+    "connections_per_source": 10**6,
+    "look_ups_per_second": 10**9,
 }
 START_PATIENCE = 20.0  # s
 SCRATCH = Path(tempfile.gettempdir()) / "p2plab-bench"  # what npm and pip have fetched
@@ -52,7 +57,8 @@ class Missing(Exception):
 class Server:
     """Our rendezvous in a process of its own, which ends with ours at the latest.
 
-    clock: how many seconds its clock is fast.
+    clock: how many seconds its clock is fast. files: that it may have open; 0 leaves
+    what the system allows.
     """
 
     def __init__(
@@ -64,9 +70,11 @@ class Server:
         shards: int = 1,
         limits: Mapping[str, int] = LIFTED,
         clock: float = 0.0,
+        files: int = 0,
     ) -> None:
         wish = {"host": host, "port": port, "redis_url": redis_url, "clock": clock}
-        self._wish = wish | {"shards": shards, "limits": dict(limits)}
+        wish |= {"shards": shards, "limits": dict(limits), "files": files}
+        self._wish = wish
         self.host, self.port = host, port
         self.process: subprocess.Popen[str] | None = None
 
