@@ -74,12 +74,15 @@ def _of_peer(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", help="how others find you")
     room = "whom you can meet: those of the same room (default %(default)s)"
-    accept = "who may meet you: everyone of the room, or nobody (default %(default)s)"
+    accept = (
+        "who may meet you: everyone of the room; whom you accept when they ask; or "
+        "nobody (default %(default)s)"
+    )
     parser.add_argument("--rendezvous", metavar="URL", required=True, help=url)
     parser.add_argument("--host", **HOST)
     parser.add_argument("--room", default="lobby", help=room)
     parser.add_argument(
-        "--accept", choices=("room", "nobody"), default="room", help=accept
+        "--accept", choices=("room", "ask", "nobody"), default="room", help=accept
     )
     parser.set_defaults(run=_peer)
 
@@ -139,8 +142,9 @@ def _peer(wishes: argparse.Namespace) -> int:
         room=wishes.room,
         accept=wishes.accept,
     ) as peer:
+        console = Console(peer)  # first, so that nobody asks before it can be told
         peer.register()
-        Console(peer).cmdloop()
+        console.cmdloop()
     return 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from cmd import Cmd
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +14,8 @@ from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
 from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.rendezvous.doorman import Request
+from p2plab.rendezvous.model import legal_name
 from p2plab.transfer import State, Transfer
 
 WORDS: Final = {"text": 2, "picture": 2, "save": 1}  # that a command needs after it
@@ -20,8 +24,8 @@ WORDS: Final = {"text": 2, "picture": 2, "save": 1}  # that a command needs afte
 class Console(Cmd):
     """Reads commands and lets a peer carry them out; its errors are sentences.
 
-    What arrives is told at once, from whichever thread brings it; a picture also when
-    it has ended.
+    What arrives is told at once, from whichever thread brings it, and so is who wants
+    to meet us; a picture also when it has ended.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -32,7 +36,8 @@ class Console(Cmd):
             f"You are {peer.name}: texts on TCP port {peer.texts.address[1]}, pictures "
             f"on UDP port {peer.pictures.address[1]}. Type help for the commands."
         )
-        peer.arrivals.on_news = self._tell
+        peer.arrivals.on_news = lambda news: self._tell(in_words(news))
+        peer.meetings.doorman.on_request = self._ask
 
     def onecmd(self, line: str) -> bool:
         """Carry out one line; an error becomes a sentence, and the menu goes on."""
@@ -74,6 +79,17 @@ class Console(Cmd):
             self._say(f"{peer.name}  since {since}")
         if not peers:
             self._say("nobody else is registered")
+
+    def do_accept(self, line: str) -> None:
+        """`accept [NAME]`: meet somebody who wants to meet you"""
+        name = self._settle(line, Request.accept)
+        self._say(f"you have met {name}")
+
+    def do_refuse(self, line: str) -> None:
+        """`refuse [NAME [WORDS...]]`: do not meet somebody, and say why"""
+        who, _, words = line.partition(" ")
+        name = self._settle(who, lambda request: request.refuse(words.strip()))
+        self._say(f"{name} is told that you do not want to meet")
 
     def do_text(self, line: str) -> None:
         """`text NAME WORDS...`: send a text, and wait for its ACK"""
@@ -124,9 +140,31 @@ class Console(Cmd):
     def _usage(self, name: str) -> str:
         return (getattr(self, name).__doc__ or "").replace("`", "")
 
-    def _tell(self, news: Message | Transfer) -> None:
+    def _settle(self, name: str, act: Callable[[Request], None]) -> str:
+        """Answer the peer of this name, or the only one who waits; return its name."""
+        waiting = self.peer.requests
+        names = list(dict.fromkeys(each.peer for each in waiting))
+        if name and (wanted := legal_name(name)) not in names:
+            raise ValueError(f"{wanted} has not asked to meet you, or is gone")
+        if not names:
+            raise ValueError("nobody waits for your word")
+        if not name and len(names) > 1:
+            raise ValueError(f"name one of those who wait: {', '.join(names)}")
+        wanted = legal_name(name) if name else names[0]
+        *earlier, last = [each for each in waiting if each.peer == wanted]
+        for each in earlier:  # who has asked again has given them up
+            with suppress(P2PLabError):
+                act(each)
+        act(last)
+        return wanted
+
+    def _ask(self, request: Request) -> None:
+        name = request.peer
+        self._tell(f"{name} wants to meet you: type accept {name} or refuse {name}")
+
+    def _tell(self, news: str) -> None:
         """Put a line between what is being typed, and the prompt once more."""
-        line = f"\n[{printable(in_words(news))}]\n{self.prompt}"
+        line = f"\n[{printable(news)}]\n{self.prompt}"
         print(line, end="", file=self.stdout, flush=True)
 
     def _say(self, words: str) -> None:

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from loopback import eventually
@@ -20,10 +22,12 @@ from PIL import Image
 
 from p2plab import Lab, Peer, sample_picture
 from p2plab.console import Console
+from p2plab.errors import IntroductionRefused, P2PLabError
 from p2plab.frames import Frame, FrameKind, MessageId, encode
 from p2plab.inbox import Message
 from p2plab.protocols import PROTOCOLS
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.rendezvous.doorman import Request
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
 
@@ -130,6 +134,78 @@ def test_the_console_peer_saves_what_it_has_received(lab: Lab, tmp_path: Path) -
         assert saved.tobytes() == sample_picture(32).tobytes()
 
 
+def test_a_person_at_the_terminal_accepts_and_refuses(lab: Lab) -> None:
+    dave, erin = lab.peer("dave"), lab.peer("erin")
+    with (
+        subprocess.Popen(
+            [*P2PLAB, "peer", "carol", "--rendezvous", lab.url, "--accept", "ask"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as carol,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        assert carol.stdin is not None
+        assert carol.stdout is not None
+
+        def until(words: str) -> str:
+            assert carol.stdout is not None
+            return next(line for line in carol.stdout if words in line)
+
+        def type_in(line: str) -> None:
+            assert carol.stdin is not None
+            carol.stdin.write(f"{line}\n")
+            carol.stdin.flush()
+
+        type_in("list")  # its answer tells that carol is there
+        until("erin")
+        text = pool.submit(dave.send_text, "carol", "let me in")
+        assert "type accept dave or refuse dave" in until("dave wants to meet you")
+        assert not text.done()
+        type_in("accept")
+        until("you have met dave")
+        assert text.result(20).attempts >= 1
+        wish = pool.submit(erin.introduce, "carol")
+        until("erin wants to meet you")
+        type_in("refuse erin not today")
+        with pytest.raises(IntroductionRefused, match="not want to meet: not today"):
+            wish.result(20)
+        out, _ = carol.communicate("accept erin\ninbox\n", timeout=20)
+    assert "erin has not asked to meet you, or is gone" in out
+    assert "dave: 'let me in'" in out
+
+
+def test_among_several_who_ask_one_is_named_and_older_requests_go_with_it() -> None:
+    answered: list[str] = []
+
+    def settle(request: Request, accept: bool, why: str) -> None:
+        answered.append(f"{request.session} {accept} {why}")
+        if request.session == "1":
+            raise P2PLabError("it is over")
+
+    asked = [("ann", "1"), ("bob", "2"), ("ann", "3")]
+    peer = Mock(
+        requests=[Request(name, session, settle) for name, session in asked],
+        texts=Mock(address=("127.0.0.1", 1)),
+        pictures=Mock(address=("127.0.0.1", 1)),
+    )
+    assert answer(peer, "accept") == "name one of those who wait: ann, bob\n"
+    assert answer(peer, "accept ann") == "you have met ann\n"
+    assert answer(peer, "refuse bob go  away").startswith("bob is told that you do not")
+    assert answered == ["1 True ", "3 True ", "2 False go  away"]
+
+
+def test_the_name_of_who_asks_cannot_steer_the_terminal(lab: Lab) -> None:
+    console = Console(lab.peer("gina"))
+    console.stdout = io.StringIO()
+    doorman = console.peer.meetings.doorman
+    assert doorman.on_request is not None
+    doorman.on_request(Request("\x1b[31m\rbob\u202e", "0" * 16, print))
+    said = console.stdout.getvalue()
+    assert said.startswith("\n[ [31m bob  wants to meet you: type accept  [31m bob  ")
+    assert "\x1b" not in said
+
+
 def answer(peer: Peer, line: str) -> str:
     """Return what the console prints for a command."""
     console = Console(peer)
@@ -164,7 +240,10 @@ def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
         ("picture", "picture NAME FILE [PROTOCOL]: send a picture over UDP\n"),
         ("save", "save NUMBER [FOLDER]: write a picture or file of the inbox to a fol"),
         ("inbox", "nothing has come yet\n"),
-        ("nonsense, I say", "there is no command nonsense,: type one of help, inbox, "),
+        ("nonsense, I say", "there is no command nonsense,: type one of accept, help"),
+        ("accept", "nobody waits for your word\n"),
+        ("refuse bob", "bob has not asked to meet you, or is gone\n"),
+        ("accept \x1b[2J", "a name has letters, digits, '_', '.' and '-' of any"),
         ("picture bob .", ". is not a file\n"),
         ("picture bob no.png", "no.png cannot be read: "),
     ],
@@ -179,7 +258,8 @@ def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
     heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
     assert "type" in heading
     assert [line.split()[0].strip(":") for line in commands] == [
-        *("help", "inbox", "list", "picture", "quit", "save", "text")
+        *("accept", "help", "inbox", "list", "picture", "quit", "refuse", "save"),
+        "text",
     ]
 
 

@@ -117,6 +117,21 @@ def test_a_late_yes_is_still_a_yes(server: RendezvousServer, alice: Peer) -> Non
         assert alice.send_text("bob", "there you are").attempts == 1
 
 
+def test_a_request_that_is_over_goes_when_it_is_answered(
+    server: RendezvousServer,
+) -> None:
+    with Peer("bob", server.url, accept="ask") as bob:
+        bob.register()
+        with Peer("zoe", server.url) as zoe:
+            zoe.register()
+            with pytest.raises(PeerUnreachable):
+                zoe.introduce("bob", SHORT)
+        request = one_request(bob)
+        with pytest.raises(P2PLabError, match="not registered any more"):
+            request.accept()
+        assert bob.requests == []
+
+
 def test_knocking_again_reaches_a_peer_whose_inbox_was_lost(
     server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

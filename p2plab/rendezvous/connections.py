@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import sys
 import time
-from collections import Counter
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -147,7 +146,7 @@ class Turnstile:
     def __init__(self, app: ASGIApp, per_second: int) -> None:
         self._app, self._per_second = app, per_second
         self._second = 0
-        self._looks: Counter[str] = Counter()  # in this second
+        self._looks: dict[str, int] = {}  # in this second
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] == "GET":
@@ -156,8 +155,8 @@ class Turnstile:
                 self._second = int(now)
                 self._looks.clear()
             source = source_at(scope["client"][0])
-            self._looks[source] += 1
-            if self._looks[source] > self._per_second:
+            looks = self._looks[source] = self._looks.get(source, 0) + 1
+            if looks > self._per_second:
                 wait = self._second + 1 - now
                 return problem("too_many_look_ups", wait)(scope, receive, send)
         return self._app(scope, receive, send)

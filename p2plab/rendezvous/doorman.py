@@ -212,8 +212,19 @@ class Doorman:
         tell(self.on_request, request)
 
     def _settle(self, request: Request, accept: bool, why: str) -> None:
-        """What a person decides; an error is theirs to see, and they may try again."""
-        self._say(request.session, accept, why[:MAX_WHY])
+        """What a person decides; an error is theirs to see, and while the rendezvous is
+        away they may try again; any other one says that it is over.
+        """
+        try:
+            self._say(request.session, accept, why[:MAX_WHY])
+        except RendezvousAway:
+            raise
+        except P2PLabError:
+            self._forget(request)
+            raise
+        self._forget(request)
+
+    def _forget(self, request: Request) -> None:
         with self._news:
             self._requests.pop(request.session, None)
 
