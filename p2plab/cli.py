@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = wishes.run(wishes)
     except (P2PLabError, ValueError, OSError) as why:
-        print(f"p2plab {wishes.command}: {why}", file=sys.stderr)
+        from p2plab.offer import printable  # some words are a stranger's
+
+        print(f"p2plab {wishes.command}: {printable(str(why))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from typing import Any
 
@@ -15,6 +16,7 @@ from p2plab.protocols import PROTOCOLS, FountainReceiver, FountainSender, Setup
 from p2plab.rtt import Rfc6298
 from p2plab.simulator import simulate
 
+HEAD = struct.Struct("!IIH")  # block, length, size of a symbol
 PAYLOADS = [b"%4d" % number * 300 for number in range(120)]
 
 
@@ -56,6 +58,31 @@ def test_packets_of_anybody_do_no_harm() -> None:
         sender.on_packet(Packet(ACK, -9, content), 0.0)
     assert receiver.complete == 0
     assert receiver.next_payload() is None
+
+
+def test_a_block_of_a_liar_is_rebuilt_or_ignored_and_nothing_panics() -> None:
+    _, receiver = machines(8)
+    encoder = pytest.importorskip("raptorq").Encoder.with_defaults(b"\xff" * 17, 8)
+    packets = encoder.get_encoded_packets(4)
+    for size, symbol in (
+        (8, b"\x80" + packets[0][1:]),  # of a source block that there is not
+        (8, b"\xff" * 12),
+        (16, b"\x01" + bytes(19)),
+    ):
+        receiver.on_packet(Packet(DATA, -1, HEAD.pack(0, 17, size) + symbol), 0.0)
+    assert receiver.complete == len(receiver.seen) == 0
+    for number, symbol in enumerate(packets):  # 65,535 bytes, says it, and has 17
+        receiver.on_packet(Packet(DATA, -2 - number, HEAD.pack(0, 17, 8) + symbol), 0.0)
+    assert receiver.complete == 1
+    assert receiver.next_payload() == b"\xff" * 15
+    assert receiver.next_payload() is None
+
+
+def test_nobody_gets_memory_for_more_symbols_than_payloads_can_take() -> None:
+    _, receiver = machines(8)
+    head = HEAD.pack(0, 50_000_000, 8)
+    receiver.on_packet(Packet(DATA, -1, head + bytes(12)), 0.0)
+    assert receiver.decoder == []
 
 
 def test_no_small_run_breaks_it() -> None:

@@ -17,7 +17,9 @@ ACK_EVERY: Final = 8  # packets, or
 ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
 NUMBER: Final = 4  # bytes of a symbol's number (RFC 6330, section 3.2)
 SYMBOL: Final = 8  # bytes of which a symbol has a multiple (RFC 6330, section 4.3)
-MAX_BLOCK: Final = 50_000_000  # bytes; RFC 6330 allows 56403 symbols
+MAX_BLOCK: Final = 50_000_000  # bytes
+MAX_SYMBOLS: Final = 56_403  # of a source block of the code (RFC 6330, section 5.1.2)
+FOR_EACH: Final = 4  # symbols that a payload, however small, takes at most
 NEEDS_RAPTORQ: Final = (
     "The fountain protocol needs the package raptorq, which is not installed: "
     "pip install 'p2plab[fountain]'"
@@ -190,13 +192,15 @@ class FountainReceiver:
 
     def _collect(self, symbol: bytes, length: int, size: int) -> None:
         if not self.decoder:
-            most = self.window * (MAX_PAYLOAD + _SIZE.size)
+            most = self.window * min(MAX_PAYLOAD + _SIZE.size, FOR_EACH * size)
             if not size or size % SYMBOL or not 0 < length <= min(most, MAX_BLOCK):
                 return
             self.length, self.size = length, size
             self.decoder = [raptorq().Decoder.with_defaults(length, size)]
         if (self.length, self.size) != (length, size) or len(symbol) != size + NUMBER:
             return
+        if symbol[0] * MAX_SYMBOLS * size >= length:
+            return  # of a source block that there is not, at which the decoder panics
         self.seen.add(symbol[:NUMBER])
         data = self.decoder[0].decode(symbol)
         if data is not None:
@@ -208,7 +212,7 @@ class FountainReceiver:
 
     def _hand_over(self, data: bytes) -> None:
         at = 0
-        while at < len(data):
+        while at + _SIZE.size <= len(data):  # or a liar has made it
             (size,) = _SIZE.unpack_from(data, at)
             self.inbox.append(data[at + _SIZE.size : at + _SIZE.size + size])
             at += _SIZE.size + size

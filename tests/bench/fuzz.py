@@ -5,29 +5,44 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Final
 
+from fuzz_peers import (
+    HELLO,
+    ID,
+    KEY,
+    NONCE,
+    Machine,
+    Talk,
+    chat,
+    connecting,
+    conversation,
+    listening,
+    read_as,
+    with_answer,
+    with_proof,
+)
+from peak import peak
 from processes import resident
 from pydantic import BaseModel, ValidationError
 
 from p2plab import errors, frames, packet, stun
 from p2plab.chunks import cut
-from p2plab.handshake import admit
 from p2plab.offer import Offer
 from p2plab.packet import HEADER_SIZE, Kind, Packet
-from p2plab.protocols import Setup
+from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous import answers, forms
 from p2plab.rendezvous.client import understood
 from p2plab.sample import sample_picture
-from p2plab.session import Session, inside
+from p2plab.session import TAG_SIZE, Session, inside
 
 INPUTS: Final = 1_000_000
 EDGES: Final = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
@@ -38,7 +53,6 @@ VALUES: Final[tuple[Any, ...]] = (
     *("", "ann", "\ud800", "\u202e", "\0", "x" * 5_000, "127.0.0.1", "::1", "Infinity"),
     *([], {}, [[]], ["192.168.1.7"] * 9, {"name": "ann"}, "00c0ffee00c0ffee"),
 )
-ID, KEY = bytes(range(8)), bytes(range(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +126,6 @@ class Sealed:
         packet.decode(self.ours.open(datagram))
 
 
-def read_handshake(data: bytes) -> None:
-    """Let somebody say this to who listens, and hang up."""
-    listens, connects = socket.socketpair()
-    with listens, connects:
-        connects.sendall(data[:4096])
-        connects.shutdown(socket.SHUT_WR)
-        session = Session(ID, KEY, "callee", "ann")
-        admit(listens, lambda id: session if id == ID else None, 1.0)
-
-
 def body(form: type[BaseModel]) -> Callable[[bytes], object]:
     """Return what reads a request's body."""
     return form.model_validate_json
@@ -176,13 +180,8 @@ def targets() -> dict[str, Target]:
         "Offer.from_bytes": Target(
             Offer.from_bytes, (errors.BadContent,), offers, is_json=True
         ),
-        "handshake.admit": Target(
-            read_handshake,
-            (errors.Forged, OSError),
-            [b"p2t1" + ID + bytes(16), b"p2t1" + ID + bytes(32)],
-            share=0.2,
-        ),
     }
+    found |= peers()
     for form, sample in FORMS.items():
         given = [json.dumps(sample).encode()]
         name = f"forms.{form.__name__}"
@@ -191,6 +190,35 @@ def targets() -> dict[str, Target]:
         given = [json.dumps(sample).encode()]
         name = f"answers.{read.__name__}"
         found[name] = Target(answer(read), refused, given, is_json=True, share=0.5)
+    return found
+
+
+def peers() -> dict[str, Target]:
+    """Return those that only somebody with the key can reach."""
+    corrupt = (errors.CorruptPacket,)  # Forged, too
+    (said, _), tag = texts(), bytes(TAG_SIZE)
+    begun = [HELLO + tag + said, HELLO + bytes(40)]
+    answered = [bytes(len(NONCE)) + tag + said]
+    hangs_up = (*corrupt, OSError)
+    found = {
+        "handshake.admit": Target(
+            partial(read_as, listening), hangs_up, begun, with_proof, share=0.5
+        ),
+        "handshake.prove": Target(
+            partial(read_as, connecting), hangs_up, answered, with_answer, share=0.5
+        ),
+        "ChatServer": Target(chat, hangs_up, [said[4:]], share=0.03),
+    }
+    for name in PROTOCOLS:
+        to_receiver, to_sender = conversation(name)
+        for role, words in (("sender", to_sender), ("receiver", to_receiver)):
+            machine, talk = Machine(name, role), Talk(name, role)
+            found[f"{name} {role}"] = Target(
+                machine.read, corrupt, words, with_checksum, share=0.5
+            )
+            found[f"UDP, {name} {role}"] = Target(
+                talk.read, corrupt, talk.samples(), with_checksum, share=0.2
+            )
     return found
 
 
@@ -317,7 +345,7 @@ def fuzz(inputs: int, seed: int) -> None:
     everything = targets()
     shares = sum(target.share for target in everything.values())
     total, start = 0, time.perf_counter()
-    row = "{:<20}{:>10}{:>10}{:>12}{:>12}  {}"
+    row = "{:<30}{:>10}{:>10}{:>12}{:>12}  {}"
     print(row.format("", "inputs", "read", "inputs/s", "memory", "refused as"))
     for name, target in everything.items():
         throw(name, target, 1_000, seed + 1)  # let caches fill
@@ -333,6 +361,7 @@ def fuzz(inputs: int, seed: int) -> None:
         print(row.format(name, *figures, f"{grown / 1e6:+.1f} MB", words), flush=True)
     seconds = time.perf_counter() - start
     print(f"{total:,} inputs in {seconds:.0f} s, seed {seed}: no surprise")
+    print(f"the most memory at any time: {peak() / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":
