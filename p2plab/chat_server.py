@@ -185,6 +185,7 @@ class ChatServer:
         talk.heard_at = time.perf_counter()
         if frame.kind != FrameKind.TEXT or len(talk.due) >= MAX_PENDING:
             raise CorruptPacket("only texts are taken here, and not so many at once")
+        talk.proven = True
         sender = frame.name if talk.session is None else talk.session.peer
         message = Message(sender, frame.text, time.time(), talk.address, frame.id)
         copy = self._inbox.put(message)

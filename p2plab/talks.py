@@ -30,6 +30,7 @@ class Talk:
     line: Line
     address: Address
     session: Session | None = None  # what the other side has proven
+    proven: bool = False  # a session; where none are asked for, that it can speak
     leaving: bool = False  # it had to make room
     heard_at: float = field(default_factory=time.perf_counter)
     due: list[tuple[float, MessageId, int]] = field(default_factory=list)  # ACKs, heap
@@ -48,7 +49,8 @@ class Talk:
 class Talks:
     """Runs `converse` for each connection, in a thread, once it may.
 
-    sessions: if given, only who proves one of them within proof_timeout [s] may.
+    sessions: if given, only who proves one of them within proof_timeout [s] may; if
+    not, the first whole text is proof enough.
     A newcomer never waits for strangers: when too many connections have not proven
     anything (UNPROVEN, UNPROVEN_OF_SOURCE), the one that has had the longest time ends,
     and a peer's newest connection ends its oldest (CONNECTIONS_OF_PEER). Above
@@ -74,9 +76,8 @@ class Talks:
     def begin(self, connection: socket.socket, address: Address) -> None:
         """Give a new connection its thread, or turn it away."""
         with self._lock:
-            if self._sessions is not None:
-                self._make_room(address[0])
-            elif len(self._talks) >= self._max_connections:
+            self._make_room(address[0])
+            if self._sessions is None and len(self._talks) >= self._max_connections:
                 self.counts["turned_away"] += 1
                 connection.close()
                 return
@@ -97,9 +98,7 @@ class Talks:
 
     def _make_room(self, source: str) -> None:
         waiting = [
-            talk
-            for talk in self._talks.values()
-            if talk.session is None and not talk.leaving
+            talk for talk in self._talks.values() if not (talk.proven or talk.leaving)
         ]
         same = [talk for talk in waiting if talk.address[0] == source]
         if len(same) >= UNPROVEN_OF_SOURCE:
@@ -149,7 +148,7 @@ class Talks:
                 same[0].leave()
             elif len(proven) >= self._max_connections:
                 return "turned_away"
-            talk.session = session
+            talk.session, talk.proven = session, True
         talk.heard_at = time.perf_counter()
         return ""
 

@@ -8,7 +8,7 @@ import threading
 import time
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from random import Random
@@ -41,6 +41,7 @@ from p2plab.frames import (
     encode,
 )
 from p2plab.inbox import Message
+from p2plab.talks import UNPROVEN_OF_SOURCE
 
 PATIENCE = 10.0  # a test that waits longer has failed [s]
 FOR_EVER = 1_000.0
@@ -570,6 +571,24 @@ def test_a_connection_too_many_is_turned_away_until_another_ends() -> None:
             assert server.turned_away == 2
         late.send_text(server.address, "second", timeout=0.05, tries=200)
         assert [message.text for message in server.inbox] == ["first", "second"]
+
+
+def test_any_number_of_silent_strangers_keep_nobody_out() -> None:
+    with ExitStack() as stack:
+        server = ChatServer(max_connections=UNPROVEN_OF_SOURCE + 8)
+        stack.enter_context(server)
+        client = stack.enter_context(ChatClient())
+        client.send_text(server.address, "before", timeout=PATIENCE)
+        strangers = [
+            stack.enter_context(socket.create_connection(server.address))
+            for _ in range(UNPROVEN_OF_SOURCE + 20)
+        ]
+        for early in strangers[:20]:
+            assert hears_the_end(early), "the oldest make room"
+        late = stack.enter_context(ChatClient())
+        for each in (client, late):
+            assert each.send_text(server.address, "hi", timeout=PATIENCE).attempts == 1
+        assert server.turned_away == 0
 
 
 def test_a_full_inbox_acknowledges_nothing_until_it_is_cleared() -> None:
