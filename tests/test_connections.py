@@ -127,3 +127,5 @@ def test_so_many_look_ups_a_second_and_the_others_lose_nothing() -> None:
         assert len(refused) >= 2
         assert refused[0].getheader("Retry-After") == "1"
         assert ask(line, LOOK_UP.replace(b"GET", b"POST")).status == 405
+        inbox = LOOK_UP.replace(b"/ ", b"/rooms/lobby/peers/ann/inbox ")
+        assert ask(line, inbox).status == 401  # it needs a token, and no patience

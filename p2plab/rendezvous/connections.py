@@ -139,14 +139,14 @@ class Turnstile:
     """Lets every source look things up so often in a second, and no more.
 
     It asks no Redis, and is no coroutine, of which callers who wait would need one
-    more. Only GET is counted, whose answers nobody keeps a name by: a class that has
-    looked too often loses nothing but a second.
+    more. Only GET is counted, which nobody needs to keep a name, and inboxes by
+    themselves: a class that has looked too often loses nothing but a second.
     """
 
     def __init__(self, app: ASGIApp, per_second: int) -> None:
         self._app, self._per_second = app, per_second
         self._second = 0
-        self._looks: dict[str, int] = {}  # in this second
+        self._looks: dict[tuple[str, bool], int] = {}  # in this second
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] == "GET":
@@ -154,8 +154,8 @@ class Turnstile:
             if int(now) != self._second:
                 self._second = int(now)
                 self._looks.clear()
-            source = source_at(scope["client"][0])
-            looks = self._looks[source] = self._looks.get(source, 0) + 1
+            what = source_at(scope["client"][0]), scope["path"].endswith("/inbox")
+            looks = self._looks[what] = self._looks.get(what, 0) + 1
             if looks > self._per_second:
                 wait = self._second + 1 - now
                 return problem("too_many_look_ups", wait)(scope, receive, send)
