@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 
 import pytest
@@ -54,13 +54,43 @@ def status(line: socket.socket) -> int:
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("first", [b"", LOOK_UP[:20], b"\r\n", WAIT])
-def test_who_does_not_get_on_is_hung_up_on(first: bytes) -> None:
-    """Who asks nothing, asks half, or does not take an answer in time."""
+@pytest.mark.parametrize("first", [b"", LOOK_UP[:20], b"\r\n"])
+def test_who_asks_nothing_or_half_is_hung_up_on(first: bytes) -> None:
     with serving() as server, ExitStack() as stack:
         line = connected(stack, server)
         line.sendall(first)
         assert hears_the_end(line)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_who_waits_for_news_may_wait_as_long_as_it_said() -> None:
+    with serving() as server, ExitStack() as stack:
+        line = connected(stack, server)
+        assert ask(line, WAIT.replace(b"=25", b"=0.5")).status == 200
+
+
+@pytest.mark.usefixtures("hasty")
+def test_who_takes_its_answers_drop_by_drop_is_hung_up_on() -> None:
+    number, page = 300, LOOK_UP.replace(b"/ ", b"/openapi.json ")
+    with (
+        serving(Limits(look_ups_per_second=number + 1)) as server,
+        ExitStack() as stack,
+    ):
+        line = connected(stack, server)
+        line.sendall(page)
+        answer = HTTPResponse(line)
+        answer.begin()
+        size = len(answer.read())
+        slow = stack.enter_context(socket.socket())
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(PATIENCE)
+        slow.connect(server)
+        slow.sendall(page * number)
+        read = 0
+        with suppress(ConnectionError):
+            while drop := slow.recv(8):
+                read += len(drop)
+        assert 0 < read < number * size
 
 
 @pytest.mark.usefixtures("hasty")

@@ -21,7 +21,7 @@ from p2plab.rendezvous.refusals import problem
 # A connection that does not get on in time ends, however many bytes it drips.
 FIRST_PATIENCE: Final = 10.0  # s for the head of its first request
 KEEP_ALIVE: Final = 75  # s until the next one; longer than a heartbeat's pause
-ANSWER_PATIENCE: Final = 2 * MAX_WAIT  # s until the answer is made and taken
+ANSWER_PATIENCE: Final = 2 * MAX_WAIT  # s between looks whether answers are taken
 PAUSE: Final = 1.0  # s between two looks for connections out of time
 SPARE: Final = 200  # files beside connections: Redis, STUN, those that just come and go
 MANY_FILES: Final = 10_240  # as many as any system lets a process wish for
@@ -76,7 +76,10 @@ class Gate:
         now = loop.time()
         everybody = itertools.chain.from_iterable(self._sources.values())
         for line in [each for each in everybody if each.due < now]:
-            line.hang_up()
+            if line.busy and line.transport.get_write_buffer_size() == 0:
+                line.due = now + ANSWER_PATIENCE  # it waits for us, not we for it
+            else:
+                line.hang_up()
         self._looking = bool(self._sources)
         if self._looking:
             loop.call_later(PAUSE, self._look, loop)
@@ -119,7 +122,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Have time until the answer is taken."""
+        """Have time for the answer to be made, and taken."""
         self.due = self.loop.time() + ANSWER_PATIENCE
         super().on_headers_complete()
 
