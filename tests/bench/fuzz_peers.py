@@ -201,8 +201,8 @@ class Wire:
     def send(self, datagrams: Sequence[bytes], to: Address) -> None:
         self.sent += datagrams
 
-    def receive(self) -> tuple[Sequence[memoryview], Address] | None:
-        return ([memoryview(self.inbox.popleft())], THERE) if self.inbox else None
+    def receive(self) -> tuple[Sequence[bytes], Address] | None:
+        return ([self.inbox.popleft()], THERE) if self.inbox else None
 
     def close(self) -> None:
         """Nothing is open."""
