@@ -22,7 +22,7 @@ class Flows:
     """
 
     def __init__(self, on_transfer: Callable[[Transfer], None] | None) -> None:
-        self.callback_error: Exception | None = None
+        self.callback_error: BaseException | None = None
         self._on_transfer = on_transfer
         self._flows: dict[Hashable, Flow] = {}
         self._due: dict[Flow, float] = {}  # when to `tick`, by time.monotonic [s]
@@ -52,8 +52,9 @@ class Flows:
             flow.finish_turn(now)
         except P2PLabError as why:
             flow.fail(now, why)
-        except Exception as why:
-            flow.fail(now, P2PLabError(f"a bug in p2plab ended the transfer: {why!r}"))
+        except BaseException as why:  # a machine may call exit()
+            what = "a mistake in the protocol, or in p2plab, ended the transfer"
+            flow.fail(now, P2PLabError(f"{what}: {why!r}"))
         flow.flush()
         due = flow.wake_at()
         if due is None:

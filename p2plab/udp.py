@@ -79,7 +79,7 @@ class UdpSocket:
         self._reactor = Reactor.join(self)
 
     @property
-    def callback_error(self) -> Exception | None:
+    def callback_error(self) -> BaseException | None:
         """What on_offer or on_transfer has raised the last time."""
         return self._flows.callback_error
 
@@ -211,7 +211,7 @@ class UdpSocket:
             if ready:
                 self._receive()
             self._tick()
-        except Exception as why:  # of no transfer's: the others must go on
+        except BaseException as why:  # of no transfer's: the others must go on
             self._flows.callback_error = why
 
     def _receive(self) -> None:

@@ -46,6 +46,7 @@ from p2plab.link import ScriptedLink
 from p2plab.offer import ANSWER, Limits, Offer
 from p2plab.packet import ACK, DATA, FIN, Kind, Packet, encode
 from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols.best_effort import BestEffortSender
 from p2plab.transfer import State, Transfer
 from p2plab.udp import UdpSocket
 
@@ -608,4 +609,21 @@ def test_a_window_that_is_too_large_for_the_numbers_ends_one_way_or_another() ->
     with two_sockets() as (here, there):
         transfer = here.send(there.address, PARCEL, lesson, patience=SHORT)
         assert over(transfer).ended
+        assert moves_a_picture(here, there)
+
+
+def test_a_machine_that_calls_exit_ends_its_transfer_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Leaving(BestEffortSender):
+        def next_packet(self, now: float) -> Packet | None:
+            raise SystemExit
+
+    _, receiver = PROTOCOLS["best_effort"]
+    pair = (lambda setup, rtt: Leaving(), receiver)
+    monkeypatch.setitem(PROTOCOLS, "leaving", pair)
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, Setup("leaving"))
+        with pytest.raises(P2PLabError, match="a mistake in the protocol"):
+            transfer.wait(PATIENCE)
         assert moves_a_picture(here, there)

@@ -31,7 +31,7 @@ LIFE: Final = 100  # inputs until a machine, or a socket, is made anew
 TURN: Final = 0.0005  # s between two packets of a machine
 MOST_ANSWERS: Final = 2_000  # to one datagram
 THERE: Final = ("127.0.0.1", 9)
-MISTAKES: Final = (b"a bug in p2plab", b"the receiver cannot take it")
+MISTAKES: Final = (b"a mistake in the protocol", b"the receiver cannot take it")
 
 
 def ours() -> Session:
