@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
@@ -16,7 +16,7 @@ from p2plab.metrics import summarise
 from p2plab.packet import HEADER_SIZE
 from p2plab.protocols import Setup
 from p2plab.simulator import PATIENCE, Run, simulate
-from p2plab.summary import Summary
+from p2plab.summary import Number, Summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +86,13 @@ class Experiment:
             case _:
                 return None
         return share * 8 * self.size / time
+
+    def goodput_bound(self) -> float | None:
+        """What no protocol can exceed in the long run; None without a rate [bit/s]."""
+        if self.link.rate is None:
+            return None
+        headers = self.size / (self.size + HEADER_SIZE)
+        return theory.utilisation_bound(mean_loss(self.link)) * headers * self.link.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ def sweep(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The goodput over all seeds at one loss [bit/s]."""
+    """A number over all seeds at one loss: of a goodput [bit/s]."""
 
     loss: float
     mean: float
@@ -167,17 +174,38 @@ class Point:
     high: float
 
 
-def goodputs(results: Sequence[Result]) -> dict[Setup, list[Point]]:
-    """Return the points of every setup's curve, by increasing loss."""
+def curves(
+    results: Sequence[Result], number: Callable[[Summary], Number]
+) -> dict[Setup, list[Point]]:
+    """Return the points of every setup's curve, by increasing loss.
+
+    number: which one of a run's numbers; runs without it are left out.
+    """
     found: dict[tuple[Setup, float], list[float]] = {}
     for result in results:
-        if result.summary.goodput is not None:
+        if (value := number(result.summary)) is not None:
             key = result.experiment.setup, mean_loss(result.experiment.link)
-            found.setdefault(key, []).append(result.summary.goodput)
-    curves: dict[Setup, list[Point]] = {r.experiment.setup: [] for r in results}
+            found.setdefault(key, []).append(value)
+    points: dict[Setup, list[Point]] = {r.experiment.setup: [] for r in results}
     for (setup, loss), values in sorted(found.items(), key=lambda item: item[0][1]):
-        curves[setup].append(Point(loss, fmean(values), min(values), max(values)))
-    return curves
+        points[setup].append(Point(loss, fmean(values), min(values), max(values)))
+    return points
+
+
+def goodputs(results: Sequence[Result]) -> dict[Setup, list[Point]]:
+    """Return the `curves` of the goodput [bit/s]."""
+    return curves(results, lambda summary: summary.goodput)
+
+
+def packets_per_payload(summary: Summary) -> Number:
+    """Return how many DATA packets were sent for each payload that was delivered.
+
+    Of protocols that send mixes of payloads, too, which no `transmissions_per_packet`
+    can count.
+    """
+    if summary.sent is None or not summary.delivered:
+        return None
+    return summary.sent / summary.delivered
 
 
 def table(results: Sequence[Result]) -> np.ndarray[Any, Any]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def show(thing: Any, *, against: Any = None, about: str = "") -> HTML:
         if not paragraphs:
             raise ValueError(f"no paragraph of {where} has the words {about!r}")
         source = "\n\n".join(paragraphs)
+        language = "python" if _is_code(source) else "text"
     if against is not None:
         before, old = _source(against)
         lines = unified_diff(old.splitlines(), source.splitlines(), n=2, lineterm="")
@@ -45,6 +47,15 @@ def show(thing: Any, *, against: Any = None, about: str = "") -> HTML:
         where, language = f"from {before} (-) to {where} (+)", "diff"
     page = _page(where, source, language)
     return HTML(page)  # type: ignore[no-untyped-call]
+
+
+def _is_code(source: str) -> bool:
+    """Whether it is Python, and not the words of a docstring."""
+    try:
+        ast.parse(dedent(source))
+    except SyntaxError:
+        return False
+    return True
 
 
 def _source(thing: Any) -> tuple[str, str]:

@@ -175,6 +175,35 @@ def transmissions_per_packet(loss: float, ack_loss: float = 0.0) -> float:
     return 1 / ((1 - loss) * (1 - ack_loss))
 
 
+def utilisation_bound(loss: float) -> float:
+    """Utilisation that no protocol exceeds in the long run, whatever it does: 1 - p.
+
+    loss: p of a packet, in [0, 1).
+    Assumes independent losses. Feedback does not raise it.
+    Source: capacity of the erasure channel (Elias 1955, Coding for two noisy channels;
+    Cover & Thomas, Elements of Information Theory, section 7.1.5).
+    """
+    _check("loss", loss, 0, 1)
+    return 1 - loss
+
+
+def rounds_until_all(count: int, loss: float) -> float:
+    """Mean number of rounds in which all of `count` packets get through.
+
+    In each round, whatever is still missing is sent once. loss: p, in [0, 1).
+    Assumes independent losses, and that each round knows what the one before has lost.
+    Source: mean of the largest of n geometric numbers, the sum of 1 - (1 - p^k)^n over
+    k = 0, 1, … (Towsley, Kurose & Pingali 1997, IEEE JSAC 15(3), for n receivers).
+    """
+    _check_whole("count", count)
+    _check("loss", loss, 0, 1)
+    rounds, share = 1.0, loss  # which share of the packets is lost k times
+    while count * share > 1e-12:
+        rounds -= expm1(count * log1p(-share))
+        share *= loss
+    return rounds
+
+
 def window_to_fill_pipe(a: float) -> int:
     """Smallest window, in packets, that keeps a loss-free link busy: K, rounded up.
 

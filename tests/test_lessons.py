@@ -19,6 +19,8 @@ from p2plab.protocols.stop_and_wait import StopAndWaitSender
 
 __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 
+RACE = "06-arq-against-a-fountain.ipynb"
+
 # For each check of a notebook, in its order: a right prediction, and a wrong one.
 PREDICTIONS = {
     "00-start-here.ipynb": [
@@ -79,6 +81,13 @@ PREDICTIONS = {
         ("breaks_in = 'late'", "breaks_in = {'dup', 'late'}"),
         ("fewest = 2", "fewest = 1"),
     ],
+    RACE: [
+        ("prediction = 250", "prediction = 200"),
+        ("prediction = 4", "prediction = 2"),
+        ("prediction = 5", "prediction = 12"),
+        ("selective_repeat, fast = 0.3, 0.9", "selective_repeat, fast = 0.8, 0.9"),
+        ("prediction = 'fountain'", "prediction = 'fast'"),
+    ],
 }
 
 YET = re.compile(r"\b(prediction|answer) yet\b")
@@ -136,6 +145,21 @@ def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> No
             assert YET.search(plain)
 
 
+@pytest.mark.notebook
+def test_the_race_goes_on_without_a_fountain(tmp_path: Path) -> None:
+    page = nbformat.read(ROOT / "notebooks" / RACE, as_version=4)
+    absent = "import sys\nsys.modules['raptorq'] = None  # as if it were not installed"
+    page.cells.insert(0, nbformat.v4.new_code_cell(absent))
+    nbformat.write(page, tmp_path / RACE)
+    cells = [cell for cell in run(tmp_path / RACE).cells if cell.cell_type == "code"]
+    said = "".join(map(printed, cells))
+    assert "No, so three protocols will race. there is no protocol 'fountain'" in said
+    assert "pip install 'p2plab[fountain]'" in said
+    pages = str([cell.outputs for cell in cells])
+    assert "fast, window 256: 919 at 0 %" in pages
+    assert "fountain, window" not in pages
+
+
 def test_a_prediction_in_quotes_is_taken_for_what_it_says() -> None:
     assert [as_value(each) for each in ("200", " 0.5", "True")] == [200, 0.5, True]
     assert [as_value(each) for each in (200, 300e3, False)] == [200, 300e3, False]
@@ -186,6 +210,11 @@ def test_a_listing_about_some_words_has_their_paragraph_alone() -> None:
     page = words(show(packet, about="|E|S|V|").data)
     assert "checksum: CRC-32" in page
     assert "def encode" not in page
+
+
+def test_a_listing_of_words_in_a_docstring_is_not_coloured_as_code() -> None:
+    assert "<span style" not in show(GoBackNSender, about="seq_bits: bits").data
+    assert "<span style" in show(GoBackNSender, about="def on_timeout").data
 
 
 def test_a_listing_about_words_that_are_not_there_says_so() -> None:

@@ -23,6 +23,7 @@ from p2plab import plots
 from p2plab.experiments import sweep
 from p2plab.link import AnyLink, Link, ScriptedLink
 from p2plab.metrics import summarise, transmissions
+from p2plab.packet import HEADER_SIZE
 from p2plab.plots import style
 from p2plab.plots.labels import numbers
 from p2plab.protocols import Setup
@@ -288,6 +289,53 @@ def test_goodput_has_a_point_for_each_loss_and_a_dashed_curve_of_theory(
     assert "stop-and-wait, timeout 0.15 s: 7" in plots.alt_text(ax)
     bare = plots.goodput_over_loss([], plots.blank())
     draw(bare)
+
+
+def test_goodput_of_a_protocol_without_a_formula_has_the_channels_bound_above(
+    ax: Axes,
+) -> None:
+    plots.goodput_over_loss(sweep([Setup("fast")], [0.0, 0.1], [0], count=30), ax)
+    bound = line(ax, "the channel's bound")
+    assert list(np.asarray(bound.get_ydata())[[0, -1]]) == pytest.approx(
+        [share * 1000 * 1000 / (1000 + HEADER_SIZE) for share in (1.0, 0.9)]
+    )
+    assert bound.get_linestyle() == ":"
+
+
+def test_packets_over_loss_counts_mixes_and_has_the_least_that_is_possible(
+    ax: Axes,
+) -> None:
+    results = sweep([Setup("fast", 64), Setup("go_back_n", 8)], [0.0, 0.2], [0])
+    plots.packets_over_loss(results, ax)
+    least = np.asarray(line(ax, "the least").get_ydata())
+    assert (least[0], least[-1]) == (1.0, 1.25)
+    sent = results[0].summary.sent or 0
+    assert sent > 200  # without a loss, too: the tail
+    assert f"fast, window 64: {sent / 200:.3g} at 0 %" in plots.alt_text(ax)
+    draw(ax)
+    draw(plots.packets_over_loss([], plots.blank()))
+
+
+def test_the_table_of_a_sweep_has_a_row_for_each_loss_and_both_figures_numbers() -> (
+    None
+):
+    results = sweep([Setup("stop_and_wait", timeout=0.15)], [0.0, 0.2], [0], count=30)
+    page = str(plots.loss_table(results))
+    assert page.count("<tr>") == 4
+    assert ">stop-and-wait, timeout 0.15 s</th>" in page
+    first = results[0].summary
+    assert f"<td>{(first.goodput or 0) / 1e3:.4g}</td><td>1</td>" in page
+    assert str(plots.loss_table([])).count("<tr>") == 2
+
+
+def test_points_that_are_named_as_a_protocol_look_the_same_everywhere(
+    ax: Axes,
+) -> None:
+    plots.chart("x [s]", "y", {"fast": ([1.0], [1.0]), "mine": ([1.0], [2.0])}, ax=ax)
+    assert line(ax, "fast").get_color() == style.PROTOCOL_LOOKS["fast"][1]
+    assert line(ax, "mine").get_marker() == "^"
+    looks = style.PROTOCOL_LOOKS.values()
+    assert len({marker for _, _, marker in looks}) == len(looks)
 
 
 # All of them

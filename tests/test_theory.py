@@ -182,6 +182,32 @@ def test_a_long_run_of_the_chain_has_the_mean_loss_and_the_mean_burst() -> None:
     )
 
 
+def test_the_erasure_channel_allows_the_share_that_arrives() -> None:
+    assert theory.utilisation_bound(0.2) == 0.8
+    assert theory.utilisation_selective_repeat(50, 10**6, 0.2) == pytest.approx(0.8)
+    assert theory.transmissions_per_packet(0.2) == 1 / theory.utilisation_bound(0.2)
+
+
+def test_all_of_200_packets_need_four_rounds_at_a_loss_of_a_fifth() -> None:
+    chance = random.Random(1)
+    rounds = []
+    for _ in range(2000):
+        missing = 200
+        for number in range(1, 100):
+            missing = sum(chance.random() < 0.2 for _ in range(missing))
+            if not missing:
+                rounds.append(number)
+                break
+    mean = sum(rounds) / len(rounds)
+    assert theory.rounds_until_all(200, 0.2) == pytest.approx(mean, rel=0.02)
+
+
+def test_one_packet_needs_as_many_rounds_as_transmissions() -> None:
+    for loss in (0.0, 0.01, 0.5, 0.9):
+        mean = theory.transmissions_per_packet(loss)
+        assert theory.rounds_until_all(1, loss) == pytest.approx(mean)
+
+
 @pytest.mark.parametrize(
     ("loss_bad", "loss_good"), [(1.0, 1.0), (0.0, 0.0)], ids=["everything", "nothing"]
 )
@@ -203,6 +229,9 @@ def test_a_chain_without_bursts_says_so(loss_bad: float, loss_good: float) -> No
         (lambda: theory.utilisation_selective_repeat(1, 4, 2), "loss must be in"),
         (lambda: theory.utilisation_selective_repeat(1, -4), "window must be"),
         (lambda: theory.transmissions_per_packet(1), "loss must be in"),
+        (lambda: theory.utilisation_bound(1), "loss must be in"),
+        (lambda: theory.rounds_until_all(0, 0.1), "count must be a whole number"),
+        (lambda: theory.rounds_until_all(1, 1), "loss must be in"),
         (lambda: theory.largest_window_go_back_n(0), "bits must be a whole number"),
         (lambda: theory.largest_window_selective_repeat(0), "bits must be"),
         (lambda: theory.transmission_delay(100, 0), "rate must be above 0"),

@@ -2,7 +2,7 @@
 
 from p2plab.plots.chart import chart
 from p2plab.plots.curves import over_time, rtt, window_over_time
-from p2plab.plots.goodput import goodput_over_loss
+from p2plab.plots.goodput import goodput_over_loss, loss_table, packets_over_loss
 from p2plab.plots.meeting import meeting, meeting_table
 from p2plab.plots.pictures import gallery, picture
 from p2plab.plots.sequence import ladder, ladders
@@ -16,9 +16,11 @@ __all__ = [
     "goodput_over_loss",
     "ladder",
     "ladders",
+    "loss_table",
     "meeting",
     "meeting_table",
     "over_time",
+    "packets_over_loss",
     "picture",
     "rtt",
     "show",

@@ -21,6 +21,7 @@ _POINTS: Final[list[Style]] = [
     {"color": "#8C510A", "marker": "^", "linestyle": "none"},
     {"color": "#000000", "marker": "s", "linestyle": "none"},
 ]
+_LOOK: Final = ("label", "color", "marker")
 
 
 def chart(
@@ -36,16 +37,17 @@ def chart(
 
     across, up: what the axes stand for, with the unit in brackets.
     points, curves: names, and for each all x and all y; curves are drawn beneath.
+        Points that are named as a protocol look as in the figures over the loss.
     log: both axes logarithmic.
     """
     ax = given_or_new(ax, 8, 4.2)
     sentences = [f"{up} over {across}."]
     for series, looks in ((curves or {}, _CURVES), (points, _POINTS)):
         for number, (name, (x, y)) in enumerate(series.items()):
-            look = looks[number % len(looks)]
-            ax.plot(
-                x, y, label=name, **(few(look, len(x)) if "marker" in look else look)
-            )
+            look = {"label": name, **looks[number % len(looks)]}
+            if "marker" in look and name in style.PROTOCOL_LOOKS:
+                look |= zip(_LOOK, style.PROTOCOL_LOOKS[name], strict=True)
+            ax.plot(x, y, **(few(look, len(x)) if "marker" in look else look))
             sentences.append(f"{name}: {_ends(x, y)}.")
     if log:
         ax.set(xscale="log", yscale="log")

@@ -1,30 +1,37 @@
-"""Loss against goodput: measured points over the curves of the theory."""
+"""What a sweep has measured over the loss, with the curves of the theory beneath."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from p2plab.experiments import Experiment, Point, Result, goodputs
-from p2plab.plots.style import finish, given_or_new
+from p2plab import theory as formulas
+from p2plab.experiments import (
+    Experiment,
+    Point,
+    Result,
+    curves,
+    goodputs,
+    packets_per_payload,
+)
+from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
 from p2plab.protocols import Setup
+from p2plab.summary import shown
 
-# Names, and colours that mean nothing else in other figures.
-_LOOKS = {
-    "best_effort": ("best effort", "#888888", "v"),
-    "stop_and_wait": ("stop-and-wait", "#000000", "o"),
-    "go_back_n": ("go-back-N", "#56B4E9", "s"),
-    "selective_repeat": ("selective repeat", "#8C510A", "^"),
-}
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
+_OTHER = ("", "#888888", "h")
 _ASSUMED = (
     "Dashed, the theory: independent losses, safe ACKs, endless data, and a timer of\n"
     "one round trip (stop-and-wait: the timeout that was set, and the ACKs' own loss)."
 )
+_BOUND: Style = {"color": "#000000", "linestyle": ":", "linewidth": 1.5}
+_WINDOWLESS = ("best_effort", "stop_and_wait")
+_NO_TIMEOUT = ("best_effort", "fast", "fountain")  # none that one would set
 
 
 def goodput_over_loss(
@@ -32,43 +39,116 @@ def goodput_over_loss(
 ) -> Axes:
     """Draw what `experiments.sweep` measured: mean, least and most over the seeds.
 
-    theory: draw beneath what `Experiment.expected_goodput` says.
+    theory: draw beneath what `Experiment.expected_goodput` says, and the channel's
+        bound if there is a protocol of which it says nothing.
     """
     ax = given_or_new(ax)
-    curves = goodputs(results)
-    largest = max((p.high for points in curves.values() for p in points), default=0.0)
+    points = goodputs(results)
+    largest = max((p.high for each in points.values() for p in each), default=0.0)
     scale, unit = (1e-6, "Mbit/s") if largest >= 1e6 else (1e-3, "kbit/s")
     first = {r.experiment.setup: r.experiment for r in reversed(results)}
-    before: list[str] = []
-    sentences = [f"Goodput over loss, {len(results)} runs."]
-    for setup, points in curves.items():
-        _, colour, marker = _LOOKS.get(setup.protocol, ("", "#888888", "D"))
-        fill = _FILLS[before.count(setup.protocol) % len(_FILLS)]
-        before.append(setup.protocol)
-        look = {"color": colour, "marker": marker, "fillstyle": fill}
-        _measured(ax, points, scale, label=_name(setup), **look)
-        if theory:
-            _expected(ax, first[setup], points, scale, colour)
-        sentences.append(_sentence(_name(setup), points, scale, unit))
+    said = _draw(ax, points, scale, unit)
+    sentences = [f"Goodput over loss, {len(results)} runs.", *said]
+    if theory:
+        losses = _losses(points)
+        for setup, one in first.items():
+            look = {"color": _look(setup)[1], "linestyle": "--", "linewidth": 1}
+            _curve(ax, one, losses, scale, Experiment.expected_goodput, **look)
+        if any(one.expected_goodput() is None for one in first.values()):
+            label = "the channel's bound: share 1 − p"
+            one, *_ = first.values()
+            _curve(
+                ax, one, losses, scale, Experiment.goodput_bound, label=label, **_BOUND
+            )
     ax.set_ylim(bottom=0)
     note = _ASSUMED if theory and results else ""
     sentence = " ".join(sentences)
     return finish(ax, "loss [%]", f"goodput [{unit}]", sentence, note=note, columns=2)
 
 
+def packets_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes:
+    """Draw how many DATA packets a payload took, over the least that is possible.
+
+    The upright axis doubles at each mark.
+    """
+    ax = given_or_new(ax)
+    points = curves(results, packets_per_payload)
+    said = _draw(ax, points, 1, "packets")
+    if (losses := _losses(points)).size:
+        least = [formulas.transmissions_per_packet(loss) for loss in losses]
+        ax.plot(100 * losses, least, label="the least: 1 / (1 − p)", **_BOUND)
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter("{x:g}")
+    sentence = " ".join([f"Packets per payload over loss, {len(results)} runs.", *said])
+    return finish(ax, "loss [%]", "DATA packets per payload", sentence, columns=2)
+
+
+def loss_table(results: Sequence[Result]) -> Html:
+    """Return an HTML table of both figures' numbers: means over the seeds."""
+    speeds, packets = goodputs(results), curves(results, packets_per_payload)
+    names = "".join(
+        f'<th scope="colgroup" colspan="2">{html.escape(_name(setup))}</th>'
+        for setup in speeds
+    )
+    units = '<th scope="col">kbit/s</th><th scope="col">packets</th>' * len(speeds)
+    body = []
+    for loss in _at(speeds):
+        cells = [f'<th scope="row">{100 * loss:.3g}</th>']
+        for setup in speeds:
+            cells.append(f"<td>{_mean(speeds[setup], loss, 1e-3)}</td>")
+            cells.append(f"<td>{_mean(packets[setup], loss, 1)}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    head = f'<tr><th scope="col" rowspan="2">loss [%]</th>{names}</tr><tr>{units}</tr>'
+    caption = "Goodput, and DATA packets for each payload"
+    return Html(
+        f"<table><caption>{caption}</caption><thead>{head}</thead>"
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _mean(points: Sequence[Point], loss: float, scale: float) -> str:
+    return next((shown(p.mean * scale) for p in points if p.loss == loss), "")
+
+
+def _at(points: Mapping[Setup, Sequence[Point]]) -> list[float]:
+    return sorted({p.loss for each in points.values() for p in each})
+
+
+def _losses(points: Mapping[Setup, Sequence[Point]]) -> np.ndarray[Any, Any]:
+    """Fifty losses for a curve, or none."""
+    measured = _at(points)
+    return np.linspace(measured[0], measured[-1], 50) if measured else np.empty(0)
+
+
+def _look(setup: Setup) -> tuple[str, str, str]:
+    return PROTOCOL_LOOKS.get(setup.protocol, _OTHER)
+
+
 def _name(setup: Setup) -> str:
     """Such as: go-back-N, window 16, timeout 0.3 s."""
-    name, *_ = _LOOKS.get(setup.protocol, (setup.protocol,))
-    if setup.protocol in ("best_effort", "stop_and_wait"):
-        window = ""
-    else:
-        window = f", window {setup.window}"
-    timeout = (
-        "learned timeout" if setup.timeout is None else f"timeout {setup.timeout:g} s"
-    )
-    return f"{name}{window}" + (
-        f", {timeout}" if setup.protocol != "best_effort" else ""
-    )
+    parts = [_look(setup)[0] or setup.protocol]
+    if setup.protocol not in _WINDOWLESS:
+        parts.append(f"window {setup.window}")
+    if setup.protocol not in _NO_TIMEOUT:
+        learned = setup.timeout is None
+        parts.append("learned timeout" if learned else f"timeout {setup.timeout:g} s")
+    return ", ".join(parts)
+
+
+def _draw(
+    ax: Axes, curves: Mapping[Setup, Sequence[Point]], scale: float, unit: str
+) -> list[str]:
+    """Draw the points of every setup, and say them in words."""
+    before: list[str] = []
+    sentences = []
+    for setup, points in curves.items():
+        _, colour, marker = _look(setup)
+        fill = _FILLS[before.count(setup.protocol) % len(_FILLS)]
+        before.append(setup.protocol)
+        look = {"color": colour, "marker": marker, "fillstyle": fill}
+        _measured(ax, points, scale, label=_name(setup), **look)
+        sentences.append(_sentence(_name(setup), points, scale, unit))
+    return sentences
 
 
 def _measured(ax: Axes, points: Sequence[Point], scale: float, **look: Any) -> None:
@@ -80,22 +160,24 @@ def _measured(ax: Axes, points: Sequence[Point], scale: float, **look: Any) -> N
         yerr=np.maximum(spread.reshape(-1, 2).T, 0),  # rounding may fall below
         linestyle="none",
         capsize=3,
-        markersize=6,
+        markersize=12 if look["marker"] == "+" else 6,  # seen behind another one
+        markeredgewidth=2 if look["marker"] == "+" else 1,
         **look,
     )
 
 
-def _expected(
-    ax: Axes, one: Experiment, points: Sequence[Point], scale: float, colour: str
+def _curve(
+    ax: Axes,
+    one: Experiment,
+    losses: Sequence[float] | np.ndarray[Any, Any],
+    scale: float,
+    goodput: Callable[[Experiment], float | None],
+    **look: Any,
 ) -> None:
-    if not points:
-        return
-    losses = np.linspace(points[0].loss, points[-1].loss, 50)
     links = [replace(one.link, loss=float(loss)) for loss in losses]
-    curve = [replace(one, link=link).expected_goodput() for link in links]
-    if None not in curve:
-        goodput = scale * np.array(curve, dtype=float)
-        ax.plot(100 * losses, goodput, color=colour, linestyle="--", linewidth=1)
+    curve = [goodput(replace(one, link=link)) for link in links]
+    if curve and None not in curve:
+        ax.plot(100 * np.asarray(losses), scale * np.array(curve, dtype=float), **look)
 
 
 def _sentence(name: str, points: Sequence[Point], scale: float, unit: str) -> str:

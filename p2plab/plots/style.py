@@ -90,6 +90,16 @@ TIMEOUT_MARK: Final[Style] = {
     "markeredgecolor": PLAIN_COLOUR,
 }
 
+# Names of protocols, and colours and markers that mean nothing else in other figures.
+PROTOCOL_LOOKS: Final = {
+    "best_effort": ("best effort", "#888888", "v"),
+    "stop_and_wait": ("stop-and-wait", "#000000", "o"),
+    "go_back_n": ("go-back-N", "#56B4E9", "s"),
+    "selective_repeat": ("selective repeat", "#8C510A", "^"),
+    "fast": ("fast", "#5D3A9B", "D"),
+    "fountain": ("fountain", "#767600", "+"),
+}
+
 
 def blank(width: float = 8.0, height: float = 4.5) -> Axes:
     """Return an axes on a figure of its own that pyplot does not know, for threads.
