@@ -251,7 +251,7 @@ class Assembly:
                 continue
         raise AssertionError("count() never ends")
 
-    def _encoded(self, suffix: str) -> bytes:
+    def _encoded(self, suffix: str) -> bytes | bytearray:
         """The bytes of a file of that suffix."""
         from PIL import Image
 
@@ -261,7 +261,7 @@ class Assembly:
                     f"{self.content.name} is not complete: {self.received} of "
                     f"{self.content.count} chunks are here; data() returns those"
                 )
-            return self.data()
+            return self._stream
         file = io.BytesIO()
         try:
             format = Image.registered_extensions()[suffix.lower()]
@@ -274,7 +274,7 @@ class Assembly:
         return file.getvalue()
 
 
-def _write_new(path: Path, data: bytes) -> Path:
+def _write_new(path: Path, data: bytes | bytearray) -> Path:
     with path.open("xb") as file:
         file.write(data)
     return path

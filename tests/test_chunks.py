@@ -10,6 +10,7 @@ import random
 import struct
 import sys
 import threading
+import tracemalloc
 import zlib
 from datetime import UTC, datetime
 from itertools import chain
@@ -707,6 +708,18 @@ def test_a_format_that_cannot_hold_the_picture_is_refused(
     with pytest.raises(BadContent, match=r"take \.png or \.tiff"):
         assembly.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_neither_verifying_nor_saving_a_file_copies_it(tmp_path: Path) -> None:
+    assembly = put_together(cut(bytes(4_000_000), kind="file", payload_size=60_000))
+    tracemalloc.start()
+    try:
+        assert assembly.verify()
+        path = assembly.save(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size == 4_000_000
 
 
 def test_half_a_picture_can_be_saved_and_half_a_file_cannot(tmp_path: Path) -> None:
