@@ -129,6 +129,7 @@ class Host:
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
+        kind, seq, payload, _, echo = packet
         if self._log is not None:
             kind, seq, payload, _, _ = packet
             self._log((now, self.role, what, kind, seq, len(payload), number))
@@ -204,7 +205,7 @@ class Host:
             if self._fired:
                 self._require_effect(now)
             return None
-        if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
+        if type(packet) is not Packet:
             self._no_packet(packet, now)
         number = self.number
         if number >= self._look_at:

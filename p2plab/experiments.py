@@ -55,6 +55,7 @@ class Experiment:
                 self.link,
                 back=back,
                 patience=self.patience,
+                states=False,
             )
         except TransferStalled as why:
             if not isinstance(why.partial, Run):

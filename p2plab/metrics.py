@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from operator import itemgetter
 from statistics import fmean
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Fate
 from p2plab.packet import ACK, DATA, FIN, HEADER_SIZE
-from p2plab.rows import Row
+from p2plab.rows import Columns, Row
 from p2plab.summary import Number, Summary
 from p2plab.trace import (
     DELIVER,
@@ -26,8 +26,9 @@ from p2plab.trace import (
 
 _Counts = Counter[tuple[str, int]]  # what, kind
 
-_SENDS: Final = (SEND, RETRANSMIT)
+_SENDS: Final = frozenset((SEND, RETRANSMIT))
 _FATES: Final = frozenset((ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE))
+_UNSEEN: Final = (LOSS, OVERFLOW)  # by whoever it was sent to
 
 
 class Transmission(NamedTuple):
@@ -64,7 +65,7 @@ class Transmission(NamedTuple):
     @property
     def arrived_at(self) -> float | None:
         """When it, or its first copy, reached the other side, damaged or not [s]."""
-        arrivals = (when for when, what in self.fates if what not in (LOSS, OVERFLOW))
+        arrivals = (when for when, what in self.fates if what not in _UNSEEN)
         return next(arrivals, None)
 
 
@@ -78,7 +79,7 @@ def transmissions(trace: Trace) -> list[Transmission]:
     for row in rows:
         if row[2] in _FATES:
             fates.setdefault(_origin(row), []).append((row[0], row[2]))
-    payloads = _payloads(rows)
+    payloads = _payloads(map(itemgetter(2, 3, 4, 6), rows))
     found = []
     for time, host, what, kind, seq, size, number in rows:
         if what not in _SENDS:
@@ -100,7 +101,7 @@ def transmissions(trace: Trace) -> list[Transmission]:
 def _origin(row: Row) -> tuple[str, int]:
     """Who sent the packet that this fate is of, and its number there."""
     _, host, what, _, _, _, number = row
-    return host if what in (LOSS, OVERFLOW) else OTHER[host], number
+    return host if what in _UNSEEN else OTHER[host], number
 
 
 def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
@@ -111,10 +112,11 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     """
     samples = []
     sent: dict[int, tuple[float, bool]] = {}
-    for time, host, what, kind, seq, _, _ in trace.rows:
+    it = trace.rows.columns()
+    for time, host, what, kind, seq in zip(*it[:5], strict=True):
         if host != SENDER:
             continue
-        if what in (SEND, RETRANSMIT):
+        if what in _SENDS:
             sent[seq] = time, what == RETRANSMIT
         elif what == ARRIVE and kind == ACK and seq in sent:
             sent_at, again = sent.pop(seq)
@@ -132,15 +134,15 @@ def deliveries(
     receivers that keep order, and of those that hand over what comes.
     """
     payloads = {move.number: move.payload for move in moves if move.payload >= 0}
-    return list(_deliveries(rows, payloads))
+    return list(_deliveries(map(itemgetter(0, 1, 2, 6), rows), payloads))
 
 
 def _deliveries(
-    rows: Sequence[Row], payloads: dict[int, int]
+    moments: Iterable[tuple[float, str, str, int]], payloads: dict[int, int]
 ) -> Iterator[tuple[float, int]]:
     waiting: list[int] = []
     arrived: set[int] = set()
-    for time, host, what, _, _, _, number in rows:
+    for time, host, what, number in moments:
         if what == DELIVER and waiting:
             yield time, heappop(waiting)
         elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payloads:
@@ -150,13 +152,13 @@ def _deliveries(
                 heappush(waiting, index)
 
 
-def _payloads(rows: Sequence[Row]) -> dict[int, int]:
+def _payloads(packets: Iterable[tuple[str, int, int, int]]) -> dict[int, int]:
     """Which payload each DATA packet carried, by the packet's number."""
     payloads: dict[int, int] = {}
     latest: dict[int, int] = {}  # a number on the wire -> the payload it now stands for
     count = 0
-    for _, _, what, kind, seq, _, number in rows:
-        if kind == DATA and what in _SENDS:
+    for what, kind, seq, number in packets:
+        if what in _SENDS and kind == DATA:
             if what == SEND or seq not in latest:
                 latest[seq] = count
                 count += 1
@@ -169,89 +171,90 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
 
     rate: of the link, for the utilisation [bit/s].
     """
-    rows = list(trace.rows)
-    hosts = trace.names.keys() | {row[1] for row in rows}
-    counts = Counter(map(itemgetter(2, 3), rows))
-    sends = [row for row in rows if row[2] in _SENDS]
-    fates, vanished = _first_fates(rows, sends)
+    it = trace.rows.columns()
+    seen = Counter(zip(it.hosts, it.whats, it.kinds, strict=True))
+    hosts = trace.names.keys() | {host for host, _, _ in seen}
+    counts: _Counts = Counter()
+    for (_, what, kind), times in seen.items():
+        counts[what, kind] += times
     numbers: dict[str, Number] = {}
     if SENDER in hosts:
-        numbers |= _at_sender(counts, fates)
-        numbers["timeouts"] = sum(
-            row[2] == TIMEOUT and row[1] == SENDER for row in rows
-        )
+        numbers |= _at_sender(counts)
+        numbers["timeouts"] = seen[SENDER, TIMEOUT, 0]
         if once := [rtt for _, rtt, again in rtt_samples(trace) if not again]:
             numbers["mean_rtt"] = fmean(once)
     if RECEIVER in hosts:
-        numbers |= _at_receiver(counts, fates)
-        numbers["delivered_bytes"] = sum(row[5] for row in rows if row[2] == DELIVER)
+        numbers |= _at_receiver(counts)
+        sizes = zip(it.whats, it.sizes, strict=True)
+        numbers["delivered_bytes"] = sum(n for what, n in sizes if what == DELIVER)
     if {SENDER, RECEIVER} <= hosts:
-        numbers["vanished"] = vanished
-        if waits := sorted(_delays(rows, sends)):
+        numbers["vanished"] = _vanished(it)
+        if waits := sorted(_delays(it)):
             numbers["mean_delay"] = fmean(waits)
             numbers["p95_delay"] = waits[-(-95 * len(waits) // 100) - 1]
-    if rows:
-        numbers |= _speeds(_end(rows, RECEIVER in hosts) - rows[0][0], numbers, rate)
+    if it.times:
+        duration = _end(it, RECEIVER in hosts) - it.times[0]
+        numbers |= _speeds(duration, numbers, rate)
     return Summary(**numbers)
 
 
-# A sweep asks for nothing but these, so what follows makes no Transmissions: they would
-# take as long as the runs.
+# A sweep asks for nothing but these, so what follows makes neither Transmissions nor
+# rows: they would take as long as the runs.
 
 
-def _first_fates(rows: list[Row], sends: list[Row]) -> tuple[_Counts, int]:
-    """Count (fate, kind) of what was seen to be sent, and what has no fate at all."""
-    sent: dict[str, dict[int, int]] = {SENDER: {}, RECEIVER: {}}
-    for _, host, _, kind, _, _, number in sends:
-        sent[host][number] = kind
-    fates: _Counts = Counter()
-    for _, host, what, _, _, _, number in rows:
-        if what in _FATES:
-            origin = host if what in (LOSS, OVERFLOW) else OTHER[host]
-            if (found := sent[origin].pop(number, None)) is not None:
-                fates[what, found] += 1
-    return fates, sum(map(len, sent.values()))
+def _vanished(it: Columns) -> int:
+    """Count the packets that were seen to be sent, and have no fate at all."""
+    sent, fated = set(), set()  # by number; the receiver's are below 0
+    for host, what, number in zip(it.hosts, it.whats, it.numbers, strict=True):
+        if what in _SENDS:
+            sent.add(number if host == SENDER else ~number)
+        elif what in _FATES:
+            by_sender = (host == SENDER) == (what in _UNSEEN)
+            fated.add(number if by_sender else ~number)
+    return len(sent - fated)
 
 
-def _delays(rows: list[Row], sends: list[Row]) -> Iterator[float]:
+def _delays(it: Columns) -> Iterator[float]:
     """How long each payload took from its first sending to its delivery [s]."""
-    payloads = _payloads(sends)
+    payloads = _payloads(zip(it.whats, it.kinds, it.seqs, it.numbers, strict=True))
     first: dict[int, float] = {}
-    for time, _, _, kind, _, _, number in sends:
-        if kind == DATA:
+    packets = zip(it.times, it.whats, it.kinds, it.numbers, strict=True)
+    for time, what, kind, number in packets:
+        if what in _SENDS and kind == DATA:
             first.setdefault(payloads[number], time)
-    for time, index in _deliveries(rows, payloads):
+    moments = zip(it.times, it.hosts, it.whats, it.numbers, strict=True)
+    for time, index in _deliveries(moments, payloads):
         yield time - first[index]
 
 
-def _at_sender(counts: _Counts, fates: _Counts) -> dict[str, Number]:
+def _at_sender(counts: _Counts) -> dict[str, Number]:
     new, again = counts[SEND, DATA], counts[RETRANSMIT, DATA]
     return {
         "sent": new + again,
         "retransmitted": again,
-        "lost_data": fates[LOSS, DATA],
-        "overflowed": fates[OVERFLOW, DATA],
+        "lost_data": counts[LOSS, DATA],
+        "overflowed": counts[OVERFLOW, DATA],
         "transmissions_per_packet": (new + again) / new if new else None,
     }
 
 
-def _at_receiver(counts: _Counts, fates: _Counts) -> dict[str, Number]:
+def _at_receiver(counts: _Counts) -> dict[str, Number]:
     return {
         "acks": counts[SEND, ACK] + counts[RETRANSMIT, ACK],
-        "lost_acks": fates[LOSS, ACK],
+        "lost_acks": counts[LOSS, ACK],
         "corrupted": counts[CORRUPT, DATA],
         "duplicated": counts[DUPLICATE, DATA],
         "delivered": counts[DELIVER, 0],
     }
 
 
-def _end(rows: list[Row], receiver: bool) -> float:
+def _end(it: Columns, receiver: bool) -> float:
     """When the last payload was delivered, or acknowledged if only the sender saw."""
     if receiver:
-        ends = (row[0] for row in reversed(rows) if row[2] == DELIVER)
-        return next(ends, rows[0][0])
-    end = rows[0][0]
-    for time, _, what, kind, _, _, _ in rows:
+        late = zip(reversed(it.times), reversed(it.whats), strict=True)
+        return next((time for time, what in late if what == DELIVER), it.times[0])
+    end = it.times[0]
+    for time, what, kind in zip(it.times, it.whats, it.kinds, strict=True):
         if kind == FIN:
             break  # the ACKs from here on are the FIN's
         if (what, kind) == (ARRIVE, ACK):
