@@ -30,7 +30,7 @@ check: $(VENV)/.installed-dev ## look at style and types
 notebooks: $(VENV)/.installed-dev ## run every notebook from top to bottom
 	$(PY) -m pytest -m notebook $(TEST_ARGS)
 
-bench: $(VENV)/.installed-bench ## measure packets and schedules per second on this machine
+bench: $(VENV)/.installed-bench ## measure speed and memory beside others, on this machine
 	PYTHONPATH=tests $(PY) tests/bench/bench.py
 
 clean: ## remove what tests and tools leave behind; .venv stays

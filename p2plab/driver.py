@@ -205,7 +205,7 @@ class Host:
             if self._fired:
                 self._require_effect(now)
             return None
-        if type(packet) is not Packet:
+        if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
             self._no_packet(packet, now)
         number = self.number
         if number >= self._look_at:
@@ -217,8 +217,9 @@ class Host:
                 if self._seen.get(seq) is payload:
                     what = RETRANSMIT
                 self._seen[seq] = payload
-            self._log((now, self.role, what, kind, seq, len(payload), number))
-        self.number = number + 1
+            row = (now, self.role, what, kind, seq, len(payload), self.number)
+            self._log(row)
+        self.number += 1
         self._fired = False
         if self.paced is not None and (rate := self.paced.pacing_rate):
             self._pause(now, 1 / rate)

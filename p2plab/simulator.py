@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -89,8 +89,7 @@ class Simulation:
         # On their way to each host, the next one first. As nearly all keep their order,
         # a queue is quicker than a heap.
         self._ways: tuple[deque[_OnItsWay], deque[_OnItsWay]] = deque(), deque()
-        # Lets the next event happen; False when there is none.
-        self.step: Callable[[], bool] = self._events().__next__
+        self._order = 0  # of those that arrive at the same moment
 
     def wake(self, way: int) -> None:
         """Ask a host (0 sender, 1 receiver) what it has to send: it was told more."""
@@ -157,15 +156,9 @@ def simulate(
     trace = Trace({"link": repr(link)})
     delivered: list[bytes] = []
     deliver = delivered.append if on_payload is None else _both(delivered, on_payload)
+    kept = trace if record else None
     simulation = Simulation(
-        sender,
-        receiver,
-        link,
-        back or link,
-        trace if record else None,
-        deliver,
-        wire,
-        states,
+        sender, receiver, link, back or link, kept, deliver, wire, states
     )
     send = simulation.sender.send
     for payload in payloads:
@@ -174,8 +167,7 @@ def simulate(
         sender.finish()
     try:
         give_up_at = patience
-        step = simulation.step
-        while step():
+        while simulation.step():
             if simulation.now > give_up_at:
                 give_up_at = simulation.receiver.moved_at + patience
                 give_up_at += GOODBYE if sender.done else 0

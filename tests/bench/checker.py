@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 from statistics import median
 from time import perf_counter
+
+from figures import Figure, show
 
 from p2plab.checker import CHANNELS, Fault, check
 from p2plab.checker.network import DELAY, LOSE
@@ -96,11 +98,8 @@ def simulated(makers: Makers, trials: list[Trial], record: bool) -> int:
     return packets
 
 
-def schedules_per_second() -> None:
-    """Print the checker's rate beside the simulator's, on the same schedules."""
-    print(f"\nruns per second, {SIZE} payloads, 2 lost packets, the same {SCHEDULES}")
-    row = "{:<18}{:>12}{:>12}{:>12}{:>12}"
-    print(row.format("", "checker", "one run", "bare", "traced"))
+def schedules_per_second() -> Iterator[Figure]:
+    """The checker's rate beside the simulator's, on the same schedules."""
     trials = [Trial(plain(SIZE), faults=faults) for faults in schedules()]
     for name, makers in PAGES.items():
         search = Search(makers, CHANNELS["fifo"], 0, perf_counter() + HEAVEN, HEAVEN)
@@ -110,18 +109,18 @@ def schedules_per_second() -> None:
             {
                 "checker": partial(judged, search, trials),
                 "one run": partial(once, search, trials),
-                "bare": partial(simulated, makers, trials, record=False),
-                "traced": partial(simulated, makers, trials, record=True),
+                "simulator, no trace": partial(simulated, makers, trials, record=False),
+                "simulator, traced": partial(simulated, makers, trials, record=True),
             }
         )
-        print(row.format(name, *(f"{each:,.0f}" for each in done.values())))
+        ours = done.pop("checker")
+        for other, rate in done.items():
+            beside = f"{other}: {rate:,.0f}"
+            yield Figure(name, f"{ours:,.0f} runs/s", beside, ours / rate)
 
 
-def counterexamples() -> None:
-    """Print how long it takes to the smallest run that breaks each exhibit."""
-    row = "{:<36}{:<9}{:>7}{:>11}{:>9}{:>9}"
-    print(f"\ntime to the smallest failing run [ms], {ROUNDS} times")
-    print(row.format("", "class", "faults", "schedules", "median", "slowest"))
+def counterexamples() -> Iterator[Figure]:
+    """How long it takes to the smallest run that breaks each exhibit."""
     middles: dict[str, float] = {}
     for name, it in EXHIBITS.items():
         times = []
@@ -131,16 +130,16 @@ def counterexamples() -> None:
             if found.kind == "survived":
                 break  # it differs from process to process, and only there
         if found.kind == "survived":
-            print(row.format(name, it.channel, "", found.schedules, "", "not here"))
+            yield Figure(name, "not broken here", f"{found.schedules:,} schedules")
             continue
         middles[name] = median(times)
-        cells = f"{middles[name]:.1f}", f"{max(times):.1f}"
-        count = len(found.faults), found.schedules
-        print(row.format(name, it.channel, *count, *cells))
+        beside = f"{len(found.faults)} faults, slowest of {ROUNDS}: {max(times):.1f} ms"
+        yield Figure(name, f"{middles[name]:.1f} ms", beside)
     slowest = max(middles, key=lambda name: middles[name])
-    print(
-        f"half of {len(middles)} within {median(middles.values()):.1f} ms; the slowest "
-        f"is {slowest}, {middles[slowest]:.0f} ms"
+    yield Figure(
+        f"half of {len(middles)} exhibits within",
+        f"{median(middles.values()):.1f} ms",
+        f"slowest: {slowest}, {middles[slowest]:.0f} ms",
     )
 
 
@@ -148,11 +147,11 @@ def _quiet(share: float, words: str) -> None:
     return
 
 
-def checker() -> None:
-    """Print both tables."""
-    schedules_per_second()
-    counterexamples()
+def checker() -> Iterator[Figure]:
+    """Return all of it."""
+    yield from schedules_per_second()
+    yield from counterexamples()
 
 
 if __name__ == "__main__":
-    checker()
+    show("checker", "runs of a second, and the time to a failing run", checker())

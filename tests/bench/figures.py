@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Figure(NamedTuple):
@@ -19,12 +19,24 @@ class Figure(NamedTuple):
     ratio: float | None = None
 
 
-def show(title: str, figures: Iterable[Figure]) -> None:
-    """Print one theme's part of the table."""
-    row = "{:<44}{:>26}  {:<40}{:>8}"
-    print(row.format(f"\n{title}", "", "beside", "ratio"))
+ROW: Final = "{:<44}{:>28}  {:<46}{:>7}"
+
+
+def head() -> None:
+    """Print the first line of the table."""
+    print(ROW.format("figure", "ours", "beside", "ratio"))
+    print("Ratio: how many times better ours is than what stands beside it.")
+
+
+def show(title: str, meaning: str, figures: Iterable[Figure]) -> None:
+    """Print one theme's part of the table, each row as soon as it is known.
+
+    meaning: what was measured, for the rows of this theme.
+    """
+    print(f"\n{title.upper()}: {meaning}")
     for what, value, beside, ratio in figures:
-        print(row.format(what, value, beside, "" if ratio is None else f"{ratio:.2f}"))
+        ratio_shown = "" if ratio is None else f"{ratio:.2f}"
+        print(ROW.format(what, value, beside, ratio_shown), flush=True)
 
 
 def seconds(

@@ -110,4 +110,4 @@ def moving() -> Iterator[Figure]:
 if __name__ == "__main__":
     from figures import show
 
-    show("two processes, loopback, no trace", moving())
+    show("two processes", "loopback, no trace; medians", moving())
