@@ -129,7 +129,6 @@ class Host:
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
-        kind, seq, payload, _, echo = packet
         if self._log is not None:
             kind, seq, payload, _, _ = packet
             self._log((now, self.role, what, kind, seq, len(payload), number))
@@ -217,9 +216,8 @@ class Host:
                 if self._seen.get(seq) is payload:
                     what = RETRANSMIT
                 self._seen[seq] = payload
-            row = (now, self.role, what, kind, seq, len(payload), self.number)
-            self._log(row)
-        self.number += 1
+            self._log((now, self.role, what, kind, seq, len(payload), number))
+        self.number = number + 1
         self._fired = False
         if self.paced is not None and (rate := self.paced.pacing_rate):
             self._pause(now, 1 / rate)

@@ -97,35 +97,46 @@ class Simulation:
 
     def step(self) -> bool:
         """Jump to the next event and let it happen; False when there is none."""
-        arrivals, wakes = self._arrivals, self._wakes
+        (back, forth), wakes = self._ways, self._wakes
         way = 0 if wakes[0] <= wakes[1] else 1
-        arrives = bool(arrivals) and arrivals[0][0] <= wakes[way]
+        coming = back if back and not (forth and forth[0] < back[0]) else forth
+        arrives = bool(coming) and coming[0][0] <= wakes[way]
         if arrives:
-            when, _, way, what, packet, number = heappop(arrivals)
+            when, _, way, what, packet, number = coming.popleft()
         elif wakes[way] < math.inf:
             when = wakes[way]
         else:
             return False
         self.now = now = when if when > self.now else self.now
-        host, transmit = self._hosts[way], self._transmit[way]
+        host = self._hosts[way]
         if not arrives:
             host.fire(now)
-        elif what == CORRUPT:
-            host.damage(packet, now, number)
-        else:
+        elif what != CORRUPT:
             host.feed(packet, now, what, number)
+        else:
+            host.damage(packet, now, number)
+        self._pull(host, way, now)
+        if self._noted:
+            host.note(now)
+        wake_at = host.machine.deadline if host.paced is None else host.wake_at()
+        wakes[way] = math.inf if wake_at is None else wake_at
+        return True
+
+    def _pull(self, host: Host, way: int, now: float) -> None:
+        """Put on the link what a host sends now."""
+        transmit, leaving = self._transmit[way], self._ways[1 - way]
         while (sent := host.next_packet(now)) is not None:
             number = host.number - 1
             for when, what in transmit(HEADER_SIZE + len(sent.payload), now):
                 if what in LOST:
                     host.lose(sent, now, what, number)
+                    continue
+                self._order = order = self._order + 1
+                arrival = (when, order, 1 - way, what, sent, number)
+                if leaving and arrival < leaving[-1]:  # it overtakes another
+                    insort(leaving, arrival)
                 else:
-                    arrival = (when, next(self._order), 1 - way, what, sent, number)
-                    heappush(arrivals, arrival)
-        host.note(now)
-        wake_at = host.machine.deadline if host.paced is None else host.wake_at()
-        wakes[way] = math.inf if wake_at is None else wake_at
-        return True
+                    leaving.append(arrival)
 
 
 def simulate(
