@@ -13,7 +13,9 @@ from figures import Figure, seconds
 
 from p2plab import Setup, sample_picture
 from p2plab.chunks import cut
+from p2plab.paths import HOST
 from p2plab.protocols import PROTOCOLS
+from p2plab.session import CALLEE, CALLER, ID_SIZE, KEY_SIZE, Session
 from p2plab.udp import UdpSocket
 
 ROUNDS = 7
@@ -36,6 +38,23 @@ def p2plab_udp(protocol: str, record: bool = True) -> Iterator[Callable[[], None
         assert transfer.assembly.complete  # and the receiver has verified it
 
     with UdpSocket() as here, UdpSocket(record=record) as there:
+        yield send
+
+
+@contextmanager
+def introduced() -> Iterator[Callable[[], None]]:
+    """The same between peers who have met: every packet is sealed."""
+    parcel = cut(PICTURE, kind="picture", payload_size=1200)
+    setup = Setup("selective_repeat", window=64)
+    id, key = os.urandom(ID_SIZE), os.urandom(KEY_SIZE)
+
+    def send() -> None:
+        here.send(bob, parcel, setup, record=False).wait()
+
+    with UdpSocket(sealed=True) as here, UdpSocket(sealed=True, record=False) as there:
+        bob = here.meet(Session(id, key, CALLER, "bob"), [(HOST, there.address)])
+        there.meet(Session(id, key, CALLEE, "alice"), [(HOST, here.address)])
+        bob.wait()
         yield send
 
 
@@ -125,6 +144,7 @@ def contestants(stack: ExitStack) -> dict[str, Callable[[], None]]:
         found[name] = stack.enter_context(p2plab_udp(name))
     bare = p2plab_udp("selective_repeat", record=False)
     found["selective_repeat, no trace"] = stack.enter_context(bare)
+    found["the same, sealed"] = stack.enter_context(introduced())
     return found
 
 
