@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import fakeredis
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -18,6 +19,7 @@ from redis.exceptions import (
     MovedError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -43,10 +45,12 @@ Place = tuple[str, int]  # host and port of a node
 
 
 class Line:
-    """A Redis to which the commands of one moment go together."""
+    """A Redis to which the commands of one moment go together, over one connection."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
+        pool: Any = redis.connection_pool
+        self._connection = pool.make_connection()
         self._queue: list[Waiting] = []
         self._sender: asyncio.Task[None] | None = None
 
@@ -57,6 +61,11 @@ class Line:
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         return await future
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._connection.disconnect()
+        await self.redis.aclose()
 
     async def _send(self) -> None:
         """Empty the queue, batch by batch; one batch is on its way at a time."""
@@ -75,17 +84,35 @@ class Line:
             self._sender = None
 
     async def _send_together(self, batch: list[Waiting]) -> None:
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for words, _ in batch:
-                pipe.execute_command(*words)
-            answers = await pipe.execute(raise_on_error=False)
-        for (_, future), answer in zip(batch, answers, strict=True):
+        pack: Callable[[Words], bytes] = pack_command
+        packed = b"".join([pack(words) for words, _ in batch])
+        try:
+            answers = await self._exchange(packed, len(batch))
+        except RedisConnectionError:  # it may have died while nobody needed it
+            answers = await self._exchange(packed, len(batch))
+        for (words, future), answer in zip(batch, answers, strict=True):
             if future.done():  # the caller has gone
                 continue
             if isinstance(answer, BaseException):
                 future.set_exception(answer)
+            elif shape := self.redis.response_callbacks.get(str(words[0])):
+                future.set_result(shape(answer))
             else:
                 future.set_result(answer)
+
+    async def _exchange(self, packed: bytes, many: int) -> list[Any]:
+        answers: list[Any] = []
+        try:
+            await self._connection.send_packed_command(packed)
+            while len(answers) < many:
+                try:
+                    answers.append(await self._connection.read_response())
+                except ResponseError as why:  # of this command alone
+                    answers.append(why)
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        return answers
 
 
 class Nodes(Protocol):
@@ -118,7 +145,7 @@ class Single:
         """There is nobody else to ask."""
 
     async def aclose(self) -> None:
-        await self.line.redis.aclose()
+        await self.line.aclose()
 
 
 class Cluster:
@@ -156,7 +183,7 @@ class Cluster:
                 return  # somebody else has just looked
             for place in dict.fromkeys([*self._seeds, *self._lines]):
                 try:
-                    rows = await self._line(place).command("CLUSTER SLOTS")
+                    rows = await self._line(place).command("CLUSTER", "SLOTS")
                 except AWAY:
                     continue
                 self._slots = slots_of(rows, place)
@@ -166,7 +193,7 @@ class Cluster:
 
     async def aclose(self) -> None:
         for line in self._lines.values():
-            await line.redis.aclose()
+            await line.aclose()
 
     def _line(self, place: Place) -> Line:
         if place not in self._lines:

@@ -158,7 +158,7 @@ class RendezvousServer:
         return uvicorn.Config(
             Turnstile(make_app(self._service), limits.look_ups_per_second),
             interface="asgi3",
-            loop="asyncio",
+            loop="auto",  # uvloop, except on Windows
             http=gate.protocol(),
             ws="none",
             log_config=None,

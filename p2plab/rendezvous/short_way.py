@@ -78,7 +78,7 @@ class Endpoint:
         """
         if query := scope["query_string"]:
             places = dict(parse_qsl(query.decode("latin-1"), True)) | places
-        values = dict(self.places.model_validate(places))
+        values = vars(self.places.model_validate(places))
         caller = Caller(scope, service)
         if self.owners_only and not caller.token:
             raise Refused("token_missing")
@@ -105,6 +105,11 @@ class ShortWay:
         self.app = app
         self.service = service
         self.endpoints = [Endpoint(route, owners_only) for route in routes]
+        methods = {each for endpoint in self.endpoints for each in endpoint.methods}
+        self.by_method = {
+            method: [each for each in self.endpoints if method in each.methods]
+            for method in methods
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint, places = self._find(scope)
@@ -129,14 +134,13 @@ class ShortWay:
         """Return the route of a request; of those at its path, if there are only others
         than its method, any.
         """
-        found, places = None, dict[str, Any]()
-        if scope["type"] == "http":
-            for endpoint in self.endpoints:
-                if match := endpoint.match(scope["path"]):
-                    found, places = endpoint, match.groupdict()
-                    if scope["method"] in endpoint.methods:
-                        break
-        return found, places
+        if scope["type"] != "http":
+            return None, {}
+        path, method = scope["path"], scope["method"]
+        for endpoint in (*self.by_method.get(method, ()), *self.endpoints):
+            if match := endpoint.match(path):
+                return endpoint, match.groupdict()
+        return None, {}
 
     async def _not_allowed(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = (each for each in self.endpoints if each.match(scope["path"]))
