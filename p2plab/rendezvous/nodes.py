@@ -84,7 +84,7 @@ class Line:
             self._sender = None
 
     async def _send_together(self, batch: list[Waiting]) -> None:
-        pack: Callable[[Words], bytes] = pack_command
+        pack: Any = pack_command
         packed = b"".join([pack(words) for words, _ in batch])
         try:
             answers = await self._exchange(packed, len(batch))
