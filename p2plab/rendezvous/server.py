@@ -200,7 +200,7 @@ class RendezvousServer:
     def _redis(self, patience: float = PATIENCE) -> Nodes:
         if self.redis_url:
             return connect(self.redis_url, patience)
-        return memory(self._memory)
+        return memory(self._memory, patience)
 
 
 async def _trouble_of(nodes: Nodes) -> str:
