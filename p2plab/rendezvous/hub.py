@@ -89,10 +89,12 @@ class Hub:
         seconds: float,
         look: Callable[[], Awaitable[Look[Answer]]],
         once: bool = False,
+        tell: Callable[[Answer], Awaitable[None]] | None = None,
     ) -> Answer | None:
         """Look until something is found, or the seconds are over: then None.
 
         once: the key is one peer's own, and few callers may wait for it.
+        tell: takes what is found, and the seconds begin anew.
         Raises Refused: too_many_waiting; and what `look` raises.
         """
         if seconds <= 0:
@@ -105,6 +107,9 @@ class Hub:
                 bell = self._hang_up(key, once)  # before looking: none is missed
                 try:
                     answer, again = await look()
+                    if answer is not None and tell is not None:
+                        await tell(answer)
+                        answer, end = None, loop.time() + seconds
                     left = end - loop.time()
                     if answer is not None or left <= 0 or self._closed:
                         return answer

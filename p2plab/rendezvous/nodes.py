@@ -156,6 +156,7 @@ class Single:
 
     async def aclose(self) -> None:
         await self.line.aclose()
+        await self.line.redis.aclose()
 
 
 class Cluster:
@@ -204,6 +205,7 @@ class Cluster:
     async def aclose(self) -> None:
         for line in self._lines.values():
             await line.aclose()
+            await line.redis.aclose()
 
     def _line(self, place: Place) -> Line:
         if place not in self._lines:
