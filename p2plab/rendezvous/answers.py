@@ -186,6 +186,10 @@ def moment(value: Any) -> float:
     return seconds
 
 
+def nothing(answer: Any) -> None:
+    """Take nothing out of an answer."""
+
+
 def understood(
     read: Callable[[Any], Answer], status: int, content: bytes, url: str
 ) -> Answer:

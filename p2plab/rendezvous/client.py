@@ -172,7 +172,7 @@ class RendezvousClient:
         """Accept or refuse an introduction, for good. why: up to 200 characters."""
         consent = {"name": registration.name, "accept": accept, "why": why}
         path = f"{self._room}/introductions/{legal_session(session)}"
-        self._ask(nothing, "POST", path, consent, registration.token)
+        self._ask(answers.nothing, "POST", path, consent, registration.token)
 
     def inbox(
         self, registration: Registration, after: str = BEGINNING, wait: float = 0.0
@@ -205,7 +205,7 @@ class RendezvousClient:
         ]
         path = f"{self._room}/introductions/{legal_session(session)}/events"
         body = {"name": registration.name, "events": rows}
-        self._ask(nothing, "PUT", path, body, registration.token)
+        self._ask(answers.nothing, "PUT", path, body, registration.token)
 
     def meeting(self, registration: Registration, session: str) -> list[Seen]:
         """What both peers and the rendezvous saw of a meeting of ours."""
@@ -217,7 +217,7 @@ class RendezvousClient:
         """Give the name back; if it was lost already, that is no error."""
         path = self._peer(registration.name)
         try:
-            self._ask(nothing, "DELETE", path, token=registration.token)
+            self._ask(answers.nothing, "DELETE", path, token=registration.token)
         except (PeerNotFound, NameTaken):
             return
 
@@ -259,8 +259,8 @@ class RendezvousClient:
 
         def ask(server: Exchange) -> Answer:
             sent = time.monotonic()
-            status, content = server.ask(method, path, data, token, wait)
-            return self._understood(read, status, content, server.url, sent)
+            reply = server.ask(method, path, data, token, wait)
+            return self._understood(read, *reply, server.url, sent)
 
         return self._of_any(ask)
 
@@ -308,7 +308,3 @@ class RendezvousClient:
             return read(answer)
 
         return answers.understood(heard, status, content, url)
-
-
-def nothing(answer: Any) -> None:
-    """Take nothing out of an answer."""
