@@ -48,10 +48,11 @@ class Following:
         kept = self._kept.pop(name, None)
         if kept is None:
             return None
-        if kept.place == place:
-            with suppress(RendezvousAway):
-                return self._line(name, kept, self._timeout + place.wait)
-        kept.lines.close()
+        if kept.place != place:
+            kept.lines.close()
+            return None
+        with suppress(RendezvousAway):
+            return self._line(name, kept, self._timeout + place.wait)
         return None
 
     def begin(self, name: str, new: Followed) -> Events:
