@@ -20,7 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 OTHER_NAMES = {"redis-py": "redis", "matplotlib-base": "matplotlib"}
 ONLY_CONDA = {"python", "pip"}
-ONLY_PIP = {"fakeredis"}  # "-e ." brings it, together with its Lua
+# "-e ." brings them: fakeredis together with its Lua, uvloop except on Windows.
+ONLY_PIP = {"fakeredis", "uvloop"}
 STRICTER_WITH_CONDA = {"ipykernel"}  # Binder starts from 7.0.1, which will not do
 
 

@@ -10,7 +10,7 @@ from fuzz import damaged, targets, throw
 
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous import answers
-from p2plab.rendezvous.client import understood
+from p2plab.rendezvous.answers import understood
 
 TARGETS = targets()
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given, settings
@@ -307,6 +307,38 @@ def test_a_proxy_of_this_machine_is_not_asked(
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
     assert client.peers() == []
+
+
+class HoldsBack(BaseHTTPRequestHandler):
+    """A proxy that passes on whole answers only: one that goes on never comes."""
+
+    followed = 0
+
+    def do_GET(self) -> None:
+        if "follow" in self.path:
+            HoldsBack.followed += 1
+            self.rfile.read(1)  # until the client gives up
+            return
+        body = json.dumps({"events": [MET], "next": "1-0"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_where_answers_are_held_back_an_inbox_is_asked_for_each_time() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), HoldsBack) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{http.server_address[1]}"
+        with RendezvousClient(url, timeout=0.2) as client:
+            for _ in range(3):
+                events, place = client.inbox(ANN, wait=5)
+                assert (len(events), place) == (1, "1-0")
+        http.shutdown()
+    assert HoldsBack.followed == 1
 
 
 def test_threads_share_a_client(client: RendezvousClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -133,6 +134,42 @@ def test_an_inbox_is_read_again_by_who_was_cut_off(
     assert [e.session for e in again] == [e.session for e in first]
     assert place == same
     assert there.inbox(bob, place) == ([], place)
+
+
+def test_one_answer_goes_on_with_all_that_comes_until_its_owner_has_gone(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    here, there = clients
+    ann, bob = register(here, "ann"), register(there, "bob")
+    path = f"{servers[1].url}/rooms/lobby/peers/bob/inbox?wait={WAIT}&follow=true"
+    with requests.Session() as session:
+        session.trust_env = False
+        owner = {"Authorization": f"Bearer {bob.token}"}
+        answer = session.get(path, headers=owner, stream=True, timeout=PATIENCE)
+        assert answer.headers["Content-Type"] == "application/x-ndjson"
+        lines = map(json.loads, answer.iter_lines(1))
+        assert next(lines) == {"events": [], "next": "0-0"}, "at once"
+        for number in range(3):
+            here.introduce(ann, "bob", f"{number:016x}")
+            (event,) = next(lines)["events"]
+            assert (event["what"], event["session"]) == ("asked", f"{number:016x}")
+        there.leave(bob)
+        assert next(lines)["error"] == "not_registered"
+        assert list(lines) == []
+
+
+def test_an_inbox_that_is_followed_needs_one_request(
+    servers: list[RendezvousServer], clients: list[RendezvousClient]
+) -> None:
+    here, there = clients
+    ann, bob = register(here, "ann"), register(there, "bob")
+    place = "0-0"
+    for number in range(3):
+        here.introduce(ann, "bob", f"{number:016x}")
+        (asked,), place = there.inbox(bob, place, WAIT)
+        assert asked.session == f"{number:016x}"
+        waiting(servers[1])
+    assert there.inbox(bob, place, 0.01) == ([], place), "another time to wait"
 
 
 @pytest.mark.parametrize("servers", SHARED, indirect=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+import json
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 from p2plab.errors import (
     NameTaken,
@@ -33,7 +35,14 @@ KEY: Final = 32  # bytes
 MAX_START: Final = 10.0  # seconds that we would wait with the first probe
 AWAY: Final = (502, 503, 504)  # a gateway's words for it
 
+# What reading an answer raises that is not as it should be, with endless numbers, too.
+NONSENSE: Final = (
+    *(KeyError, TypeError, ValueError, AttributeError),
+    *(RecursionError, OverflowError),
+)
+
 Event = Asked | Met | Declined
+Answer = TypeVar("Answer")
 
 
 class News(NamedTuple):
@@ -177,6 +186,28 @@ def moment(value: Any) -> float:
     return seconds
 
 
+def nothing(answer: Any) -> None:
+    """Take nothing out of an answer."""
+
+
+def understood(
+    read: Callable[[Any], Answer], status: int, content: bytes, url: str
+) -> Answer:
+    """Return what `read` takes out of an answer's JSON, or raise the refusal.
+
+    The last line of an answer that goes on may be a refusal, too.
+    """
+    try:
+        answer = json.loads(content) if content else None
+        late = isinstance(answer, dict) and "error" in answer
+        if 200 <= status < 300 and not late:
+            return read(answer)
+        refusal = refused(answer, url)
+    except NONSENSE:
+        raise not_understood(status, url) from None
+    raise refusal
+
+
 def refused(answer: Any, url: str) -> P2PLabError:
     """The error that stands for a refusal."""
     text = f"{answer['message']} {answer['do']}"
@@ -205,3 +236,10 @@ def not_understood(status: int, url: str) -> RendezvousError:
         f"what answers at {url} is not a p2plab rendezvous (HTTP {status}): "
         "check the address and the port"
     )
+
+
+def all_away(why: RendezvousAway, servers: int) -> RendezvousAway:
+    """The error when no server is left to ask."""
+    if servers == 1:
+        return why
+    return RendezvousAway(f"none of {servers} rendezvous servers answers; {why}")

@@ -32,6 +32,10 @@ from p2plab.rendezvous.short_way import Caller, ShortWay
 from p2plab.rendezvous.store import Store
 
 BEGINNING: Final = "0-0"
+STREAM: Final = {
+    "description": "One answer, or with `follow` one a line.",
+    "content": {"application/x-ndjson": {}},
+}
 
 
 @dataclass(slots=True)
@@ -206,26 +210,43 @@ async def answer(
     return forms.Settled(state=state, now=now)
 
 
-@router.get("/rooms/{room}/peers/{name}/inbox", responses=responses(401, 403, 404, 429))
+@router.get(
+    "/rooms/{room}/peers/{name}/inbox",
+    response_model=forms.Inbox,
+    responses=responses(401, 403, 404, 429) | {200: STREAM},
+)
 async def inbox(
-    caller: Owner, room: Room, name: Name, after: After = BEGINNING, wait: Wait = 0
-) -> forms.Inbox:
-    """Read one's inbox, or wait until something comes; all again without `after`."""
+    caller: Owner,
+    room: Room,
+    name: Name,
+    after: After = BEGINNING,
+    wait: Wait = 0,
+    follow: bool = False,
+) -> forms.Inbox | None:
+    """Read one's inbox, or wait until something comes; all again without `after`.
+
+    With `follow`, the answer is a line of JSON at once and for all that comes, until
+    nothing has come for the time to wait; so a peer need not ask again each time.
+    """
     service, token = service_of(caller), caller.token
+    place, silent = after, not follow
 
     async def look() -> Look[forms.Inbox]:
-        entries, place, now = await service.store.introductions.read(
-            room, name, token, after
+        nonlocal place, silent
+        entries, last, now = await service.store.introductions.read(
+            room, name, token, place
         )
-        if not entries:
+        if not entries and silent:
             return Look(None)
+        place, silent = last, True
         events = [forms.event_of(entry, now) for entry in entries]
         return Look(forms.Inbox(events=events, next=place))
 
     key = service.store.introductions.inbox_key(room, name)
+    tell = caller.say if follow else None
     source = source_of(caller.seen)
-    found = await service.hub.wait(key, source, wait, look, once=True)
-    return found or forms.Inbox(events=[], next=after)
+    found = await service.hub.wait(key, source, wait, look, once=True, tell=tell)
+    return found or forms.Inbox(events=[], next=place)
 
 
 @router.put(

@@ -6,7 +6,9 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -15,6 +17,7 @@ from p2plab.rendezvous import answers
 from p2plab.rendezvous.answers import Event, News
 from p2plab.rendezvous.clock import ServerClock
 from p2plab.rendezvous.exchange import Exchange
+from p2plab.rendezvous.following import Events, Followed, Following, Place
 from p2plab.rendezvous.model import (
     DEFAULT_LEASE,
     LOBBY,
@@ -29,11 +32,6 @@ from p2plab.rendezvous.model import (
 
 BEGINNING: Final = "0-0"  # of an inbox, or of a room's changes
 MAX_PAGES = 10_000
-# What reading an answer raises that is not as it should be, with endless numbers, too.
-NONSENSE: Final = (
-    *(KeyError, TypeError, ValueError, AttributeError),
-    *(RecursionError, OverflowError),
-)
 
 Answer = TypeVar("Answer")
 
@@ -63,6 +61,8 @@ class RendezvousClient:
         self.room = legal_name(room)
         self.clock = ServerClock()
         self._at = 0  # the server that answered last
+        self._following = Following(timeout)
+        self._follows = True
 
     @property
     def url(self) -> str:
@@ -172,7 +172,7 @@ class RendezvousClient:
         """Accept or refuse an introduction, for good. why: up to 200 characters."""
         consent = {"name": registration.name, "accept": accept, "why": why}
         path = f"{self._room}/introductions/{legal_session(session)}"
-        self._ask(nothing, "POST", path, consent, registration.token)
+        self._ask(answers.nothing, "POST", path, consent, registration.token)
 
     def inbox(
         self, registration: Registration, after: str = BEGINNING, wait: float = 0.0
@@ -181,11 +181,19 @@ class RendezvousClient:
 
         wait: seconds to wait for something, up to 25. Raises PeerNotFound, NameTaken.
         """
+        name, token = registration.name, registration.token
         query = urlencode({"after": after, "wait": wait})
-        path = f"{self._peer(registration.name)}/inbox?{query}"
-        return self._ask(
-            answers.inbox, "GET", path, token=registration.token, wait=wait
-        )
+        path = f"{self._peer(name)}/inbox?{query}"
+        if wait and self._follows:
+            place = Place(token, after, wait)
+            with suppress(RendezvousAway):
+                return self._following.next(name, place) or self._follow(
+                    name, place, path
+                )
+        found = self._ask(answers.inbox, "GET", path, token=token, wait=wait)
+        # Something between us holds back an answer that goes on, if both were asked.
+        self._follows = self._follows and not wait
+        return found
 
     def report(
         self, registration: Registration, session: str, events: Sequence[Seen]
@@ -197,7 +205,7 @@ class RendezvousClient:
         ]
         path = f"{self._room}/introductions/{legal_session(session)}/events"
         body = {"name": registration.name, "events": rows}
-        self._ask(nothing, "PUT", path, body, registration.token)
+        self._ask(answers.nothing, "PUT", path, body, registration.token)
 
     def meeting(self, registration: Registration, session: str) -> list[Seen]:
         """What both peers and the rendezvous saw of a meeting of ours."""
@@ -209,7 +217,7 @@ class RendezvousClient:
         """Give the name back; if it was lost already, that is no error."""
         path = self._peer(registration.name)
         try:
-            self._ask(nothing, "DELETE", path, token=registration.token)
+            self._ask(answers.nothing, "DELETE", path, token=registration.token)
         except (PeerNotFound, NameTaken):
             return
 
@@ -221,6 +229,7 @@ class RendezvousClient:
     def close(self) -> None:
         """Close the connections; names stay held until their leases end."""
         self.call_off()
+        self._following.close()
         for server in self._servers:
             server.close()
 
@@ -246,49 +255,56 @@ class RendezvousClient:
         token: str = "",
         wait: float = 0.0,
     ) -> Answer:
-        """Ask the servers in turn, beginning with the one that answered last."""
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
-        first, sent = self._at, time.monotonic()
 
+        def ask(server: Exchange) -> Answer:
+            sent = time.monotonic()
+            reply = server.ask(method, path, data, token, wait)
+            return self._understood(read, *reply, server.url, sent)
+
+        return self._of_any(ask)
+
+    def _follow(self, name: str, place: Place, path: str) -> Events:
+        """Begin an answer that goes on."""
+
+        def begin(server: Exchange) -> Events:
+            lines = server.follow(f"{path}&follow=true", place.token)
+
+            def read(line: bytes) -> Events:  # written some time after it was asked for
+                asked = -inf
+                return self._understood(
+                    answers.inbox, lines.status, line, server.url, asked
+                )
+
+            return self._following.begin(name, Followed(place, lines, read))
+
+        return self._of_any(begin)
+
+    def _of_any(self, ask: Callable[[Exchange], Answer]) -> Answer:
+        """Ask the servers in turn, beginning with the one that answered last."""
+        first = self._at
+        for step in range(len(self._servers)):
+            place = (first + step) % len(self._servers)
+            try:
+                answer = ask(self._servers[place])
+                self._at = place
+                return answer
+            except RendezvousAway as why:
+                if step == len(self._servers) - 1:
+                    raise answers.all_away(why, len(self._servers)) from None
+        raise AssertionError("there is at least one server")
+
+    def _understood(
+        self,
+        read: Callable[[Any], Answer],
+        status: int,
+        content: bytes,
+        url: str,
+        sent: float,
+    ) -> Answer:
         def heard(answer: Any) -> Answer:
             for now in answers.nows(answer):
                 self.clock.learn(now, sent, time.monotonic())
             return read(answer)
 
-        for step in range(len(self._servers)):
-            place = (first + step) % len(self._servers)
-            server = self._servers[place]
-            try:
-                status, content = server.ask(method, path, data, token, wait)
-                answer = understood(heard, status, content, server.url)
-                self._at = place
-                return answer
-            except RendezvousAway as why:
-                if step == len(self._servers) - 1:
-                    raise all_away(why, len(self._servers)) from None
-        raise AssertionError("there is at least one server")
-
-
-def nothing(answer: Any) -> None:
-    """Take nothing out of an answer."""
-
-
-def understood(
-    read: Callable[[Any], Answer], status: int, content: bytes, url: str
-) -> Answer:
-    """Return what `read` takes out of an answer's JSON, or raise the refusal."""
-    try:
-        answer = json.loads(content) if content else None
-        if 200 <= status < 300:
-            return read(answer)
-        refusal = answers.refused(answer, url)
-    except NONSENSE:
-        raise answers.not_understood(status, url) from None
-    raise refusal
-
-
-def all_away(why: RendezvousAway, servers: int) -> RendezvousAway:
-    """The error when no server is left to ask."""
-    if servers == 1:
-        return why
-    return RendezvousAway(f"none of {servers} rendezvous servers answers; {why}")
+        return answers.understood(heard, status, content, url)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
 from p2plab.errors import RendezvousAway, RendezvousError
 
 MAX_ANSWER: Final = 1 << 20  # bytes; a page of a hundred peers has less than 60,000
+TOO_LONG: Final = f"an answer has more than {MAX_ANSWER} bytes"
 BROKEN: Final = (http.client.RemoteDisconnected, ConnectionError)
 
 
@@ -48,30 +50,25 @@ class Exchange:
 
         Raises RendezvousAway, and RendezvousError for an answer without end.
         """
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
         connection = self._connection()
-        kept_alive = connection.sock is not None
         try:
-            try:
-                return self._once(connection, method, path, body, headers, wait)
-            except BROKEN:
-                if not kept_alive or (wait and self._off):
-                    raise
-                # It died while it lay here; every request of ours may be repeated.
-                connection.close()
-                return self._once(connection, method, path, body, headers, wait)
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise away(self.url, self.timeout, error) from None
-        except BaseException:
-            connection.close()
-            raise
+            with self._away_if_broken(connection):
+                response = self._response(connection, method, path, body, token, wait)
+                return response.status, whole(response)
         finally:
-            with self._lock:
-                self._waiting.discard(connection)
-                self._idle.append(connection)
+            self._give_back(connection)
+
+    def follow(self, path: str, token: str) -> Lines:
+        """Return an answer that goes on. Raises RendezvousAway."""
+        connection = self._connection()
+        try:
+            with self._away_if_broken(connection):
+                response = self._response(connection, "GET", path, None, token, 0)
+                self._let_wait(connection)
+        except BaseException:
+            self._give_back(connection)
+            raise
+        return Lines(self, connection, response)
 
     def call_off(self) -> None:
         """Let every waiting request fail at once, and all that would wait later."""
@@ -95,28 +92,50 @@ class Exchange:
         kind = self._kind or http.client.HTTPConnection
         return kind(*self._where, timeout=self.timeout)
 
-    def _once(
+    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._waiting.discard(connection)
+            self._idle.append(connection)
+
+    @contextmanager
+    def _away_if_broken(self, connection: http.client.HTTPConnection) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise away(self.url, self.timeout, error) from None
+        except BaseException:
+            connection.close()
+            raise
+
+    def _response(
         self,
         connection: http.client.HTTPConnection,
         method: str,
         path: str,
         body: bytes | None,
-        headers: dict[str, str],
+        token: str,
         wait: float,
-    ) -> tuple[int, bytes]:
-        if connection.sock is None:
-            connection.connect()
-        if wait:
-            self._let_wait(connection)
-        connection.sock.settimeout(self.timeout + wait)
-        connection.request(method, self._prefix + path, body, headers)
-        response = connection.getresponse()
-        content = response.read(MAX_ANSWER + 1)
-        if len(content) > MAX_ANSWER:
-            raise RendezvousError(f"an answer has more than {MAX_ANSWER} bytes")
-        if not whole(response, content):
-            raise http.client.IncompleteRead(content)
-        return response.status, content
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        kept_alive = connection.sock is not None
+        while True:
+            if connection.sock is None:
+                connection.connect()
+            if wait:
+                self._let_wait(connection)
+            connection.sock.settimeout(self.timeout + wait)
+            try:
+                connection.request(method, self._prefix + path, body, headers)
+                return connection.getresponse()
+            except BROKEN:
+                if not kept_alive or (wait and self._off):
+                    raise
+                # It died while it lay here; every request of ours may be repeated.
+                connection.close()
+                kept_alive = False
 
     def _let_wait(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
@@ -125,12 +144,59 @@ class Exchange:
             self._waiting.add(connection)
 
 
-def whole(response: http.client.HTTPResponse, content: bytes) -> bool:
-    """Tell whether an answer came to its end; `read` with a limit does not say so."""
-    if response.length is None and not response.chunked:
-        # Cut within its headers, an answer looks as if it had none.
-        return bool(content)
-    return not response.length
+class Lines:
+    """An answer that goes on: its status, and each line when it comes."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+    ) -> None:
+        self.status = response.status
+        self._exchange, self._connection = exchange, connection
+        self._response = response
+        self._read = b""
+
+    def next(self, seconds: float) -> bytes:
+        """Return the next line; without its newline, or empty, it was the last one.
+
+        Raises RendezvousAway, also after so many seconds; and RendezvousError for a
+        line without end.
+        """
+        with self._exchange._away_if_broken(self._connection):
+            if self._connection.sock is not None:  # or the server will hang up
+                self._connection.sock.settimeout(seconds)
+            while b"\n" not in self._read:
+                part = self._response.read1(MAX_ANSWER)
+                if not part:
+                    if self._response.length:
+                        raise http.client.IncompleteRead(self._read)
+                    break
+                self._read += part
+                if len(self._read) > MAX_ANSWER:
+                    raise RendezvousError(TOO_LONG)
+        line, newline, self._read = self._read.partition(b"\n")
+        return line + newline
+
+    def close(self) -> None:
+        """Hang up, unless it has come to its end."""
+        if not self._response.isclosed():
+            self._connection.close()
+        self._exchange._give_back(self._connection)
+
+
+def whole(response: http.client.HTTPResponse) -> bytes:
+    """Return what an answer says. Raises IncompleteRead, RendezvousError."""
+    content = response.read(MAX_ANSWER + 1)
+    if len(content) > MAX_ANSWER:
+        raise RendezvousError(TOO_LONG)
+    # `read` with a limit does not tell whether it came to the end; and an answer that
+    # was cut within its headers looks as if it had none.
+    unlimited = response.length is None and not response.chunked
+    if response.length or (unlimited and not content):
+        raise http.client.IncompleteRead(content)
+    return content
 
 
 def away(url: str, timeout: float, error: Exception) -> RendezvousAway:

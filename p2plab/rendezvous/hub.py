@@ -7,13 +7,15 @@ import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from p2plab.rendezvous.database import Refused, shard_key
-from p2plab.rendezvous.nodes import AWAY, Nodes
+from p2plab.rendezvous.nodes import AWAY, Line, Nodes
 
 BLOCK: Final = 2_000  # ms that an XREAD waits; below any timeout of a connection
+XREAD: Final = ("XREAD", "COUNT", 1_000, "BLOCK", BLOCK, "STREAMS")
 RECONNECT: Final = 0.2  # s
+REST: Final = 0.001  # s from one XREAD to the next: a flood comes in fewer of them
 MAKE_ROOM: Final = 5.0  # s until a caller that had to make room should come again
 
 Answer = TypeVar("Answer")
@@ -87,10 +89,12 @@ class Hub:
         seconds: float,
         look: Callable[[], Awaitable[Look[Answer]]],
         once: bool = False,
+        tell: Callable[[Answer], Awaitable[None]] | None = None,
     ) -> Answer | None:
         """Look until something is found, or the seconds are over: then None.
 
         once: the key is one peer's own, and few callers may wait for it.
+        tell: takes what is found, and the seconds begin anew.
         Raises Refused: too_many_waiting; and what `look` raises.
         """
         if seconds <= 0:
@@ -103,6 +107,9 @@ class Hub:
                 bell = self._hang_up(key, once)  # before looking: none is missed
                 try:
                     answer, again = await look()
+                    if answer is not None and tell is not None:
+                        await tell(answer)
+                        answer, end = None, loop.time() + seconds
                     left = end - loop.time()
                     if answer is not None or left <= 0 or self._closed:
                         return answer
@@ -154,34 +161,40 @@ class Hub:
 
     async def _follow(self, streams: list[str]) -> None:
         """Read what has happened; after any trouble everybody looks for himself."""
-        places: dict[str, str] = {}
         while not self._closed:  # a cancellation may be lost (asyncio.wait_for in 3.11)
             try:
-                if not places:
-                    await self._greet()
-                    places = {each: await self._end_of(each) for each in streams}
-                    for bell in self._all_bells():
-                        ring(bell, True)
-                await self._read(places)
+                await self._greet()
+                line = (await self._nodes.line_of(streams[0])).another()
+                try:
+                    await self._read(line, streams)
+                finally:
+                    await line.aclose()
             except AWAY:
-                places = {}
                 await asyncio.sleep(RECONNECT)
                 with suppress(*AWAY):  # the shard may have moved to another node
                     await self._nodes.look_again()
 
-    async def _end_of(self, stream: str) -> str:
-        redis = (await self._nodes.line_of(stream)).redis
-        last = await redis.xrevrange(stream, count=1)
-        return str(last[0][0]) if last else "0-0"
+    async def _read(self, line: Line, streams: list[str]) -> None:
+        places = {each: await end_of(line, each) for each in streams}
+        for bell in self._all_bells():
+            ring(bell, True)
+        loop = asyncio.get_running_loop()
+        while not self._closed:
+            again = loop.time() + REST
+            keys = *places, *places.values()
+            found = await line.command(*XREAD, *keys)
+            for stream, entries in found or ():
+                for place, entry in entries:
+                    self.wake(entry["key"])
+                    places[stream] = place
+            if (rest := again - loop.time()) > 0:
+                await asyncio.sleep(rest)
 
-    async def _read(self, places: dict[str, str]) -> None:
-        redis = (await self._nodes.line_of(next(iter(places)))).redis
-        streams: Any = dict(places)
-        found: Any = await redis.xread(streams, count=1_000, block=BLOCK)
-        for stream, entries in found or ():
-            for place, entry in entries:
-                self.wake(entry["key"])
-                places[stream] = place
+
+async def end_of(line: Line, stream: str) -> str:
+    """Return the place of the last entry of a stream."""
+    last = await line.command("XREVRANGE", stream, "+", "-", "COUNT", 1)
+    return str(last[0][0]) if last else "0-0"
 
 
 def ring(bell: asyncio.Future[bool], again: bool) -> None:

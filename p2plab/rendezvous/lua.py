@@ -78,10 +78,9 @@ end
 SPEND: Final = f"""
 local function spend(what, who, limit)
   local rate = shard .. 'rate:' .. what .. ':' .. who
-  if tonumber(redis.call('GET', rate) or '0') >= tonumber(limit) then
-    return math.max(redis.call('PTTL', rate), 1)
-  end
-  if redis.call('INCR', rate) == 1 then redis.call('PEXPIRE', rate, {MINUTE}) end
+  local spent = redis.call('INCR', rate)
+  if spent == 1 then redis.call('PEXPIRE', rate, {MINUTE}) end
+  if spent > tonumber(limit) then return math.max(redis.call('PTTL', rate), 1) end
 end
 """
 

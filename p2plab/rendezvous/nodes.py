@@ -8,7 +8,8 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import fakeredis
-from redis.asyncio import BlockingConnectionPool, Redis
+from hiredis import pack_command
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
@@ -18,6 +19,7 @@ from redis.exceptions import (
     MovedError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -43,20 +45,36 @@ Place = tuple[str, int]  # host and port of a node
 
 
 class Line:
-    """A Redis to which the commands of one moment go together."""
+    """A Redis to which the commands of one moment go together, over one connection.
 
-    def __init__(self, redis: Redis) -> None:
+    patience: seconds for it to answer.
+    """
+
+    def __init__(self, redis: Redis, patience: float = PATIENCE) -> None:
         self.redis = redis
+        self.patience = patience
+        pool: Any = redis.connection_pool
+        self._connection = pool.make_connection()
         self._queue: list[Waiting] = []
         self._sender: asyncio.Task[None] | None = None
 
+    def another(self) -> Line:
+        """A line to the same Redis, for a command that keeps others waiting."""
+        return Line(self.redis, self.patience)
+
     async def command(self, *words: str | int) -> Any:
-        """Run a command. Raises RedisError."""
+        """Run a command. Raises RedisError, TimeoutError."""
         future = asyncio.get_running_loop().create_future()
         self._queue.append((words, future))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
         return await future
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        if self._sender is not None:
+            self._sender.cancel()
+        await self._connection.disconnect()
 
     async def _send(self) -> None:
         """Empty the queue, batch by batch; one batch is on its way at a time."""
@@ -75,17 +93,36 @@ class Line:
             self._sender = None
 
     async def _send_together(self, batch: list[Waiting]) -> None:
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for words, _ in batch:
-                pipe.execute_command(*words)
-            answers = await pipe.execute(raise_on_error=False)
-        for (_, future), answer in zip(batch, answers, strict=True):
+        pack: Any = pack_command
+        packed = b"".join([pack(words) for words, _ in batch])
+        try:
+            answers = await self._exchange(packed, len(batch))
+        except RedisConnectionError:  # it may have died while nobody needed it
+            answers = await self._exchange(packed, len(batch))
+        for (words, future), answer in zip(batch, answers, strict=True):
             if future.done():  # the caller has gone
                 continue
             if isinstance(answer, BaseException):
                 future.set_exception(answer)
+            elif shape := self.redis.response_callbacks.get(str(words[0])):
+                future.set_result(shape(answer))
             else:
                 future.set_result(answer)
+
+    async def _exchange(self, packed: bytes, many: int) -> list[Any]:
+        answers: list[Any] = []
+        try:
+            async with asyncio.timeout(self.patience):
+                await self._connection.send_packed_command(packed)
+                while len(answers) < many:
+                    try:
+                        answers.append(await self._connection.read_response())
+                    except ResponseError as why:  # of this command alone
+                        answers.append(why)
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        return answers
 
 
 class Nodes(Protocol):
@@ -108,8 +145,8 @@ class Single:
     together = True
     tries = 1
 
-    def __init__(self, redis: Redis) -> None:
-        self.line = Line(redis)
+    def __init__(self, redis: Redis, patience: float = PATIENCE) -> None:
+        self.line = Line(redis, patience)
 
     async def line_of(self, key: str) -> Line:
         return self.line
@@ -118,6 +155,7 @@ class Single:
         """There is nobody else to ask."""
 
     async def aclose(self) -> None:
+        await self.line.aclose()
         await self.line.redis.aclose()
 
 
@@ -131,7 +169,7 @@ class Cluster:
     together = False
     tries = 12  # over three seconds, in which a replica takes over
 
-    def __init__(self, seeds: list[Place], open: Callable[[Place], Redis]) -> None:
+    def __init__(self, seeds: list[Place], open: Callable[[Place], Line]) -> None:
         self._open = open
         self._seeds = seeds
         self._lines: dict[Place, Line] = {}
@@ -156,7 +194,7 @@ class Cluster:
                 return  # somebody else has just looked
             for place in dict.fromkeys([*self._seeds, *self._lines]):
                 try:
-                    rows = await self._line(place).command("CLUSTER SLOTS")
+                    rows = await self._line(place).command("CLUSTER", "SLOTS")
                 except AWAY:
                     continue
                 self._slots = slots_of(rows, place)
@@ -166,11 +204,12 @@ class Cluster:
 
     async def aclose(self) -> None:
         for line in self._lines.values():
+            await line.aclose()
             await line.redis.aclose()
 
     def _line(self, place: Place) -> Line:
         if place not in self._lines:
-            self._lines[place] = Line(self._open(place))
+            self._lines[place] = self._open(place)
         return self._lines[place]
 
 
@@ -195,7 +234,7 @@ def connect(url: str, patience: float = PATIENCE) -> Nodes:
     """
     try:
         if not url.startswith(CLUSTER):
-            return Single(client_of(url, patience))
+            return Single(client_of(url), patience)
         parts = urlsplit(url)
         login, at, hosts = parts.netloc.rpartition("@")
         places = [urlsplit(f"//{host}") for host in hosts.split(",")]
@@ -203,9 +242,9 @@ def connect(url: str, patience: float = PATIENCE) -> Nodes:
             raise ValueError("a node of the cluster has no host")
         start = f"{parts.scheme.partition('+')[0]}://{login}{at}"
 
-        def open(place: Place) -> Redis:
+        def open(place: Place) -> Line:
             host = f"[{place[0]}]" if ":" in place[0] else place[0]
-            return client_of(f"{start}{host}:{place[1]}", patience)
+            return Line(client_of(f"{start}{host}:{place[1]}"), patience)
 
         seeds = [(str(place.hostname), place.port or 6379) for place in places]
         open(seeds[0])
@@ -218,26 +257,24 @@ def connect(url: str, patience: float = PATIENCE) -> Nodes:
         raise ValueError(f"{wish}: {error}") from None  # the URL may hold a password
 
 
-def client_of(url: str, patience: float) -> Redis:
-    """Return a client of one Redis server."""
-    pool = BlockingConnectionPool.from_url(
+def client_of(url: str) -> Redis:
+    """Return a client of one Redis server, whose connections lines use."""
+    return Redis.from_url(
         url,
         decode_responses=True,
         protocol=2,  # whose answers have one shape in all versions of redis-py
-        max_connections=1_100,  # more than a tail for each shard
-        timeout=PATIENCE,
-        socket_timeout=patience,
+        socket_timeout=None,  # a line has patience for all of its commands together
         socket_connect_timeout=PATIENCE,
-        # One more try, for a connection that died while it lay in the pool.
-        retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
+        retry=Retry(NoBackoff(), 0),
     )
-    return Redis.from_pool(pool)
 
 
-def memory(server: fakeredis.FakeServer | None = None) -> Single:
+def memory(
+    server: fakeredis.FakeServer | None = None, patience: float = PATIENCE
+) -> Single:
     """A Redis inside this process."""
     redis = fakeredis.FakeAsyncRedis(
         server=server or fakeredis.FakeServer(), decode_responses=True
     )
     assert isinstance(redis, Redis)
-    return Single(redis)
+    return Single(redis, patience)

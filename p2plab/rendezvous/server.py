@@ -158,7 +158,7 @@ class RendezvousServer:
         return uvicorn.Config(
             Turnstile(make_app(self._service), limits.look_ups_per_second),
             interface="asgi3",
-            loop="asyncio",
+            loop="auto",  # uvloop, except on Windows
             http=gate.protocol(),
             ws="none",
             log_config=None,
@@ -200,7 +200,7 @@ class RendezvousServer:
     def _redis(self, patience: float = PATIENCE) -> Nodes:
         if self.redis_url:
             return connect(self.redis_url, patience)
-        return memory(self._memory)
+        return memory(self._memory, patience)
 
 
 async def _trouble_of(nodes: Nodes) -> str:

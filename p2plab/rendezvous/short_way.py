@@ -29,6 +29,10 @@ from p2plab.rendezvous.refusals import (
 CALLER: Final = "caller"  # the parameter that tells who asks
 FORM: Final = "form"  # and the one that takes the body
 JSON: Final = (b"content-type", b"application/json")
+LINES: Final = [
+    (b"content-type", b"application/x-ndjson"),
+    (b"x-accel-buffering", b"no"),  # a proxy's word for what must not be held back
+]
 
 Reply = BaseModel | tuple[int, BaseModel] | None
 
@@ -38,15 +42,35 @@ class Caller:
 
     seen: the caller's address as the socket tells it; no header is believed.
     token: of `Authorization: Bearer TOKEN`, or empty.
+    begun: whether something was said, after which there is no other answer.
     """
 
-    __slots__ = ("seen", "service", "token")
+    __slots__ = ("_send", "begun", "seen", "service", "token")
 
-    def __init__(self, scope: Scope, service: Any) -> None:
+    def __init__(self, scope: Scope, send: Send, service: Any) -> None:
+        self._send, self.begun = send, False
         self.seen = legal_address(str(scope["client"][0]).partition("%")[0])
         self.service = service
         scheme, _, token = header(scope, b"authorization").partition(" ")
         self.token = token.strip() if scheme.lower() == "bearer" else ""
+
+    async def say(self, reply: BaseModel) -> None:
+        """Send a reply as one line, of which more may follow."""
+        if not self.begun:
+            self.begun = True
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": LINES}
+            )
+        await self._line(reply.__pydantic_serializer__.to_json(reply) + b"\n", True)
+
+    async def end(self, last: bytes = b"") -> None:
+        """Send the last line."""
+        await self._line(last, False)
+
+    async def _line(self, body: bytes, more: bool) -> None:
+        await self._send(
+            {"type": "http.response.body", "body": body, "more_body": more}
+        )
 
 
 class Endpoint:
@@ -70,7 +94,7 @@ class Endpoint:
         self.places = create_model("Places", **fields)
 
     async def start(
-        self, scope: Scope, receive: Receive, service: Any, places: dict[str, Any]
+        self, scope: Scope, receive: Receive, caller: Caller, places: dict[str, Any]
     ) -> Awaitable[Reply]:
         """Return the call that makes the reply. Raises what `refusal` can answer.
 
@@ -78,8 +102,7 @@ class Endpoint:
         """
         if query := scope["query_string"]:
             places = dict(parse_qsl(query.decode("latin-1"), True)) | places
-        values = dict(self.places.model_validate(places))
-        caller = Caller(scope, service)
+        values = vars(self.places.model_validate(places))
         if self.owners_only and not caller.token:
             raise Refused("token_missing")
         if self.form is not None:
@@ -105,6 +128,11 @@ class ShortWay:
         self.app = app
         self.service = service
         self.endpoints = [Endpoint(route, owners_only) for route in routes]
+        methods = {each for endpoint in self.endpoints for each in endpoint.methods}
+        self.by_method = {
+            method: [each for each in self.endpoints if method in each.methods]
+            for method in methods
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint, places = self._find(scope)
@@ -112,14 +140,20 @@ class ShortWay:
             return await self.app(scope, receive, send)
         if scope["method"] not in endpoint.methods:
             return await self._not_allowed(scope, receive, send)
+        caller = Caller(scope, send, self.service)
         try:
-            call = await endpoint.start(scope, receive, self.service, places)
+            call = await endpoint.start(scope, receive, caller, places)
             del places
             reply = await call
         except HungUp:
             return None
         except Exception as error:
-            return await refusal(error)(scope, receive, send)
+            refused = refusal(error)
+            if caller.begun:
+                return await caller.end(bytes(refused.body) + b"\n")
+            return await refused(scope, receive, send)
+        if caller.begun:
+            return await caller.end()
         status = endpoint.status
         if isinstance(reply, tuple):
             status, reply = reply
@@ -129,14 +163,13 @@ class ShortWay:
         """Return the route of a request; of those at its path, if there are only others
         than its method, any.
         """
-        found, places = None, dict[str, Any]()
-        if scope["type"] == "http":
-            for endpoint in self.endpoints:
-                if match := endpoint.match(scope["path"]):
-                    found, places = endpoint, match.groupdict()
-                    if scope["method"] in endpoint.methods:
-                        break
-        return found, places
+        if scope["type"] != "http":
+            return None, {}
+        path, method = scope["path"], scope["method"]
+        for endpoint in (*self.by_method.get(method, ()), *self.endpoints):
+            if match := endpoint.match(path):
+                return endpoint, match.groupdict()
+        return None, {}
 
     async def _not_allowed(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = (each for each in self.endpoints if each.match(scope["path"]))

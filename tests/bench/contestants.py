@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -155,23 +156,24 @@ class Visitor:
         assert reply.status == 200, reply
 
     async def watch(self) -> None:
-        """Read the inbox for ever, and accept whoever asks."""
-        path = f"{self.room}/peers/{self.name}/inbox?wait=25&after="
+        """Follow the inbox for ever, and accept whoever asks."""
+        path = f"{self.room}/peers/{self.name}/inbox?wait=25&follow=true&after="
         while True:
-            token = self.token
-            reply = await self.waiting.ask("GET", path + self.place, token=token)
-            assert reply.status == 200, reply
-            news = reply.json()
-            self.place = news["next"]
-            for event in news["events"]:
-                session = event["session"]
-                if event["what"] == "asked":
-                    self.asked[session] = time.perf_counter()
-                    consent = {"name": self.name, "accept": True}
-                    where = f"{self.room}/introductions/{session}"
-                    await self.asking.ask("POST", where, consent, token)
-                elif session in self.met:
-                    self.met.pop(session).set_result(event)
+            async for line in self.waiting.follow(path + self.place, self.token):
+                await self.take(json.loads(line))
+
+    async def take(self, news: Any) -> None:
+        """Deal with what came in."""
+        self.place = news["next"]
+        for event in news["events"]:
+            session = event["session"]
+            if event["what"] == "asked":
+                self.asked[session] = time.perf_counter()
+                consent = {"name": self.name, "accept": True}
+                where = f"{self.room}/introductions/{session}"
+                await self.asking.ask("POST", where, consent, self.token)
+            elif session in self.met:
+                self.met.pop(session).set_result(event)
 
     async def meet(self, name: str, session: str) -> Any:
         """Be introduced; return what our inbox then says."""

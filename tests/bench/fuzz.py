@@ -40,7 +40,7 @@ from p2plab.offer import Offer
 from p2plab.packet import HEADER_SIZE, Kind, Packet
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous import answers, forms
-from p2plab.rendezvous.client import understood
+from p2plab.rendezvous.answers import understood
 from p2plab.sample import sample_picture
 from p2plab.session import TAG_SIZE, Session, inside
 
