@@ -10,6 +10,7 @@ from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
 FIRST: Final = 160  # packets at once while nothing is known
+FEW: Final = 32
 TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
@@ -148,7 +149,7 @@ class PathRate:
         return self.seen
 
     def _fit(self) -> None:
-        self.window = max(FIRST, 1.2 * self.seen * self.least_rtt)
+        self.window = max(FEW, 1.2 * self.seen * self.least_rtt)
 
     def _end_round(self, now: float) -> None:
         if self.drained:
@@ -179,8 +180,9 @@ class PathRate:
             self.window = max(self.window, 2 * self.seen * self.least_rtt)
             return
         self.drain_in -= 1
-        if self.drain_in <= 0:
-            share = min(1.0, self.ours / self.seen)
+        share = min(1.0, self.ours / self.seen)
+        alone = share > 0.9 and self.rtt < 1.1 * self.least_rtt  # and no queue
+        if self.drain_in <= 0 and not alone:
             self.drained = DRAIN * share * self.ours * self.least_rtt
             self.drain_in = CROWDED if share < CROWD else ALONE
             self.known_rtt = self.least_rtt
