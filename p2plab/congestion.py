@@ -10,19 +10,19 @@ from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
 FIRST: Final = 160  # packets at once while nothing is known
-FEW: Final = 32
 TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
+FEW: Final = 32  # packets that a path is taken to hold at least
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
+ROUND: Final = 4  # round trips: the least RTT of one alone may be chance
 QUEUE: Final = 3.0  # see PathRate
-LOOK: Final = 4  # round trips in a round: the RTT of one alone may be chance
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 MOST: Final = 1.3  # of what arrives in a round trip that a window may be
 DRAIN: Final = 0.95  # of what the path itself holds, while the queue runs empty
-CROWDED: Final = 3  # rounds until it does so again, if we share the path
-ALONE: Final = 12  # the same if we do not
-CROWD: Final = 0.7  # of the rate seen first; who gets less is not alone
+CROWDED: Final = 3  # rounds from one such draining to the next, if we get less than
+CROWD: Final = 0.7  # of the path's rate; otherwise
+ALONE: Final = 12  # rounds
 
 
 @dataclass(slots=True)
@@ -53,16 +53,18 @@ class PathRate:
     clock, is the rate of the narrowest link (Jain and Dovrolis, "End-to-End Available
     Bandwidth", 2003). From then on it keeps a few packets waiting in that link's
     queue, and no more: once in a round the window moves half-way to
-    window * least RTT / RTT + QUEUE * sqrt(what the path holds), after FAST TCP (Wei et
-    al., 2006). Who comes later takes the queue of the others for a part of the path,
-    and would get more than they; so everybody lets the queue run empty now and then,
-    the more the less they have (BBR's ProbeRTT, draft-ietf-ccwg-bbr, does it too).
-    Loss alone slows it down only if it is more than MOST allows, a growing queue always.
+    window * least RTT / RTT + QUEUE * sqrt(what the path holds), after FAST TCP (Wei
+    et al., 2006). All flows keep as many waiting, so all get the same.
+
+    Only, who comes later takes the others' queue for a part of the path. So everybody
+    lets the queue run empty now and then, the deeper the less it gets, and all learn
+    the least RTT (BBR's ProbeRTT is for this, too). A growing queue slows it down;
+    losses do only where they leave less than 1 / MOST of a window.
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was
         told, or keeps the queue full at the rate that it has found at the beginning,
-        whoever else is there: TCP beside it gets next to nothing.
+        whoever else is there: a TCP beside it gets next to nothing.
     """
 
     rate: float | None = None
@@ -74,16 +76,17 @@ class PathRate:
     seen: float = 0.0  # the path's rate; 0 while that is not known [packets/s]
     ours: float = 0.0  # what arrives, smoothed over rounds [packets/s]
     least_rtt: float = inf  # [s]
-    rtt: float = 0.0  # the least of the last round [s]
-    round_rtt: float = inf  # the least of this one [s]
+    rtt: float = 0.0  # of the last round, its least [s]
+    round_rtt: float = inf  # the least in this one [s]
     round_began: float = 0.0
     round_ends: float = 0.0
     came: int = 0  # packets that have arrived in this round
-    first: tuple[int, float, float] | None = None  # the first ACK: see _tell
-    starting: bool = True
+    starting: bool = True  # until the path's rate is known
+    # Of the train: what has arrived after its first ACK, when that came, and was sent.
+    train: tuple[int, float, float] | None = None
     drain_in: int = 1  # rounds
-    drained: float = 0.0  # packets that may be in flight while that goes on
-    known_rtt: float = inf  # what the least RTT was before [s]
+    draining: float = 0.0  # packets that may be in flight while it does
+    known_rtt: float = inf  # the least RTT before that [s]
 
     def __post_init__(self) -> None:
         self._decide()
@@ -96,6 +99,7 @@ class PathRate:
 
     @property
     def _told(self) -> float | None:
+        """The rate that we were told [packets/s]."""
         bits = 8 * (self.largest + HEADER_SIZE + IP_UDP)
         return None if self.rate is None else self.rate / bits
 
@@ -105,20 +109,18 @@ class PathRate:
         if told is not None and (not self.polite or self.least_rtt == inf):
             self.size, self.pacing_rate = 1 << 30, told
             return
-        self.size = max(1, int(self.drained or SLACK * self.window))
+        self.size = max(1, int(self.draining or SLACK * self.window))
         if not self.seen:
             self.pacing_rate = told
         else:
             pace = PACE * self.window / (self.rtt or self.least_rtt)
             self.pacing_rate = pace if told is None else min(pace, told)
 
-    def on_ack(
-        self, order: int, acked: int, in_flight: int, ack: Packet, now: float
-    ) -> None:
+    def on_ack(self, order: int, acked: int, ack: Packet, now: float) -> None:
         """Hear of an ACK.
 
         order: of the last packet that it is about, among all that were sent.
-        acked: packets that it is the first to tell of; in_flight: what is left.
+        acked: packets that it is the first to tell of.
         """
         if ack.echo is None or ack.stamp is None:
             return
@@ -138,33 +140,39 @@ class PathRate:
 
     def _tell(self, order: int, acked: int, arrived_at: float, sent_at: float) -> float:
         """Tell how quickly the first packets arrive, sent more quickly than that."""
-        if self.first is None:
-            self.first = -acked, arrived_at, sent_at
-        count, first_arrived_at, first_sent_at = self.first
-        self.first = count + acked, first_arrived_at, first_sent_at
+        if self.train is None:
+            self.train = -acked, arrived_at, sent_at
+        count, first_arrived_at, first_sent_at = self.train
+        self.train = count + acked, first_arrived_at, first_sent_at
         span = arrived_at - first_arrived_at
-        if order <= FIRST and count + acked >= TRAIN:
-            if 0.75 * span > max(SPAN, sent_at - first_sent_at):
-                return (count + acked) / span
+        slowed = 0.75 * span > max(SPAN, sent_at - first_sent_at)
+        if order <= FIRST and count + acked >= TRAIN and slowed:
+            return (count + acked) / span
         return self.seen
 
     def _fit(self) -> None:
+        """Begin with a little more than the path holds."""
         self.window = max(FEW, 1.2 * self.seen * self.least_rtt)
 
     def _end_round(self, now: float) -> None:
-        if self.drained:
-            self.drained = 0.0
+        if self.draining:
+            self.draining = 0.0
             if self.least_rtt < 0.95 * self.known_rtt:  # it had somebody's queue in it
                 self.drain_in = CROWDED
         elif self.round_ends:
             self.rtt = self.round_rtt
             rate = self.came / (now - self.round_began)
-            (self._end_start if self.starting else self._adjust)(rate)
-        trips = 1 if self.starting or self.drained else LOOK
+            if self.starting:
+                self._end_start(rate)
+            else:
+                self._adjust(rate)
+                self._drain()
+        trips = 1 if self.starting or self.draining else ROUND
         self.round_began, self.round_ends = now, now + trips * self.least_rtt
         self.round_rtt, self.came = inf, 0
 
     def _end_start(self, rate: float) -> None:
+        """Take the best rate for the path's, if twice the window brought no more."""
         slower, self.ours = rate < GROWTH * self.ours, max(rate, self.ours)
         if not self.seen and (slower or self.least_rtt < 0.75 * self.rtt):
             self.seen = self.ours
@@ -178,11 +186,12 @@ class PathRate:
         self.window = min((self.window + aim) / 2, MOST * rate * self.rtt + some)
         if not self.polite:
             self.window = max(self.window, 2 * self.seen * self.least_rtt)
-            return
-        self.drain_in -= 1
+
+    def _drain(self) -> None:
         share = min(1.0, self.ours / self.seen)
-        alone = share > 0.9 and self.rtt < 1.1 * self.least_rtt  # and no queue
-        if self.drain_in <= 0 and not alone:
-            self.drained = DRAIN * share * self.ours * self.least_rtt
+        alone = share > 0.9 and self.rtt < 1.1 * self.least_rtt  # nothing to drain
+        self.drain_in -= 1
+        if self.polite and self.drain_in <= 0 and not alone:
+            self.draining = DRAIN * share * self.ours * self.least_rtt
             self.drain_in = CROWDED if share < CROWD else ALONE
             self.known_rtt = self.least_rtt
