@@ -13,6 +13,7 @@ FIRST: Final = 160  # packets at once while nothing is known
 TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 FEW: Final = 32  # packets that a path is taken to hold at least
+FIT: Final = 1.3  # of what the path holds, to begin with
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
 ROUND: Final = 4  # round trips: the least RTT of one alone may be chance
 QUEUE: Final = 3.0  # see PathRate
@@ -151,8 +152,8 @@ class PathRate:
         return self.seen
 
     def _fit(self) -> None:
-        """Begin with a little more than the path holds."""
-        self.window = max(FEW, 1.2 * self.seen * self.least_rtt)
+        """Begin with more than the path holds: some may be lost, or delayed."""
+        self.window = max(FEW, FIT * self.seen * self.least_rtt)
 
     def _end_round(self, now: float) -> None:
         if self.draining:
