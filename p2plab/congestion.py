@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Final
 
 from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
-FIRST: Final = 64  # packets at once while nothing is known
-TRAIN: Final = 12  # packets that tell a rate, if their arrival took
+FIRST: Final = 160  # packets at once while nothing is known
+TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
-POINTS: Final = 12  # ACKs that are looked at for that
+FEW: Final = 32  # packets that a path is taken to hold at least
+FIT: Final = 1.3  # of what the path holds, to begin with
+GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
+ROUND: Final = 4  # round trips: the least RTT of one alone may be chance
 QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
-TOLD_SLACK: Final = 2.0  # the same where the pace alone would be enough
-DRAIN_EVERY: Final = 12  # round trips with a queue (one without counts a quarter)
-DRAIN: Final = 0.6  # of what the path itself holds, for one round trip
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
+MOST: Final = 1.3  # of what arrives in a round trip that a window may be
+DRAIN: Final = 0.95  # of what the path itself holds, while the queue runs empty
+CROWDED: Final = 3  # rounds from one such draining to the next, if we get less than
+CROWD: Final = 0.7  # of the path's rate; otherwise
+ALONE: Final = 12  # rounds
 
 
 @dataclass(slots=True)
@@ -49,110 +53,146 @@ class PathRate:
     It starts with a train of packets: how quickly these arrive, by the receiver's
     clock, is the rate of the narrowest link (Jain and Dovrolis, "End-to-End Available
     Bandwidth", 2003). From then on it keeps a few packets waiting in that link's
-    queue, and no more: once in a round trip the window moves half-way to
-    window * least RTT / RTT + QUEUE * sqrt(window), after FAST TCP (Wei et al., 2006).
-    Now and then it lets the queue run empty, so that those who came later, too, learn
-    the least RTT. Loss alone never slows it down; a growing queue does.
+    queue, and no more: once in a round the window moves half-way to
+    window * least RTT / RTT + QUEUE * sqrt(what the path holds), after FAST TCP (Wei
+    et al., 2006). All flows keep as many waiting, so all get the same.
+
+    Only, who comes later takes the others' queue for a part of the path. So everybody
+    lets the queue run empty now and then, the deeper the less it gets, and all learn
+    the least RTT (BBR's ProbeRTT is for this, too). A growing queue slows it down;
+    losses do only where they leave less than 1 / MOST of a window.
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was
         told, or keeps the queue full at the rate that it has found at the beginning,
-        whoever else is there.
+        whoever else is there: a TCP beside it gets next to nothing.
     """
 
     rate: float | None = None
     polite: bool = True
-    bits: int = 8 * (HEADER_SIZE + IP_UDP)  # of the largest packet
+    largest: int = 0  # bytes of a payload
     size: int = FIRST  # packets that may be in flight, at least 1
     pacing_rate: float | None = None  # [packets/s]; None is as fast as it goes
     window: float = FIRST
-    seen: float | None = None  # the path's rate [packets/s]
+    seen: float = 0.0  # the path's rate; 0 while that is not known [packets/s]
+    ours: float = 0.0  # what arrives, smoothed over rounds [packets/s]
     least_rtt: float = inf  # [s]
-    starting: bool = True  # until the path's rate is known
-    rtt: float = 0.0  # of the last round trip, its least [s]
+    rtt: float = 0.0  # of the last round, its least [s]
     round_rtt: float = inf  # the least in this one [s]
+    round_began: float = 0.0
     round_ends: float = 0.0
-    undrained: float = 0.0  # round trips with a queue since the last draining
-    draining: bool = False
-    used: int = 0  # most packets in flight in this round trip
-    points: deque[tuple[float, float, int]] = field(
-        default_factory=lambda: deque(maxlen=POINTS), repr=False
-    )
+    came: int = 0  # packets that have arrived in this round
+    starting: bool = True  # until the path's rate is known
+    # Of the train: what has arrived after its first ACK, when that came, and was sent.
+    train: tuple[int, float, float] | None = None
+    drain_in: int = 1  # rounds
+    draining: float = 0.0  # packets that may be in flight while it does
+    known_rtt: float = inf  # the least RTT before that [s]
 
     def __post_init__(self) -> None:
         self._decide()
 
     def measure(self, payload: bytes) -> None:
         """Hear of a payload that will have to be sent."""
-        bits = 8 * (len(payload) + HEADER_SIZE + IP_UDP)
-        if bits > self.bits:
-            self.bits = bits
+        if len(payload) > self.largest:
+            self.largest = len(payload)
             self._decide()
+
+    @property
+    def _told(self) -> float | None:
+        """The rate that we were told [packets/s]."""
+        bits = 8 * (self.largest + HEADER_SIZE + IP_UDP)
+        return None if self.rate is None else self.rate / bits
 
     def _decide(self) -> None:
         """Say how much may be in flight, and how quickly it may follow each other."""
-        told = None if self.rate is None else self.rate / self.bits
+        told = self._told
         if told is not None and (not self.polite or self.least_rtt == inf):
             self.size, self.pacing_rate = 1 << 30, told
             return
-        slack = SLACK if told is None else TOLD_SLACK
-        self.size = max(1, int(slack * self.window))
-        if self.draining:
-            self.size = max(1, int(DRAIN * self.window * self.least_rtt / self.rtt))
-        if self.starting and not self.seen:
+        self.size = max(1, int(self.draining or SLACK * self.window))
+        if not self.seen:
             self.pacing_rate = told
         else:
             pace = PACE * self.window / (self.rtt or self.least_rtt)
             self.pacing_rate = pace if told is None else min(pace, told)
 
-    def on_ack(
-        self, order: int, acked: int, in_flight: int, ack: Packet, now: float
-    ) -> None:
+    def on_ack(self, order: int, acked: int, ack: Packet, now: float) -> None:
         """Hear of an ACK.
 
         order: of the last packet that it is about, among all that were sent.
-        acked: packets that it is the first to tell of; in_flight: what is left.
+        acked: packets that it is the first to tell of.
         """
         if ack.echo is None or ack.stamp is None:
             return
         rtt = max(now - ack.echo, 1e-6)
         self.least_rtt = min(self.least_rtt, rtt)
         self.round_rtt = min(self.round_rtt, rtt)
-        self.used = max(self.used, in_flight + acked)
+        self.came += acked
         if self.starting:
-            used = 0 if self.rate is None else self.used
-            if not self.seen:
-                self.window = max(self.window, used) + acked  # doubles in a round trip
-            self._see(order, ack.stamp, ack.echo)
+            self.seen = self._told or self._tell(order, acked, ack.stamp, ack.echo)
+            if self.seen:
+                self._fit()
+            else:
+                self.window += acked  # doubles in a round trip
         if now >= self.round_ends:
             self._end_round(now)
         self._decide()
 
-    def _see(self, order: int, arrived_at: float, sent_at: float) -> None:
-        """Look how quickly packets arrive that were sent more quickly than that."""
-        self.points.append((arrived_at, sent_at, order))
-        for began, first_sent_at, first in self.points:
-            span, count = arrived_at - began, order - first
-            if count >= TRAIN and 0.75 * span > max(SPAN, sent_at - first_sent_at):
-                self.seen = count / span
-                self.window = max(FIRST, 1.2 * self.seen * self.least_rtt)
-                break  # the longest train tells most
+    def _tell(self, order: int, acked: int, arrived_at: float, sent_at: float) -> float:
+        """Tell how quickly the first packets arrive, sent more quickly than that."""
+        if self.train is None:
+            self.train = -acked, arrived_at, sent_at
+        count, first_arrived_at, first_sent_at = self.train
+        self.train = count + acked, first_arrived_at, first_sent_at
+        span = arrived_at - first_arrived_at
+        slowed = 0.75 * span > max(SPAN, sent_at - first_sent_at)
+        if order <= FIRST and count + acked >= TRAIN and slowed:
+            return (count + acked) / span
+        return self.seen
+
+    def _fit(self) -> None:
+        """Begin with more than the path holds: some may be lost, or delayed."""
+        self.window = max(FEW, FIT * self.seen * self.least_rtt)
 
     def _end_round(self, now: float) -> None:
-        if self.round_ends:
-            emptiness = self.least_rtt / self.round_rtt
-            if self.seen or emptiness < 0.75:
-                self.starting = False
-            self.undrained += 0.25 if emptiness > 0.9 else 1.0
-            self.draining = self.polite and self.undrained >= DRAIN_EVERY
-            if self.draining:
-                self.undrained = 0.0
-            elif not self.starting:
-                self.points.clear()
-                aim = self.window * emptiness + QUEUE * sqrt(self.window)
-                self.window = min((self.window + aim) / 2, 2.0 * self.used + FIRST)
-                if not self.polite and self.seen:
-                    self.window = max(self.window, 2 * self.seen * self.least_rtt)
+        if self.draining:
+            self.draining = 0.0
+            if self.least_rtt < 0.95 * self.known_rtt:  # it had somebody's queue in it
+                self.drain_in = CROWDED
+        elif self.round_ends:
             self.rtt = self.round_rtt
-        self.round_ends = now + self.least_rtt
-        self.round_rtt, self.used = inf, 0
+            rate = self.came / (now - self.round_began)
+            if self.starting:
+                self._end_start(rate)
+            else:
+                self._adjust(rate)
+                self._drain()
+        trips = 1 if self.starting or self.draining else ROUND
+        self.round_began, self.round_ends = now, now + trips * self.least_rtt
+        self.round_rtt, self.came = inf, 0
+
+    def _end_start(self, rate: float) -> None:
+        """Take the best rate for the path's, if twice the window brought no more."""
+        slower, self.ours = rate < GROWTH * self.ours, max(rate, self.ours)
+        if not self.seen and (slower or self.least_rtt < 0.75 * self.rtt):
+            self.seen = self.ours
+            self._fit()
+        self.starting = not self.seen
+
+    def _adjust(self, rate: float) -> None:
+        self.ours = (self.ours + rate) / 2
+        some = QUEUE * sqrt(self.seen * self.least_rtt)
+        aim = self.window * self.least_rtt / self.rtt + some
+        self.window = min((self.window + aim) / 2, MOST * rate * self.rtt + some)
+        if not self.polite:
+            self.window = max(self.window, 2 * self.seen * self.least_rtt)
+
+    def _drain(self) -> None:
+        share = min(1.0, self.ours / self.seen)
+        alone = share > 0.9 and self.rtt < 1.1 * self.least_rtt  # nothing to drain
+        self.drain_in -= 1
+        if self.polite and self.drain_in <= 0 and not alone:
+            self.draining = DRAIN * share * self.ours * self.least_rtt
+            self.drain_in = CROWDED if share < CROWD else ALONE
+            self.known_rtt = self.least_rtt

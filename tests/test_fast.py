@@ -188,7 +188,7 @@ def test_a_polite_path_gives_way_to_a_queue_and_an_aggressive_one_does_not() -> 
         for step in range(400):  # the round trip grows from 0.1 s to 0.4 s
             rtt = min(0.1 + step / 100, 0.4)
             now = 1.0 + step / 50
-            path.on_ack(step, 1, 100, ack(0, echo=now - rtt, stamp=now), now)
+            path.on_ack(step, 1, ack(0, echo=now - rtt, stamp=now), now)
     assert rude.pacing_rate == 1000
     assert polite.pacing_rate is not None
     assert polite.pacing_rate < 500

@@ -128,8 +128,7 @@ class FastSender:
         if order >= 0:
             self.rtt.on_ack(order, now, packet.echo)
             self.deadline = now + self.rtt.rto if self.in_flight else None
-            acked = self.arrivals - before
-            self.path.on_ack(order, acked, len(self.in_flight), packet, now)
+            self.path.on_ack(order, self.arrivals - before, packet, now)
         if packet.echo is not None:
             self._find_lost(packet.echo, now)
         if self.send_base == self.next_seq_num:

@@ -129,8 +129,7 @@ class FountainSender:
         if news > 0:
             self.newest += news
             self.rtt.on_ack(self.newest, now, packet.echo)
-            in_flight = self.next_seq_num - 1 - self.newest
-            self.path.on_ack(self.newest, news, in_flight, packet, now)
+            self.path.on_ack(self.newest, news, packet, now)
             self.deadline = now + self.rtt.rto
         if complete == self.block and self.packets:
             self.arrived = max(self.arrived, arrived)
