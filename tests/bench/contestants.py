@@ -35,6 +35,9 @@ class Contestant(Protocol):
     def register(self) -> Operations:
         """A newcomer connects and has a name."""
 
+    def register_again(self) -> Operations:
+        """The same over a connection that is there, where a name is not one itself."""
+
     def look_up(self) -> Operations:
         """Somebody finds out whether a name is there, over a connection it has."""
 
@@ -49,11 +52,10 @@ class Contestant(Protocol):
 
 
 class Ours:
-    """p2plab. polite: whether newcomers use connections that are there already."""
+    """p2plab."""
 
-    def __init__(self, server: Address, polite: bool = False) -> None:
+    def __init__(self, server: Address) -> None:
         self.server = server
-        self.polite = polite
         self.room = f"/rooms/{secrets.token_hex(4)}"
         self.lines: list[Http] = []
         self.idle: list[Http] = []
@@ -88,12 +90,15 @@ class Ours:
             await self.claim(line)
             line.close()
 
+        return itertools.repeat(new_connection)
+
+    def register_again(self) -> Operations:
         async def old_connection() -> None:
             line = self.idle.pop() if self.idle else self.line()
             await self.claim(line)
             self.idle.append(line)
 
-        return itertools.repeat(old_connection if self.polite else new_connection)
+        return itertools.repeat(old_connection)
 
     async def claim(self, line: Http) -> None:
         """Take the next name."""
@@ -221,6 +226,8 @@ class PeerJs:
     def register(self) -> Operations:
         return itertools.repeat(self.enter)
 
+    register_again = register
+
     def look_up(self) -> Operations:
         async def whole_list() -> None:
             line = self.idle.pop() if self.idle else Http(self.server)
@@ -294,6 +301,8 @@ class Mailbox:
             await answer(each, "claimed")
 
         return itertools.repeat(newcomer)
+
+    register_again = register
 
     def look_up(self) -> Operations:
         async def whole_list() -> None:

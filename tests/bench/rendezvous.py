@@ -75,6 +75,7 @@ class Work(NamedTuple):
 WORK: Final = (
     Work("look-ups", AT_ONCE, lambda each: each.look_up()),
     Work("registrations", AT_ONCE, lambda each: each.register()),
+    Work("the same, connected", AT_ONCE, lambda each: each.register_again()),
     Work("introductions", AT_ONCE, lambda each: each.introduce()),
     Work("one introduction", 1, lambda each: each.introduce()),
 )
