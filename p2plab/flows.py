@@ -50,13 +50,15 @@ class Flows:
         try:
             call(now)
             flow.finish_turn(now)
+            due = flow.wake_at()
         except P2PLabError as why:
             flow.fail(now, why)
+            due = flow.wake_at()
         except BaseException as why:  # a machine may call exit()
             what = "a mistake in the protocol, or in p2plab, ended the transfer"
             flow.fail(now, P2PLabError(f"{what}: {why!r}"))
+            due = flow.wake_at()
         flow.flush()
-        due = flow.wake_at()
         if due is None:
             self._due.pop(flow, None)
         else:

@@ -173,7 +173,9 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
     """
     it = trace.rows.columns()
     seen = Counter(zip(it.hosts, it.whats, it.kinds, strict=True))
-    hosts = trace.names.keys() | {host for host, _, _ in seen}
+    # A sender's link writes down what it lost on the way back, too.
+    told = {host for host, what, _ in seen if what not in _UNSEEN}
+    hosts = trace.names.keys() | told
     counts: _Counts = Counter()
     for (_, what, kind), times in seen.items():
         counts[what, kind] += times

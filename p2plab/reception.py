@@ -70,7 +70,7 @@ class Reception:
                 return
         except P2PLabError as error:
             why = str(error)
-        except Exception as error:  # a protocol of one's own may do anything
+        except BaseException as error:  # a protocol of one's own may call exit()
             why = f"the receiver cannot take it: {error!r}"
         way.send([encode(Packet(Kind.REFUSE, 0, to_words(why)), id | ANSWER)])
 

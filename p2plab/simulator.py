@@ -83,7 +83,6 @@ class Simulation:
         # When each host wants to be woken. A machine's deadline moves only when it is
         # told something, so it is asked only then. At first, both may have to send.
         self._wakes = [0.0, 0.0]
-        self._noted = trace is not None and states
         if not states:
             self.sender.trace = self.receiver.trace = None  # rows go there all the same
         # On their way to each host, the next one first. As nearly all keep their order,
@@ -116,7 +115,7 @@ class Simulation:
         else:
             host.damage(packet, now, number)
         self._pull(host, way, now)
-        if self._noted:
+        if host.trace is not None:
             host.note(now)
         wake_at = host.machine.deadline if host.paced is None else host.wake_at()
         wakes[way] = math.inf if wake_at is None else wake_at

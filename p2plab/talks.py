@@ -77,7 +77,7 @@ class Talks:
         """Give a new connection its thread, or turn it away."""
         with self._lock:
             self._make_room(address[0])
-            if self._sessions is None and len(self._talks) >= self._max_connections:
+            if self._full:
                 self.counts["turned_away"] += 1
                 connection.close()
                 return
@@ -96,6 +96,12 @@ class Talks:
             if thread is not threading.current_thread():
                 thread.join(timeout)
 
+    @property
+    def _full(self) -> bool:
+        """Whether there is no room for whoever need not prove anything."""
+        staying = sum(not talk.leaving for talk in self._talks.values())
+        return self._sessions is None and staying >= self._max_connections
+
     def _make_room(self, source: str) -> None:
         waiting = [
             talk for talk in self._talks.values() if not (talk.proven or talk.leaving)
@@ -103,7 +109,7 @@ class Talks:
         same = [talk for talk in waiting if talk.address[0] == source]
         if len(same) >= UNPROVEN_OF_SOURCE:
             same[0].leave()
-        elif len(waiting) >= UNPROVEN:
+        elif len(waiting) >= UNPROVEN or (self._full and waiting):
             waiting[0].leave()
 
     def _run(self, talk: Talk) -> None:

@@ -43,9 +43,6 @@ class State(StrEnum):
     FAILED = "failed"  # its error says why: refused, stalled, stopped, ...
 
 
-OFFERED, RUNNING, DONE, FAILED = State  # to ask the class takes as long as a call
-
-
 # Both ends of a transfer may live in one process; then each can show what the other
 # has seen. (transfer id, role) -> that end.
 _ENDS: Final[WeakValueDictionary[tuple[int, str], Transfer]] = WeakValueDictionary()

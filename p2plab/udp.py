@@ -225,7 +225,8 @@ class UdpSocket:
             bare = Bare(address, self._socket.send)
             last: tuple[Way, int] | None = None
             for datagram in datagrams:
-                if self._query is not None and self._answers(datagram):
+                if self._query is not None and is_stun(datagram):
+                    self._observe(self._query[0], datagram)
                     continue
                 way: Way = bare
                 try:
@@ -245,14 +246,9 @@ class UdpSocket:
         for (way, id), packets in batches.items():
             self._dispatch(way, id, packets)
 
-    def _answers(self, datagram: bytes) -> bool:
-        """Whether it is for our STUN query, if it is open, and not for a transfer."""
-        if self._query is None or not is_stun(datagram):
-            return False
-        query, _ = self._query
+    def _observe(self, query: Query, datagram: bytes) -> None:
         if query.on_datagram(datagram):
             self.observed = query.address or self.observed
-        return True
 
     def _opened(self, sealed: bytes, address: Address) -> tuple[Contact, bytes]:
         """Return from whom a sealed datagram is, and what is inside.

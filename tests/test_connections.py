@@ -152,10 +152,9 @@ def test_a_whole_class_behind_one_address_is_served_beside_silent_connections() 
 def test_so_many_look_ups_a_second_and_the_others_lose_nothing() -> None:
     with serving(Limits(look_ups_per_second=3)) as server, ExitStack() as stack:
         line = connected(stack, server)
-        answers = [ask(line) for _ in range(8)]  # in two seconds at most
-        refused = [each for each in answers if each.status == 429]
-        assert len(refused) >= 2
-        assert refused[0].getheader("Retry-After") == "1"
+        answers = (ask(line) for _ in range(1_000))  # so many take no second each
+        refused = next(each for each in answers if each.status == 429)
+        assert refused.getheader("Retry-After") == "1"
         assert ask(line, LOOK_UP.replace(b"GET", b"POST")).status == 405
         inbox = LOOK_UP.replace(b"/ ", b"/rooms/lobby/peers/ann/inbox ")
         assert ask(line, inbox).status == 401  # it needs a token, and no patience

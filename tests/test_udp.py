@@ -627,3 +627,26 @@ def test_a_machine_that_calls_exit_ends_its_transfer_and_no_other(
         with pytest.raises(P2PLabError, match="a mistake in the protocol"):
             transfer.wait(PATIENCE)
         assert moves_a_picture(here, there)
+
+
+def test_a_machine_without_a_readable_deadline_harms_no_other_transfer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Timeless(BestEffortSender):
+        @property
+        def deadline(self) -> float | None:
+            if self.payloads:
+                raise RuntimeError("no clock")
+            return None
+
+        @deadline.setter
+        def deadline(self, value: float | None) -> None: ...
+
+    _, receiver = PROTOCOLS["best_effort"]
+    pair = (lambda setup, rtt: Timeless(), receiver)
+    monkeypatch.setitem(PROTOCOLS, "timeless", pair)
+    with two_sockets() as (here, there):
+        transfer = here.send(there.address, PARCEL, Setup("timeless"))
+        with pytest.raises(P2PLabError, match="no clock"):
+            transfer.wait(PATIENCE)
+        assert moves_a_picture(here, there)

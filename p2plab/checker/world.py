@@ -172,7 +172,7 @@ class World:
         self._react(way)
 
     def _react(self, way: int) -> None:
-        """Let a host deliver and send, and look whether its pair is done."""
+        """Let a host send, and look whether its pair is done."""
         host, now = self.hosts[way], self.now
         self.at = way
         for packet in host.pull(now):

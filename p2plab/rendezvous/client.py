@@ -31,6 +31,7 @@ from p2plab.rendezvous.model import (
 )
 
 BEGINNING: Final = "0-0"  # of an inbox, or of a room's changes
+PLAIN: Final = 300.0  # s without following, where that has failed
 MAX_PAGES = 10_000
 
 Answer = TypeVar("Answer")
@@ -62,7 +63,7 @@ class RendezvousClient:
         self.clock = ServerClock()
         self._at = 0  # the server that answered last
         self._following = Following(timeout)
-        self._follows = True
+        self._plain_until = 0.0  # do not follow inboxes, by time.monotonic [s]
 
     @property
     def url(self) -> str:
@@ -184,15 +185,14 @@ class RendezvousClient:
         name, token = registration.name, registration.token
         query = urlencode({"after": after, "wait": wait})
         path = f"{self._peer(name)}/inbox?{query}"
-        if wait and self._follows:
-            place = Place(token, after, wait)
+        follows = wait and self._plain_until <= time.monotonic()
+        if follows:
+            place, following = Place(token, after, wait), self._following
             with suppress(RendezvousAway):
-                return self._following.next(name, place) or self._follow(
-                    name, place, path
-                )
+                return following.next(name, place) or self._follow(name, place, path)
         found = self._ask(answers.inbox, "GET", path, token=token, wait=wait)
-        # Something between us holds back an answer that goes on, if both were asked.
-        self._follows = self._follows and not wait
+        if follows:  # something between us holds back an answer that goes on, or did
+            self._plain_until = time.monotonic() + PLAIN
         return found
 
     def report(

@@ -30,7 +30,8 @@ MANY_FILES: Final = 10_240  # as many as any system lets a process wish for
 class Gate:
     """Knows every connection, and ends those that only take up room.
 
-    per_source: connections of one source (see Limits); total: of all together.
+    per_source: connections of one source (see Limits), at most half of total: of all
+    together, so that no source alone can have them all.
     Whoever is above either does not keep newcomers out: the oldest connection of the
     source that is not being answered makes room, one that has never asked first. So of
     silent ones any number can come, from a class's own address too: each of the class
@@ -38,7 +39,7 @@ class Gate:
     """
 
     def __init__(self, per_source: int, total: int) -> None:
-        self.per_source, self.total = min(per_source, total), total
+        self.per_source, self.total = min(per_source, total // 2), total
         self._sources: dict[str, dict[Connection, None]] = {}  # the oldest first
         self._count = 0
         self._looking = False
@@ -98,9 +99,13 @@ def make_room(lines: Iterable[Connection]) -> bool:
 class Connection(HttpToolsProtocol):
     """uvicorn's, with a moment until which it must have got on: `due`."""
 
+    # Beside uvicorn's own, which fill up what Python lets objects share: two more of
+    # these would cost each connection a dictionary of its own, 1.4 kB.
+    __slots__ = ("due", "source")
+
     gate: ClassVar[Gate]
-    source = ""
-    due = 0.0
+    source: str
+    due: float  # by the loop's clock [s]
 
     @property
     def busy(self) -> bool:
@@ -110,7 +115,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Pass the gate, or end."""
         super().connection_made(transport)
-        self.due = self.loop.time() + FIRST_PATIENCE
+        self.due, self.source = self.loop.time() + FIRST_PATIENCE, ""
         if self.client is not None:  # or it has gone already
             self.source = source_at(self.client[0])
         if self.client is None or not self.gate.enter(self):
@@ -152,12 +157,13 @@ class Turnstile:
         self._looks: dict[tuple[str, bool], int] = {}  # in this second
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and scope["method"] == "GET":
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
             now = time.monotonic()
             if int(now) != self._second:
                 self._second = int(now)
                 self._looks.clear()
-            what = source_at(scope["client"][0]), scope["path"].endswith("/inbox")
+            path = scope["path"].split("/")
+            what = source_at(scope["client"][0]), path[5:] == ["inbox"]
             looks = self._looks[what] = self._looks.get(what, 0) + 1
             if looks > self._per_second:
                 wait = self._second + 1 - now

@@ -52,34 +52,40 @@ class Following:
             kept.lines.close()
             return None
         with suppress(RendezvousAway):
-            return self._line(name, kept, self._timeout + place.wait)
+            return self._keep(name, *_line(kept, self._timeout + place.wait))
         return None
 
     def begin(self, name: str, new: Followed) -> Events:
         """Read an answer whose first line comes at once: what was there before."""
-        found = self._line(name, new, self._timeout)
-        if not found[0] and self._kept.pop(name, None) is not None:
-            found = self._line(name, new, self._timeout + new.place.wait)
-        return found
+        found, rest = _line(new, self._timeout)
+        if not found[0] and rest is not None:
+            found, rest = _line(rest, self._timeout + new.place.wait)
+        return self._keep(name, found, rest)
 
     def close(self) -> None:
         """Hang up; calls that wait have to be called off before."""
         while self._kept:
             self._kept.popitem()[1].lines.close()
 
-    def _line(self, name: str, followed: Followed, seconds: float) -> Events:
-        place, lines, read = followed
-        try:
-            line = lines.next(seconds)
-            if not line:  # silence
-                lines.close()
-                return [], place.entry
-            events, entry = read(line)
-        except BaseException:
+    def _keep(self, name: str, found: Events, rest: Followed | None) -> Events:
+        if rest is not None:
+            other = self._kept.pop(name, None)
+            self._kept[name] = rest
+            if other is not None:  # another thread's
+                other.lines.close()
+        return found
+
+
+def _line(followed: Followed, seconds: float) -> tuple[Events, Followed | None]:
+    """Read a line; also return what goes on after it, if anything does."""
+    place, lines, read = followed
+    try:
+        line = lines.next(seconds)
+        if not line:  # silence
             lines.close()
-            raise
-        other = self._kept.pop(name, None)
-        self._kept[name] = Followed(place._replace(entry=entry), lines, read)
-        if other is not None:  # another thread's
-            other.lines.close()
-        return events, entry
+            return ([], place.entry), None
+        events, entry = read(line)
+    except BaseException:
+        lines.close()
+        raise
+    return (events, entry), Followed(place._replace(entry=entry), lines, read)

@@ -10,7 +10,6 @@ from typing import Final
 from p2plab.errors import PortInUse, RendezvousError
 
 BACKLOG: Final = 4096  # a school that connects at once; the system may allow fewer
-AT_ONCE: Final = 16  # connections taken before those that are there get their turn
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -31,7 +31,7 @@ from p2plab.rendezvous.connections import (
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.database import Database
 from p2plab.rendezvous.hub import BLOCK, Hub
-from p2plab.rendezvous.listening import AT_ONCE, BACKLOG, bind, url_of
+from p2plab.rendezvous.listening import BACKLOG, bind, url_of
 from p2plab.rendezvous.model import Limits, lan_address
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
@@ -165,7 +165,7 @@ class RendezvousServer:
             access_log=False,
             proxy_headers=False,  # or anybody could choose the address that we see
             server_header=False,
-            backlog=AT_ONCE,
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
@@ -231,8 +231,6 @@ class _Uvicorn(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(_to_log)
         try:
             await super().startup(sockets)
-            for each in sockets or ():
-                each.listen(BACKLOG)  # asyncio has listened with what it takes at once
         finally:
             self.ready.set()
 

@@ -304,7 +304,7 @@ def elsewhere() -> Iterator[Executor]:
 
 def give_way() -> None:
     """Let others go first; a flood would come from another machine."""
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # which may have given us the right of way
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.nice(5)
 
