@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from p2plab.chunks import cut
 from p2plab.congestion import FIRST, PathRate
 from p2plab.driver import CATCH_UP, Host
 from p2plab.errors import TransferRefused
+from p2plab.experiments import LINK as SLOW
+from p2plab.experiments import Experiment
 from p2plab.link import GilbertElliott, Link, ScriptedLink
 from p2plab.mixing import MOST, Unmixer, mixed, to_number, to_payload
 from p2plab.packet import ACK, DATA, Kind, Packet
@@ -258,3 +262,16 @@ def test_no_small_run_breaks_it(channel: str) -> None:
         lambda: sender(8), lambda: FastReceiver(8), channel, budget=1.5, seed=1
     )
     assert verdict.kind == "survived", str(verdict)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2, 0.3])
+def test_a_slow_and_lossy_link_is_used_nearly_as_far_as_it_can_be(loss: float) -> None:
+    shares = []
+    for seed in range(3):
+        link = replace(SLOW, loss=loss, seed=seed)
+        race = Experiment(Setup("fast", window=256), link)
+        bound, goodput = race.goodput_bound(), race.run().summary.goodput
+        assert bound is not None
+        assert goodput is not None
+        shares.append(goodput / bound)
+    assert fmean(shares) > 0.85, "even so short a transfer, begun without a rate"

@@ -20,7 +20,7 @@ from p2plab.experiments import (
     packets_per_payload,
 )
 from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
-from p2plab.protocols import Setup
+from p2plab.protocols import WINDOWLESS, Setup
 from p2plab.summary import shown
 
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
@@ -30,7 +30,6 @@ _ASSUMED = (
     "one round trip (stop-and-wait: the timeout that was set, and the ACKs' own loss)."
 )
 _BOUND: Style = {"color": "#000000", "linestyle": ":", "linewidth": 1.5}
-_WINDOWLESS = ("best_effort", "stop_and_wait")
 _NO_TIMEOUT = ("best_effort", "fast", "fountain")  # none that one would set
 
 
@@ -127,7 +126,7 @@ def _look(setup: Setup) -> tuple[str, str, str]:
 def _name(setup: Setup) -> str:
     """Such as: go-back-N, window 16, timeout 0.3 s."""
     parts = [_look(setup)[0] or setup.protocol]
-    if setup.protocol not in _WINDOWLESS:
+    if setup.protocol not in WINDOWLESS:
         parts.append(f"window {setup.window}")
     if setup.protocol not in _NO_TIMEOUT:
         learned = setup.timeout is None

@@ -47,6 +47,7 @@ __all__ = [
     "StopAndWaitSender",
 ]
 
+WINDOWLESS: Final = ("best_effort", "stop_and_wait")  # to which a window means nothing
 AT_ONCE: Final = ("fast", "fountain")  # their first packets follow an offer directly
 MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
 

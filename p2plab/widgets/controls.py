@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from p2plab.content import ORDERS
 from p2plab.link import Link
-from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols import PROTOCOLS, WINDOWLESS, Setup
 from p2plab.widgets.choice import PictureChoice
 from p2plab.widgets.knobs import COLUMN, MS, PERCENT, Knob, Timeout, dropdown
 
@@ -97,4 +97,4 @@ class TransferControls:
         return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap"))
 
     def _chosen(self, _: object) -> None:
-        self.window.enable(self.protocol.value not in ("best_effort", "stop_and_wait"))
+        self.window.enable(self.protocol.value not in WINDOWLESS)
