@@ -6,6 +6,7 @@ import time
 
 from checker import checker
 from figures import head, show
+from links import links
 from moving import moving
 from sockets import pictures
 from startup import startup
@@ -24,6 +25,12 @@ if __name__ == "__main__":
         "two threads",
         "a 512 x 512 RGB picture over loopback within one process, traced; medians",
         pictures(),
+    )
+    show(
+        "eight links",
+        "a picture of 786,432 bytes in virtual time, 100 Mbit/s and 20 ms there and "
+        "back (slow: 20 Mbit/s, 100 ms); share of the channel's bound; medians",
+        links(),
     )
     show(
         "virtual time",
