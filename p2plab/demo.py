@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from p2plab import plots
+from p2plab.errors import P2PLabError
 from p2plab.lab import Lab
 from p2plab.link import Link
 from p2plab.metrics import summarise
 from p2plab.peer import Peer
-from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols import MISSING, PROTOCOLS, Setup
 from p2plab.sample import sample_picture
 from p2plab.transfer import State, Transfer
 
@@ -51,6 +53,8 @@ def demo(folder: Path, loss: float = 0.1, seed: int = 1) -> int:
         )
         _print_row([name for name, _, _ in COLUMNS])
         wrong = [name for name in PROTOCOLS if not _try(name, alice, link, folder)]
+    for why in MISSING.values():
+        print("\n" + why.removeprefix(". "))
     print(f"\npictures and ladders are in {folder.resolve()}")
     if wrong:
         print(f"did not arrive identical: {', '.join(wrong)}")
@@ -61,19 +65,22 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
     """Send the picture with one protocol; whether it kept what it promises."""
     setup = Setup(name, window=8)
     transfer = alice.send_picture("bob", sample_picture(SIDE), setup, link)
-    try:
+    with suppress(P2PLabError):
         transfer.wait()
-    finally:
-        identical = transfer.assembly is not None and transfer.assembly.verify()
-        _print_row(_numbers(name, transfer, identical))
-        transfer.picture().save(folder / f"{name}.png")
-        ax = plots.ladder(
-            transfer.trace,
-            plots.blank(8, 6),
-            max_arrows=ARROWS,
-            note=f"The first {ARROWS} packets.",
-        )
-        ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
+    identical = transfer.assembly is not None and transfer.assembly.verify()
+    _print_row(_numbers(name, transfer, identical))
+    if transfer.error is not None and transfer.progress:  # the next may fare better
+        print(f"  {name} failed: {transfer.error}")
+    transfer.picture().save(folder / f"{name}.png")
+    ax = plots.ladder(
+        transfer.trace,
+        plots.blank(8, 6),
+        max_arrows=ARROWS,
+        note=f"The first {ARROWS} packets.",
+    )
+    ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
+    if transfer.error is not None and not transfer.progress:
+        raise transfer.error
     promised = name != "best_effort"
     return transfer.state is State.DONE and (identical or not promised)
 

@@ -154,7 +154,7 @@ def test_the_race_goes_on_without_a_fountain(tmp_path: Path) -> None:
     cells = [cell for cell in run(tmp_path / RACE).cells if cell.cell_type == "code"]
     said = "".join(map(printed, cells))
     assert "No, so three protocols will race. there is no protocol 'fountain'" in said
-    assert "pip install 'p2plab[fountain]'" in said
+    assert "pip install raptorq" in said
     pages = str([cell.outputs for cell in cells])
     assert "fast, window 256: 919 at 0 %" in pages
     assert "fountain, window" not in pages

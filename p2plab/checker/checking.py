@@ -128,7 +128,10 @@ def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run
 
 def _survived(search: Search) -> Verdict:
     tried = search.tried()
-    sentence = f"No promise was broken in {search.counts.total()} schedules: {tried}."
+    count = search.counts.total()
+    sentence = f"No promise was broken in {count} schedules: {tried}."
+    if count < pace.LEAST:
+        sentence += " So few say little: this computer is busy, so give it more budget."
     for make in search.makers:
         if line := fickle(make(), HASHED):
             sentence += f" {line}: `p2plab check FILE` tries a second process, too."
