@@ -156,7 +156,7 @@ def test_the_race_goes_on_without_a_fountain(tmp_path: Path) -> None:
     assert "No, so three protocols will race. there is no protocol 'fountain'" in said
     assert "pip install raptorq" in said
     pages = str([cell.outputs for cell in cells])
-    assert "fast, window 256: 919 at 0 %" in pages
+    assert re.search(r"fast, window 256: 9\d\d at 0 %", pages)
     assert "fountain, window" not in pages
 
 
