@@ -9,11 +9,11 @@ from typing import Final
 from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
-FIRST: Final = 64  # packets at once while nothing is known
+FIRST: Final = 80  # packets at once while nothing is known
 TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 FEW: Final = 32  # packets that a path is taken to hold at least
-FIT: Final = 1.2  # of what the path holds, to begin with
+FIT: Final = 1.3  # of what the path holds, to begin with
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
 ROUND: Final = 4  # round trips: the least RTT of one alone may be chance
 QUEUE: Final = 3.0  # see PathRate
