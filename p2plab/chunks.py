@@ -237,6 +237,11 @@ class Assembly:
         """
         target = Path(path)
         if not target.is_dir():
+            if self.content.kind == "picture" and not target.suffix:
+                raise BadContent(
+                    f"there is no folder {target}: make it first, or take .png or "
+                    f".tiff for a file, such as {target}.png"
+                )
             return _write_new(target, self._encoded(target.suffix))
         name = PurePosixPath(self.content.name)
         if self.content.kind == "picture":
@@ -268,15 +273,21 @@ class Assembly:
             self.picture().save(file, format)
         except (KeyError, OSError, ValueError) as error:
             raise BadContent(
-                f"a picture of mode {self.content.mode} cannot be saved as "
-                f"{suffix or 'a file without suffix'}: take .png or .tiff ({error})"
+                f"a picture of mode {self.content.mode} cannot be saved as {suffix}: "
+                f"take .png or .tiff ({error})"
             ) from error
         return file.getvalue()
 
 
 def _write_new(path: Path, data: bytes | bytearray) -> Path:
-    with path.open("xb") as file:
-        file.write(data)
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be written: {error.strerror}; take a folder in which you "
+            "may make files, and a name that is free"
+        ) from error
     return path
 
 

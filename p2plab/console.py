@@ -18,6 +18,7 @@ from p2plab.rendezvous.doorman import Request
 from p2plab.rendezvous.model import legal_name
 from p2plab.transfer import State, Transfer
 
+CHOICE: Final = f"take one of {', '.join(PROTOCOLS)}"
 WORDS: Final = {"text": 2, "picture": 2, "save": 1}  # that a command needs after it
 
 
@@ -33,10 +34,11 @@ class Console(Cmd):
         self.peer = peer
         self.prompt = f"{peer.name}> "
         self.intro = (
-            f"You are {peer.name}: texts on TCP port {peer.texts.address[1]}, pictures "
-            f"on UDP port {peer.pictures.address[1]}. Type help for the commands."
+            f"You are {peer.name} in the room {peer.rendezvous.room}: texts on TCP "
+            f"port {peer.texts.address[1]}, pictures on UDP port "
+            f"{peer.pictures.address[1]}. Type help for the commands."
         )
-        peer.arrivals.on_news = lambda news: self._tell(in_words(news))
+        peer.arrivals.on_news = self._arrived
         peer.meetings.doorman.on_request = self._ask
 
     def onecmd(self, line: str) -> bool:
@@ -64,8 +66,11 @@ class Console(Cmd):
         """Name what help and the Tab key offer: the end of the input is no command."""
         return [name for name in super().get_names() if name != "do_EOF"]
 
-    def do_help(self, _: str) -> None:
-        """`help`: this list"""
+    def do_help(self, topic: str) -> None:
+        """`help [COMMAND]`: this list, or what one of it needs"""
+        if topic:
+            self._help_with(topic)
+            return
         self._say("What you can type; words in capitals stand for your own:")
         for name in self.get_names():
             if name.startswith("do_"):
@@ -94,6 +99,7 @@ class Console(Cmd):
     def do_text(self, line: str) -> None:
         """`text NAME WORDS...`: send a text, and wait for its ACK"""
         name, words = line.split(maxsplit=1)
+        self._asking(name)
         delivery = self.peer.send_text(name, words)
         self._say(
             f"acknowledged after {1000 * delivery.seconds:.1f} ms and "
@@ -107,7 +113,11 @@ class Console(Cmd):
         start, _, last = path.rpartition(" ")
         if start and last in PROTOCOLS:
             path, protocol = start, last
+        elif start and Path(start.strip()).is_file() and not Path(path).exists():
+            raise ValueError(f"there is no protocol {last}: {CHOICE}")
         picture = Path(path.strip())
+        if picture.is_file():
+            self._asking(name)
         transfer = self.peer.send_picture(name, picture, Setup(protocol)).wait()
         self._say(f"arrived after {transfer.seconds:.2f} s")
 
@@ -137,11 +147,27 @@ class Console(Cmd):
 
     do_EOF = do_quit  # Cmd's name for the end of the input
 
+    def _help_with(self, command: str) -> None:
+        if f"do_{command}" not in self.get_names():
+            self.default(command)
+            return
+        self._say(self._usage(f"do_{command}"))
+        if command == "picture":
+            self._say(f"  PROTOCOL: {CHOICE}")
+
+    def _asking(self, name: str) -> None:
+        """Say why it may take a while."""
+        if self.peer.meetings.last(name) is None:
+            self._say(f"asking {name} ...")
+
     def _usage(self, name: str) -> str:
         return (getattr(self, name).__doc__ or "").replace("`", "")
 
     def _settle(self, name: str, act: Callable[[Request], None]) -> str:
         """Answer the peer of this name, or the only one who waits; return its name."""
+        if not name and len(self.peer.requests) > 1:
+            with suppress(P2PLabError):  # while it is away, they may still be there
+                self.peer.meetings.doorman.forget_gone()
         waiting = self.peer.requests
         names = list(dict.fromkeys(each.peer for each in waiting))
         if name and (wanted := legal_name(name)) not in names:
@@ -161,6 +187,12 @@ class Console(Cmd):
     def _ask(self, request: Request) -> None:
         name = request.peer
         self._tell(f"{name} wants to meet you: type accept {name} or refuse {name}")
+
+    def _arrived(self, news: Message | Transfer) -> None:
+        words = in_words(news)
+        if isinstance(news, Transfer) and news.state is State.DONE:
+            words += f"; to keep it, type save {self.peer.inbox.index(news)}"
+        self._tell(words)
 
     def _tell(self, news: str) -> None:
         """Put a line between what is being typed, and the prompt once more."""

@@ -10,8 +10,8 @@ from weakref import WeakSet
 
 from p2plab.contact import Contact
 from p2plab.datagrams import Address
-from p2plab.errors import PeerUnreachable, RendezvousAway
-from p2plab.rendezvous.doorman import Doorman, Policy, Request
+from p2plab.errors import PeerNotFound, PeerUnreachable, RendezvousAway
+from p2plab.rendezvous.doorman import A_PERSON, Doorman, Policy, Request
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import Met, Seen, legal_name
 from p2plab.session import Session
@@ -105,7 +105,7 @@ class Meetings:
         """How we last met the peer of this name, if we have."""
         return self._last.get(legal_name(name))
 
-    def introduce(self, name: str, timeout: float = 10.0) -> Meeting:
+    def introduce(self, name: str, timeout: float = A_PERSON) -> Meeting:
         """Meet a peer anew; raises what `Doorman.introduce` does."""
         met = self.doorman.introduce(legal_name(name), timeout)
         with self._news:
@@ -124,6 +124,9 @@ class Meetings:
             if known is None:
                 raise
             return known
+        except PeerNotFound as why:
+            room = self._client.room
+            raise PeerNotFound(f"{name} is not in the room {room}. {why}") from None
         if known is None or known in self._doubted or known.met.since != since:
             return self.introduce(name)
         return known

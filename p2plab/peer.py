@@ -24,7 +24,7 @@ from p2plab.meetings import Meeting, Meetings
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import Policy, Request
+from p2plab.rendezvous.doorman import A_PERSON, Policy, Request
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import (
     LOBBY,
@@ -136,7 +136,7 @@ class Peer:
         """Who wants to meet us and waits for our word, if we `accept` by "ask"."""
         return self.meetings.doorman.requests
 
-    def introduce(self, to: str, timeout: float = 10.0) -> Meeting:
+    def introduce(self, to: str, timeout: float = A_PERSON) -> Meeting:
         """Meet the peer named `to`: both learn how to reach each other, and a key.
 
         Sending does it by itself. timeout: how long to wait for its consent [s]. Raises

@@ -102,7 +102,10 @@ def test_the_console_peer_lists_sends_and_shows_its_inbox(
     assert "bob  since " in run.stdout
     assert "1 attempt(s)" in run.stdout
     assert "arrived after" in run.stdout
-    assert "No peer of this name" in run.stdout
+    assert "You are alice in the room lobby: texts on TCP port" in run.stdout
+    assert "asking bob ...\n" in run.stdout
+    assert run.stdout.count("asking bob") == 1, "they have met by then"
+    assert "nobody is not in the room lobby. No peer of this name" in run.stdout
     assert "nothing.png" in run.stdout
     assert "the inbox has no number '7'" in run.stdout
     text, picture = bob.inbox
@@ -254,6 +257,37 @@ def test_what_cannot_be_carried_out_is_answered_in_a_sentence(
     assert answer(lab.peer("grace"), line).startswith(said)
 
 
+def test_a_protocol_that_does_not_exist_is_answered_with_those_that_do(
+    lab: Lab, tmp_path: Path
+) -> None:
+    grace = lab.peer("grace")
+    path = tmp_path / "a picture.png"
+    Image.fromarray(sample_picture(32)).save(path)
+    said = answer(grace, f"picture bob {path} nosuch")
+    assert said.startswith("there is no protocol nosuch: take one of ")
+    help = answer(grace, "help picture")
+    assert help.startswith("picture NAME FILE [PROTOCOL]: send a picture over UDP\n")
+    for words in (said, help):
+        assert set(PROTOCOLS) <= set(re.findall(r"\w+", words))
+    assert answer(grace, "help save").startswith("save NUMBER [FOLDER]: ")
+    assert answer(grace, "help nosuch").startswith("there is no command nosuch: type")
+
+
+def test_a_place_where_nothing_can_be_saved_is_named_with_what_to_do(
+    lab: Lab, tmp_path: Path
+) -> None:
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    ivan.send_picture("judy", sample_picture(32)).wait(20)
+    eventually(lambda: judy.inbox, "it has come")
+    missing = tmp_path / "saved"
+    assert answer(judy, f"save 0 {missing}").startswith(
+        f"there is no folder {missing}: make it first, or take .png or .tiff"
+    )
+    said = answer(judy, f"save 0 {missing / 'it.png'}")
+    assert said.startswith(f"{missing / 'it.png'} cannot be written: ")
+    assert "Errno" not in said
+
+
 def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
     heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
     assert "type" in heading
@@ -281,7 +315,7 @@ def test_what_arrives_is_told_while_somebody_types(lab: Lab) -> None:
     text, begun, complete = re.findall(r"\n\[(.*)\]\njudy> ", screen.getvalue())
     assert text == "ivan: 'hello'"
     assert begun == "picture from ivan, 32x32, 0% here"
-    assert complete == "picture from ivan, 32x32, complete"
+    assert complete == ("picture from ivan, 32x32, complete; to keep it, type save 1")
 
 
 @pytest.mark.parametrize("command", ["rendezvous", "peer", "demo"])

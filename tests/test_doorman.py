@@ -18,7 +18,7 @@ from p2plab.errors import (
     PeerUnreachable,
     RendezvousAway,
 )
-from p2plab.meetings import Meeting
+from p2plab.meetings import Meeting, Meetings
 from p2plab.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.doorman import Doorman, Request
@@ -98,8 +98,8 @@ def test_who_does_not_answer_is_named_and_the_text_is_not_lost(
         with pytest.raises(PeerUnreachable, match="bob has not answered yet"):
             alice.introduce("bob", SHORT)
         assert len(bob.requests) == 1
-        monkeypatch.setattr(Doorman.introduce, "__defaults__", (SHORT,))
-        with pytest.raises(NotDelivered, match="has not answered yet") as failed:
+        monkeypatch.setattr(Meetings.introduce, "__defaults__", (SHORT,))
+        with pytest.raises(NotDelivered, match="may be asking its person") as failed:
             alice.send_text("bob", "are you there?")
         assert failed.value.text == "are you there?"
 
@@ -129,6 +129,34 @@ def test_a_request_that_is_over_goes_when_it_is_answered(
         request = one_request(bob)
         with pytest.raises(P2PLabError, match="not registered any more"):
             request.accept()
+        assert bob.requests == []
+
+
+def test_who_has_left_waits_no_more_and_who_is_there_does(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", server.url, accept="ask") as bob:
+        bob.register()
+        with Peer("zoe", server.url) as zoe:
+            zoe.register()
+            for caller in (zoe, alice):
+                with pytest.raises(PeerUnreachable):
+                    caller.introduce("bob", SHORT)
+            eventually(lambda: len(bob.requests) == 2, "both have asked")
+        bob.meetings.doorman.forget_gone()
+        assert one_request(bob).peer == "alice"
+
+
+def test_a_request_is_forgotten_when_its_introduction_is_over(
+    server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    monkeypatch.setattr("p2plab.rendezvous.doorman.INTRODUCTION_LIFE", 0)
+    with Peer("bob", server.url, accept="ask", on_request=asked.append) as bob:
+        bob.register()
+        with pytest.raises(PeerUnreachable):
+            alice.introduce("bob", SHORT)
+        eventually(lambda: asked, "bob was asked")
         assert bob.requests == []
 
 

@@ -377,6 +377,12 @@ def test_the_client_goes_on_with_the_next_server(
         pytest.raises(RendezvousAway, match="none of 2 rendezvous servers answers"),
     ):
         client.peers()
+    with (
+        RendezvousServer(redis_url=nobody.replace("http", "redis")) as without_redis,
+        RendezvousClient([without_redis.url, nobody]) as client,
+        pytest.raises(RendezvousAway, match=f"its Redis .*; .*{nobody} does not ans"),
+    ):
+        client.peers()
     with pytest.raises(ValueError, match="urls must name at least one"):
         RendezvousClient([])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from p2plab.errors import (
@@ -238,8 +238,9 @@ def not_understood(status: int, url: str) -> RendezvousError:
     )
 
 
-def all_away(why: RendezvousAway, servers: int) -> RendezvousAway:
-    """The error when no server is left to ask."""
-    if servers == 1:
-        return why
-    return RendezvousAway(f"none of {servers} rendezvous servers answers; {why}")
+def all_away(whys: Sequence[RendezvousAway]) -> RendezvousAway:
+    """The error when no server is left to ask: what each of them said."""
+    if len(whys) == 1:
+        return whys[0]
+    said = "; ".join(map(str, whys))
+    return RendezvousAway(f"none of {len(whys)} rendezvous servers answers: {said}")

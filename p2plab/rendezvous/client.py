@@ -282,7 +282,7 @@ class RendezvousClient:
 
     def _of_any(self, ask: Callable[[Exchange], Answer]) -> Answer:
         """Ask the servers in turn, beginning with the one that answered last."""
-        first = self._at
+        first, whys = self._at, []
         for step in range(len(self._servers)):
             place = (first + step) % len(self._servers)
             try:
@@ -290,9 +290,8 @@ class RendezvousClient:
                 self._at = place
                 return answer
             except RendezvousAway as why:
-                if step == len(self._servers) - 1:
-                    raise answers.all_away(why, len(self._servers)) from None
-        raise AssertionError("there is at least one server")
+                whys.append(why)
+        raise answers.all_away(whys)
 
     def _understood(
         self,

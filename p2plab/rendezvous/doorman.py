@@ -10,16 +10,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, Literal, TypeVar
 
 from p2plab.errors import (
     IntroductionRefused,
     P2PLabError,
+    PeerNotFound,
     PeerUnreachable,
     RendezvousAway,
 )
 from p2plab.rendezvous.answers import Event
 from p2plab.rendezvous.client import BEGINNING, RendezvousClient
+from p2plab.rendezvous.lua import INTRODUCTION_LIFE
 from p2plab.rendezvous.model import (
     MAX_WAIT,
     MAX_WHY,
@@ -31,6 +34,7 @@ from p2plab.rendezvous.model import (
 
 REPEAT: Final = 1.0  # s between two knocks of one introduction
 PAUSE: Final = 0.5  # s before another try, while the rendezvous is away
+A_PERSON: Final = 30.0  # s to answer: the other program may ask its user
 SESSIONS: Final = 1_000  # that we remember
 
 Policy = Literal["room", "ask", "nobody"]
@@ -40,11 +44,15 @@ Told = TypeVar("Told")
 
 @dataclass(slots=True)
 class Request:
-    """Somebody who waits for our word."""
+    """Somebody who waits for our word.
+
+    until: when its introduction is over, by time.monotonic [s].
+    """
 
     peer: str
     session: str
     _settle: Callable[[Request, bool, str], None] = field(repr=False)
+    until: float = field(default=inf, repr=False)
 
     def accept(self) -> None:
         """Let both learn how to reach each other. Raises RendezvousError."""
@@ -110,9 +118,17 @@ class Doorman:
     def requests(self) -> list[Request]:
         """Who waits for our word, the oldest first."""
         with self._news:
-            return list(self._requests.values())
+            return self._waiting()
 
-    def introduce(self, to: str, timeout: float = 10.0) -> Met:
+    def forget_gone(self) -> None:
+        """Drop the requests of peers that have left. Raises RendezvousError."""
+        for request in self.requests:
+            try:
+                self._client.peer(request.peer)
+            except PeerNotFound:
+                self._forget(request)
+
+    def introduce(self, to: str, timeout: float = A_PERSON) -> Met:
         """Ask a peer to meet, and wait for its answer, up to `timeout` seconds.
 
         Raises PeerNotFound, IntroductionRefused with the other's words, PeerUnreachable
@@ -140,10 +156,14 @@ class Doorman:
                 raise IntroductionRefused(refusal(to, outcome.why))
             if left <= REPEAT:
                 raise PeerUnreachable(
-                    f"{to} has not answered yet: it is registered, so try again, or "
-                    "ask whether its program still runs"
+                    f"{to} has not answered yet: its program may be asking its person; "
+                    "try again in a moment, or ask whether the program still runs"
                 )
         raise P2PLabError("this peer is closed")
+
+    def _waiting(self) -> list[Request]:
+        now = time.monotonic()
+        return [each for each in self._requests.values() if now < each.until]
 
     def _owner(self) -> Registration:
         registration = self._registration()
@@ -206,8 +226,11 @@ class Doorman:
             yes = self.accept == "room"
             self._answer(event.session, yes, "" if yes else "it talks to nobody now")
             return
-        request = Request(event.peer, event.session, self._settle)
+        until = time.monotonic() + INTRODUCTION_LIFE / 1000
+        request = Request(event.peer, event.session, self._settle, until)
         with self._news:
+            # The rendezvous has forgotten the overdue ones, too.
+            self._requests = {each.session: each for each in self._waiting()}
             self._requests[event.session] = request
         tell(self.on_request, request)
 
