@@ -38,8 +38,8 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "37ceaebbb3d65feefd02cc5ba0f78717",
     "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
     "selective_repeat": "fd73b6f349f671ee95c830737d643720",
-    "fast": "f3939a9279301de0a5909a77408a7d2e",
-    "fountain": "ee2861cb896d8d2c25ca167a4913823d",
+    "fast": "ffaed0d69f9c19d48c14c706cda67101",
+    "fountain": "9296cf37b0d14b6e865de1fa48cfad57",
 }
 
 
