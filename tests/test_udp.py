@@ -612,41 +612,30 @@ def test_a_window_that_is_too_large_for_the_numbers_ends_one_way_or_another() ->
         assert moves_a_picture(here, there)
 
 
-def test_a_machine_that_calls_exit_ends_its_transfer_and_no_other(
-    monkeypatch: pytest.MonkeyPatch,
+class Leaving(BestEffortSender):
+    def next_packet(self, now: float) -> Packet | None:
+        raise SystemExit
+
+
+class Timeless(BestEffortSender):
+    @property
+    def deadline(self) -> float | None:
+        if self.payloads:
+            raise RuntimeError("no clock")
+        return None
+
+    @deadline.setter
+    def deadline(self, value: float | None) -> None: ...
+
+
+@pytest.mark.parametrize(("sender", "why"), [(Leaving, "Exit"), (Timeless, "no clock")])
+def test_a_machine_that_calls_exit_or_has_no_deadline_harms_no_other_transfer(
+    monkeypatch: pytest.MonkeyPatch, sender: type[BestEffortSender], why: str
 ) -> None:
-    class Leaving(BestEffortSender):
-        def next_packet(self, now: float) -> Packet | None:
-            raise SystemExit
-
     _, receiver = PROTOCOLS["best_effort"]
-    pair = (lambda setup, rtt: Leaving(), receiver)
-    monkeypatch.setitem(PROTOCOLS, "leaving", pair)
+    monkeypatch.setitem(PROTOCOLS, "odd", (lambda setup, rtt: sender(), receiver))
     with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, Setup("leaving"))
-        with pytest.raises(P2PLabError, match="a mistake in the protocol"):
-            transfer.wait(PATIENCE)
-        assert moves_a_picture(here, there)
-
-
-def test_a_machine_without_a_readable_deadline_harms_no_other_transfer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Timeless(BestEffortSender):
-        @property
-        def deadline(self) -> float | None:
-            if self.payloads:
-                raise RuntimeError("no clock")
-            return None
-
-        @deadline.setter
-        def deadline(self, value: float | None) -> None: ...
-
-    _, receiver = PROTOCOLS["best_effort"]
-    pair = (lambda setup, rtt: Timeless(), receiver)
-    monkeypatch.setitem(PROTOCOLS, "timeless", pair)
-    with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, Setup("timeless"))
-        with pytest.raises(P2PLabError, match="no clock"):
+        transfer = here.send(there.address, PARCEL, Setup("odd"))
+        with pytest.raises(P2PLabError, match=why):
             transfer.wait(PATIENCE)
         assert moves_a_picture(here, there)
