@@ -21,7 +21,7 @@ SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lo
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 MOST: Final = 1.3  # of what arrives in a round trip that a window may be
 DRAIN: Final = 0.95  # of what the path itself holds, while the queue runs empty
-CROWDED: Final = 3  # rounds from one such draining to the next, if we get less than
+CROWDED: Final = 2  # rounds from one such draining to the next, if we get less than
 CROWD: Final = 0.7  # of the path's rate; otherwise
 ALONE: Final = 12  # rounds
 
@@ -84,7 +84,7 @@ class PathRate:
     came: int = 0  # packets that have arrived in this round
     starting: bool = True  # until the path's rate is known
     # Of the train: what has arrived after its first ACK, when that came, and was sent.
-    train: tuple[int, float, float] | None = None
+    train: tuple[int, float, float] | tuple[()] = ()
     drain_in: int = 1  # rounds
     draining: float = 0.0  # packets that may be in flight while it does
     known_rtt: float = inf  # the least RTT before that [s]
@@ -141,7 +141,7 @@ class PathRate:
 
     def _tell(self, order: int, acked: int, arrived_at: float, sent_at: float) -> float:
         """Tell how quickly the first packets arrive, sent more quickly than that."""
-        if self.train is None:
+        if not self.train:
             self.train = -acked, arrived_at, sent_at
         count, first_arrived_at, first_sent_at = self.train
         self.train = count + acked, first_arrived_at, first_sent_at
