@@ -20,8 +20,8 @@ QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
 PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
 MOST: Final = 1.3  # of what arrives in a round trip that a window may be
-DRAIN: Final = 0.95  # of what the path itself holds, while the queue runs empty
-CROWDED: Final = 2  # rounds from one such draining to the next, if we get less than
+DRAIN: Final = 0.9  # of what the path itself holds, while the queue runs empty
+CROWDED: Final = 3  # rounds from one such draining to the next, if we get less than
 CROWD: Final = 0.7  # of the path's rate; otherwise
 ALONE: Final = 12  # rounds
 
