@@ -253,7 +253,7 @@ class Host:
             if payload is None:
                 return
             number = self.payloads
-            if number > PULL_LIMIT + 2 * self._fed:
+            if number > PULL_LIMIT and number > PULL_LIMIT + 2 * self._fed:
                 self._endless(now, "next_payload", number, "is waiting")
             if self._log is not None:
                 self._log((now, self.role, DELIVER, 0, number, len(payload), -1))

@@ -37,7 +37,6 @@ class Flow:
     """The driver of one end of a transfer; its socket calls it from one thread.
 
     All times are the transfer's own: seconds since its `started_at`.
-
     machine: the sending or receiving machine.
     payloads: what the sender is to send.
     emit: puts datagrams on the socket, a turn's at once.
@@ -194,7 +193,8 @@ class Flow:
             if kind is DATA and len(packet.payload) > largest:
                 continue  # no part of what was offered, and nobody has room for it
             what = DUPLICATE if number in arrived else fate
-            arrived.add(number)
+            if self._trace is not None:  # nothing else tells copies apart
+                arrived.add(number)
             if kind not in MACHINE_KINDS:
                 self._row(now, self.transfer.role, what, packet, number)
                 self._control(packet, now)
