@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,8 @@ from p2plab.content import (
     KINDS,
     NUMBER_SIZE,
     Content,
+    Parcel,
+    Payloads,
     check_one_of,
     clean_name,
 )
@@ -38,14 +39,6 @@ if TYPE_CHECKING:
 
 GROWTH: Final = 250_000  # room that is made at once [bytes]
 VERMILION: Final = (213, 94, 0)  # holes are hatched in black and this, #D55E00
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A content, and the payloads that carry it, in the order of their numbers."""
-
-    content: Content
-    payloads: Sequence[bytes]
 
 
 def cut(
@@ -105,13 +98,8 @@ def _chunk_size(payload_size: int, unit: int) -> int:
 
 
 def _parcel(stream: bytes, content: Content) -> Parcel:
-    step = content.chunk_size
-    payloads = [
-        number.to_bytes(NUMBER_SIZE, "big")
-        + stream[number * step : (number + 1) * step]
-        for number in range(content.count)
-    ]
     fingerprint = hashlib.sha256(stream).hexdigest()
+    payloads = Payloads(stream, content.chunk_size)
     return Parcel(replace(content, sha256=fingerprint), payloads)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Final
+from typing import Final, overload
 
 from p2plab.errors import BadContent
 from p2plab.packet import MAX_PAYLOAD
@@ -173,3 +173,43 @@ class Content:
             if name not in given:
                 raise BadContent(f"{name} is missing in the description of the content")
         return cls(**{name: given[name] for name in names})
+
+
+class Payloads(Sequence[bytes]):
+    """The numbered chunks of a stream, each cut anew when somebody asks for it.
+
+    So the first ones of a large file can leave while the last are not yet cut.
+    stream: the raw data, in the order in which it travels. size: bytes of a chunk.
+    """
+
+    def __init__(self, stream: bytes, size: int) -> None:
+        self._stream, self._size = stream, size
+        self._count = max(1, -(-len(stream) // size))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self.__getitem__, range(self._count))
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[bytes]: ...
+    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
+        which, stream, size = range(self._count)[at], self._stream, self._size
+        numbers = [which] if isinstance(which, int) else which
+        cut = [
+            number.to_bytes(NUMBER_SIZE, "big")
+            + stream[number * size : (number + 1) * size]
+            for number in numbers
+        ]
+        return cut[0] if isinstance(which, int) else cut
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A content, and the payloads that carry it, in the order of their numbers."""
+
+    content: Content
+    payloads: Sequence[bytes]

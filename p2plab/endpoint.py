@@ -31,8 +31,10 @@ class Endpoint(Protocol):
     4. Bytes whose checksum does not fit never reach `on_packet`.
     5. At equal times a packet arrives before a timer fires.
 
-    Two members are optional: `on_corrupt(now)` hears of damaged packets, and
-    `pacing_rate` (packets/s or None) asks the driver to space its pulls.
+    Three members are optional: `on_corrupt(now)` hears of damaged packets,
+    `pacing_rate` (packets/s or None) asks the driver to space its pulls, and a
+    sender's `lookahead` says how many payloads beyond those that it has sent it has to
+    know: further ones may be queued later, so that a long transfer can begin at once.
     """
 
     @property

@@ -71,11 +71,11 @@ class Flow:
         self._largest = content.payload_size + MORE  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
         self._heard_at = 0.0  # when the other side last said something [s]
-        self._offer_at = math.inf  # when to repeat the offer [s]
+        self._offer_at = self._more_at = math.inf  # when to repeat it, or go on [s]
         self._offer_rto = EARLY_RTO if at_once else OFFER_RTO
-        self._at_once = at_once
-        self._more_at = math.inf  # when to go on after a burst [s]
+        self._at_once, self._early = at_once, EARLY if at_once else 0
         self._fed = False  # the machine has had an input that it was not pulled for
+        self._feeding = transfer.role == SENDER  # until the machine has all payloads
         self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
         assembly = transfer.assembly if transfer.role == RECEIVER else None
@@ -94,7 +94,8 @@ class Flow:
         """Begin as a sender: offer. A receiver begins when it hears the offer."""
         self._offer(now)
         if self._at_once:
-            self._begin()
+            self.flush()  # the other side can prepare itself, while we do
+            self._fed = True
 
     def _offer(self, now: float) -> None:
         self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
@@ -145,9 +146,9 @@ class Flow:
             if not self._at_once:
                 return None
         if not self.transfer.ended and self._heard_at + self._patience <= now:
-            if not self._all_there():
-                return self._stall(now, "the other side has said nothing")
-            return self.transfer.end(now)  # only the goodbye was lost
+            if self._all_there():
+                return self.transfer.end(now)  # only the goodbye was lost
+            return self._stall(now, "the other side has said nothing")
         wake_at = self.host.wake_at()
         if wake_at is not None and wake_at <= now:
             self.host.fire(now)
@@ -213,6 +214,7 @@ class Flow:
 
     def _control(self, packet: Packet, now: float) -> None:
         kind, offered = packet.kind, self.transfer.state is OFFERED
+        why = f": {words(packet.payload)}" if packet.payload else ""
         if kind == Kind.OFFER and self.transfer.role == RECEIVER:
             if offered:
                 self.transfer.state = RUNNING
@@ -220,35 +222,36 @@ class Flow:
         elif kind == Kind.ACCEPT:
             self._accepted(now)
         elif kind == Kind.REFUSE and offered:
-            message = f"the offer was refused: {words(packet.payload)}"
+            message = f"the offer was refused{why}"
             self.transfer.end(now, TransferRefused(message, self.transfer))
         elif kind == Kind.STOP:
-            message = "the other side has stopped the transfer"
-            if packet.payload:
-                message += f": {words(packet.payload)}"
+            message = f"the other side has stopped the transfer{why}"
             self.transfer.end(now, TransferStopped(message, self.transfer))
 
     def _accepted(self, now: float) -> None:
         if self.transfer.state is OFFERED:
             self.transfer.state = RUNNING
             self._fed = True
-            if not self._at_once:
-                self._begin()
 
-    def _begin(self) -> None:
-        for payload in self.transfer.payloads:
-            self.host.send(payload)
-        if hasattr(self.host.machine, "finish"):
-            self.host.machine.finish()
-        self._fed = True
+    def _feed(self) -> None:
+        """Hand over payloads, no more than the machine looks ahead, if it tells."""
+        host, payloads = self.host, self.transfer.payloads
+        ahead = getattr(host.inner, "lookahead", len(payloads))
+        for payload in payloads[host.payloads : host.number + ahead]:
+            host.send(payload)
+        self._feeding = host.payloads < len(payloads)
+        if not self._feeding:
+            host.machine.finish()
 
     def _react(self, now: float) -> None:
         host = self.host
         if self.transfer.role == RECEIVER:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = math.inf
-        if self.transfer.state is OFFERED and host.number >= EARLY:
+        if self.transfer.state is OFFERED and host.number >= self._early:
             return
+        if self._feeding:
+            self._feed()
         id, link, leave = self._id, self._link, self._outbox.append
         number, last = host.number, host.number + BURST
         while (packet := host.next_packet(now)) is not None:
@@ -288,10 +291,9 @@ class Flow:
         self.host.number += 1
 
     def _all_there(self) -> bool:
+        assembly = self.transfer.assembly
         if self.transfer.role == RECEIVER:
-            return (
-                self.transfer.assembly is not None and self.transfer.assembly.verify()
-            )
+            return assembly is not None and assembly.verify()
         send_base = getattr(self.host.inner, "send_base", -1)
         return bool(send_base == self.transfer.offer.content.count)
 
@@ -302,9 +304,7 @@ class Flow:
         )
         self.fail(now, TransferStalled(message, self.transfer))
 
-    def _row(
-        self, now: float, host: str, what: str, packet: Packet, number: int
-    ) -> None:
+    def _row(self, now: float, host: str, what: str, packet: Packet, nr: int) -> None:
         if self._trace is not None:
             kind, seq, payload, _, _ = packet
-            self._trace.rows.append((now, host, what, +kind, seq, len(payload), number))
+            self._trace.rows.append((now, host, what, +kind, seq, len(payload), nr))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from p2plab.arrivals import Arrivals
 from p2plab.chat import ChatClient, ChatServer, Delivery
-from p2plab.chunks import Parcel, cut
+from p2plab.chunks import cut
+from p2plab.content import Parcel
 from p2plab.conversation import conversation
 from p2plab.datagrams import Address
 from p2plab.errors import (
@@ -36,8 +37,6 @@ from p2plab.rendezvous.model import (
 from p2plab.trace import Trace
 from p2plab.transfer import Transfer
 from p2plab.udp import CLOSED, UdpSocket
-
-ANY_HOST: Final = ("0.0.0.0", "::")
 
 
 class Peer:
@@ -289,7 +288,7 @@ class Peer:
 
     def _address(self) -> str:
         host = self.texts.address[0]  # a number, whatever `host` was
-        return address_near(self.rendezvous.url) if host in ANY_HOST else host
+        return address_near(self.rendezvous.url) if host in ("0.0.0.0", "::") else host
 
     def _claim(self, seconds: float, token: str) -> Registration:
         (_, tcp), (_, udp) = self.texts.address, self.pictures.address

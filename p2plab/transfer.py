@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
 
-from p2plab.chunks import Assembly, Parcel, cut
+from p2plab.chunks import Assembly, cut
+from p2plab.content import Parcel
 from p2plab.errors import (
     BadContent,
     BrokenContract,

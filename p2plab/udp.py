@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Self
 
-from p2plab.chunks import Parcel
 from p2plab.contact import PATH_KINDS, Bare, Contact, Contacts, Way
+from p2plab.content import Parcel
 from p2plab.datagrams import Address, DatagramSocket, resolved
 from p2plab.emulator import channels
 from p2plab.errors import (

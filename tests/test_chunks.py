@@ -26,7 +26,7 @@ from PIL import Image
 
 from p2plab import chunks, content
 from p2plab.chunks import Assembly, cut
-from p2plab.content import Content
+from p2plab.content import Content, Parcel, Payloads
 from p2plab.errors import BadContent, TransferError
 from p2plab.sample import sample_picture
 
@@ -39,7 +39,7 @@ def picture_of(mode: str, width: int, height: int, seed: int = 0) -> Image.Image
     return Image.frombytes(mode, (width, height), random.Random(seed).randbytes(size))
 
 
-def put_together(parcel: chunks.Parcel) -> Assembly:
+def put_together(parcel: Parcel) -> Assembly:
     assembly = Assembly(parcel.content)
     assert all(assembly.add(payload) for payload in parcel.payloads)
     return assembly
@@ -760,3 +760,15 @@ def test_the_module_needs_numpy_and_pillow_only_when_it_is_used() -> None:
         "import sys, p2plab.chunks; sys.exit(bool({'numpy', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(st.binary(max_size=40), st.integers(1, 9))
+def test_payloads_are_cut_when_they_are_asked_for(stream: bytes, size: int) -> None:
+    payloads = Payloads(stream, size)
+    starts = range(0, max(1, len(stream)), size)
+    whole = [struct.pack("!I", at // size) + stream[at : at + size] for at in starts]
+    assert list(payloads) == payloads[:] == whole
+    assert [payloads[at] for at in range(-len(whole), len(whole))] == whole * 2
+    assert payloads[1:-1] == whole[1:-1]
+    with pytest.raises(IndexError):
+        payloads[len(whole)]

@@ -31,7 +31,8 @@ from loopback import (
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
-from p2plab.chunks import Parcel, cut
+from p2plab.chunks import cut
+from p2plab.content import Parcel
 from p2plab.errors import (
     BadContent,
     P2PLabError,

@@ -19,6 +19,7 @@ ACK_EVERY: Final = 8  # packets, or
 ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
 REORDERING: Final = 0.25  # of a round trip that a packet may be overtaken by
 MAX_RUNS: Final = 300  # in an ACK, so that it fits into an Ethernet frame
+LOOKAHEAD: Final = 2 * MOST  # packets; the last MOST may have to be mixed
 _RUNS: Final = struct.Struct("!HH")
 
 
@@ -55,6 +56,7 @@ class FastSender:
     mixed_at: deque[float] = field(default_factory=deque, repr=False)  # in flight
     numbers: dict[int, int] = field(default_factory=dict, repr=False)  # to be mixed
     deadline: float | None = None  # when the timer, the last resort, fires [s]
+    lookahead: Final[int] = LOOKAHEAD
 
     @property
     def done(self) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from p2plab.chunks import Assembly, Parcel, cut
+from p2plab.chunks import Assembly, cut
+from p2plab.content import Parcel
 from p2plab.errors import TransferStopped
 from p2plab.link import LOSS, OVERFLOW, Link
 from p2plab.metrics import deliveries, transmissions
