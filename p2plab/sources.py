@@ -44,12 +44,12 @@ def unpacked(thing: object) -> tuple[object, str]:
 
 def kind_of(thing: object, name: str) -> str:
     """The kind of content that somebody means who does not say it."""
-    from PIL import Image
-
     if not isinstance(thing, (bytes, Path)):
         return "picture"
     if not name:
         return "bytes"
+    from PIL import Image  # only now: it takes 10 ms, which bytes need not wait for
+
     suffix = PurePosixPath(name).suffix.lower()
     known = Image.registered_extensions().get(suffix) in Image.OPEN  # PDF is not
     return "picture" if known else "file"

@@ -19,7 +19,7 @@ ACK_EVERY: Final = 8  # packets, or
 ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
 REORDERING: Final = 0.25  # of a round trip that a packet may be overtaken by
 MAX_RUNS: Final = 300  # in an ACK, so that it fits into an Ethernet frame
-LOOKAHEAD: Final = 2 * MOST  # packets; the last MOST may have to be mixed
+LOOKAHEAD: Final = MOST + 64  # packets; the last MOST may have to be mixed
 _RUNS: Final = struct.Struct("!HH")
 
 
