@@ -71,36 +71,41 @@ class Packet(NamedTuple):
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |              echo, in microseconds, if E is set               |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |  checksum: CRC-32 of everything else, header and payload      |
+#  |  payload, of any length ...
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |  payload, to the end of the datagram ...
+#  | checksum: CRC-32 of everything above, lowest byte first       |
+#  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #
 # The first bit of `transfer` is set in what its receiver sends.
-# V is the version, 1. Big-endian, as everything on the Internet (RFC 791, app. B).
+# V is the version, 1. Big-endian, as everything on the Internet (RFC 791, app. B),
+# but for the checksum. That one comes last and in this order, as in an Ethernet frame
+# (IEEE 802.3, section 3.2.9), so that the CRC-32 of a whole intact datagram is always
+# the same number: one look tells.
 # `number` never repeats within a transfer, so that a trace can tell two copies of
 # one packet apart (RFC 9000, section 12.3, has it for the same reason).
-_HEADER: Final = struct.Struct("!4sIiIII")
-_CHECKSUM: Final = struct.Struct("!I")
-_BOTH: Final = struct.Struct("!4sIiIIII")
+_HEADER: Final = struct.Struct("!IIiIII")
+_CHECKSUM: Final = struct.Struct("<I")
+_LEAST: Final = struct.Struct(f"{_HEADER.format}{_CHECKSUM.size}x")  # without a payload
+_INTACT: Final = crc32(_CHECKSUM.pack(crc32(b"")))  # of anything and its checksum
 MAGIC: Final = b"p2"
 _VERSION, _HAS_STAMP, _HAS_ECHO = 1, 2, 4
 # Every first word that there is, so that one look tells all: (kind, S, E) -> word
 _WORDS: Final = {
-    (kind, stamped, echoed): struct.pack(
-        "!2sBB", MAGIC, kind, _VERSION | stamped * _HAS_STAMP | echoed * _HAS_ECHO
+    (kind, stamped, echoed): int.from_bytes(
+        (*MAGIC, kind, _VERSION | stamped * _HAS_STAMP | echoed * _HAS_ECHO)
     )
     for kind in Kind
     for stamped in (False, True)
     for echoed in (False, True)
 }
 _MEANINGS: Final = {word: meaning for meaning, word in _WORDS.items()}
-HEADER_SIZE: Final = _BOTH.size  # [bytes]
+HEADER_SIZE: Final = _LEAST.size  # with the checksum behind the payload [bytes]
 STAMP_PERIOD: Final = 2**32 / 1e6  # after which stamps begin anew [s]
-_CHECKED: Final = _HEADER.size  # bytes before the checksum
 _LARGEST: Final = HEADER_SIZE + MAX_PAYLOAD
 
 # Once for every packet of every transfer: each look into a class or module counts.
-_pack, _pack_checksum, _unpack = _HEADER.pack, _CHECKSUM.pack, _BOTH.unpack_from
+_pack, _pack_checksum, _unpack = _HEADER.pack, _CHECKSUM.pack, _LEAST.unpack_from
+_PAYLOAD: Final = slice(_HEADER.size, -_CHECKSUM.size)
 _new_packet = tuple.__new__
 
 
@@ -112,16 +117,21 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
     Raises ValueError for a seq outside 32 bits or a payload over MAX_PAYLOAD.
     """
     kind, seq, payload, stamp, echo = packet
-    word = _WORDS[kind, stamp is not None, echo is not None]
-    stamp_us = 0 if stamp is None else round(stamp * 1e6) & 0xFFFFFFFF
-    echo_us = 0 if echo is None else round(echo * 1e6) & 0xFFFFFFFF
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a payload holds {MAX_PAYLOAD} bytes, got {len(payload)}")
     try:
-        header = _pack(word, transfer, seq, number, stamp_us, echo_us)
+        header = _pack(
+            _WORDS[kind, stamp is not None, echo is not None],
+            transfer,
+            seq,
+            number,
+            0 if stamp is None else round(stamp * 1e6) & 0xFFFFFFFF,
+            0 if echo is None else round(echo * 1e6) & 0xFFFFFFFF,
+        )
     except struct.error as why:
         raise ValueError(f"{packet!r} does not fit its header: {why}") from why
-    return header + _pack_checksum(crc32(payload, crc32(header))) + payload
+    checked = header + payload
+    return checked + _pack_checksum(crc32(checked))
 
 
 def decode(datagram: bytes) -> tuple[Packet, int, int]:
@@ -129,22 +139,24 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
 
     Raises CorruptPacket for anything that `encode` has not made.
     """
-    size = len(datagram)
-    if size < HEADER_SIZE or size > _LARGEST:
-        raise CorruptPacket(f"{size} bytes are no packet of ours")
-    word, transfer, seq, number, stamp, echo, checksum = _unpack(datagram)
-    payload = datagram[HEADER_SIZE:]
-    if checksum != crc32(payload, crc32(datagram[:_CHECKED])):
+    if len(datagram) > _LARGEST:
+        raise CorruptPacket(f"{len(datagram)} bytes are no packet of ours")
+    if crc32(datagram) != _INTACT:
         raise CorruptPacket("the checksum does not fit")
     try:
+        word, transfer, seq, number, stamp, echo = _unpack(datagram)
         kind, has_stamp, has_echo = _MEANINGS[word]
-    except KeyError:
+    except (struct.error, KeyError):
         raise CorruptPacket("the header is not one of ours") from None
-    stamped = stamp / 1e6 if has_stamp else None
-    echoed = echo / 1e6 if has_echo else None
     # Past the named constructor, which takes three times as long.
-    packet = _new_packet(Packet, (kind, seq, payload, stamped, echoed))
-    return packet, transfer, number
+    values = (
+        kind,
+        seq,
+        datagram[_PAYLOAD],
+        stamp / 1e6 if has_stamp else None,
+        echo / 1e6 if has_echo else None,
+    )
+    return _new_packet(Packet, values), transfer, number
 
 
 def damaged(datagram: bytes, number: int) -> bytes:

@@ -76,8 +76,7 @@ def with_checksum(datagram: bytes) -> bytes:
     """Let a packet's checksum fit."""
     if len(datagram) < HEADER_SIZE:
         return datagram
-    head, payload = datagram[: HEADER_SIZE - 4], datagram[HEADER_SIZE:]
-    return head + zlib.crc32(payload, zlib.crc32(head)).to_bytes(4) + payload
+    return datagram[:-4] + zlib.crc32(datagram[:-4]).to_bytes(4, "little")
 
 
 def with_length(message: bytes) -> bytes:
