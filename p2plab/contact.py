@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Final, Protocol
 
 from p2plab.datagrams import Address
-from p2plab.errors import CorruptPacket, PeerUnreachable
+from p2plab.errors import PeerUnreachable
 from p2plab.packet import Kind, Packet, encode
 from p2plab.paths import PATIENCE, Event, Path, Prober
-from p2plab.session import Session, session_id
+from p2plab.session import Refuse, Session, session_id
 
 MOST_CONTACTS: Final = 1_000  # sessions that a socket remembers
 PATH_KINDS: Final = (Kind.PROBE, Kind.PROBED)
@@ -117,13 +118,16 @@ class Contact:
     def send(self, datagrams: Sequence[bytes]) -> None:
         """Seal them, and send them in this order; without an address they are lost."""
         if self.address is not None:
-            self._emit(list(map(self.session.seal, datagrams)), self.address)
+            self._emit(self.session.seal_all(datagrams), self.address)
 
-    def open(self, sealed: bytes, address: Address) -> bytes:
-        """Return what is inside, if the peer has made it; raises Forged, Replayed."""
-        datagram = self.session.open(sealed)
-        self._heard = address
-        return datagram
+    def open_all(
+        self, sealed: Iterable[bytes], address: Address, refuse: Refuse
+    ) -> list[bytes]:
+        """Return what is inside those that the peer has made, as Session.open_all."""
+        opened = self.session.open_all(sealed, refuse)
+        if opened:
+            self._heard = address
+        return opened
 
     def on_packet(self, packet: Packet, address: Address) -> None:
         """Take a probe, or the answer to one of ours."""
@@ -161,12 +165,18 @@ class Contacts:
         self._contacts[contact.session.id] = contact
         self._schedule(contact)
 
-    def find(self, sealed: bytes) -> Contact:
-        """Return whose packet this claims to be; raises CorruptPacket for nobody's."""
-        contact = self._contacts.get(session_id(sealed) or b"")
-        if contact is None:
-            raise CorruptPacket("nobody whom we know has sent this")
-        return contact
+    def claims(
+        self, datagrams: Iterable[bytes]
+    ) -> Iterator[tuple[Contact | None, Iterable[bytes]]]:
+        """Yield runs of them, each with whose it claims to be; None for nobody's.
+
+        As groupby does it: a run is to be read before the next one.
+        """
+        if not self._contacts:
+            yield None, datagrams
+            return
+        for id, run in groupby(datagrams, session_id):
+            yield None if id is None else self._contacts.get(id), run
 
     def on_packet(self, contact: Contact, packet: Packet, address: Address) -> None:
         """Take a contact's probe, or answer to a probe."""

@@ -7,7 +7,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Final
 
 from p2plab.errors import PeerUnreachable, PortInUse
@@ -76,7 +76,7 @@ class DatagramSocket:
                 step = _SIZE.unpack_from(value)[0]
         rest = size - size % step
         whole = struct.iter_unpack(f"{step}s", self._view[:rest])
-        datagrams = [datagram for (datagram,) in whole]
+        datagrams = list(chain.from_iterable(whole))
         if rest < size or not size:  # an empty datagram is one, too
             datagrams.append(bytes(self._view[rest:size]))
         return datagrams, sender[:2]

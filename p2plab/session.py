@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import struct
 from array import array
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
+from operator import add
 from typing import Final
 
 from p2plab.errors import Forged, Replayed
@@ -42,6 +44,11 @@ _MAGIC: Final = b"s1"
 _FIRST: Final = int.from_bytes(_MAGIC + bytes(6)) + 1  # magic and counter as one word
 _HEAD: Final = struct.Struct(f"!Q{ID_SIZE}s")
 SEAL_SIZE: Final = _HEAD.size + TAG_SIZE  # what a seal adds [bytes]
+_unpack = _HEAD.unpack_from
+_BODY, _TAG = slice(-TAG_SIZE), slice(-TAG_SIZE, None)
+_INSIDE: Final = slice(_HEAD.size, -TAG_SIZE)
+
+Refuse = Callable[[bytes, Forged | Replayed], None]
 
 
 def session_id(sealed: bytes) -> bytes | None:
@@ -56,7 +63,7 @@ def session_id(sealed: bytes) -> bytes | None:
 
 def inside(sealed: bytes) -> bytes:
     """Return what a sealed datagram carries, without asking who made it."""
-    return sealed[_HEAD.size : -TAG_SIZE]
+    return sealed[_INSIDE]
 
 
 class Session:
@@ -112,10 +119,19 @@ class Session:
 
     def seal(self, datagram: bytes) -> bytes:
         """Return the datagram with a counter and a tag, SEAL_SIZE bytes longer."""
-        body = _HEAD.pack(next(self._words), self.id) + datagram
-        tag = self._seals.copy()
-        tag.update(body)
-        return body + tag.digest()
+        return self.seal_all([datagram])[0]
+
+    def seal_all(self, datagrams: Sequence[bytes]) -> list[bytes]:
+        """Seal many at once, in their order."""
+        words = itertools.islice(self._words, len(datagrams))
+        heads = map(_HEAD.pack, words, itertools.repeat(self.id))
+        new_tag = self._seals.copy
+        sealed = []
+        for body in map(add, heads, datagrams):
+            tag = new_tag()
+            tag.update(body)
+            sealed.append(body + tag.digest())
+        return sealed
 
     def open(self, sealed: bytes) -> bytes:
         """Return the datagram that the other side has sealed.
@@ -123,19 +139,34 @@ class Session:
         Raises Forged for any bytes that it has not, and Replayed for those that it
         has, but that were here before, or that more than WINDOW others have overtaken.
         """
-        body = sealed[:-TAG_SIZE]
-        tag = self._opens.copy()
-        tag.update(body)
-        if not compare_digest(tag.digest(), sealed[-TAG_SIZE:]):
-            self.forged += 1
-            raise Forged(f"not made by {self.peer} in this session, or changed since")
-        word, _ = _HEAD.unpack_from(body)
-        # At least the window of RFC 4303, section 3.4.3, without its shifting: numbers
-        # with the same remainder lie WINDOW apart, so only a packet too late for the
-        # window can find a newer one in its place.
-        place = word % WINDOW
-        if word <= self._seen[place]:
-            self.replayed += 1
-            raise Replayed(f"{self.peer}'s packet has been here before, or is too late")
-        self._seen[place] = word
-        return body[_HEAD.size :]
+
+        def refuse(_: bytes, why: Forged | Replayed) -> None:
+            raise why
+
+        return self.open_all([sealed], refuse)[0]
+
+    def open_all(self, sealed: Iterable[bytes], refuse: Refuse) -> list[bytes]:
+        """Open many at once; `refuse` gets each that `open` refuses, and its reason."""
+        new_tag, seen = self._opens.copy, self._seen
+        opened = []
+        for each in sealed:
+            tag = new_tag()
+            tag.update(each[_BODY])
+            if not compare_digest(tag.digest(), each[_TAG]):
+                self.forged += 1
+                why = f"not made by {self.peer} in this session, or changed since"
+                refuse(each, Forged(why))
+                continue
+            # At least the window of RFC 4303, section 3.4.3, without its shifting:
+            # numbers with the same remainder lie WINDOW apart, so only a packet too
+            # late for the window can find a newer one in its place.
+            word, _ = _unpack(each)
+            place = word % WINDOW
+            if word <= seen[place]:
+                self.replayed += 1
+                why = f"{self.peer}'s packet has been here before, or is too late"
+                refuse(each, Replayed(why))
+                continue
+            seen[place] = word
+            opened.append(each[_INSIDE])
+        return opened

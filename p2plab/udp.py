@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final, Self
 
@@ -18,14 +18,13 @@ from p2plab.errors import (
     Forged,
     P2PLabError,
     PeerUnreachable,
-    Replayed,
     TransferStopped,
 )
 from p2plab.flow import Flow
 from p2plab.flows import Flows
 from p2plab.link import FORGED, REPLAYED, AnyLink
 from p2plab.offer import ANSWER, Limits, Offer
-from p2plab.packet import MAGIC, Kind, decode
+from p2plab.packet import Kind, decode
 from p2plab.protocols import AT_ONCE, Setup
 from p2plab.reactor import Reactor
 from p2plab.reception import Batch, Reception
@@ -216,59 +215,73 @@ class UdpSocket:
 
     def _receive(self) -> None:
         """Take all that waits before anything is answered: answers go in batches."""
-        batches: dict[tuple[Way, int], Batch] = {}  # by whom, and which transfer
+        batches: dict[tuple[Way, int], Batch] = {}
         for _ in range(READS):
-            received = self._socket.receive()
-            if received is None:
+            come = self._socket.receive()
+            if come is None:
                 break
-            datagrams, address = received
-            bare = Bare(address, self._socket.send)
-            last: tuple[Way, int] | None = None
-            for datagram in datagrams:
-                if self._query is not None and is_stun(datagram):
-                    self._observe(self._query[0], datagram)
-                    continue
-                way: Way = bare
-                try:
-                    if self.sealed or datagram[:2] != MAGIC:
-                        way, datagram = self._opened(datagram, address)
-                    packet, id, number = decode(datagram)
-                except CorruptPacket:
-                    self.strays += 1
-                    continue
-                if not id and packet.kind in PATH_KINDS and isinstance(way, Contact):
-                    self._contacts.on_packet(way, packet, address)
-                    continue
-                if (way, id) != last:
-                    last = way, id
-                    batch = batches.setdefault(last, [])
-                batch.append((packet, number))
+            datagrams, address = come
+            if self._query is not None:
+                datagrams = [each for each in datagrams if not self._observe(each)]
+            for way, run in self._believed(datagrams, address):
+                self._sort(way, run, address, batches)
         for (way, id), packets in batches.items():
             self._dispatch(way, id, packets)
 
-    def _observe(self, query: Query, datagram: bytes) -> None:
+    def _observe(self, datagram: bytes) -> bool:
+        """Take an answer of the STUN server; return whether it is one."""
+        if self._query is None or not is_stun(datagram):
+            return False
+        query, _ = self._query
         if query.on_datagram(datagram):
             self.observed = query.address or self.observed
+        return True
 
-    def _opened(self, sealed: bytes, address: Address) -> tuple[Contact, bytes]:
-        """Return from whom a sealed datagram is, and what is inside.
+    def _believed(
+        self, datagrams: Iterable[bytes], address: Address
+    ) -> Iterator[tuple[Way, Iterable[bytes]]]:
+        """Yield runs of what may be read, without its seals, and from whom it is."""
+        for contact, run in self._contacts.claims(datagrams):
+            if contact is not None:
+                refuse = partial(self._refuse, contact)
+                yield contact, contact.open_all(run, address, refuse)
+            elif self.sealed:
+                self.strays += len(list(run))
+            else:
+                yield Bare(address, self._socket.send), run
 
-        Raises CorruptPacket for what is not to be believed.
-        """
-        contact = self._contacts.find(sealed)
-        try:
-            return contact, contact.open(sealed, address)
-        except (Forged, Replayed) as why:
-            word = FORGED if isinstance(why, Forged) else REPLAYED
-            self._note_rejected(contact, inside(sealed), word)
-            raise
-
-    def _note_rejected(self, contact: Contact, datagram: bytes, word: str) -> None:
+    def _refuse(self, contact: Contact, sealed: bytes, why: CorruptPacket) -> None:
         """Let the trace of the transfer show a packet that was not believed."""
-        packet, id, number = decode(datagram)
-        flow = self._flows.get((contact, id))
-        if flow is not None:
-            self._flows.run(flow, partial(flow.reject, packet, number, word))
+        self.strays += 1
+        with contextlib.suppress(CorruptPacket):
+            packet, id, number = decode(inside(sealed))
+            flow = self._flows.get((contact, id))
+            if flow is not None:
+                word = FORGED if isinstance(why, Forged) else REPLAYED
+                self._flows.run(flow, partial(flow.reject, packet, number, word))
+
+    def _sort(
+        self,
+        way: Way,
+        datagrams: Iterable[bytes],
+        address: Address,
+        batches: dict[tuple[Way, int], Batch],
+    ) -> None:
+        """Add packets to the batches of their transfers; answer probes at once."""
+        last = -1  # no transfer's id
+        for datagram in datagrams:
+            try:
+                packet, id, number = decode(datagram)
+            except CorruptPacket:
+                self.strays += 1
+                continue
+            if id != last:
+                if not id and packet.kind in PATH_KINDS and isinstance(way, Contact):
+                    self._contacts.on_packet(way, packet, address)
+                    continue
+                add = batches.setdefault((way, id), []).append
+                last = id or -1  # what carries no id may be a probe: look at each
+            add((packet, number))
 
     def _dispatch(self, way: Way, id: int, packets: Batch) -> None:
         flow = self._flows.get((way, id))
