@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Final, Protocol
 
 from p2plab.datagrams import Address
-from p2plab.errors import PeerUnreachable
+from p2plab.errors import Forged, PeerUnreachable, Replayed
 from p2plab.packet import Kind, Packet, encode
 from p2plab.paths import PATIENCE, Event, Path, Prober
-from p2plab.session import Refuse, Session, session_id
+from p2plab.session import CLAIM, Refuse, Session, session_id
 
 MOST_CONTACTS: Final = 1_000  # sessions that a socket remembers
 PATH_KINDS: Final = (Kind.PROBE, Kind.PROBED)
@@ -165,18 +166,28 @@ class Contacts:
         self._contacts[contact.session.id] = contact
         self._schedule(contact)
 
-    def claims(
-        self, datagrams: Iterable[bytes]
+    def opened(
+        self,
+        datagrams: Sequence[bytes],
+        address: Address,
+        refuse: Callable[[Contact, bytes, Forged | Replayed], None],
     ) -> Iterator[tuple[Contact | None, Iterable[bytes]]]:
-        """Yield runs of them, each with whose it claims to be; None for nobody's.
+        """Yield runs of what is inside, each with whose it is; None for nobody's.
 
-        As groupby does it: a run is to be read before the next one.
+        What claims to be a contact's and is not, `refuse` gets. As with groupby, a run
+        is to be read before the next one.
         """
-        if not self._contacts:
-            yield None, datagrams
-            return
-        for id, run in groupby(datagrams, session_id):
-            yield None if id is None else self._contacts.get(id), run
+        runs: Iterable[tuple[bytes | None, Iterable[bytes]]] = [(None, datagrams)]
+        if self._contacts:
+            # A train that says one thing is one run, if even the shortest is sealed.
+            alike = len(set(map(CLAIM, datagrams))) == 1
+            whose = session_id(min(datagrams, key=len)) if alike else None
+            runs = [(whose, datagrams)] if whose else groupby(datagrams, session_id)
+        for id, run in runs:
+            contact = None if id is None else self._contacts.get(id)
+            if contact is not None:
+                run = contact.open_all(run, address, partial(refuse, contact))
+            yield contact, run
 
     def on_packet(self, contact: Contact, packet: Packet, address: Address) -> None:
         """Take a contact's probe, or answer to a probe."""
@@ -185,6 +196,8 @@ class Contacts:
 
     def wake_at(self) -> float | None:
         """When to `tick`, by time.monotonic [s]."""
+        if not self._probing:
+            return None
         times = [each.wake_at() for each in self._probing]
         return min((each for each in times if each is not None), default=None)
 

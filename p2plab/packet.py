@@ -59,7 +59,7 @@ class Packet(NamedTuple):
 #   0                   1                   2                   3
 #   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |       "p"     |       "2"     |      kind     |         |E|S|V|
+#  |       "p"     |       "2"     |      kind     |   version: 1  |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |            transfer: which conversation on this socket        |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -67,9 +67,9 @@ class Packet(NamedTuple):
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |   number: how many packets this side had sent before this one |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |              stamp, in microseconds, if S is set              |
+#  |        stamp, in microseconds; all bits set: there is none    |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |              echo, in microseconds, if E is set               |
+#  |        echo, in microseconds; all bits set: there is none     |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |  payload, of any length ...
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -77,10 +77,10 @@ class Packet(NamedTuple):
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #
 # The first bit of `transfer` is set in what its receiver sends.
-# V is the version, 1. Big-endian, as everything on the Internet (RFC 791, app. B),
-# but for the checksum. That one comes last and in this order, as in an Ethernet frame
-# (IEEE 802.3, section 3.2.9), so that the CRC-32 of a whole intact datagram is always
-# the same number: one look tells.
+# Big-endian, as everything on the Internet (RFC 791, app. B), but for the checksum.
+# That one comes last and in this order, as in an Ethernet frame (IEEE 802.3, section
+# 3.2.9), so that the CRC-32 of a whole intact datagram is always the same number: one
+# look tells.
 # `number` never repeats within a transfer, so that a trace can tell two copies of
 # one packet apart (RFC 9000, section 12.3, has it for the same reason).
 _HEADER: Final = struct.Struct("!IIiIII")
@@ -88,19 +88,13 @@ _CHECKSUM: Final = struct.Struct("<I")
 _LEAST: Final = struct.Struct(f"{_HEADER.format}{_CHECKSUM.size}x")  # without a payload
 _INTACT: Final = crc32(_CHECKSUM.pack(crc32(b"")))  # of anything and its checksum
 MAGIC: Final = b"p2"
-_VERSION, _HAS_STAMP, _HAS_ECHO = 1, 2, 4
-# Every first word that there is, so that one look tells all: (kind, S, E) -> word
-_WORDS: Final = {
-    (kind, stamped, echoed): int.from_bytes(
-        (*MAGIC, kind, _VERSION | stamped * _HAS_STAMP | echoed * _HAS_ECHO)
-    )
-    for kind in Kind
-    for stamped in (False, True)
-    for echoed in (False, True)
-}
-_MEANINGS: Final = {word: meaning for meaning, word in _WORDS.items()}
+_VERSION: Final = 1
+# Every first word that there is, so that one look tells all.
+_WORDS: Final = {kind: int.from_bytes((*MAGIC, kind, _VERSION)) for kind in Kind}
+_KINDS: Final = {word: kind for kind, word in _WORDS.items()}
 HEADER_SIZE: Final = _LEAST.size  # with the checksum behind the payload [bytes]
-STAMP_PERIOD: Final = 2**32 / 1e6  # after which stamps begin anew [s]
+_NO_TIME: Final = 0xFFFFFFFF
+STAMP_PERIOD: Final = _NO_TIME / 1e6  # after which stamps begin anew [s]
 _LARGEST: Final = HEADER_SIZE + MAX_PAYLOAD
 
 # Once for every packet of every transfer: each look into a class or module counts.
@@ -121,12 +115,12 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
         raise ValueError(f"a payload holds {MAX_PAYLOAD} bytes, got {len(payload)}")
     try:
         header = _pack(
-            _WORDS[kind, stamp is not None, echo is not None],
+            _WORDS[kind],
             transfer,
             seq,
             number,
-            0 if stamp is None else round(stamp * 1e6) & 0xFFFFFFFF,
-            0 if echo is None else round(echo * 1e6) & 0xFFFFFFFF,
+            _NO_TIME if stamp is None else round(stamp * 1e6) % _NO_TIME,
+            _NO_TIME if echo is None else round(echo * 1e6) % _NO_TIME,
         )
     except struct.error as why:
         raise ValueError(f"{packet!r} does not fit its header: {why}") from why
@@ -145,18 +139,18 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
         raise CorruptPacket("the checksum does not fit")
     try:
         word, transfer, seq, number, stamp, echo = _unpack(datagram)
-        kind, has_stamp, has_echo = _MEANINGS[word]
+        kind = _KINDS[word]
     except (struct.error, KeyError):
         raise CorruptPacket("the header is not one of ours") from None
     # Past the named constructor, which takes three times as long.
-    values = (
+    packet = (
         kind,
         seq,
         datagram[_PAYLOAD],
-        stamp / 1e6 if has_stamp else None,
-        echo / 1e6 if has_echo else None,
+        None if stamp == _NO_TIME else stamp / 1e6,
+        None if echo == _NO_TIME else echo / 1e6,
     )
-    return _new_packet(Packet, values), transfer, number
+    return _new_packet(Packet, packet), transfer, number
 
 
 def damaged(datagram: bytes, number: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Self
 
@@ -215,7 +215,7 @@ class UdpSocket:
 
     def _receive(self) -> None:
         """Take all that waits before anything is answered: answers go in batches."""
-        batches: dict[tuple[Way, int], Batch] = {}
+        batches: dict[tuple[Way, int], Batch] = {}  # by whom, and which transfer
         for _ in range(READS):
             come = self._socket.receive()
             if come is None:
@@ -223,8 +223,12 @@ class UdpSocket:
             datagrams, address = come
             if self._query is not None:
                 datagrams = [each for each in datagrams if not self._observe(each)]
-            for way, run in self._believed(datagrams, address):
-                self._sort(way, run, address, batches)
+            bare = Bare(address, self._socket.send)
+            for contact, run in self._contacts.opened(datagrams, address, self._refuse):
+                if contact is None and self.sealed:
+                    self.strays += len(list(run))
+                else:
+                    self._sort(contact or bare, run, address, batches)
         for (way, id), packets in batches.items():
             self._dispatch(way, id, packets)
 
@@ -236,19 +240,6 @@ class UdpSocket:
         if query.on_datagram(datagram):
             self.observed = query.address or self.observed
         return True
-
-    def _believed(
-        self, datagrams: Iterable[bytes], address: Address
-    ) -> Iterator[tuple[Way, Iterable[bytes]]]:
-        """Yield runs of what may be read, without its seals, and from whom it is."""
-        for contact, run in self._contacts.claims(datagrams):
-            if contact is not None:
-                refuse = partial(self._refuse, contact)
-                yield contact, contact.open_all(run, address, refuse)
-            elif self.sealed:
-                self.strays += len(list(run))
-            else:
-                yield Bare(address, self._socket.send), run
 
     def _refuse(self, contact: Contact, sealed: bytes, why: CorruptPacket) -> None:
         """Let the trace of the transfer show a packet that was not believed."""

@@ -15,6 +15,7 @@ from p2plab.packet import (
     DATA,
     HEADER_SIZE,
     MAX_PAYLOAD,
+    STAMP_PERIOD,
     Kind,
     Packet,
     decode,
@@ -60,6 +61,14 @@ def test_a_stamp_that_has_crossed_the_wire_once_does_not_change_again(
     assert decode(encode(once))[0] == once
 
 
+def test_a_stamp_of_all_bits_is_the_first_of_the_next_turn_and_not_none() -> None:
+    for turns in (1, 2):
+        stamp = turns * STAMP_PERIOD
+        got, _, _ = decode(encode(Packet(ACK, 0, stamp=stamp, echo=stamp - 1e-6)))
+        assert got.stamp == 0.0
+        assert got.echo == pytest.approx(STAMP_PERIOD - 1e-6)
+
+
 @several
 @given(st.binary(max_size=200))
 def test_random_bytes_are_no_packet(datagram: bytes) -> None:
@@ -100,7 +109,7 @@ def with_a_good_checksum(header: bytes) -> bytes:
         pytest.param(2, 0, id="no kind"),
         pytest.param(2, max(Kind) + 1, id="a kind that nobody knows"),
         pytest.param(3, 0, id="no version"),
-        pytest.param(3, 1 | 8, id="a flag that nobody knows"),
+        pytest.param(3, 1 | 8, id="another version"),
     ],
 )
 def test_a_header_that_is_not_ours_is_refused_even_with_a_good_checksum(
