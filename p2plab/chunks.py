@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
@@ -113,10 +114,11 @@ class Assembly:
     def __init__(self, content: Content) -> None:
         self.content = content
         self.received = self.duplicates = self.ignored = 0
+        self._size, self._step = content.size, content.chunk_size
         self._last = content.count - 1
-        self._size = content.payload_size
-        self._last_size = NUMBER_SIZE + content.size - self._last * content.chunk_size
-        self._step = content.payload_size - NUMBER_SIZE
+        self._last_size = self._size - self._last * self._step
+        # Cuts the number off, and refuses what is longer or shorter, all in one call.
+        self._split = struct.Struct(f"!I{self._step}s").unpack
         # In the order of travel. It grows as it fills: to make room for a large file
         # takes milliseconds, and the first packets would wait for it.
         self._stream = bytearray()
@@ -124,21 +126,27 @@ class Assembly:
 
     def add(self, payload: bytes) -> bool:
         """Put a payload in its place; False if it brought nothing new. Never raises."""
-        number = int.from_bytes(payload[:NUMBER_SIZE], "big")
-        size = self._size if number != self._last else self._last_size
-        if number > self._last or len(payload) != size:
+        try:
+            number, chunk = self._split(payload)
+        except struct.error:  # not as long as the others: the last one, or none of ours
+            number, chunk = self._last, payload[NUMBER_SIZE:]
+            its_number = number.to_bytes(NUMBER_SIZE, "big")
+            if len(chunk) != self._last_size or payload[:NUMBER_SIZE] != its_number:
+                self.ignored += 1
+                return False
+        start = number * self._step
+        end = start + len(chunk)
+        if end > self._size:
             self.ignored += 1
             return False
-        if self._have[number]:
+        have, stream = self._have, self._stream
+        if have[number]:
             self.duplicates += 1
             return False
-        start = number * self._step
-        end = start + size - NUMBER_SIZE
-        if end > len(self._stream):
-            room = min(end + GROWTH, self.content.size)
-            self._stream += bytes(room - len(self._stream))
-        self._stream[start:end] = payload[NUMBER_SIZE:]
-        self._have[number] = True  # last, so that whoever looks finds no empty place
+        if end > len(stream):
+            stream += bytes(min(end + GROWTH, self._size) - len(stream))
+        stream[start:end] = chunk
+        have[number] = True  # last, so that whoever looks finds no empty place
         self.received += 1
         return True
 
