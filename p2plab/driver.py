@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
-from p2plab.endpoint import Receiver, Sender, require_receiver, require_sender
-from p2plab.errors import BrokenContract
+from p2plab.endpoint import Breach, Receiver, Sender, require_receiver, require_sender
 from p2plab.link import CORRUPT
 from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, STAMP_PERIOD, Packet
 from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
+
+Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
@@ -23,6 +24,14 @@ CATCH_UP: Final = 0.005  # or so much too late, where a thread may be late [s]
 def wire_size(packet: Packet) -> int:
     """Return the bytes that a packet has on a link: header and payload."""
     return HEADER_SIZE + len(packet.payload)
+
+
+def _in_this_period(packet: Packet, now: float) -> Packet:
+    """Return a packet whose echo counts the periods of stamps that have passed."""
+    if packet.echo is None:
+        return packet
+    turns = (now - packet.echo) // STAMP_PERIOD
+    return packet._replace(echo=packet.echo + turns * STAMP_PERIOD)
 
 
 class Host:
@@ -41,6 +50,7 @@ class Host:
     """
 
     __slots__ = (
+        "_breach",
         "_catch_up",
         "_due",
         "_fed",
@@ -54,7 +64,7 @@ class Host:
         "_log_values",
         "_look_at",
         "_looked_at",
-        "_name",
+        "_next_payload",
         "_on_corrupt",
         "_own",
         "_pull_at",
@@ -88,17 +98,17 @@ class Host:
         self.trace = trace
         self._log = None if trace is None else trace.rows.append
         self.on_payload = on_payload
-        self.number = 0  # packets sent
-        self.payloads = 0  # taken by a sender, or delivered by a receiver
+        self.number = self.payloads = 0  # packets sent; payloads taken, or delivered
         self.inner = inner = getattr(machine, role, machine)
-        self._name = type(inner).__name__
+        self._breach = Breach(type(inner).__name__)
         self._on_corrupt = getattr(inner, "on_corrupt", None)
+        either: Any = machine  # what is called for every packet is looked up once
+        self._next_payload: Any = None if role == SENDER else either.next_payload
         self.paced = inner if hasattr(inner, "pacing_rate") else None
         self._pull_at: float | None = None  # when pacing allows the next packet
         self._catch_up = catch_up
         self._due = 0.0  # when the next packet would leave at exactly that pace [s]
-        self.heard_at = 0.0  # when a packet last arrived [s]
-        self.moved_at = 0.0  # when a payload was last delivered [s]
+        self.heard_at = self.moved_at = 0.0  # last arrival, last delivery [s]
         self._seen: dict[int, bytes] = {}  # the payload last sent under a number
         self._fed = 0  # packets that have come in
         self._look_at = PULL_LIMIT  # the packet at which to look whether it ends
@@ -134,15 +144,33 @@ class Host:
             self._log((now, self.role, what, kind, seq, len(payload), number))
         self._fed += 1
         self.heard_at = now
-        if now >= STAMP_PERIOD and (echo := packet.echo) is not None:
-            turns = (now - echo) // STAMP_PERIOD
-            packet = packet._replace(echo=echo + turns * STAMP_PERIOD)
+        if now >= STAMP_PERIOD:
+            packet = _in_this_period(packet, now)
         try:
             self.machine.on_packet(packet, now)
         except Exception as why:
-            self._raised("on_packet", now, why)
-        if self.role != SENDER:
+            raise self._breach.raised(now, "on_packet", why) from why
+        if self._next_payload is not None:
             self._deliver(now)
+
+    def feed_all(self, packets: Iterable[Numbered], now: float, what: str) -> None:
+        """Hand over what has arrived at once; the same as to feed one by one."""
+        role, log, on_packet = self.role, self._log, self.machine.on_packet
+        delivers, late = self._next_payload is not None, now >= STAMP_PERIOD
+        self.heard_at = now
+        for packet, number in packets:
+            if log is not None:
+                kind, seq, payload, _, _ = packet
+                log((now, role, what, kind, seq, len(payload), number))
+            self._fed += 1
+            if late:
+                packet = _in_this_period(packet, now)
+            try:
+                on_packet(packet, now)
+            except Exception as why:
+                raise self._breach.raised(now, "on_packet", why) from why
+            if delivers:
+                self._deliver(now)
 
     def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Write down the end of a packet that no machine hears of."""
@@ -158,8 +186,8 @@ class Host:
             try:
                 self._on_corrupt(now)
             except Exception as why:
-                self._raised("on_corrupt", now, why)
-            if self.role != SENDER:
+                raise self._breach.raised(now, "on_corrupt", why) from why
+            if self._next_payload is not None:
                 self._deliver(now)
 
     def fire(self, now: float) -> None:
@@ -167,7 +195,7 @@ class Host:
         deadline = self.machine.deadline
         if deadline is not None and deadline <= now:
             self._time_out(now, deadline)
-        if self.role != SENDER:
+        if self._next_payload is not None:
             self._deliver(now)
 
     def _time_out(self, now: float, deadline: float) -> None:
@@ -177,51 +205,47 @@ class Host:
             self._fired_at, self._timeouts = now, 0
         self._timeouts += 1
         if self._timeouts > TIMEOUT_LIMIT:
-            self._break(now, f"on_timeout was called {TIMEOUT_LIMIT} times", deadline)
+            what = f"on_timeout was called {TIMEOUT_LIMIT} times"
+            raise self._breach.still_due(now, what, deadline)
         try:
             self.machine.on_timeout(now)
         except Exception as why:
-            self._raised("on_timeout", now, why)
+            raise self._breach.raised(now, "on_timeout", why) from why
         self._fired = True
         self.note(now)  # before the pull: this is where go-back-N steps back
 
     def pull(self, now: float) -> Iterator[Packet]:
         """Yield what the machine puts on the wire now; the caller may stop early."""
-        while (packet := self.next_packet(now)) is not None:
-            yield packet
-
-    def next_packet(self, now: float) -> Packet | None:
-        """Return the next packet for the wire; None when there is none, or not yet."""
-        if self._pull_at is not None:
-            if now < self._pull_at:
-                return None
+        if self._pull_at is not None and now >= self._pull_at:
             self._pull_at = None
-        try:
-            packet = self.machine.next_packet(now)
-        except Exception as why:
-            self._raised("next_packet", now, why)
-        if packet is None:
-            if self._fired:
-                self._require_effect(now)
-            return None
-        if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
-            self._no_packet(packet, now)
-        number = self.number
-        if number >= self._look_at:
-            self._require_end(now)
-        if self._log is not None:
-            kind, seq, payload, _, _ = packet
-            what = SEND
-            if kind != ACK:
-                if self._seen.get(seq) is payload:
-                    what = RETRANSMIT
-                self._seen[seq] = payload
-            self._log((now, self.role, what, kind, seq, len(payload), number))
-        self.number = number + 1
-        self._fired = False
-        if self.paced is not None and (rate := self.paced.pacing_rate):
-            self._pause(now, 1 / rate)
-        return packet
+        next_packet, seen, paced = self.machine.next_packet, self._seen, self.paced
+        role, log = self.role, self._log
+        while self._pull_at is None:
+            try:
+                packet = next_packet(now)
+            except Exception as why:
+                raise self._breach.raised(now, "next_packet", why) from why
+            if packet is None:
+                if self._fired:
+                    self._require_effect(now)
+                return
+            if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
+                raise self._breach.odd_packet(now, packet)
+            number = self.number
+            if number >= self._look_at:
+                self._require_end(now)
+            if log is not None:
+                kind, seq, payload, _, _ = packet
+                what = SEND
+                if kind != ACK:
+                    what = RETRANSMIT if seen.get(seq) is payload else SEND
+                    seen[seq] = payload
+                log((now, role, what, kind, seq, len(payload), number))
+            self.number = number + 1
+            self._fired = False
+            if paced is not None and (rate := paced.pacing_rate):
+                self._pause(now, 1 / rate)
+            yield packet
 
     def _pause(self, now: float, gap: float) -> None:
         self._due = max(self._due, now - self._catch_up) + gap
@@ -232,7 +256,8 @@ class Host:
         self._fired = False
         deadline = self.machine.deadline
         if deadline is not None and deadline <= now:
-            self._break(now, "on_timeout was called, nothing was sent,", deadline)
+            what = "on_timeout was called, nothing was sent,"
+            raise self._breach.still_due(now, what, deadline)
 
     def note(self, now: float) -> None:
         """Write down which of the machine's own numbers have changed."""
@@ -244,17 +269,17 @@ class Host:
                 self._log_head((now, self._own))
 
     def _deliver(self, now: float) -> None:
-        next_payload, on_payload = self.machine.next_payload, self.on_payload
+        next_payload, on_payload = self._next_payload, self.on_payload
         while True:
             try:
                 payload = next_payload()
             except Exception as why:
-                self._raised("next_payload", now, why)
+                raise self._breach.raised(now, "next_payload", why) from why
             if payload is None:
                 return
             number = self.payloads
             if number > PULL_LIMIT and number > PULL_LIMIT + 2 * self._fed:
-                self._endless(now, "next_payload", number, "is waiting")
+                raise self._breach.endless(now, "next_payload", number, "is waiting")
             if self._log is not None:
                 self._log((now, self.role, DELIVER, 0, number, len(payload), -1))
             self.payloads = number + 1
@@ -274,30 +299,5 @@ class Host:
         pulled = self.number + 1 - self._sent_before
         echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
         if pulled > PULL_LIMIT + 2 * self.payloads + echoes:
-            self._endless(now, "next_packet", pulled, "may be sent now")
+            raise self._breach.endless(now, "next_packet", pulled, "may be sent now")
         self._look_at = self.number + (PULL_LIMIT if pulled == 1 else 1)
-
-    def _no_packet(self, answer: object, now: float) -> NoReturn:
-        raise BrokenContract(
-            f"{self._name}: at t={now:.3f} next_packet returned {answer!r:.80}. "
-            f"Return one Packet of kind DATA, ACK, NAK or FIN, or None."
-        )
-
-    def _break(self, now: float, what: str, deadline: float) -> NoReturn:
-        raise BrokenContract(
-            f"{self._name}: at t={now:.3f} {what} and the deadline is still "
-            f"{deadline:.3f}. Restart the timer (deadline = now + rto) or stop it "
-            f"(deadline = None)."
-        )
-
-    def _endless(self, now: float, method: str, times: int, more: str) -> NoReturn:
-        raise BrokenContract(
-            f"{self._name}: at t={now:.3f} {method} had answered {times} times and "
-            f"still did not say None. Return None once nothing more {more}."
-        )
-
-    def _raised(self, method: str, now: float, why: Exception) -> NoReturn:
-        raise BrokenContract(
-            f"{self._name}: at t={now:.3f} {method} raised {type(why).__name__}: "
-            f"{why}. A machine must not raise because of what it is told."
-        ) from why

@@ -181,3 +181,39 @@ def _missing(name: str, role: str, member: str, spare: list[str]) -> str:
         hint = " Is it a sender?"
     where = role.capitalize() if member in _OWN else "Endpoint"
     return f"{name} has no {member}, which every {role} needs (see {where}).{hint}"
+
+
+class Breach:
+    """What a driver says when a machine of this name breaks a promise, `now` in s."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def odd_packet(self, now: float, answer: object) -> BrokenContract:
+        """Say that next_packet has answered something else."""
+        return BrokenContract(
+            f"{self._name}: at t={now:.3f} next_packet returned {answer!r:.80}. "
+            f"Return one Packet of kind DATA, ACK, NAK or FIN, or None."
+        )
+
+    def still_due(self, now: float, what: str, deadline: float) -> BrokenContract:
+        """Say that after `what` the deadline has not moved."""
+        return BrokenContract(
+            f"{self._name}: at t={now:.3f} {what} and the deadline is still "
+            f"{deadline:.3f}. Restart the timer (deadline = now + rto) or stop it "
+            f"(deadline = None)."
+        )
+
+    def endless(self, now: float, method: str, times: int, more: str) -> BrokenContract:
+        """Say that a method has answered so many times without a None."""
+        return BrokenContract(
+            f"{self._name}: at t={now:.3f} {method} had answered {times} times and "
+            f"still did not say None. Return None once nothing more {more}."
+        )
+
+    def raised(self, now: float, method: str, why: Exception) -> BrokenContract:
+        """Say that a method has raised."""
+        return BrokenContract(
+            f"{self._name}: at t={now:.3f} {method} raised {type(why).__name__}: "
+            f"{why}. A machine must not raise because of what it is told."
+        )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final
 
-from p2plab.driver import BURST, CATCH_UP, Host
-from p2plab.emulator import Emulator, Numbered
+from p2plab.driver import BURST, CATCH_UP, Host, Numbered
+from p2plab.emulator import Emulator, all_plain
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -60,13 +61,12 @@ class Flow:
     ) -> None:
         self.transfer = transfer
         transfer.payloads = payloads
-        self._emit = emit
+        self._emit, self._patience = emit, patience
         self._outbox: list[bytes] = []  # datagrams of this turn
         self._link: Emulator | None = None
         if link is not None:
             leave = self._outbox.append
             self._link = Emulator(*link, transfer.role, self._row, leave, self._hear)
-        self._patience = patience
         content = transfer.offer.content
         self._largest = content.payload_size + MORE  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
@@ -102,7 +102,7 @@ class Flow:
         self._offer_at = now + self._offer_rto
         self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
 
-    def arrive(self, packets: Iterable[Numbered], now: float) -> None:
+    def arrive(self, packets: Sequence[Numbered], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
         if self._link is None:
             self._hear(packets, ARRIVE, now)
@@ -149,8 +149,7 @@ class Flow:
             if self._all_there():
                 return self.transfer.end(now)  # only the goodbye was lost
             return self._stall(now, "the other side has said nothing")
-        wake_at = self.host.wake_at()
-        if wake_at is not None and wake_at <= now:
+        if (due := self.host.wake_at()) is not None and due <= now:
             self.host.fire(now)
             self._fed = True
         elif self._more_at <= now:
@@ -179,31 +178,35 @@ class Flow:
             why = "" if isinstance(error, TransferStopped) else str(error)
             self._say(Kind.STOP, now, to_words(why))
 
-    def _hear(self, packets: Iterable[Numbered], fate: str, now: float) -> None:
+    def _hear(self, packets: Sequence[Numbered], fate: str, now: float) -> None:
         if fate == CORRUPT:
             for packet, number in packets:
                 self.host.damage(packet, now, number)
             self._fed = True
             return
-        arrived, feed, largest = self._arrived, self.host.feed, self._largest
-        if len(arrived) > self._most_arrivals:  # the trace keeps every one
+        if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
             raise BadContent("far more packets have come than a transfer needs")
-        state = self.transfer.state
-        for packet, number in packets:
-            kind = packet.kind
-            if kind is DATA and len(packet.payload) > largest:
-                continue  # no part of what was offered, and nobody has room for it
-            what = DUPLICATE if number in arrived else fate
-            if self._trace is not None:  # nothing else tells copies apart
-                arrived.add(number)
-            if kind not in MACHINE_KINDS:
-                self._row(now, self.transfer.role, what, packet, number)
-                self._control(packet, now)
-                state = self.transfer.state
-            elif state is RUNNING or self._listens(now):
-                feed(packet, now, what, number)
-                self._fed = True
+        known = None if self._trace is None else self._arrived
+        if self.transfer.state is RUNNING and all_plain(packets, self._largest, known):
+            self.host.feed_all(packets, now, fate)
+            self._fed = True
+        else:
+            for packet, number in packets:
+                self._hear_one(packet, number, fate, now)
         self._heard_at = now
+
+    def _hear_one(self, packet: Packet, number: int, fate: str, now: float) -> None:
+        if packet.kind is DATA and len(packet.payload) > self._largest:
+            return  # no part of what was offered, and nobody has room for it
+        what = DUPLICATE if number in self._arrived else fate
+        if self._trace is not None:  # nothing else tells copies apart
+            self._arrived.add(number)
+        if packet.kind not in MACHINE_KINDS:
+            self._row(now, self.transfer.role, what, packet, number)
+            self._control(packet, now)
+        elif self.transfer.state is RUNNING or self._listens(now):
+            self.host.feed(packet, now, what, number)
+            self._fed = True
 
     def _listens(self, now: float) -> bool:
         if self.transfer.state is FAILED:
@@ -252,18 +255,15 @@ class Flow:
             return
         if self._feeding:
             self._feed()
-        id, link, leave = self._id, self._link, self._outbox.append
-        number, last = host.number, host.number + BURST
-        while (packet := host.next_packet(now)) is not None:
+        id, link, leave, first = self._id, self._link, self._outbox.append, host.number
+        for number, packet in enumerate(islice(host.pull(now), BURST), first):
             datagram = encode(packet, id, number)
             if link is None:
                 leave(datagram)
             else:
                 link.send(packet, number, datagram, now)
-            number += 1
-            if number == last:
-                self._more_at = now + (BREATH if host.paced is None else 0.0)
-                break
+        if host.number == first + BURST:
+            self._more_at = now + (BREATH if host.paced is None else 0.0)
         if self.transfer.role == SENDER and not self.transfer.ended:
             self.transfer.acknowledged = getattr(host.inner, "send_base", host.number)
             if host.machine.done:
@@ -294,8 +294,8 @@ class Flow:
         assembly = self.transfer.assembly
         if self.transfer.role == RECEIVER:
             return assembly is not None and assembly.verify()
-        send_base = getattr(self.host.inner, "send_base", -1)
-        return bool(send_base == self.transfer.offer.content.count)
+        count = self.transfer.offer.content.count
+        return bool(getattr(self.host.inner, "send_base", -1) == count)
 
     def _stall(self, now: float, what: str) -> None:
         message = (

@@ -124,7 +124,7 @@ class Simulation:
     def _pull(self, host: Host, way: int, now: float) -> None:
         """Put on the link what a host sends now."""
         transmit, leaving = self._transmit[way], self._ways[1 - way]
-        while (sent := host.next_packet(now)) is not None:
+        for sent in host.pull(now):
             number = host.number - 1
             for when, what in transmit(HEADER_SIZE + len(sent.payload), now):
                 if what in LOST:
