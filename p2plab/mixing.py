@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from hashlib import shake_128
-from itertools import compress
+from itertools import compress, islice
 from operator import xor
 from typing import Final
 
 _RANGE: Final = struct.Struct("!IH")
 MOST: Final = 1024  # packets in the range of a mix
+SPARE: Final = 1.25  # of what is to be remembered, before some are forgotten
 
 Equation = tuple[frozenset[int], int]  # these packets' numbers add up to that
 
@@ -55,7 +56,8 @@ def added(seqs: Iterable[int], numbers: Mapping[int, int], total: int = 0) -> in
 class Unmixer:
     """Keeps what has arrived, and finds out what is missing from mixes.
 
-    keep: how many of the last packets are remembered, because a mix may have them.
+    keep: how many of the last packets are remembered at least, because a mix may have
+        them.
     """
 
     keep: int
@@ -66,7 +68,9 @@ class Unmixer:
 
     def add_packet(self, seq: int, payload: bytes) -> list[tuple[int, bytes]]:
         """Take a packet; return those that are known now because of it."""
-        self._remember(seq, payload)
+        self.payloads[seq] = payload
+        if len(self.payloads) > SPARE * self.keep:
+            self._forget()
         if not self.equations:
             return []
         known = self._learn(frozenset([seq]), to_number(payload))
@@ -105,15 +109,13 @@ class Unmixer:
         self.equations[chosen] = missing, total
         solved = [seq for seq, (them, _) in self.equations.items() if len(them) == 1]
         known = [(seq, to_payload(self.equations.pop(seq)[1])) for seq in solved]
-        for seq, payload in known:
-            self._remember(seq, payload)
+        self.payloads.update(known)
         if not self.equations:
             self.numbers.clear()
         return known
 
-    def _remember(self, seq: int, payload: bytes) -> None:
-        self.payloads[seq] = payload
-        if len(self.payloads) > self.keep:
-            oldest = next(iter(self.payloads))
-            del self.payloads[oldest]
-            self.numbers.pop(oldest, None)
+    def _forget(self) -> None:
+        """Forget the oldest, many at once: to find one takes as long as to find all."""
+        for seq in list(islice(self.payloads, len(self.payloads) - self.keep)):
+            del self.payloads[seq]
+            self.numbers.pop(seq, None)

@@ -56,6 +56,7 @@ class FastSender:
     mixed_at: deque[float] = field(default_factory=deque, repr=False)  # in flight
     numbers: dict[int, int] = field(default_factory=dict, repr=False)  # to be mixed
     deadline: float | None = None  # when the timer, the last resort, fires [s]
+    clock: tuple[float, float] = -1.0, -1.0  # now, and how it is stamped [s]
     lookahead: Final[int] = LOOKAHEAD
 
     @property
@@ -71,33 +72,31 @@ class FastSender:
         self.path.measure(payload)
 
     def next_packet(self, now: float) -> Packet | None:
-        packet: Packet | None
+        seq = self.next_seq_num
         if self.lost:
-            packet = self._data(next(iter(self.lost)), now)
-        elif self.next_seq_num == len(self.payloads):
-            packet = self._mix(now)
-        elif self._room() > 0:
-            packet = self._data(self.next_seq_num, now)
-            self.next_seq_num += 1
+            seq = next(iter(self.lost))
+            del self.lost[seq]
+        elif seq == len(self.payloads):
+            return self._mix(now)
+        elif (
+            seq < self.send_base + self.window and len(self.in_flight) < self.path.size
+        ):
+            self.next_seq_num = seq + 1
         else:
-            return None
-        if packet is not None:
-            self.sent += 1
-            if self.deadline is None:
-                self.deadline = now + self.rtt.rto
-        return packet
-
-    def _room(self) -> int:
-        """How many new packets path and receiver have room for."""
-        path = self.path.size - len(self.in_flight)
-        return min(path, self.send_base + self.window - self.next_seq_num)
-
-    def _data(self, seq: int, now: float) -> Packet:
-        self.lost.pop(seq, None)
+            return None  # receiver or path have no room
+        payload = self.payloads[seq]
         if len(self.payloads) - seq <= MOST:  # it may have to be mixed, and there is
-            self.numbers[seq] = to_number(self.payloads[seq])  # no hurry yet
+            self.numbers[seq] = to_number(payload)  # no hurry yet
         self.in_flight[seq] = now, self.sent
-        return Packet(DATA, seq, self.payloads[seq], stamp=round(now, 6))
+        return self._packet(seq, payload, now)
+
+    def _packet(self, seq: int, payload: bytes, now: float) -> Packet:
+        self.sent += 1
+        if self.deadline is None:
+            self.deadline = now + self.rtt.rto
+        if now != self.clock[0]:  # to round takes long, and many leave at once
+            self.clock = now, round(now, 6)
+        return Packet(DATA, seq, payload, self.clock[1])
 
     def _mix(self, now: float) -> Packet | None:
         """Mix all that is unacknowledged, as long as that is likely to be of use."""
@@ -112,38 +111,41 @@ class FastSender:
         first = max(self.send_base, self.next_seq_num - MOST)
         count = self.next_seq_num - first
         content = mixed(-self.mixes, first, count, self.numbers)
-        return Packet(DATA, -self.mixes, content, stamp=round(now, 6))
+        return self._packet(-self.mixes, content, now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != ACK:
             return
-        order, before = -1, self.arrivals
-        for seq in self._acknowledged(packet):
-            if seq in self.in_flight:
-                order = max(order, self.in_flight.pop(seq)[1])
-            elif seq in self.lost:
-                del self.lost[seq]  # it had only been late
-            else:
-                continue  # we knew that
-            self.arrivals += 1
+        order, new = -1, 0
+        for run in self._acknowledged(packet):
+            for seq in run:
+                sent = self.in_flight.pop(seq, None)
+                if sent is not None:
+                    order = max(order, sent[1])
+                elif seq in self.lost:
+                    del self.lost[seq]  # it had only been late
+                else:
+                    continue  # we knew that
+                new += 1
+        self.arrivals += new
         self.send_base = max(self.send_base, min(packet.seq + 1, self.next_seq_num))
         if order >= 0:
             self.rtt.on_ack(order, now, packet.echo)
             self.deadline = now + self.rtt.rto if self.in_flight else None
-            self.path.on_ack(order, self.arrivals - before, packet, now)
+            self.path.on_ack(order, new, packet, now)
         if packet.echo is not None:
             self._find_lost(packet.echo, now)
         if self.send_base == self.next_seq_num:
             self.numbers.clear()
 
-    def _acknowledged(self, packet: Packet) -> Iterator[int]:
+    def _acknowledged(self, packet: Packet) -> Iterator[range]:
         """Yield what an ACK names: all up to its number, then runs of them."""
-        yield from range(self.send_base, min(packet.seq + 1, self.next_seq_num))
+        yield range(self.send_base, min(packet.seq + 1, self.next_seq_num))
         seq = packet.seq + 1
         whole = len(packet.payload) // _RUNS.size * _RUNS.size
         for missing, here in _RUNS.iter_unpack(packet.payload[:whole]):
             seq += missing
-            yield from range(max(seq, 0), min(seq + here, self.next_seq_num))
+            yield range(max(seq, 0), min(seq + here, self.next_seq_num))
             seq += here
 
     def _find_lost(self, echo: float, now: float) -> None:
@@ -152,9 +154,9 @@ class FastSender:
         overtaken = self.newest - REORDERING * (now - echo)
         while self.mixed_at and self.mixed_at[0] < overtaken:
             self.mixed_at.popleft()
-        for seq, (sent_at, _) in list(self.in_flight.items()):
-            if sent_at >= overtaken:
-                break
+        flight = self.in_flight.items()
+        late = takewhile(lambda each: each[1][0] < overtaken, flight)
+        for seq, _ in list(late):
             del self.in_flight[seq]
             self.lost[seq] = None
             self.losses += 1
@@ -202,30 +204,38 @@ class FastReceiver:
         return Packet(ACK, last, runs, stamp=round(now, 6), echo=self.newest)
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq, payload = packet.seq, packet.payload
-        if packet.kind != DATA:
+        kind, seq, payload, stamp, _ = packet
+        if kind != DATA:
             return
-        if packet.stamp is not None and is_later(packet.stamp, self.newest):
-            self.newest = packet.stamp
+        # Many have left at once, with one stamp: most are not worth a closer look.
+        if stamp != self.newest and stamp is not None and is_later(stamp, self.newest):
+            self.newest = stamp
         self.waiting += 1
         if self.deadline is None:
             self.deadline = now + ACK_DELAY
+        known: list[tuple[int, bytes]] = []
         if seq < 0:
-            for mended in self.unmixer.add_mix(seq, payload):
-                self._keep(*mended)
+            known = self.unmixer.add_mix(seq, payload)
         elif self._keep(seq, payload):
-            for mended in self.unmixer.add_packet(seq, payload):
-                self._keep(*mended)
-        while self.expected_seq_num in self.early:
-            self.inbox.append(self.early.pop(self.expected_seq_num))
-            self.expected_seq_num += 1
+            known = self.unmixer.add_packet(seq, payload)
+        for mended in known:
+            self._keep(*mended)
 
     def _keep(self, seq: int, payload: bytes) -> bool:
-        """Whether a packet is new, and in the window."""
-        new = 0 <= seq - self.expected_seq_num < self.window and seq not in self.early
-        if new:
-            self.early[seq] = payload
-        return new
+        """Take a packet that is new and in the window; hand over what is in order."""
+        expected = self.expected_seq_num
+        if seq != expected:
+            new = expected < seq < expected + self.window and seq not in self.early
+            if new:
+                self.early[seq] = payload
+            return new
+        self.inbox.append(payload)
+        expected += 1
+        while expected in self.early:
+            self.inbox.append(self.early.pop(expected))
+            expected += 1
+        self.expected_seq_num = expected
+        return True
 
     def _runs(self) -> bytes:
         """Tell what is here after the expected one: so many missing, so many here."""
