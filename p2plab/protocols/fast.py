@@ -78,17 +78,14 @@ class FastSender:
             del self.lost[seq]
         elif seq == len(self.payloads):
             return self._mix(now)
-        elif (
-            seq < self.send_base + self.window and len(self.in_flight) < self.path.size
-        ):
-            self.next_seq_num = seq + 1
+        elif seq >= self.send_base + self.window:
+            return None  # the receiver may have no room for it
+        elif len(self.in_flight) >= self.path.size:
+            return None  # the path has none
         else:
-            return None  # receiver or path have no room
-        payload = self.payloads[seq]
-        if len(self.payloads) - seq <= MOST:  # it may have to be mixed, and there is
-            self.numbers[seq] = to_number(payload)  # no hurry yet
+            self.next_seq_num = seq + 1
         self.in_flight[seq] = now, self.sent
-        return self._packet(seq, payload, now)
+        return self._packet(seq, self.payloads[seq], now)
 
     def _packet(self, seq: int, payload: bytes, now: float) -> Packet:
         self.sent += 1
@@ -108,9 +105,10 @@ class FastSender:
             return None
         self.mixed_at.append(now)
         self.mixes += 1
-        first = max(self.send_base, self.next_seq_num - MOST)
-        count = self.next_seq_num - first
-        content = mixed(-self.mixes, first, count, self.numbers)
+        them = range(max(self.send_base, self.next_seq_num - MOST), self.next_seq_num)
+        if them[-1] not in self.numbers:  # no mix yet since that one was new
+            self.numbers.update((seq, to_number(self.payloads[seq])) for seq in them)
+        content = mixed(-self.mixes, them.start, len(them), self.numbers)
         return self._packet(-self.mixes, content, now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
