@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p2plab.driver import Host
+from p2plab.emulator import all_plain
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
 from p2plab.link import Link, ScriptedLink
@@ -479,6 +480,74 @@ def test_a_driver_may_stop_pulling_early_and_go_on_later() -> None:
     first.close()  # type: ignore[attr-defined]  # it is a generator
     assert [packet.seq for packet in host.pull(0.25)] == [1, 2, 3]
     assert host.number == 4
+
+
+def test_a_batch_is_heard_as_if_its_packets_had_come_one_by_one() -> None:
+    batch = [(Packet(DATA, seq, b"%d" % seq, stamp=1.0), seq) for seq in (0, 2, 1, 1)]
+    traces, heard = [], []
+    for at_once in (False, True):
+        trace, taken = Trace(), list[bytes]()
+        machine = Setup("selective_repeat", window=4).receiver()
+        host = Host(machine, RECEIVER, trace, taken.append)
+        if at_once:
+            host.feed_all(batch, 2.0, "arrive")
+        else:
+            for packet, number in batch:
+                host.feed(packet, 2.0, "arrive", number)
+        acks = list(host.pull(2.0))
+        traces.append(list(trace.rows))
+        heard.append((taken, acks, host.heard_at, host.moved_at, host.payloads))
+    assert traces[0] == traces[1]
+    assert heard[0] == heard[1]
+    whats = [row[2] for row in traces[1] if row[2] != "send"]
+    assert whats == [
+        "arrive",
+        "deliver",
+        "arrive",
+        "arrive",
+        *["deliver"] * 2,
+        "arrive",
+    ]
+
+
+def test_a_machine_that_raises_in_a_batch_has_heard_what_came_before() -> None:
+    class Choosy(MySender):
+        def on_packet(self, packet: Any, now: float) -> None:
+            if packet.seq == 1:
+                raise ValueError("not that one")
+
+    trace = Trace()
+    host = Host(Choosy(), SENDER, trace)
+    batch = [(Packet(ACK, seq), seq) for seq in range(3)]
+    with pytest.raises(BrokenContract, match=r"Choosy: at t=3\.000 on_packet raised"):
+        host.feed_all(batch, 3.0, "arrive")
+    assert [row[6] for row in trace.rows] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size", "kind", "plain"),
+    [
+        ([5, 6], 8, DATA, True),
+        ([5, 6], 9, DATA, False),  # too large
+        ([5, 5], 8, DATA, False),  # a copy within the batch
+        ([5, 4], 8, DATA, False),  # a copy of one that came before
+        ([5, 6], 8, Kind.STOP, False),  # for the driver
+    ],
+)
+def test_a_batch_is_plain_if_no_packet_of_it_needs_a_closer_look(
+    numbers: list[int], size: int, kind: Kind, plain: bool
+) -> None:
+    first = Packet(ACK, 0), numbers[0]
+    arrived = {4}
+    assert (
+        all_plain([first, (Packet(kind, 0, bytes(size)), numbers[1])], 8, arrived)
+        == plain
+    )
+    assert arrived == ({4, *numbers} if plain else {4})
+
+
+def test_nobody_looks_for_copies_without_a_trace() -> None:
+    assert all_plain([(Packet(DATA, 0, b"a"), 1)] * 2, 8, None)
 
 
 def test_a_number_used_for_a_new_payload_is_no_retransmission() -> None:

@@ -139,6 +139,29 @@ def test_a_mix_that_is_none_does_no_harm(content: bytes) -> None:
     assert len(unmixer.equations) <= 2
 
 
+def test_old_packets_are_forgotten_but_never_those_that_a_mix_may_have() -> None:
+    unmixer = Unmixer(64)
+    packets = {seq: b"%d" % seq for seq in range(1000)}
+    for seq, payload in packets.items():
+        unmixer.add_packet(seq, payload)
+        assert len(unmixer.payloads) <= 80
+        assert unmixer.payloads.keys() >= set(range(max(0, seq - 63), seq + 1))
+    numbers = {seq: to_number(packets[seq]) for seq in range(940, 1000)}
+    numbers[1000] = to_number(b"lost")
+    mixes = ((-mix, mixed(-mix, 940, 61, numbers)) for mix in range(1, 9))
+    assert [(1000, b"lost")] in [unmixer.add_mix(*mix) for mix in mixes]
+
+
+def test_a_packet_becomes_a_number_only_when_it_is_mixed() -> None:
+    machine = sender(8)
+    for payload in (b"a", b"b", b"c"):
+        machine.send(payload)
+    assert machine.next_packet(0.0) == Packet(DATA, 0, b"a", stamp=0.0)
+    machine.on_packet(ack(0, echo=0.0, stamp=0.1), 0.1)
+    assert pulled(machine, 0.2)[:3] == [1, 2, -1]
+    assert machine.numbers.keys() == {1, 2}
+
+
 def test_the_tail_does_not_wait_for_a_timer() -> None:
     """The last packets are lost, and nothing comes after them but mixes."""
     link = ScriptedLink(lose={18, 19, 20}, delay=DELAY)
