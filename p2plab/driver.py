@@ -132,10 +132,12 @@ class Host:
             return self._pull_at
         return min(deadline, self._pull_at)
 
-    def send(self, payload: bytes) -> None:
-        """Queue a payload at a sender."""
-        self.machine.send(payload)
-        self.payloads += 1
+    def send(self, *payloads: bytes) -> None:
+        """Queue payloads at a sender."""
+        send = self.machine.send
+        for payload in payloads:
+            send(payload)
+        self.payloads += len(payloads)
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""

@@ -217,7 +217,6 @@ class Flow:
 
     def _control(self, packet: Packet, now: float) -> None:
         kind, offered = packet.kind, self.transfer.state is OFFERED
-        why = f": {words(packet.payload)}" if packet.payload else ""
         if kind == Kind.OFFER and self.transfer.role == RECEIVER:
             if offered:
                 self.transfer.state = RUNNING
@@ -225,9 +224,10 @@ class Flow:
         elif kind == Kind.ACCEPT:
             self._accepted(now)
         elif kind == Kind.REFUSE and offered:
-            message = f"the offer was refused{why}"
+            message = f"the offer was refused: {words(packet.payload)}"
             self.transfer.end(now, TransferRefused(message, self.transfer))
         elif kind == Kind.STOP:
+            why = f": {words(packet.payload)}" if packet.payload else ""
             message = f"the other side has stopped the transfer{why}"
             self.transfer.end(now, TransferStopped(message, self.transfer))
 
@@ -240,8 +240,7 @@ class Flow:
         """Hand over payloads, no more than the machine looks ahead, if it tells."""
         host, payloads = self.host, self.transfer.payloads
         ahead = getattr(host.inner, "lookahead", len(payloads))
-        for payload in payloads[host.payloads : host.number + ahead]:
-            host.send(payload)
+        host.send(*payloads[host.payloads : host.number + ahead])
         self._feeding = host.payloads < len(payloads)
         if not self._feeding:
             host.machine.finish()

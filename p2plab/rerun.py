@@ -183,8 +183,7 @@ class _Side:
         self.begun = True
         self.told_at = now
         if self.role == SENDER:
-            for payload in self.payloads:
-                self.host.send(payload)
+            self.host.send(*self.payloads)
             self.host.machine.finish()
 
 

@@ -170,9 +170,7 @@ def simulate(
     simulation = Simulation(
         sender, receiver, link, back or link, kept, deliver, wire, states
     )
-    send = simulation.sender.send
-    for payload in payloads:
-        send(payload)
+    simulation.sender.send(*payloads)
     if hasattr(sender, "finish"):
         sender.finish()
     try:
