@@ -21,16 +21,16 @@ from PIL import Image
 
 from p2plab import plots
 from p2plab.experiments import sweep
-from p2plab.link import AnyLink, Link, ScriptedLink
+from p2plab.link import ARRIVE, AnyLink, Link, ScriptedLink
 from p2plab.metrics import summarise, transmissions
-from p2plab.packet import HEADER_SIZE
+from p2plab.packet import HEADER_SIZE, Kind
 from p2plab.plots import style
 from p2plab.plots.labels import numbers
 from p2plab.protocols import Setup
 from p2plab.rendezvous.model import Seen
 from p2plab.sample import sample_picture
 from p2plab.simulator import simulate
-from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.trace import OTHER, RECEIVER, SEND, SENDER, Trace
 from p2plab.transfer import simulate_picture
 
 Figure = Callable[[Trace, Axes | None], Axes]
@@ -147,6 +147,24 @@ def test_on_a_link_without_delay_an_answer_does_not_hide_what_it_answers(
     heights = [round(corners(ax, arrow)[1], 4) for arrow in arrows(ax)]
     assert len(set(heights)) == len(heights) == 10
     assert heights == sorted(heights)
+
+
+def test_an_offer_and_what_accepts_it_differ_in_colour_line_and_place(ax: Axes) -> None:
+    """They do not meet the link's delay, so they are level among slanted arrows."""
+    trace = run(GO_BACK_4, ScriptedLink(), 4)
+    later = [(row[0] + 0.001, *row[1:]) for row in trace.rows]
+    rows = [
+        (at + way * 1e-4, OTHER[host] if way else host, what, kind, 0, 40, 100 + kind)
+        for at, host, kind in ((0.0, SENDER, Kind.OFFER), (2e-4, RECEIVER, Kind.ACCEPT))
+        for way, what in enumerate((SEND, ARRIVE))
+    ] + later
+    plots.ladder(Trace(trace.about, trace.names, rows), ax)
+    drawn = {str(each.get_gid()): each for each in reversed(arrows(ax))}
+    offer, accept, first = drawn["OFFER"], drawn["ACCEPT"], drawn["DATA"]
+    assert to_hex(offer.get_edgecolor()) != to_hex(accept.get_edgecolor())
+    assert offer.get_linestyle() != accept.get_linestyle()
+    heights = [corners(ax, each)[1] for each in (offer, accept, first)]
+    assert np.diff(heights).min() >= 0.002  # not 0.0002 s: one would hide the other
 
 
 def test_a_delivery_is_marked_where_its_arrow_ends(ax: Axes) -> None:

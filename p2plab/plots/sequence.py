@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from p2plab.link import CORRUPT, LOSS, OVERFLOW
 from p2plab.metrics import Transmission, transmissions
-from p2plab.packet import ACK, DATA, NAK, Kind
+from p2plab.packet import ACK, DATA, FIN, NAK, Kind
 from p2plab.plots import style
 from p2plab.plots.labels import Label, numbers, together, what_is_absent
 from p2plab.plots.style import (
@@ -32,6 +32,12 @@ _FONT: Final = 8  # [points]
 _CROWDED: Final = 2.5  # lines of text by which a label may be away from its place
 _PLACE: Final = {SENDER: 0.0, RECEIVER: 1.0}
 _FLIGHT: Final = {LOSS: 0.5, OVERFLOW: 0.15}  # how far it goes, if it does not arrive
+_LINES: Final[dict[int, Style]] = {
+    DATA: style.DATA_LINE,
+    **dict.fromkeys((ACK, NAK), style.ACK_LINE),
+    FIN: style.FIN_LINE,
+    Kind.ACCEPT: style.ACCEPT_LINE,
+}
 _LOST: Final = {LOSS: "lost", OVERFLOW: "queue full"}
 
 
@@ -111,8 +117,7 @@ def ladder(
         labels[SENDER].append(label)
     flat = sheet.travel < space  # then an answer would hide what it answers
     for hosts in [(SENDER, RECEIVER)] if flat else [(SENDER,), (RECEIVER,)]:
-        theirs = [move for move in moves if move.host in hosts]
-        for host, label in _arrows(sheet, theirs, space, flat):
+        for host, label in _arrows(sheet, moves, hosts, space):
             labels[host].append(label)
     sheet.mark("timeout", 0.0, timeouts, style.TIMEOUT_MARK)
     drawn = _apart([sheet.drawn_at.get(at, at) for at in delivered], space)
@@ -171,27 +176,39 @@ def _apart(moments: Sequence[float], space: float) -> list[float]:
 
 
 def _arrows(
-    sheet: _Sheet, moves: Sequence[Transmission], space: float, flat: bool
+    sheet: _Sheet, moves: Sequence[Transmission], hosts: Sequence[str], space: float
 ) -> list[tuple[str, Label]]:
-    """Draw what was sent, and return what to write beside whose lifeline."""
-    starts = _apart([move.moment for move in moves], space)
-    arrivals = [move.arrived_at for move in moves if move.arrived_at is not None]
-    ends = iter(_apart(arrivals, space))
+    """Draw what hosts have sent, and return what to write beside whose lifeline."""
+    quick = [move for move in moves if _quick(sheet, move, space)]
+    heard = [move.arrived_at or 0.0 for move in quick if move.host not in hosts]
+    theirs = [move for move in moves if move.host in hosts]
+    slow = [m.arrived_at for m in theirs if m not in quick and m.arrived_at is not None]
+    starts = _apart([*heard, *(m.moment for m in theirs)], space)[len(heard) :]
+    ends = iter(_apart(slow, space))
     labels = []
-    for move, y in zip(moves, starts, strict=True):
+    for move, y in zip(theirs, starts, strict=True):
         what, look = _look(move)
         if move.arrived_at is None:
             _draw_unarrived(sheet, move, y, what, look)
         else:
-            y_end = y + (_travel(move) or 0.0) if flat else next(ends)
+            y_end = y + (_travel(move) or 0.0) if move in quick else next(ends)
             _draw(sheet, move, y, y_end, what, look)
             sheet.drawn_at.setdefault(move.arrived_at, y_end)
-        again = " again" if move.again else ""
-        copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
-        words = f"{Kind(move.kind).name} {{}}{again}{copies}"
-        label = Label(move.moment, y, words, move.seq, look["color"])
-        labels.append((move.host, label))
+        labels.append((move.host, _label(move, y, look)))
     return labels
+
+
+def _quick(sheet: _Sheet, move: Transmission, space: float) -> bool:
+    """Whether its arrow is level, so that an answer could hide it."""
+    travel = _travel(move)
+    return sheet.travel < space or (travel is not None and travel < space)
+
+
+def _label(move: Transmission, y: float, look: Style) -> Label:
+    again = " again" if move.again else ""
+    copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
+    words = f"{Kind(move.kind).name} {{}}{again}{copies}"
+    return Label(move.moment, y, words, move.seq, look["color"])
 
 
 def _draw(
@@ -219,14 +236,10 @@ def _draw_unarrived(
 
 def _look(move: Transmission) -> tuple[str, Style]:
     """What the legend calls it, and its line."""
-    if move.kind in (ACK, NAK):
-        what, look = Kind(move.kind).name, style.ACK_LINE
-    elif move.again:
+    if move.again and move.kind not in (ACK, NAK):
         what, look = "sent again", style.AGAIN_LINE
-    elif move.kind == DATA:
-        what, look = "DATA", style.DATA_LINE
     else:
-        what, look = Kind(move.kind).name, style.PLAIN_LINE
+        what, look = Kind(move.kind).name, _LINES.get(move.kind, style.PLAIN_LINE)
     if move.fate in _LOST:
         what, look = _LOST[move.fate], {**look, "color": style.LOSS_COLOUR}
     elif move.fate is None:
