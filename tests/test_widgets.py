@@ -27,8 +27,10 @@ from p2plab.errors import (
 from p2plab.inbox import Message
 from p2plab.metrics import deliveries, transmissions
 from p2plab.rendezvous.doorman import Request
+from p2plab.trace import Trace
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
+from p2plab.widgets.figures import FIGURES
 from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
@@ -71,18 +73,19 @@ def pixels(value: str) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
 
 
-def until(panel: TransferPanel, said: Callable[[str], bool]) -> None:
-    """Wait until the words below the picture are such."""
+def until(panel: TransferPanel | PeerPanel, said: Callable[[str], bool]) -> None:
+    """Wait until the words about the picture's progress are such."""
+    bar = panel.controls.progress if isinstance(panel, PeerPanel) else panel.stage.bar
     happened = threading.Event()
 
     def look(change: Any) -> None:
         if said(change.new):
             happened.set()
 
-    panel.stage.bar.observe(look, "value")
-    if not said(panel.stage.bar.value):
-        assert happened.wait(SOON), panel.stage.bar.value
-    panel.stage.bar.unobserve(look, "value")
+    bar.observe(look, "value")
+    if not said(bar.value):
+        assert happened.wait(SOON), bar.value
+    bar.unobserve(look, "value")
 
 
 def upload(panel: TransferPanel, name: str, content: bytes) -> None:
@@ -409,8 +412,38 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     shown = pixels(quick.stage.picture.value)
     assert (shown == np.asarray(transfer.picture())).all()
     assert "Stopped after" in quick.status.value
+    assert re.search(r"you stopped it when \d+ of 42 payloads", quick.status.value)
     assert quick.alert.value == ""
     assert "<img" in quick.stage.figures["ladder"].value
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_after_stop_one_can_send_before_the_figures_are_drawn(
+    quick: TransferPanel, real: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing, may_go_on = threading.Event(), threading.Event()
+
+    def slow(trace: Trace) -> str:
+        drawing.set()
+        may_go_on.wait(SOON)
+        return "drawn at last"
+
+    monkeypatch.setitem(FIGURES, "numbers", ("Numbers", slow))
+    quick.stage.tabs.selected_index = list(FIGURES).index("numbers")  # the first drawn
+    quick.replay = 300
+    quick.set(real=real, protocol="stop_and_wait", delay=0.1, picture=128).run()
+    until(quick, some_have_arrived)
+    quick.stage.buttons["stop"].click()
+    assert drawing.wait(SOON)
+    assert not quick.stage.buttons["send"].disabled
+    assert "being drawn" in quick.stage.figures["ladder"].value
+    quick.replay = 0
+    quick.set(picture=64, protocol="best_effort").stage.buttons["send"].click()
+    may_go_on.set()
+    quick.wait()
+    assert quick.transfer is not None
+    assert quick.transfer.state is State.DONE
+    assert "being drawn" not in quick.stage.figures["ladder"].value
 
 
 def test_stop_before_anything_was_sent_stops_it_too(quick: TransferPanel) -> None:
@@ -613,6 +646,27 @@ def test_a_picture_goes_from_panel_to_panel(pair: tuple[PeerPanel, PeerPanel]) -
     received.wait(SOON)
     assert (pixels(inbox_of(bob)) == p2plab.sample_picture(64)).all()
     assert "11 of 11 payloads arrived" in alice.controls.progress.value
+
+
+@pytest.mark.parametrize("by_receiver", [False, True])
+def test_a_stopped_picture_says_who_stopped_it_and_how_far_it_was(
+    pair: tuple[PeerPanel, PeerPanel], by_receiver: bool
+) -> None:
+    alice, bob = pair
+    alice.set(delay=0.1, picture=256, protocol="stop_and_wait").send_picture()
+    until(alice, lambda words: re.search(r">[1-9]\d* of 165", words) is not None)
+    if by_receiver:
+        assert bob.peer is not None
+        bob.peer.pictures.transfers()[0].stop()
+    else:
+        alice.controls.buttons["stop"].click()
+    with pytest.raises(TransferStopped):
+        alice.wait()
+    told = alice.controls.progress.value
+    assert re.search(r"\d+ of 165 payloads had arrived", told)
+    who = "The other side has stopped the transfer" if by_receiver else "You stopped it"
+    assert who in told
+    assert not alice.controls.buttons["send-picture"].disabled
 
 
 def test_a_text_with_html_stays_text(pair: tuple[PeerPanel, PeerPanel]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.errors import TransferStopped
 from p2plab.rendezvous.model import LOBBY
 from p2plab.widgets.choice import PictureChoice
 from p2plab.widgets.controls import protocol_choice
@@ -23,6 +24,7 @@ from p2plab.widgets.knobs import (
 )
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar
+from p2plab.widgets.runs import arrived, whose_stop
 
 if TYPE_CHECKING:
     from p2plab.inbox import Event
@@ -108,12 +110,14 @@ class PeerControls:
             peers.options = options
             peers.value = chosen
 
-    def show_transfer(self, transfer: Transfer, ended: bool) -> None:
-        """How the picture that we send gets on."""
-        count = transfer.offer.content.count
-        words = f"{round(transfer.progress * count):,} of {count:,} payloads arrived"
-        if ended and transfer.error is not None:
-            words += ", then it ended"
+    def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
+        """How the picture that we send gets on; stopped: whether by this panel."""
+        words = f"{arrived(transfer)} arrived"
+        if ended and isinstance(transfer.error, TransferStopped):
+            words = whose_stop(transfer, stopped)
+            words = f"{words[0].upper()}{words[1:]}."
+        elif ended and transfer.error is not None:
+            words += ", then it failed"
         self.progress.value = bar(transfer.progress, words)
 
     def lay_out(

@@ -58,6 +58,7 @@ class PeerPanel(Panel):
         self._trouble = ""  # why the last look failed
         self._texting_since: float | None = None  # by time.perf_counter() [s]
         self._shown: Transfer | None = None  # the last one whose end was drawn
+        self._stopped: Transfer | None = None  # the last one that we stopped
         self._stale = False  # whether the results on the screen are of another peer
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = PeerControls(name)
@@ -148,6 +149,7 @@ class PeerPanel(Panel):
     def stop(self) -> Self:
         """Stop the picture that is being sent."""
         if self.transfer is not None:
+            self._stopped = self.transfer
             self.work(self.transfer.stop)
         return self
 
@@ -273,7 +275,7 @@ class PeerPanel(Panel):
         if transfer is None or transfer is self._shown:
             return False
         ended = transfer.ended  # asked first: the last state is drawn, too
-        self.controls.show_transfer(transfer, ended)
+        self.controls.show_transfer(transfer, ended, transfer is self._stopped)
         if transfer.error and not isinstance(transfer.error, TransferStopped):
             self.complain(transfer.error, self.controls.picture_alert)
         self._shown = transfer if ended else None
