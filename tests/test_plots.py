@@ -496,6 +496,11 @@ def test_a_chart_may_be_logarithmic_or_empty(ax: Axes) -> None:
     draw(empty)
 
 
+def test_a_point_at_0_is_not_half_hidden_by_the_axis(ax: Axes) -> None:
+    plots.chart("time [s]", "n", {"measured": ([0, 1], [0, 2])}, ax=ax)
+    assert not line(ax, "measured").get_clip_on()
+
+
 def test_a_gallery_has_its_pictures_side_by_side() -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
     axes = plots.gallery({"sent": pixels, "received": pixels})
@@ -531,8 +536,8 @@ def test_a_meeting_has_three_lifelines_and_names_the_path(ax: Axes) -> None:
     names = [each.get_text() for each in ax.get_xticklabels()]
     assert names == ["alice (caller)", "rendezvous", "bob (callee)"]
     assert f"path: {TO_BOB}" in words(ax)
-    assert f"probe 1 to {TO_BOB}" in words(ax)
-    assert "probe 1 arrives; is answered" in words(ax)
+    assert f"probe 0 to {TO_BOB}" in words(ax)
+    assert "probe 0 arrives; is answered" in words(ax)
     assert Counter(str(each.get_gid()) for each in arrows(ax)) == {
         "HTTP": 6,
         "probe": 1,
@@ -542,6 +547,13 @@ def test_a_meeting_has_three_lifelines_and_names_the_path(ax: Axes) -> None:
     alt = plots.alt_text(ax)
     assert "2 probes, 1 lost. alice chose 192.168.1.8:5000" in alt
     draw(ax)
+
+
+def test_the_table_of_a_meeting_calls_a_probe_as_the_figure_does() -> None:
+    page = plots.meeting_table(MEETING)
+    assert page.count(f"<td>{TO_ALICE}, probe 0</td>") == 2  # heard, and answered
+    assert page.count(f"<td>{TO_ALICE}, probe 1</td>") == 1
+    assert "#7" not in page
 
 
 def test_no_arrow_of_a_meeting_goes_back_in_time(ax: Axes) -> None:
