@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loopback import eventually
 from PIL import Image
 
 import p2plab
@@ -21,6 +22,7 @@ from p2plab.errors import (
     NameTaken,
     NotDelivered,
     P2PLabError,
+    PeerUnreachable,
     TransferStalled,
     TransferStopped,
 )
@@ -34,6 +36,7 @@ from p2plab.widgets.figures import FIGURES
 from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
+from p2plab.widgets.requests import in_words as in_words_of
 from p2plab.widgets.runs import Replay
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
@@ -728,6 +731,60 @@ def test_a_refusal_is_told_to_the_caller_and_its_text_stays_in_the_box(
     with pytest.raises(P2PLabError, match="bob does not want to meet"):
         alice.wait()
     assert alice.controls.text.value == "may I?"
+
+
+def test_who_waits_for_a_consent_is_told_so_until_the_answer_comes(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?").send_picture()
+    eventually(lambda: bob.peer and len(bob.peer.requests) == 2, "both ask")
+    assert alice.view.flush()
+    told = alice.controls.attempts, alice.controls.progress
+    assert [each.value for each in told] == [
+        "Waiting until bob agrees to meet you …"
+    ] * 2
+    one_request(bob).children[2].click()
+    with pytest.raises(P2PLabError, match="bob does not want to meet"):
+        alice.wait()
+    assert alice.view.flush()
+    assert [each.value for each in told] == ["", ""]
+
+
+def test_who_asks_twice_stands_there_once_and_one_click_answers_both(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?").send_picture()
+    eventually(lambda: bob.peer and len(bob.peer.requests) == 2, "both ask")
+    assert bob.view.flush()
+    one_request(bob).children[1].click()
+    alice.wait()
+    assert "may I?" in inbox_of(bob)
+    assert alice.transfer is not None
+    assert alice.transfer.state is State.DONE
+
+
+def test_who_asked_and_has_left_goes_from_the_panel(
+    lab: p2plab.Lab, pair: tuple[PeerPanel, PeerPanel]
+) -> None:
+    _, bob = pair
+    bob.set(accept="ask")
+    zoe = lab.peer("zoe")
+    with pytest.raises(PeerUnreachable):
+        zoe.introduce("bob", 0.2)
+    assert "zoe" in one_request(bob).children[0].value
+    zoe.close()
+    bob.refresh().wait()
+    assert bob.requests.box.children == ()
+
+
+def test_who_asked_long_ago_may_have_stopped_waiting_and_the_panel_says_so() -> None:
+    request = Request("alice", "00c0ffee00c0ffee", lambda *told: None, asked_at=100.0)
+    assert in_words_of(request, 110.0) == "<b>alice</b> wants to meet you."
+    assert "3 min ago, and may have stopped waiting" in in_words_of(request, 280.0)
 
 
 def test_a_request_with_html_in_its_name_stays_text(

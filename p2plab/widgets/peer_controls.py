@@ -77,6 +77,7 @@ class PeerControls:
         self.ack_loss = Knob("ack-loss", "ACK loss [%]", 0, 95, 0, 5, PERCENT)
         self.attempts = line("attempts", width=ROW, min_height="24px")
         self.progress = line("progress", width=ROW, min_height="48px")
+        self._waiting = ""  # what is said of a picture that waits for a consent
         self.buttons = _buttons()
         self.text_alert, self.picture_alert = line("alert"), line("alert")
 
@@ -109,6 +110,16 @@ class PeerControls:
         if options != list(peers.options):
             peers.options = options
             peers.value = chosen
+
+    def show_attempts(self, peer: Peer, since: float) -> None:
+        """What became of the text that is sent since then."""
+        self.attempts.value = attempts(peer.text_events, since) or asked(peer)
+
+    def show_waiting(self, peer: Peer | None, busy: Collection[str]) -> None:
+        """Whose word a picture waits for, before it can be sent."""
+        words = asked(peer) if peer is not None and "send-picture" in busy else ""
+        if words != self._waiting:
+            self._waiting = self.progress.value = words
 
     def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
         """How the picture that we send gets on; stopped: whether by this panel."""
@@ -187,6 +198,12 @@ def standing(peer: Peer) -> str:
         f"Registered as {peer.name} in {peer.rendezvous.room}: texts come to "
         f"TCP port {tcp}, pictures to UDP port {udp} of {peer.host}."
     )
+
+
+def asked(peer: Peer) -> str:
+    """Whose word we wait for; nothing if nobody was asked to meet us."""
+    names = ", ".join(dict.fromkeys(peer.meetings.doorman.asking))
+    return names and f"Waiting until {html.escape(names)} agrees to meet you …"
 
 
 def attempts(events: Sequence[Event], since: float) -> str:
