@@ -180,6 +180,12 @@ def test_the_lifelines_of_a_ladder_have_the_names_that_they_are_given(ax: Axes) 
     assert [text.get_text() for text in ax.get_xticklabels()] == ["Alice", "Bob"]
 
 
+def test_no_arrow_of_a_crowded_ladder_ends_below_it(ax: Axes) -> None:
+    plots.ladder(run(Setup("best_effort"), Link(delay=0.05), 60), ax)
+    lowest = max(corners(ax, arrow)[3] for arrow in arrows(ax))
+    assert 0.055 < lowest < max(ax.get_ylim())
+
+
 def test_no_label_of_a_ladder_stands_below_it(ax: Axes) -> None:
     plots.ladder(run(Setup("stop_and_wait", timeout=0.1), Link(loss=0.3), 30), ax)
     lowest = max(text.get_position()[1] for text in ax.texts)
@@ -282,6 +288,12 @@ def test_the_window_shows_how_go_back_n_goes_back(ax: Axes) -> None:
     assert min(np.diff(base)) == 0
     assert max(np.asarray(line(ax, "next to send").get_ydata()) - base) == 4
     assert "at most 4" in plots.alt_text(ax)
+
+
+@pytest.mark.parametrize("figure", [plots.window_over_time, plots.over_time])
+def test_packets_are_counted_in_whole_numbers(figure: Figure, ax: Axes) -> None:
+    figure(run(Setup("stop_and_wait"), Link(), 3), ax)
+    assert all(tick == int(tick) for tick in ax.get_yticks())
 
 
 def test_round_trips_of_packets_sent_twice_are_hollow(ax: Axes) -> None:

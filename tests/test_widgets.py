@@ -622,6 +622,7 @@ def test_a_text_goes_from_panel_to_panel(pair: tuple[PeerPanel, PeerPanel]) -> N
     alice.wait()
     assert "salâm, bob" in inbox_of(bob)
     assert alice.controls.attempts.value.startswith("sent, ACK (")
+    assert re.search(r"\(\d+\.\d ms\)", alice.controls.attempts.value)
     assert alice.controls.text.value == ""
 
 

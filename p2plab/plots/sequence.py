@@ -56,6 +56,7 @@ class _Sheet:
     travel: float
     used: dict[str, Style] = field(default_factory=dict)
     drawn_at: dict[float, float] = field(default_factory=dict)
+    ends: list[float] = field(default_factory=list)  # of arrows, as they are drawn
 
     @property
     def line(self) -> float:
@@ -79,6 +80,7 @@ class _Sheet:
         look: Style,
     ) -> None:
         self.used.setdefault(what, look)
+        self.ends.append(end[1])
         arrow = FancyArrowPatch(start, end, arrowstyle=tip, gid=what, **look)
         arrow.set(mutation_scale=9, linewidth=1.3)
         arrow.shrinkA = arrow.shrinkB = 0
@@ -113,8 +115,7 @@ def ladder(
     delivered = [event.time for event in events if event.what == DELIVER]
     for moment in timeouts:
         ax.plot([-0.05, 0.06], [moment, moment], zorder=2, **style.TIMEOUT_LINE)
-        label = Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR)
-        labels[SENDER].append(label)
+        labels[SENDER].append(Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR))
     flat = sheet.travel < space  # then an answer would hide what it answers
     for hosts in [(SENDER, RECEIVER)] if flat else [(SENDER,), (RECEIVER,)]:
         for host, label in _arrows(sheet, moves, hosts, space):
@@ -133,9 +134,8 @@ def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
     """Draw titled ladders side by side on a new figure; return their axes."""
     axes = side_by_side(len(traces), 6, 6)
     for (name, trace), ax in zip(traces.items(), axes, strict=True):
-        sentence = str(ladder(trace, ax).get_label())
-        ax.set_title(name)
-        say(ax, f"{name}: {sentence}")
+        ladder(trace, ax).set_title(name)
+        say(ax, f"{name}: {ax.get_label()}")
     return axes
 
 
@@ -272,7 +272,8 @@ def _frame(sheet: _Sheet, note: str, names: tuple[str, str]) -> None:
         ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
     ax.set_xlim(-0.5, 1.45)
     margin = 0.03 * (sheet.bottom - sheet.top)
-    ax.set_ylim(sheet.bottom + 2 * margin, sheet.top - margin)  # time runs downwards
+    lowest = max([sheet.bottom, *sheet.ends])  # they may be drawn later than they were
+    ax.set_ylim(lowest + 2 * margin, sheet.top - margin)  # time runs downwards
     ax.set_xticks(list(_PLACE.values()), names)
     ax.xaxis.tick_top()
     ax.tick_params(top=False)

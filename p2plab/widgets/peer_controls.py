@@ -214,4 +214,5 @@ def attempts(events: Sequence[Event], since: float) -> str:
         return ""
     mine = [each for each in events if each.id == first.id and each.event in ATTEMPT]
     words = ", ".join(ATTEMPT[each.event] for each in mine)
-    return f"{words} ({mine[-1].time - first.time:.1f} s)"
+    took = mine[-1].time - first.time
+    return f"{words} ({took:.1f} s)" if took >= 1 else f"{words} ({1e3 * took:.1f} ms)"
