@@ -267,6 +267,13 @@ def test_the_tab_with_code_is_the_same_transfer(quick: TransferPanel) -> None:
     assert names["transfer"].trace.digest() == quick.transfer.trace.digest()
 
 
+def test_the_tab_with_code_names_the_protocol_the_default_one_too(
+    quick: TransferPanel,
+) -> None:
+    quick.run().wait()
+    assert "selective_repeat" in quick.stage.figures["code"].value
+
+
 def test_the_tab_with_code_does_not_take_ones_own_picture_for_the_sample(
     quick: TransferPanel,
 ) -> None:
