@@ -422,7 +422,7 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     shown = pixels(quick.stage.picture.value)
     assert (shown == np.asarray(transfer.picture())).all()
     assert "Stopped after" in quick.status.value
-    assert re.search(r"you stopped it when \d+ of 42 payloads", quick.status.value)
+    assert re.search(r"you stopped it at \d+ of 42 payloads", quick.status.value)
     assert quick.alert.value == ""
     assert "<img" in quick.stage.figures["ladder"].value
 
@@ -674,7 +674,7 @@ def test_a_stopped_picture_says_who_stopped_it_and_how_far_it_was(
     with pytest.raises(TransferStopped):
         alice.wait()
     told = alice.controls.progress.value
-    assert re.search(r"\d+ of 165 payloads had arrived", told)
+    assert re.search(r"\d+ of 165 payloads", told)
     who = "The other side has stopped the transfer" if by_receiver else "You stopped it"
     assert who in told
     assert not alice.controls.buttons["send-picture"].disabled

@@ -233,7 +233,7 @@ def arrived(transfer: Transfer) -> str:
 def whose_stop(transfer: Transfer, yours: bool) -> str:
     """Who stopped a transfer, and how far it was, in words."""
     if yours:
-        return f"you stopped it when {arrived(transfer)} had arrived"
+        return f"you stopped it at {arrived(transfer)}"
     return f"{transfer.error}; {arrived(transfer)} had arrived"
 
 
