@@ -543,6 +543,18 @@ def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> No
     assert len(transfer.trace) == count
 
 
+def test_a_browser_hears_of_a_new_end_and_of_the_moment_at_it_in_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it answers the new end with the old moment, and the picture goes back."""
+    moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, 0.001)
+    sent: list[set[str]] = []
+    for each in (moment.number, moment.slider):
+        monkeypatch.setattr(each, "send_state", lambda key: sent.append({*key}))
+    moment.stretch(0.9)
+    assert sent == [{"max", "value"}] * 2
+
+
 @pytest.mark.parametrize("protocol", ["best_effort", "go_back_n", "selective_repeat"])
 @pytest.mark.parametrize("order", ["rows", "interleaved"])
 def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> None:
