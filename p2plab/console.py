@@ -14,7 +14,7 @@ from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.rendezvous.doorman import Request
+from p2plab.rendezvous.doorman import Request, settle
 from p2plab.rendezvous.model import legal_name
 from p2plab.transfer import State, Transfer
 
@@ -177,11 +177,7 @@ class Console(Cmd):
         if not name and len(names) > 1:
             raise ValueError(f"name one of those who wait: {', '.join(names)}")
         wanted = legal_name(name) if name else names[0]
-        *earlier, last = [each for each in waiting if each.peer == wanted]
-        for each in earlier:  # who has asked again has given them up
-            with suppress(P2PLabError):
-                act(each)
-        act(last)
+        settle([each for each in waiting if each.peer == wanted], act)
         return wanted
 
     def _ask(self, request: Request) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from random import Random
 from typing import Final, Protocol
+
+from p2plab.amounts import number, whole
 
 # What can become of a packet, in the words of the trace.
 ARRIVE: Final = "arrive"
@@ -57,6 +60,8 @@ class GilbertElliott:
     loss_good: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("p", "r"):
+            number(name, getattr(self, name), 0.1)
         if not (0 < self.p <= 1 and 0 < self.r <= 1):
             raise ValueError(f"p and r must be in (0, 1], got {self.p} and {self.r}")
         _probability("loss_bad", self.loss_bad, one=True)
@@ -70,6 +75,8 @@ class GilbertElliott:
 
         In the long run p / (p + r) of the packets meet the bad state.
         """
+        number("loss", loss, 0.1)
+        number("burst", burst, 4)
         if not 0 < loss < 1 or burst < 1:
             raise ValueError(
                 f"a mean loss is in (0, 1) and a burst at least 1 packet long, got "
@@ -112,18 +119,21 @@ class Link:
 
     def __post_init__(self) -> None:
         for name in ("delay", "jitter", "hold"):
-            if not 0 <= getattr(self, name) < 3600:
-                raise ValueError(
-                    f"{name} is a time from 0 s to an hour, got {getattr(self, name)}"
-                )
+            _time(name, getattr(self, name))
         if not isinstance(self.loss, GilbertElliott):
             _probability("loss", self.loss)
         for name in ("duplicate", "corrupt", "reorder"):
             _probability(name, getattr(self, name))
-        if self.rate is not None and not self.rate > 0:
-            raise ValueError(f"rate must be above 0 bit/s, or None, got {self.rate}")
-        if self.queue is not None and self.queue < 0:
-            raise ValueError(f"a queue holds 0 packets or more, got {self.queue}")
+        if self.rate is not None:
+            number("rate", self.rate, 1_000_000)
+            if not self.rate > 0:
+                raise ValueError(
+                    f"rate must be above 0 bit/s, or None, got {self.rate}"
+                )
+        if self.queue is not None:
+            whole("queue", self.queue, 20)
+            if self.queue < 0:
+                raise ValueError(f"a queue holds 0 packets or more, got {self.queue}")
 
     def forward(self) -> Channel:
         """A fresh channel from sender to receiver."""
@@ -140,7 +150,14 @@ class Link:
         )
 
 
+def _time(name: str, value: float) -> None:
+    number(name, value, 0.05)
+    if not 0 <= value < 3600:
+        raise ValueError(f"{name} is a time from 0 s to an hour, got {value}")
+
+
 def _probability(name: str, value: float, one: bool = False) -> None:
+    number(name, value, 0.1)
     if not (0 <= value < 1 or (one and value == 1)):
         limit = "[0, 1]" if one else "[0, 1)"
         raise ValueError(
@@ -236,11 +253,12 @@ class ScriptedLink:
     delay: float = 0.05
 
     def __post_init__(self) -> None:
-        numbers = [*self.lose, *self.corrupt, *self.duplicate, *self.late]
-        if min([*numbers, *self.lose_back], default=1) < 1:
-            raise ValueError("packets are counted from 1: there is none before")
-        if min([self.delay, *self.late.values()]) < 0:
-            raise ValueError("a delay is a time of 0 s or more")
+        for name in ("lose", "corrupt", "duplicate", "late", "lose_back"):
+            _packets(name, getattr(self, name))
+        for time in (self.delay, *self.late.values()):
+            number("delay", time, 0.05)
+            if time < 0:
+                raise ValueError("a delay is a time of 0 s or more")
 
     def forward(self) -> Channel:
         """A fresh channel from sender to receiver."""
@@ -249,6 +267,16 @@ class ScriptedLink:
     def backward(self) -> Channel:
         """A fresh channel from receiver to sender."""
         return ScriptedChannel(ScriptedLink(lose=self.lose_back, delay=self.delay))
+
+
+def _packets(name: str, which: Collection[int]) -> None:
+    wanted, form = (Mapping, "{3: 0.5}") if name == "late" else (Collection, "{3, 5}")
+    if not (isinstance(which, wanted) and all(isinstance(n, Integral) for n in which)):
+        raise ValueError(
+            f"{name} names packets by whole numbers, got {which!r}: write {name}={form}"
+        )
+    if min(which, default=1) < 1:
+        raise ValueError("packets are counted from 1: there is none before")
 
 
 @dataclass(slots=True)

@@ -50,6 +50,10 @@ class Path(NamedTuple):
     address: Address
     rtt: float  # of the probe that found it [s]
 
+    def __repr__(self) -> str:
+        host, port = self.address[:2]
+        return f"<Path to {host}, port {port}: round trip {1e3 * self.rtt:.2f} ms>"
+
 
 @dataclass(slots=True)
 class _Candidate:

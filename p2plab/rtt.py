@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from p2plab.amounts import number
+
 
 @dataclass(slots=True)
 class FixedRto:
@@ -16,6 +18,7 @@ class FixedRto:
     rto: float = 1.0
 
     def __post_init__(self) -> None:
+        number("rto", self.rto, 0.2)
         if not self.rto > 0:
             raise ValueError(f"rto must be a time above 0 s, got {self.rto}")
 
@@ -47,6 +50,8 @@ class Rfc6298:
     sent_at: dict[int, float | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("rto", "min_rto", "max_rto", "granularity"):
+            number(name, getattr(self, name), 0.2)
         if not 0 <= self.min_rto <= self.max_rto or not self.rto > 0:
             raise ValueError(
                 f"an RTO needs 0 <= min_rto <= max_rto and rto > 0, got "

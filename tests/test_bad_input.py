@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,9 +25,10 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.lab import Lab
-from p2plab.link import Link, ScriptedLink
+from p2plab.link import GilbertElliott, Link, ScriptedLink
 from p2plab.peer import Peer
 from p2plab.protocols import Setup
+from p2plab.rtt import FixedRto, Rfc6298
 from p2plab.transfer import State, Transfer
 
 ROUNDS = 60  # of rubbish for every port
@@ -149,6 +150,41 @@ def test_an_impossible_link(knobs: dict[str, float], told: str) -> None:
 def test_an_impossible_protocol(knobs: dict[str, float], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Setup(**knobs)  # type: ignore[arg-type]  # that is what is tested
+
+
+@pytest.mark.parametrize(
+    ("build", "written", "told"),
+    [
+        (Link, {"loss": "0.1"}, "loss is a number, got '0.1': write loss=0.1, without"),
+        (Link, {"delay": [0.05]}, r"delay is a number, got \[0.05\]: write delay=0.05"),
+        (Link, {"rate": "fast"}, "rate is a number, got 'fast': write rate=1000000"),
+        (Link, {"queue": 2.5}, "queue is a whole number, got 2.5: write queue=20$"),
+        (GilbertElliott, {"p": "0.1", "r": 0.5}, "p is a number, got '0.1'"),
+        (GilbertElliott.from_mean, {"loss": 0.1, "burst": "4"}, "burst is a number"),
+        (ScriptedLink, {"lose": 3}, "lose names packets by whole numbers, got 3"),
+        (ScriptedLink, {"lose": "3"}, r"got '3': write lose=\{3, 5\}"),
+        (ScriptedLink, {"late": {3}}, r"got \{3\}: write late=\{3: 0.5\}"),
+        (ScriptedLink, {"delay": "50 ms"}, "delay is a number, got '50 ms'"),
+        (Setup, {"window": 2.5}, "window is a whole number, got 2.5: write window=16$"),
+        (Setup, {"window": None}, "window is a whole number, got None"),
+        (Setup, {"seq_bits": "2"}, "seq_bits is a whole number, got '2'"),
+        (Setup, {"timeout": "1 s"}, "timeout is a number, got '1 s'"),
+        (Setup, {"rate": "50 Mbit/s"}, "rate is a number, got '50 Mbit/s'"),
+        (FixedRto, {"rto": "1"}, "rto is a number, got '1'"),
+        (Rfc6298, {"min_rto": "0.2"}, "min_rto is a number, got '0.2'"),
+    ],
+)
+def test_what_is_no_number_is_named_and_shown_as_it_should_be_written(
+    build: Callable[..., object], written: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        build(**written)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    link = Link(loss=np.float32(0.1), queue=np.int64(20))  # type: ignore[arg-type]  # that is what is tested
+    assert link.queue == 20
+    assert Setup(window=np.int32(8), timeout=np.float32(0.5)).window == 8  # type: ignore[arg-type]  # likewise
 
 
 def test_a_slider_moved_during_a_transfer_is_for_the_next_one(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -34,8 +35,14 @@ def test_a_harmless_fault_is_shown_with_what_it_did() -> None:
     attempt = p2plab.break_it("copies_delivered", lose={2})
     assert not attempt.broken
     assert attempt.score == "Not broken; par is 1."
-    assert "Packet 1 (b'B') was lost" in attempt.verdict.sentence
+    lost = "Packet 1 (b'B') was lost (counted from 1: number 2)"
+    assert lost in attempt.verdict.sentence
     assert attempt.verdict.trace.rows
+
+
+def test_a_harmless_faults_ladder_counts_payloads_from_0_like_packets() -> None:
+    drawn = p2plab.break_it("any_ack_believed", lose={1})._repr_html_()
+    assert re.findall(r"delivers payload (\d)", drawn) == ["0", "1", "2"]
 
 
 def test_a_fault_that_meets_no_packet_is_said() -> None:

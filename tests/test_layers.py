@@ -14,7 +14,7 @@ from browser import ROOT
 
 # A room imports from the rows above its own, or from the left in its own row.
 ROWS = {
-    "words": "errors packet",
+    "words": "errors amounts packet",
     "rules": "endpoint rtt congestion mixing content orders sources sample chunks "
     "theory",
     "protocols": "protocols",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -58,6 +59,15 @@ def test_both_sides_hold_the_same_meeting_and_a_path(alice: Peer, bob: Peer) -> 
     assert other.contact.wait().address == alice.pictures.address
     assert other.session.id == meeting.session.id
     assert (other.peer, meeting.peer) == ("alice", "bob")
+
+
+def test_a_peer_in_a_list_and_a_path_are_shown_in_words(alice: Peer, bob: Peer) -> None:
+    shown = repr(alice.peers())
+    assert re.fullmatch(r"\[<bob, registered at \d\d:\d\d:\d\d>\]", shown)
+    path = alice.introduce("bob").contact.wait()
+    port = bob.pictures.address[1]
+    shown = rf"<Path to 127.0.0.1, port {port}: round trip \d+\.\d\d ms>"
+    assert re.fullmatch(shown, repr(path))
 
 
 def test_sending_introduces_by_itself_and_once(alice: Peer, bob: Peer) -> None:

@@ -21,16 +21,16 @@ from PIL import Image
 
 from p2plab import plots
 from p2plab.experiments import sweep
-from p2plab.link import AnyLink, Link, ScriptedLink
+from p2plab.link import ARRIVE, AnyLink, Link, ScriptedLink
 from p2plab.metrics import summarise, transmissions
-from p2plab.packet import HEADER_SIZE
+from p2plab.packet import HEADER_SIZE, Kind
 from p2plab.plots import style
 from p2plab.plots.labels import numbers
 from p2plab.protocols import Setup
 from p2plab.rendezvous.model import Seen
 from p2plab.sample import sample_picture
 from p2plab.simulator import simulate
-from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.trace import OTHER, RECEIVER, SEND, SENDER, Trace
 from p2plab.transfer import simulate_picture
 
 Figure = Callable[[Trace, Axes | None], Axes]
@@ -149,6 +149,24 @@ def test_on_a_link_without_delay_an_answer_does_not_hide_what_it_answers(
     assert heights == sorted(heights)
 
 
+def test_an_offer_and_what_accepts_it_differ_in_colour_line_and_place(ax: Axes) -> None:
+    """They do not meet the link's delay, so they are level among slanted arrows."""
+    trace = run(GO_BACK_4, ScriptedLink(), 4)
+    later = [(row[0] + 0.001, *row[1:]) for row in trace.rows]
+    rows = [
+        (at + way * 1e-4, OTHER[host] if way else host, what, kind, 0, 40, 100 + kind)
+        for at, host, kind in ((0.0, SENDER, Kind.OFFER), (2e-4, RECEIVER, Kind.ACCEPT))
+        for way, what in enumerate((SEND, ARRIVE))
+    ] + later
+    plots.ladder(Trace(trace.about, trace.names, rows), ax)
+    drawn = {str(each.get_gid()): each for each in reversed(arrows(ax))}
+    offer, accept, first = drawn["OFFER"], drawn["ACCEPT"], drawn["DATA"]
+    assert to_hex(offer.get_edgecolor()) != to_hex(accept.get_edgecolor())
+    assert offer.get_linestyle() != accept.get_linestyle()
+    heights = [corners(ax, each)[1] for each in (offer, accept, first)]
+    assert np.diff(heights).min() >= 0.002  # not 0.0002 s: one would hide the other
+
+
 def test_a_delivery_is_marked_where_its_arrow_ends(ax: Axes) -> None:
     plots.ladder(run(Setup("stop_and_wait"), ScriptedLink(delay=0.0), 3), ax)
     marks = next(each for each in ax.lines if each.get_marker() == "<").get_ydata()
@@ -160,6 +178,12 @@ def test_the_lifelines_of_a_ladder_have_the_names_that_they_are_given(ax: Axes) 
     trace = run(Setup("stop_and_wait"), Link(), 2)
     plots.ladder(trace, ax, names=("Alice", "Bob"))
     assert [text.get_text() for text in ax.get_xticklabels()] == ["Alice", "Bob"]
+
+
+def test_no_arrow_of_a_crowded_ladder_ends_below_it(ax: Axes) -> None:
+    plots.ladder(run(Setup("best_effort"), Link(delay=0.05), 60), ax)
+    lowest = max(corners(ax, arrow)[3] for arrow in arrows(ax))
+    assert 0.055 < lowest < max(ax.get_ylim())
 
 
 def test_no_label_of_a_ladder_stands_below_it(ax: Axes) -> None:
@@ -264,6 +288,12 @@ def test_the_window_shows_how_go_back_n_goes_back(ax: Axes) -> None:
     assert min(np.diff(base)) == 0
     assert max(np.asarray(line(ax, "next to send").get_ydata()) - base) == 4
     assert "at most 4" in plots.alt_text(ax)
+
+
+@pytest.mark.parametrize("figure", [plots.window_over_time, plots.over_time])
+def test_packets_are_counted_in_whole_numbers(figure: Figure, ax: Axes) -> None:
+    figure(run(Setup("stop_and_wait"), Link(), 3), ax)
+    assert all(tick == int(tick) for tick in ax.get_yticks())
 
 
 def test_round_trips_of_packets_sent_twice_are_hollow(ax: Axes) -> None:
@@ -478,6 +508,11 @@ def test_a_chart_may_be_logarithmic_or_empty(ax: Axes) -> None:
     draw(empty)
 
 
+def test_a_point_at_0_is_not_half_hidden_by_the_axis(ax: Axes) -> None:
+    plots.chart("time [s]", "n", {"measured": ([0, 1], [0, 2])}, ax=ax)
+    assert not line(ax, "measured").get_clip_on()
+
+
 def test_a_gallery_has_its_pictures_side_by_side() -> None:
     pixels = np.zeros((4, 4, 3), np.uint8)
     axes = plots.gallery({"sent": pixels, "received": pixels})
@@ -513,8 +548,8 @@ def test_a_meeting_has_three_lifelines_and_names_the_path(ax: Axes) -> None:
     names = [each.get_text() for each in ax.get_xticklabels()]
     assert names == ["alice (caller)", "rendezvous", "bob (callee)"]
     assert f"path: {TO_BOB}" in words(ax)
-    assert f"probe 1 to {TO_BOB}" in words(ax)
-    assert "probe 1 arrives; is answered" in words(ax)
+    assert f"probe 0 to {TO_BOB}" in words(ax)
+    assert "probe 0 arrives; is answered" in words(ax)
     assert Counter(str(each.get_gid()) for each in arrows(ax)) == {
         "HTTP": 6,
         "probe": 1,
@@ -524,6 +559,13 @@ def test_a_meeting_has_three_lifelines_and_names_the_path(ax: Axes) -> None:
     alt = plots.alt_text(ax)
     assert "2 probes, 1 lost. alice chose 192.168.1.8:5000" in alt
     draw(ax)
+
+
+def test_the_table_of_a_meeting_calls_a_probe_as_the_figure_does() -> None:
+    page = plots.meeting_table(MEETING)
+    assert page.count(f"<td>{TO_ALICE}, probe 0</td>") == 2  # heard, and answered
+    assert page.count(f"<td>{TO_ALICE}, probe 1</td>") == 1
+    assert "#7" not in page
 
 
 def test_no_arrow_of_a_meeting_goes_back_in_time(ax: Axes) -> None:

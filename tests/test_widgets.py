@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loopback import eventually
 from PIL import Image
 
 import p2plab
@@ -21,17 +22,21 @@ from p2plab.errors import (
     NameTaken,
     NotDelivered,
     P2PLabError,
+    PeerUnreachable,
     TransferStalled,
     TransferStopped,
 )
 from p2plab.inbox import Message
 from p2plab.metrics import deliveries, transmissions
 from p2plab.rendezvous.doorman import Request
+from p2plab.trace import Trace
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
+from p2plab.widgets.figures import FIGURES
 from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
+from p2plab.widgets.requests import in_words as in_words_of
 from p2plab.widgets.runs import Replay
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
@@ -71,18 +76,19 @@ def pixels(value: str) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
 
 
-def until(panel: TransferPanel, said: Callable[[str], bool]) -> None:
-    """Wait until the words below the picture are such."""
+def until(panel: TransferPanel | PeerPanel, said: Callable[[str], bool]) -> None:
+    """Wait until the words about the picture's progress are such."""
+    bar = panel.controls.progress if isinstance(panel, PeerPanel) else panel.stage.bar
     happened = threading.Event()
 
     def look(change: Any) -> None:
         if said(change.new):
             happened.set()
 
-    panel.stage.bar.observe(look, "value")
-    if not said(panel.stage.bar.value):
-        assert happened.wait(SOON), panel.stage.bar.value
-    panel.stage.bar.unobserve(look, "value")
+    bar.observe(look, "value")
+    if not said(bar.value):
+        assert happened.wait(SOON), bar.value
+    bar.unobserve(look, "value")
 
 
 def upload(panel: TransferPanel, name: str, content: bytes) -> None:
@@ -261,6 +267,13 @@ def test_the_tab_with_code_is_the_same_transfer(quick: TransferPanel) -> None:
     assert names["transfer"].trace.digest() == quick.transfer.trace.digest()
 
 
+def test_the_tab_with_code_names_the_protocol_the_default_one_too(
+    quick: TransferPanel,
+) -> None:
+    quick.run().wait()
+    assert "selective_repeat" in quick.stage.figures["code"].value
+
+
 def test_the_tab_with_code_does_not_take_ones_own_picture_for_the_sample(
     quick: TransferPanel,
 ) -> None:
@@ -409,8 +422,38 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     shown = pixels(quick.stage.picture.value)
     assert (shown == np.asarray(transfer.picture())).all()
     assert "Stopped after" in quick.status.value
+    assert re.search(r"you stopped it at \d+ of 42 payloads", quick.status.value)
     assert quick.alert.value == ""
     assert "<img" in quick.stage.figures["ladder"].value
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_after_stop_one_can_send_before_the_figures_are_drawn(
+    quick: TransferPanel, real: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing, may_go_on = threading.Event(), threading.Event()
+
+    def slow(trace: Trace) -> str:
+        drawing.set()
+        may_go_on.wait(SOON)
+        return "drawn at last"
+
+    monkeypatch.setitem(FIGURES, "numbers", ("Numbers", slow))
+    quick.stage.tabs.selected_index = list(FIGURES).index("numbers")  # the first drawn
+    quick.replay = 300
+    quick.set(real=real, protocol="stop_and_wait", delay=0.1, picture=128).run()
+    until(quick, some_have_arrived)
+    quick.stage.buttons["stop"].click()
+    assert drawing.wait(SOON)
+    assert not quick.stage.buttons["send"].disabled
+    assert "being drawn" in quick.stage.figures["ladder"].value
+    quick.replay = 0
+    quick.set(picture=64, protocol="best_effort").stage.buttons["send"].click()
+    may_go_on.set()
+    quick.wait()
+    assert quick.transfer is not None
+    assert quick.transfer.state is State.DONE
+    assert "being drawn" not in quick.stage.figures["ladder"].value
 
 
 def test_stop_before_anything_was_sent_stops_it_too(quick: TransferPanel) -> None:
@@ -500,6 +543,18 @@ def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> No
     assert len(transfer.trace) == count
 
 
+def test_a_browser_hears_of_a_new_end_and_of_the_moment_at_it_in_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it answers the new end with the old moment, and the picture goes back."""
+    moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, 0.001)
+    sent: list[set[str]] = []
+    for each in (moment.number, moment.slider):
+        monkeypatch.setattr(each, "send_state", lambda key: sent.append({*key}))
+    moment.stretch(0.9)
+    assert sent == [{"max", "value"}] * 2
+
+
 @pytest.mark.parametrize("protocol", ["best_effort", "go_back_n", "selective_repeat"])
 @pytest.mark.parametrize("order", ["rows", "interleaved"])
 def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> None:
@@ -586,6 +641,7 @@ def test_a_text_goes_from_panel_to_panel(pair: tuple[PeerPanel, PeerPanel]) -> N
     alice.wait()
     assert "salâm, bob" in inbox_of(bob)
     assert alice.controls.attempts.value.startswith("sent, ACK (")
+    assert re.search(r"\(\d+\.\d ms\)", alice.controls.attempts.value)
     assert alice.controls.text.value == ""
 
 
@@ -613,6 +669,27 @@ def test_a_picture_goes_from_panel_to_panel(pair: tuple[PeerPanel, PeerPanel]) -
     received.wait(SOON)
     assert (pixels(inbox_of(bob)) == p2plab.sample_picture(64)).all()
     assert "11 of 11 payloads arrived" in alice.controls.progress.value
+
+
+@pytest.mark.parametrize("by_receiver", [False, True])
+def test_a_stopped_picture_says_who_stopped_it_and_how_far_it_was(
+    pair: tuple[PeerPanel, PeerPanel], by_receiver: bool
+) -> None:
+    alice, bob = pair
+    alice.set(delay=0.1, picture=256, protocol="stop_and_wait").send_picture()
+    until(alice, lambda words: re.search(r">[1-9]\d* of 165", words) is not None)
+    if by_receiver:
+        assert bob.peer is not None
+        bob.peer.pictures.transfers()[0].stop()
+    else:
+        alice.controls.buttons["stop"].click()
+    with pytest.raises(TransferStopped):
+        alice.wait()
+    told = alice.controls.progress.value
+    assert re.search(r"\d+ of 165 payloads", told)
+    who = "The other side has stopped the transfer" if by_receiver else "You stopped it"
+    assert who in told
+    assert not alice.controls.buttons["send-picture"].disabled
 
 
 def test_a_text_with_html_stays_text(pair: tuple[PeerPanel, PeerPanel]) -> None:
@@ -674,6 +751,60 @@ def test_a_refusal_is_told_to_the_caller_and_its_text_stays_in_the_box(
     with pytest.raises(P2PLabError, match="bob does not want to meet"):
         alice.wait()
     assert alice.controls.text.value == "may I?"
+
+
+def test_who_waits_for_a_consent_is_told_so_until_the_answer_comes(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?").send_picture()
+    eventually(lambda: bob.peer and len(bob.peer.requests) == 2, "both ask")
+    assert alice.view.flush()
+    told = alice.controls.attempts, alice.controls.progress
+    assert [each.value for each in told] == [
+        "Waiting until bob agrees to meet you …"
+    ] * 2
+    one_request(bob).children[2].click()
+    with pytest.raises(P2PLabError, match="bob does not want to meet"):
+        alice.wait()
+    assert alice.view.flush()
+    assert [each.value for each in told] == ["", ""]
+
+
+def test_who_asks_twice_stands_there_once_and_one_click_answers_both(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?").send_picture()
+    eventually(lambda: bob.peer and len(bob.peer.requests) == 2, "both ask")
+    assert bob.view.flush()
+    one_request(bob).children[1].click()
+    alice.wait()
+    assert "may I?" in inbox_of(bob)
+    assert alice.transfer is not None
+    assert alice.transfer.state is State.DONE
+
+
+def test_who_asked_and_has_left_goes_from_the_panel(
+    lab: p2plab.Lab, pair: tuple[PeerPanel, PeerPanel]
+) -> None:
+    _, bob = pair
+    bob.set(accept="ask")
+    zoe = lab.peer("zoe")
+    with pytest.raises(PeerUnreachable):
+        zoe.introduce("bob", 0.2)
+    assert "zoe" in one_request(bob).children[0].value
+    zoe.close()
+    bob.refresh().wait()
+    assert bob.requests.box.children == ()
+
+
+def test_who_asked_long_ago_may_have_stopped_waiting_and_the_panel_says_so() -> None:
+    request = Request("alice", "00c0ffee00c0ffee", lambda *told: None, asked_at=100.0)
+    assert in_words_of(request, 110.0) == "<b>alice</b> wants to meet you."
+    assert "3 min ago, and may have stopped waiting" in in_words_of(request, 280.0)
 
 
 def test_a_request_with_html_in_its_name_stays_text(

@@ -132,7 +132,7 @@ def _draw(
 
 def _delivery(row: Row, y: int, words: Sequence[str]) -> str:
     number = row[4]
-    what = words[number] if number < len(words) else f"payload number {number + 1}"
+    what = words[number] if number < len(words) else f"payload {number}"
     return _beside(_RIGHT, y, f"delivers {what}")
 
 

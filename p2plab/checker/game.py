@@ -220,7 +220,7 @@ def _harmless(search: Search, faults: tuple[Fault, ...]) -> Verdict:
     run = World(Trial(_SHOWN, faults=faults), search.makers, [trace]).run()
     packets = {fault: run.packets(fault.way)[fault.number] for fault in run.hits}
     told = [
-        f"{fault.words(packet)} (number {fault.number + 1})"
+        f"{fault.words(packet)} (counted from 1: number {fault.number + 1})"
         for fault, packet in packets.items()
     ]
     if missed := len(faults) - len(run.hits):

@@ -45,6 +45,8 @@ def chart(
     for series, looks in ((curves or {}, _CURVES), (points, _POINTS)):
         for number, (name, (x, y)) in enumerate(series.items()):
             look = {"label": name, **looks[number % len(looks)]}
+            if series is points:  # one at 0 is not half hidden by the axis
+                look["clip_on"] = False
             if "marker" in look and name in style.PROTOCOL_LOOKS:
                 look |= zip(_LOOK, style.PROTOCOL_LOOKS[name], strict=True)
             ax.plot(x, y, **(few(look, len(x)) if "marker" in look else look))

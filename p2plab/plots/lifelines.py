@@ -85,7 +85,7 @@ def story_of(seen: Sequence[Seen]) -> Story:
     numbers: dict[tuple[str | None, str], int] = {}
     for each in known:
         if each.what == PROBE:
-            numbers.setdefault((each.who, mark(each)), len(numbers) + 1)
+            numbers.setdefault((each.who, mark(each)), len(numbers))
     rows: list[Row] = []
     for each in known:  # an answer follows its probe in the same moment
         if rows and follows(each, rows[-1].events[-1]):

@@ -41,11 +41,13 @@ def meeting(seen: Sequence[Seen], ax: Axes | None = None) -> Axes:
 
 def meeting_table(seen: Sequence[Seen]) -> Html:
     """Return an HTML table of the same: when, who, what; times as in the figure."""
-    start = start_of(seen)
+    start, story = start_of(seen), story_of(seen)
     body = []
     for each in seen:
         moment = f"{1e3 * (each.at - start):,.2f}"
-        cells = (moment, each.who or RENDEZVOUS, each.what, each.note)
+        where, numbered, _ = each.note.partition(" #")
+        note = f"{where}, probe {_number(story, each)}" if numbered else each.note
+        cells = (moment, each.who or RENDEZVOUS, each.what, note)
         body.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
     head = "".join(
         f'<th scope="col">{each}</th>' for each in ("time [ms]", "who", "what", "note")
@@ -117,8 +119,7 @@ def _colour(row: Row) -> str:
 def _words(story: Story, each: Seen) -> str:
     """What is written of one thing."""
     where = _short(each.note.partition(" #")[0])
-    asker = each.who if each.what in (PROBE, CONFIRM) else story.other(each.who)
-    number = story.numbers.get((asker, mark(each)), "?")
+    number = _number(story, each)
     match each.what:
         case "probe":
             return f"probe {number} to {where}"
@@ -136,6 +137,12 @@ def _words(story: Story, each: Seen) -> str:
             return "no path"
         case _:
             return _short(f"{each.what} {each.note}".strip())
+
+
+def _number(story: Story, each: Seen) -> int | str:
+    """The number of the probe that this is about, from 0; nobody may have seen it."""
+    asker = each.who if each.what in (PROBE, CONFIRM) else story.other(each.who)
+    return story.numbers.get((asker, mark(each)), "?")
 
 
 def _short(words: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from p2plab.link import CORRUPT, LOSS, OVERFLOW
 from p2plab.metrics import Transmission, transmissions
-from p2plab.packet import ACK, DATA, NAK, Kind
+from p2plab.packet import ACK, DATA, FIN, NAK, Kind
 from p2plab.plots import style
 from p2plab.plots.labels import Label, numbers, together, what_is_absent
 from p2plab.plots.style import (
@@ -32,6 +32,12 @@ _FONT: Final = 8  # [points]
 _CROWDED: Final = 2.5  # lines of text by which a label may be away from its place
 _PLACE: Final = {SENDER: 0.0, RECEIVER: 1.0}
 _FLIGHT: Final = {LOSS: 0.5, OVERFLOW: 0.15}  # how far it goes, if it does not arrive
+_LINES: Final[dict[int, Style]] = {
+    DATA: style.DATA_LINE,
+    **dict.fromkeys((ACK, NAK), style.ACK_LINE),
+    FIN: style.FIN_LINE,
+    Kind.ACCEPT: style.ACCEPT_LINE,
+}
 _LOST: Final = {LOSS: "lost", OVERFLOW: "queue full"}
 
 
@@ -50,6 +56,7 @@ class _Sheet:
     travel: float
     used: dict[str, Style] = field(default_factory=dict)
     drawn_at: dict[float, float] = field(default_factory=dict)
+    ends: list[float] = field(default_factory=list)  # of arrows, as they are drawn
 
     @property
     def line(self) -> float:
@@ -73,6 +80,7 @@ class _Sheet:
         look: Style,
     ) -> None:
         self.used.setdefault(what, look)
+        self.ends.append(end[1])
         arrow = FancyArrowPatch(start, end, arrowstyle=tip, gid=what, **look)
         arrow.set(mutation_scale=9, linewidth=1.3)
         arrow.shrinkA = arrow.shrinkB = 0
@@ -107,12 +115,10 @@ def ladder(
     delivered = [event.time for event in events if event.what == DELIVER]
     for moment in timeouts:
         ax.plot([-0.05, 0.06], [moment, moment], zorder=2, **style.TIMEOUT_LINE)
-        label = Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR)
-        labels[SENDER].append(label)
+        labels[SENDER].append(Label(moment, moment, "timeout", 0, style.PLAIN_COLOUR))
     flat = sheet.travel < space  # then an answer would hide what it answers
     for hosts in [(SENDER, RECEIVER)] if flat else [(SENDER,), (RECEIVER,)]:
-        theirs = [move for move in moves if move.host in hosts]
-        for host, label in _arrows(sheet, theirs, space, flat):
+        for host, label in _arrows(sheet, moves, hosts, space):
             labels[host].append(label)
     sheet.mark("timeout", 0.0, timeouts, style.TIMEOUT_MARK)
     drawn = _apart([sheet.drawn_at.get(at, at) for at in delivered], space)
@@ -128,9 +134,8 @@ def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
     """Draw titled ladders side by side on a new figure; return their axes."""
     axes = side_by_side(len(traces), 6, 6)
     for (name, trace), ax in zip(traces.items(), axes, strict=True):
-        sentence = str(ladder(trace, ax).get_label())
-        ax.set_title(name)
-        say(ax, f"{name}: {sentence}")
+        ladder(trace, ax).set_title(name)
+        say(ax, f"{name}: {ax.get_label()}")
     return axes
 
 
@@ -171,27 +176,39 @@ def _apart(moments: Sequence[float], space: float) -> list[float]:
 
 
 def _arrows(
-    sheet: _Sheet, moves: Sequence[Transmission], space: float, flat: bool
+    sheet: _Sheet, moves: Sequence[Transmission], hosts: Sequence[str], space: float
 ) -> list[tuple[str, Label]]:
-    """Draw what was sent, and return what to write beside whose lifeline."""
-    starts = _apart([move.moment for move in moves], space)
-    arrivals = [move.arrived_at for move in moves if move.arrived_at is not None]
-    ends = iter(_apart(arrivals, space))
+    """Draw what hosts have sent, and return what to write beside whose lifeline."""
+    quick = [move for move in moves if _quick(sheet, move, space)]
+    heard = [move.arrived_at or 0.0 for move in quick if move.host not in hosts]
+    theirs = [move for move in moves if move.host in hosts]
+    slow = [m.arrived_at for m in theirs if m not in quick and m.arrived_at is not None]
+    starts = _apart([*heard, *(m.moment for m in theirs)], space)[len(heard) :]
+    ends = iter(_apart(slow, space))
     labels = []
-    for move, y in zip(moves, starts, strict=True):
+    for move, y in zip(theirs, starts, strict=True):
         what, look = _look(move)
         if move.arrived_at is None:
             _draw_unarrived(sheet, move, y, what, look)
         else:
-            y_end = y + (_travel(move) or 0.0) if flat else next(ends)
+            y_end = y + (_travel(move) or 0.0) if move in quick else next(ends)
             _draw(sheet, move, y, y_end, what, look)
             sheet.drawn_at.setdefault(move.arrived_at, y_end)
-        again = " again" if move.again else ""
-        copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
-        words = f"{Kind(move.kind).name} {{}}{again}{copies}"
-        label = Label(move.moment, y, words, move.seq, look["color"])
-        labels.append((move.host, label))
+        labels.append((move.host, _label(move, y, look)))
     return labels
+
+
+def _quick(sheet: _Sheet, move: Transmission, space: float) -> bool:
+    """Whether its arrow is level, so that an answer could hide it."""
+    travel = _travel(move)
+    return sheet.travel < space or (travel is not None and travel < space)
+
+
+def _label(move: Transmission, y: float, look: Style) -> Label:
+    again = " again" if move.again else ""
+    copies = f" ×{len(move.fates)}" if len(move.fates) > 1 else ""
+    words = f"{Kind(move.kind).name} {{}}{again}{copies}"
+    return Label(move.moment, y, words, move.seq, look["color"])
 
 
 def _draw(
@@ -219,14 +236,10 @@ def _draw_unarrived(
 
 def _look(move: Transmission) -> tuple[str, Style]:
     """What the legend calls it, and its line."""
-    if move.kind in (ACK, NAK):
-        what, look = Kind(move.kind).name, style.ACK_LINE
-    elif move.again:
+    if move.again and move.kind not in (ACK, NAK):
         what, look = "sent again", style.AGAIN_LINE
-    elif move.kind == DATA:
-        what, look = "DATA", style.DATA_LINE
     else:
-        what, look = Kind(move.kind).name, style.PLAIN_LINE
+        what, look = Kind(move.kind).name, _LINES.get(move.kind, style.PLAIN_LINE)
     if move.fate in _LOST:
         what, look = _LOST[move.fate], {**look, "color": style.LOSS_COLOUR}
     elif move.fate is None:
@@ -259,7 +272,8 @@ def _frame(sheet: _Sheet, note: str, names: tuple[str, str]) -> None:
         ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
     ax.set_xlim(-0.5, 1.45)
     margin = 0.03 * (sheet.bottom - sheet.top)
-    ax.set_ylim(sheet.bottom + 2 * margin, sheet.top - margin)  # time runs downwards
+    lowest = max([sheet.bottom, *sheet.ends])  # they may be drawn later than they were
+    ax.set_ylim(lowest + 2 * margin, sheet.top - margin)  # time runs downwards
     ax.set_xticks(list(_PLACE.values()), names)
     ax.xaxis.tick_top()
     ax.tick_params(top=False)

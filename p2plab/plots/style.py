@@ -31,10 +31,12 @@ _CLOCK = Path.make_compound_path(Path.unit_circle(), _HANDS)
 
 DATA_LINE: Final[Style] = {"color": DATA_COLOUR, "linestyle": "-"}
 ACK_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": "-"}
+ACCEPT_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": (0, (6, 1, 1, 1))}
 AGAIN_LINE: Final[Style] = {"color": AGAIN_COLOUR, "linestyle": "--"}
 LOSS_LINE: Final[Style] = {"color": LOSS_COLOUR, "linestyle": "-."}
 TIMEOUT_LINE: Final[Style] = {"color": TIMEOUT_COLOUR, "linestyle": ":"}
 PLAIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": "-"}
+FIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": (0, (8, 2))}
 
 _MARK: Final[Style] = {"linestyle": "none", "markersize": 6}
 LOSS_MARK: Final[Style] = {

@@ -10,6 +10,7 @@ from inspect import signature
 from operator import index
 from typing import Any, Final
 
+from p2plab.amounts import number, whole
 from p2plab.congestion import FixedWindow, PathRate
 from p2plab.endpoint import Receiver, RttEstimator, Sender
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
@@ -86,8 +87,12 @@ class Setup:
                 f"(MySender, MyReceiver), then Setup('mine')"
             )
         for name in ("window", "seq_bits"):  # numpy's whole numbers, too
-            if (value := getattr(self, name)) is not None:
+            if (value := getattr(self, name)) is not None or name == "window":
+                whole(name, value, 16)
                 object.__setattr__(self, name, index(value))
+        for name, example in (("timeout", 0.2), ("rate", 1_000_000)):
+            if (value := getattr(self, name)) is not None:
+                number(name, value, example)
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -46,13 +46,14 @@ Told = TypeVar("Told")
 class Request:
     """Somebody who waits for our word.
 
-    until: when its introduction is over, by time.monotonic [s].
+    until: when its introduction is over, by time.monotonic [s]. asked_at: likewise.
     """
 
     peer: str
     session: str
     _settle: Callable[[Request, bool, str], None] = field(repr=False)
     until: float = field(default=inf, repr=False)
+    asked_at: float = field(default_factory=time.monotonic, repr=False)
 
     def accept(self) -> None:
         """Let both learn how to reach each other. Raises RendezvousError."""
@@ -71,6 +72,7 @@ class Doorman:
     on_met, on_request: called from the thread with each Met, and each Request.
     note: told of each step: the session, a word for it, and about whom.
     trouble: why the inbox could not be read the last time, or None.
+    asking: whom we have asked and wait for.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Doorman:
             raise ValueError(f"accept must be one of {POLICIES}, got {accept!r}")
         self.accept: Policy = accept
         self.on_met, self.on_request = on_met, on_request
+        self.asking: list[str] = []
         self._note = note
         self.trouble: P2PLabError | None = None
         self._client, self._registration = client, registration
@@ -137,8 +140,17 @@ class Doorman:
         registration, session = self._owner(), secrets.token_hex(8)
         if to == registration.name:
             raise P2PLabError(f"{to} is this peer itself: choose another one")
-        end = time.monotonic() + timeout
         self._remember(session)
+        self.asking.append(to)
+        try:
+            return self._ask(registration, to, session, timeout)
+        finally:
+            self.asking.remove(to)
+
+    def _ask(
+        self, registration: Registration, to: str, session: str, timeout: float
+    ) -> Met:
+        end = time.monotonic() + timeout
         tries = 0
         while not self._closed.is_set():
             self._note(session, "introduce", to)
@@ -264,6 +276,18 @@ class Doorman:
             self._owed[session] = accept, why
         except P2PLabError:
             pass  # it is over, or its caller has gone
+
+
+def settle(requests: Sequence[Request], act: Callable[[Request], None]) -> None:
+    """Answer all requests of one peer; only the last one's error is for a person.
+
+    Who has asked again may have given the earlier ones up.
+    """
+    *earlier, last = requests
+    for each in earlier:
+        with suppress(P2PLabError):
+            act(each)
+    act(last)
 
 
 def tell(listener: Callable[[Told], None] | None, what: Told) -> None:

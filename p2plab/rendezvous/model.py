@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import time
 import unicodedata
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -49,6 +50,10 @@ class Listed:
 
     name: str
     since: float
+
+    def __repr__(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"<{self.name}, registered at {since}>"
 
 
 @dataclass(frozen=True, slots=True)

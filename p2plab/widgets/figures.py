@@ -113,10 +113,10 @@ def _picture(picture: object) -> str:
 
 
 def _call(thing: Setup | Link) -> str:
-    """How it is made, with what differs from the defaults."""
+    """How it is made: by which protocol, and with what differs from the defaults."""
     given = [
         f"{each.name}={getattr(thing, each.name)!r}"
         for each in fields(thing)
-        if getattr(thing, each.name) != each.default
+        if each.name == "protocol" or getattr(thing, each.name) != each.default
     ]
     return f"p2plab.{type(thing).__name__}({', '.join(given)})"

@@ -99,10 +99,13 @@ class Knob:
     def stretch(self, high: float) -> None:
         """Make `high` [SI], or a bit more, the largest value, and take it."""
         high = max(ceil(high / self.scale), 1)
-        for each in (self.number, self.slider):  # a value above `max` would be refused
-            each.max = max(each.max, high)
-        self.number.value = high
-        self.number.max = self.slider.max = high
+        # A slider in a browser answers a new `max` alone with its old value, and so
+        # would undo the new one: it has to hear of both at once.
+        with self.number.hold_sync(), self.slider.hold_sync():
+            for each in (self.number, self.slider):  # a value above `max` is refused
+                each.max = max(each.max, high)
+            self.number.value = high
+            self.number.max = self.slider.max = high
 
     def observe(self, callback: Callable[[object], None]) -> None:
         """Call it with every new value."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.errors import TransferStopped
 from p2plab.rendezvous.model import LOBBY
 from p2plab.widgets.choice import PictureChoice
 from p2plab.widgets.controls import protocol_choice
@@ -23,6 +24,7 @@ from p2plab.widgets.knobs import (
 )
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar
+from p2plab.widgets.runs import arrived, whose_stop
 
 if TYPE_CHECKING:
     from p2plab.inbox import Event
@@ -75,6 +77,7 @@ class PeerControls:
         self.ack_loss = Knob("ack-loss", "ACK loss [%]", 0, 95, 0, 5, PERCENT)
         self.attempts = line("attempts", width=ROW, min_height="24px")
         self.progress = line("progress", width=ROW, min_height="48px")
+        self._waiting = ""  # what is said of a picture that waits for a consent
         self.buttons = _buttons()
         self.text_alert, self.picture_alert = line("alert"), line("alert")
 
@@ -108,12 +111,24 @@ class PeerControls:
             peers.options = options
             peers.value = chosen
 
-    def show_transfer(self, transfer: Transfer, ended: bool) -> None:
-        """How the picture that we send gets on."""
-        count = transfer.offer.content.count
-        words = f"{round(transfer.progress * count):,} of {count:,} payloads arrived"
-        if ended and transfer.error is not None:
-            words += ", then it ended"
+    def show_attempts(self, peer: Peer, since: float) -> None:
+        """What became of the text that is sent since then."""
+        self.attempts.value = attempts(peer.text_events, since) or asked(peer)
+
+    def show_waiting(self, peer: Peer | None, busy: Collection[str]) -> None:
+        """Whose word a picture waits for, before it can be sent."""
+        words = asked(peer) if peer is not None and "send-picture" in busy else ""
+        if words != self._waiting:
+            self._waiting = self.progress.value = words
+
+    def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
+        """How the picture that we send gets on; stopped: whether by this panel."""
+        words = f"{arrived(transfer)} arrived"
+        if ended and isinstance(transfer.error, TransferStopped):
+            words = whose_stop(transfer, stopped)
+            words = f"{words[0].upper()}{words[1:]}."
+        elif ended and transfer.error is not None:
+            words += ", then it failed"
         self.progress.value = bar(transfer.progress, words)
 
     def lay_out(
@@ -185,6 +200,12 @@ def standing(peer: Peer) -> str:
     )
 
 
+def asked(peer: Peer) -> str:
+    """Whose word we wait for; nothing if nobody was asked to meet us."""
+    names = ", ".join(dict.fromkeys(peer.meetings.doorman.asking))
+    return names and f"Waiting until {html.escape(names)} agrees to meet you …"
+
+
 def attempts(events: Sequence[Event], since: float) -> str:
     """What became of the first text sent since then, attempt by attempt."""
     events = [each for each in events if each.time >= since]
@@ -193,4 +214,5 @@ def attempts(events: Sequence[Event], since: float) -> str:
         return ""
     mine = [each for each in events if each.id == first.id and each.event in ATTEMPT]
     words = ", ".join(ATTEMPT[each.event] for each in mine)
-    return f"{words} ({mine[-1].time - first.time:.1f} s)"
+    took = mine[-1].time - first.time
+    return f"{words} ({took:.1f} s)" if took >= 1 else f"{words} ({1e3 * took:.1f} ms)"

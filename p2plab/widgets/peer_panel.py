@@ -13,7 +13,7 @@ from p2plab.widgets.controls import assign
 from p2plab.widgets.inbox import InboxView
 from p2plab.widgets.jobs import Jobs
 from p2plab.widgets.panel import FRAME, Panel, check_open, said
-from p2plab.widgets.peer_controls import PeerControls, attempts, standing
+from p2plab.widgets.peer_controls import PeerControls, standing
 from p2plab.widgets.requests import RequestsView
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class PeerPanel(Panel):
         self._trouble = ""  # why the last look failed
         self._texting_since: float | None = None  # by time.perf_counter() [s]
         self._shown: Transfer | None = None  # the last one whose end was drawn
+        self._stopped: Transfer | None = None  # the last one that we stopped
         self._stale = False  # whether the results on the screen are of another peer
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = PeerControls(name)
@@ -121,8 +122,9 @@ class PeerPanel(Panel):
             self.controls.text.value = text
         if not self.controls.text.value:
             raise ValueError("there is no text to send: write one")
-        self._texting_since = time.perf_counter()
+        since = time.perf_counter()
         self._jobs.start("send-text", self._send_text, peer, to)
+        self._texting_since = since
         return self
 
     def send_picture(self, picture: object = None) -> Self:
@@ -148,6 +150,7 @@ class PeerPanel(Panel):
     def stop(self) -> Self:
         """Stop the picture that is being sent."""
         if self.transfer is not None:
+            self._stopped = self.transfer
             self.work(self.transfer.stop)
         return self
 
@@ -212,6 +215,7 @@ class PeerPanel(Panel):
         self._looked_at = time.monotonic()
         try:
             self.found = peer.peers()
+            peer.meetings.doorman.forget_gone()
             self._trouble = ""
         except P2PLabError as why:
             self._trouble = str(why)
@@ -226,9 +230,6 @@ class PeerPanel(Panel):
         except NotDelivered:
             self.note.value = said("note", "The text is still in its box.")
             raise
-        finally:
-            self._draw_attempts(peer)
-            self._texting_since = None
 
     def _send_picture(
         self, peer: Peer, to: str, picture: object, setup: Setup, link: Link | None
@@ -242,6 +243,7 @@ class PeerPanel(Panel):
         if self._stale:
             self._stale, self._shown = False, self.transfer
             it.attempts.value = it.progress.value = ""
+        it.show_waiting(peer, self._jobs.busy)
         moving = self._draw_transfer()
         it.enable(peer is not None, moving, self._jobs.busy)
         self.requests.draw([] if peer is None else peer.requests)
@@ -251,9 +253,7 @@ class PeerPanel(Panel):
         self._look_sometimes()
         self.controls.list_peers(self.found)
         self.tell(self._trouble or standing(peer))
-        if self._texting_since is not None:
-            self._draw_attempts(peer)
-            moving = True
+        moving |= self._draw_attempts(peer)
         moving |= self.inbox.draw(peer.inbox)
         return FRAME if moving else 1.0
 
@@ -263,9 +263,12 @@ class PeerPanel(Panel):
             self._looked_at = time.monotonic()
             self.work(self._look_now)
 
-    def _draw_attempts(self, peer: Peer) -> None:
-        if (since := self._texting_since) is not None:
-            self.controls.attempts.value = attempts(peer.text_events, since)
+    def _draw_attempts(self, peer: Peer) -> bool:
+        since, over = self._texting_since, "send-text" not in self._jobs.busy
+        if since is not None:
+            self.controls.show_attempts(peer, since)
+            self._texting_since = None if over else since
+        return since is not None
 
     def _draw_transfer(self) -> bool:
         """How the picture that we send gets on; whether it still moves."""
@@ -273,7 +276,7 @@ class PeerPanel(Panel):
         if transfer is None or transfer is self._shown:
             return False
         ended = transfer.ended  # asked first: the last state is drawn, too
-        self.controls.show_transfer(transfer, ended)
+        self.controls.show_transfer(transfer, ended, transfer is self._stopped)
         if transfer.error and not isinstance(transfer.error, TransferStopped):
             self.complain(transfer.error, self.controls.picture_alert)
         self._shown = transfer if ended else None

@@ -98,8 +98,8 @@ class RealRun:
         self.order = order
         self.transfer: Transfer | None = None
         self.tally = Tally()
+        self.stopped = False  # by who looks at it
         self._peers = peers
-        self._stopped = False
 
     def begin(self) -> None:
         """Make the transfer; may take a second, and raises what cannot be sent."""
@@ -108,7 +108,7 @@ class RealRun:
         self.transfer = sender.send_picture(
             receiver.name, it.picture, it.setup, it.link, order=it.order
         )
-        if self._stopped:
+        if self.stopped:
             self.transfer.stop()
 
     @property
@@ -129,7 +129,7 @@ class RealRun:
 
     def stop(self) -> None:
         """End it now."""
-        self._stopped = True
+        self.stopped = True
         if self.transfer is not None:
             self.transfer.stop()
 
@@ -152,6 +152,7 @@ class SimulatedRun:
         self.order = order
         self.transfer: Transfer | None = None
         self.tally = Tally()
+        self.stopped = False
         self._seconds = seconds
         self._end: float | None = None  # where somebody stopped or skipped [s]
 
@@ -190,6 +191,7 @@ class SimulatedRun:
 
     def stop(self) -> None:
         """End it at the moment that is shown."""
+        self.stopped = True
         self._end = 0.0 if self.transfer is None else self.moment
 
     def skip(self) -> None:
@@ -222,13 +224,27 @@ def have(assembly: Assembly) -> str:
     return f"{assembly.received:,} of {assembly.content.count:,} payloads are here"
 
 
+def arrived(transfer: Transfer) -> str:
+    """How much has arrived as far as the sender knows, in words."""
+    count = transfer.offer.content.count
+    return f"{round(transfer.progress * count):,} of {count:,} payloads"
+
+
+def whose_stop(transfer: Transfer, yours: bool) -> str:
+    """Who stopped a transfer, and how far it was, in words."""
+    if yours:
+        return f"you stopped it at {arrived(transfer)}"
+    return f"{transfer.error}; {arrived(transfer)} had arrived"
+
+
 def verdict(run: AnyRun, transfer: Transfer) -> str:
     """How it ended, in a sentence."""
     after = f"after {transfer.seconds:.2f} s {run.words}"
-    if transfer.error is not None:
-        stopped = isinstance(transfer.error, TransferStopped)
-        return f"{'Stopped' if stopped else 'Failed'} {after}; what arrived is kept."
     assembly = transfer.assembly
+    if isinstance(transfer.error, TransferStopped):
+        return f"Stopped {after}: {whose_stop(transfer, run.stopped)}; these are kept."
+    if transfer.error is not None:
+        return f"Failed {after}; what arrived is kept."
     if assembly is None or assembly.verify():
         return f"Done {after}: the picture is complete, and its fingerprint is right."
     holes = assembly.content.count - assembly.received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import ipywidgets as widgets
@@ -95,16 +96,27 @@ class Stage:
         words = f"{moment:.2f} s: {have(assembly)}. {counts}"
         self.bar.value = bar(assembly.progress, words)
 
-    def show_figures(self, trace: Trace, order: Order) -> None:
-        """Draw everything that a trace tells, the open tab first."""
+    def show_code(self, order: Order) -> None:
+        """Show the transfer as a cell, and that all else is still to be drawn."""
+        for each in self.figures.values():
+            each.value = "<p>This is being drawn …</p>"
         self.figures["code"].value = code(order)
+
+    def show_figures(self, trace: Trace, wanted: Callable[[], bool]) -> bool:
+        """Draw everything that a trace tells, the open tab first; say if all is drawn.
+
+        wanted: asked before each figure, since all take seconds on a slow computer.
+        """
         names = list(FIGURES)
         first = self.tabs.selected_index or 0
         for name in names[first:] + names[:first]:
+            if not wanted():
+                return False
             if name == "ladder":
                 self.show_ladder(trace, 0.0)
             else:
                 self.figures[name].value = FIGURES[name][1](trace)
+        return True
 
     def show_autopsy(self, transfer: Transfer) -> None:
         """Say what went wrong, and open that tab if a transfer has failed."""

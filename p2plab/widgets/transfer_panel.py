@@ -60,6 +60,7 @@ class TransferPanel(Panel):
         self._run: AnyRun | None = None
         self._past: Replay | None = None
         self._shown_at: float | None = None  # the moment of the picture on screen [s]
+        self._undrawn: AnyRun | None = None  # it is over, without its figures yet
         self._over = threading.Event()
         self._preview = True  # whether to show what would be sent
         self._blank = False  # whether to show that nothing is there yet
@@ -216,12 +217,15 @@ class TransferPanel(Panel):
         if run is None or run.transfer is None:
             return FRAME if self.running else None
         if self._over.is_set():
-            if self.stage.moment.value != self._shown_at:
+            if self._undrawn is run:
+                self._draw_figures(run, run.transfer)
+            elif self.stage.moment.value != self._shown_at:
                 self._draw_moment(run, run.transfer)
             return None
         if run.over:
+            self._undrawn = run
             self._draw_end(run, run.transfer)
-            return None
+            return 0.0
         self._draw_live(run, run.transfer)
         return FRAME
 
@@ -269,11 +273,17 @@ class TransferPanel(Panel):
             self.tell(verdict(run, transfer))
             if transfer.error and not isinstance(transfer.error, TransferStopped):
                 self.complain(transfer.error)
-            stage.show_figures(transfer.trace, run.order)
-            stage.show_autopsy(transfer)
+            stage.show_code(run.order)
         finally:
             self._over.set()
             self._enable(False)
+
+    def _draw_figures(self, run: AnyRun, transfer: Transfer) -> None:
+        """Draw what takes long, unless the next transfer has begun meanwhile."""
+        self._undrawn = None
+        self.stage.show_autopsy(transfer)
+        if not self.stage.show_figures(transfer.trace, lambda: self._run is run):
+            self._undrawn = run  # the next one may come to nothing
 
     def _draw_moment(self, run: AnyRun, transfer: Transfer) -> None:
         """Go back to a moment of a transfer that is over."""
