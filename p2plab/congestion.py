@@ -15,14 +15,15 @@ SPAN: Final = 0.001  # at least [s]
 FEW: Final = 32  # packets that a path is taken to hold at least
 FIT: Final = 1.3  # of what the path holds, to begin with
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
-ROUND: Final = 4  # round trips: the least RTT of one alone may be chance
+ROUND: Final = 1.5  # least RTTs: the least RTT of one alone may be chance
 QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
-PACE: Final = 1.1  # of a window in a round trip, so that the window can be used
+PACE: Final = 1.1  # of a window in a least RTT: an empty queue is soon as it was
 MOST: Final = 1.3  # of what arrives in a round trip that a window may be
-DRAIN: Final = 0.9  # of what the path itself holds, while the queue runs empty
+DRAIN: Final = 0.9  # of what the path itself holds, while the queue runs empty, and
+DRAINED: Final = 16  # packets at least: if all were lost, only the timer could help
 CROWDED: Final = 3  # rounds from one such draining to the next, if we get less than
-CROWD: Final = 0.7  # of the path's rate; otherwise
+CROWD: Final = 0.8  # of the path's rate; otherwise
 ALONE: Final = 12  # rounds
 
 
@@ -53,14 +54,18 @@ class PathRate:
     It starts with a train of packets: how quickly these arrive, by the receiver's
     clock, is the rate of the narrowest link (Jain and Dovrolis, "End-to-End Available
     Bandwidth", 2003). From then on it keeps a few packets waiting in that link's
-    queue, and no more: once in a round the window moves half-way to
+    queue, and no more: once in a round the window becomes
     window * least RTT / RTT + QUEUE * sqrt(what the path holds), after FAST TCP (Wei
     et al., 2006). All flows keep as many waiting, so all get the same.
 
+    A round tells of the packets sent in it, and of no others: those from before were
+    sent with another window. It ends when one that was sent late enough is here.
+
     Only, who comes later takes the others' queue for a part of the path. So everybody
-    lets the queue run empty now and then, the deeper the less it gets, and all learn
-    the least RTT (BBR's ProbeRTT is for this, too). A growing queue slows it down;
-    losses do only where they leave less than 1 / MOST of a window.
+    lets the queue run empty now and then, the deeper the less it gets, at once when it
+    finds itself in a crowd, and all learn the least RTT (BBR's ProbeRTT is for this,
+    too). It lasts until a packet that has met the emptier queue is here. A growing
+    queue slows it down; losses do only where they leave less than 1 / MOST of a window.
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was
@@ -79,13 +84,14 @@ class PathRate:
     least_rtt: float = inf  # [s]
     rtt: float = 0.0  # of the last round, its least [s]
     round_rtt: float = inf  # the least in this one [s]
-    round_began: float = 0.0
-    round_ends: float = 0.0
-    came: int = 0  # packets that have arrived in this round
+    round_began: float = 0.0  # what was sent from then on tells of the round [s]
+    round_ends: float = 0.0  # when something sent from then on has arrived [s]
+    heard_at: float = 0.0  # when the first of the round was acknowledged; 0 before [s]
+    came: int = 0  # packets that have arrived since
     starting: bool = True  # until the path's rate is known
     # Of the train: what has arrived after its first ACK, when that came, and was sent.
     train: tuple[int, float, float] | tuple[()] = ()
-    drain_in: int = 1  # rounds
+    rounds: int = ALONE  # since the queue has run empty
     draining: float = 0.0  # packets that may be in flight while it does
     known_rtt: float = inf  # the least RTT before that [s]
 
@@ -114,7 +120,7 @@ class PathRate:
         if not self.seen:
             self.pacing_rate = told
         else:
-            pace = PACE * self.window / (self.rtt or self.least_rtt)
+            pace = PACE * self.window / self.least_rtt
             self.pacing_rate = pace if told is None else min(pace, told)
 
     def on_ack(self, order: int, acked: int, ack: Packet, now: float) -> None:
@@ -127,15 +133,19 @@ class PathRate:
             return
         rtt = max(now - ack.echo, 1e-6)
         self.least_rtt = min(self.least_rtt, rtt)
-        self.round_rtt = min(self.round_rtt, rtt)
-        self.came += acked
+        if ack.echo >= self.round_began:
+            self.round_rtt = min(self.round_rtt, rtt)
+            if self.heard_at:
+                self.came += acked
+            else:
+                self.heard_at = now
         if self.starting:
             self.seen = self._told or self._tell(order, acked, ack.stamp, ack.echo)
             if self.seen:
                 self._fit()
             else:
                 self.window += acked  # doubles in a round trip
-        if now >= self.round_ends:
+        if ack.echo >= self.round_ends:
             self._end_round(now)
         self._decide()
 
@@ -156,21 +166,28 @@ class PathRate:
         self.window = max(FEW, FIT * self.seen * self.least_rtt)
 
     def _end_round(self, now: float) -> None:
+        waits, lasts = 0.0, ROUND * self.least_rtt
         if self.draining:
             self.draining = 0.0
+            waits = self.least_rtt  # until the queue is as it was
             if self.least_rtt < 0.95 * self.known_rtt:  # it had somebody's queue in it
-                self.drain_in = CROWDED
-        elif self.round_ends:
+                self.rounds = ALONE - CROWDED
+        elif self.round_ends and now > self.heard_at:
             self.rtt = self.round_rtt
-            rate = self.came / (now - self.round_began)
+            rate = self.came / (now - self.heard_at)
             if self.starting:
                 self._end_start(rate)
             else:
                 self._adjust(rate)
                 self._drain()
-        trips = 1 if self.starting or self.draining else ROUND
-        self.round_began, self.round_ends = now, now + trips * self.least_rtt
+                if self.draining:
+                    lasts = max(0.0, self.window - self.draining) / self.ours
         self.round_rtt, self.came = inf, 0
+        if self.starting:  # a round trip, and all that arrives in it
+            self.round_ends = self.heard_at = now
+        else:
+            self.round_began, self.heard_at = now + waits, 0.0
+            self.round_ends = self.round_began + lasts
 
     def _end_start(self, rate: float) -> None:
         """Take the best rate for the path's, if twice the window brought no more."""
@@ -178,21 +195,24 @@ class PathRate:
         if not self.seen and (slower or self.least_rtt < 0.75 * self.rtt):
             self.seen = self.ours
             self._fit()
-        self.starting = not self.seen
+        if self.seen:
+            self.starting, self.ours = False, 0.0
 
     def _adjust(self, rate: float) -> None:
-        self.ours = (self.ours + rate) / 2
+        self.ours = (self.ours + rate) / 2 if self.ours else rate
+        self.seen = max(self.seen, self.ours)
         some = QUEUE * sqrt(self.seen * self.least_rtt)
-        aim = self.window * self.least_rtt / self.rtt + some
-        self.window = min((self.window + aim) / 2, MOST * rate * self.rtt + some)
+        aim = self.window * self.least_rtt / self.rtt
+        self.window = min(aim, MOST * rate * self.rtt) + some
         if not self.polite:
             self.window = max(self.window, 2 * self.seen * self.least_rtt)
 
     def _drain(self) -> None:
-        share = min(1.0, self.ours / self.seen)
+        self.rounds += 1
+        share = self.ours / self.seen
         alone = share > 0.9 and self.rtt < 1.1 * self.least_rtt  # nothing to drain
-        self.drain_in -= 1
-        if self.polite and self.drain_in <= 0 and not alone:
-            self.draining = DRAIN * share * self.ours * self.least_rtt
-            self.drain_in = CROWDED if share < CROWD else ALONE
+        due = self.rounds >= (CROWDED if share < CROWD else ALONE)
+        if self.polite and due and not alone:
+            self.draining = max(DRAINED, DRAIN * share * self.ours * self.least_rtt)
+            self.rounds = 0
             self.known_rtt = self.least_rtt
