@@ -9,7 +9,9 @@ from typing import Final
 from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
-FIRST: Final = 80  # packets at once while nothing is known
+FIRST: Final = 80  # packets at once while nothing is known, or
+FIRST_OF_MANY: Final = 150  # if at least so many wait: a slow link's queue of two
+MANY: Final = 1000  # seconds is little beside the twelve that these take it
 TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
 FEW: Final = 32  # packets that a path is taken to hold at least
@@ -75,7 +77,8 @@ class PathRate:
 
     rate: float | None = None
     polite: bool = True
-    largest: int = 0  # bytes of a payload
+    known: int = 0  # payloads that have to be sent
+    largest: int = 0  # bytes of one
     size: int = FIRST  # packets that may be in flight, at least 1
     pacing_rate: float | None = None  # [packets/s]; None is as fast as it goes
     window: float = FIRST
@@ -100,6 +103,10 @@ class PathRate:
 
     def measure(self, payload: bytes) -> None:
         """Hear of a payload that will have to be sent."""
+        self.known += 1
+        if self.known == MANY and self.least_rtt == inf:
+            self.window = FIRST_OF_MANY
+            self._decide()
         if len(payload) > self.largest:
             self.largest = len(payload)
             self._decide()
