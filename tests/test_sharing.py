@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -18,6 +18,9 @@ from p2plab.trace import RECEIVER, SENDER
 
 RATE = 20e6
 LINK = Link(delay=0.025, rate=RATE, queue=83, seed=3)  # a queue as long as the path
+LONG = Link(delay=0.05, rate=RATE, queue=167, seed=3)
+LOSSY = replace(LONG, loss=0.02)
+QUICK = Link(delay=0.01, rate=5 * RATE, queue=167, seed=3)
 PAYLOAD = bytes(1400)
 FULL = RATE / 8 / wire_size(Packet(DATA, 0, PAYLOAD))  # [packets/s]
 
@@ -34,14 +37,15 @@ class Flow:
         self.hosts[1].on_payload = lambda _: self.arrived.append(self.now)
 
     def share(self, since: float, until: float) -> float:
-        """Of the link, in that time."""
+        """Of a link with RATE, in that time."""
         arrived = sum(since <= when < until for when in self.arrived)
         return arrived / (until - since) / FULL
 
 
-def run(flows: list[Flow], until: float) -> None:
-    """Let them send over LINK, as much as they can."""
-    channels: tuple[Channel, Channel] = LINK.forward(), LINK.lossless().backward()
+def run(flows: list[Flow], until: float, link: Link = LINK) -> None:
+    """Let them send over one link, as much as they can."""
+    channels: tuple[Channel, Channel] = link.forward(), link.lossless().backward()
+    assert link.rate is not None
     order = count()
     events: list[tuple[float, int, Flow, int, Packet | None, int]] = []
 
@@ -49,7 +53,7 @@ def run(flows: list[Flow], until: float) -> None:
         heappush(events, (when, next(order), flow, way, packet, n))
 
     for flow in flows:
-        for _ in range(int(until * FULL)):
+        for _ in range(int(until * FULL * link.rate / RATE)):
             flow.hosts[0].send(PAYLOAD)
         put(flow.starts_at, flow, 0, None, 0)
     while events and events[0][0] < until:
@@ -82,6 +86,21 @@ def test_who_comes_later_gets_the_same_as_who_was_there(rate: float | None) -> N
     first, second = (flow.share(3.0, 6.0) for flow in flows)
     assert 0.4 < second / (first + second) < 0.6
     assert first + second > 0.95
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("starts_at", [0.1, 1.0])
+@pytest.mark.parametrize("link", [LOSSY, LONG, QUICK], ids=["lossy", "long", "quick"])
+def test_two_share_from_the_start_of_the_later_on(
+    link: Link, starts_at: float, told: bool
+) -> None:
+    rate = link.rate if told else None
+    flows = [fast(0.0, rate=rate), fast(starts_at, rate=rate)]
+    run(flows, starts_at + 3.5, link)
+    first, second = (flow.share(starts_at, starts_at + 3.5) for flow in flows)
+    assert 0.4 < second / (first + second) < 0.6
+    assert link.rate is not None
+    assert (first + second) * RATE / link.rate > 0.9
 
 
 @pytest.mark.parametrize("rate", [None, RATE])

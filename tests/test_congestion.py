@@ -1,0 +1,98 @@
+"""A path's rate, with nobody else on it: a long transfer leaves no link idle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from p2plab.congestion import FIRST, FIRST_OF_MANY, MANY, PathRate
+from p2plab.link import Link
+from p2plab.packet import ACK, Packet
+from p2plab.protocols import Setup
+from p2plab.simulator import simulate
+from p2plab.trace import DELIVER
+
+PAYLOAD = bytes(1437)
+COUNT = 5568  # 8 MB
+FAST = Link(delay=0.01, rate=100e6, queue=167, seed=2)  # a queue as long as the path
+
+
+@pytest.mark.parametrize(
+    ("link", "least"),
+    [
+        (FAST, 0.975),
+        (replace(FAST, loss=0.01), 0.975),
+        (replace(FAST, loss=0.05), 0.965),
+        (Link(delay=0.05, rate=20e6, queue=167, loss=0.02, seed=2), 0.97),
+    ],
+    ids=["clean", "1 % loss", "5 % loss", "slow"],
+)
+def test_a_long_transfer_that_has_to_find_the_rate_leaves_the_link_hardly_ever_idle(
+    link: Link, least: float
+) -> None:
+    setup = Setup("fast", window=8192)
+    ends = setup.sender(), setup.receiver()
+    run = simulate(*ends, [PAYLOAD] * COUNT, link)
+    table = run.trace.table()
+    end = table["time"][table["what"] == DELIVER].max()
+    assert link.rate is not None
+    assert isinstance(link.loss, float)
+    wire = 8 * COUNT * (len(PAYLOAD) + 28) / link.rate / (1 - link.loss)
+    assert (link.delay + wire) / end > least
+
+
+def test_only_a_long_transfer_begins_with_many_packets() -> None:
+    path = PathRate()
+    for _ in range(MANY - 1):
+        path.measure(PAYLOAD)
+    assert path.window == FIRST
+    path.measure(PAYLOAD)
+    assert path.window == FIRST_OF_MANY
+
+
+def learned() -> tuple[PathRate, float]:
+    """Return a path of 1,000 packets/s and 0.1 s, and when it has been learned."""
+    path = PathRate(8e6)
+    path.measure(bytes(944))  # 8,000 bits with its headers
+    now, order = 0.1, 0
+    while path.starting:
+        answer(path, order, 0.1, now)
+        order, now = order + 1, now + 0.001
+    return path, now
+
+
+def answer(path: PathRate, order: int, rtt: float, now: float) -> None:
+    path.on_ack(order, 1, Packet(ACK, 0, b"", now, now - rtt), now)
+
+
+def test_a_round_tells_only_of_what_was_sent_in_it() -> None:
+    path, now = learned()
+    while not path.rtt:
+        answer(path, 0, 0.1, now)
+        now += 0.001
+    began, ended = path.round_began, path.round_ends
+    assert ended > began >= now - 0.002
+    while path.round_began == began:
+        # What was sent before has waited for nothing; what is sent now does.
+        if now - 0.1 < began:
+            answer(path, 0, 0.1, now)
+        elif now - 0.15 >= began:
+            answer(path, 0, 0.15, now)
+        now += 0.001
+    assert path.rtt == pytest.approx(0.15)
+    assert now - 0.15 >= ended - 0.002
+
+
+def test_a_draining_lasts_until_something_has_met_the_emptier_queue() -> None:
+    path, now = learned()
+    while not path.draining:
+        answer(path, 0, 0.1 if path.rtt == 0 else 0.16, now)
+        now += 0.001
+    full, left, began = path.window, path.draining, now
+    assert path.size == int(left) < full
+    while path.draining:
+        answer(path, 0, 0.16, now)
+        now += 0.001
+    emptied = (full - left) / path.ours  # [s]
+    assert now - began == pytest.approx(emptied + 0.16, abs=0.005)
