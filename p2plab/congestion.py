@@ -17,7 +17,8 @@ SPAN: Final = 0.001  # at least [s]
 FEW: Final = 32  # packets that a path is taken to hold at least
 FIT: Final = 1.3  # of what the path holds, to begin with
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
-ROUND: Final = 1.5  # least RTTs: the least RTT of one alone may be chance
+ROUND: Final = 4.0  # least RTTs: the least RTT of one alone may be chance, and
+HASTE: Final = 1.5  # in a crowd, or while nothing is known
 QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
 PACE: Final = 1.1  # of a window in a least RTT: an empty queue is soon as it was
@@ -94,7 +95,7 @@ class PathRate:
     starting: bool = True  # until the path's rate is known
     # Of the train: what has arrived after its first ACK, when that came, and was sent.
     train: tuple[int, float, float] | tuple[()] = ()
-    rounds: int = ALONE  # since the queue has run empty
+    rounds: int = ALONE - CROWDED  # since the queue has run empty
     draining: float = 0.0  # packets that may be in flight while it does
     known_rtt: float = inf  # the least RTT before that [s]
 
@@ -173,7 +174,7 @@ class PathRate:
         self.window = max(FEW, FIT * self.seen * self.least_rtt)
 
     def _end_round(self, now: float) -> None:
-        waits, lasts = 0.0, ROUND * self.least_rtt
+        waits = 0.0
         if self.draining:
             self.draining = 0.0
             waits = self.least_rtt  # until the queue is as it was
@@ -187,14 +188,19 @@ class PathRate:
             else:
                 self._adjust(rate)
                 self._drain()
-                if self.draining:
-                    lasts = max(0.0, self.window - self.draining) / self.ours
         self.round_rtt, self.came = inf, 0
         if self.starting:  # a round trip, and all that arrives in it
             self.round_ends = self.heard_at = now
         else:
             self.round_began, self.heard_at = now + waits, 0.0
-            self.round_ends = self.round_began + lasts
+            self.round_ends = self.round_began + self._lasts()
+
+    def _lasts(self) -> float:
+        """How long what is sent tells of the round, or of the draining [s]."""
+        if self.draining:
+            return max(0.0, self.window - self.draining) / self.ours
+        crowded = self.ours < CROWD * self.seen
+        return (HASTE if crowded else ROUND) * self.least_rtt
 
     def _end_start(self, rate: float) -> None:
         """Take the best rate for the path's, if twice the window brought no more."""
