@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Final
 
+from p2plab.amounts import whole
 from p2plab.packet import HEADER_SIZE, Packet
 
 IP_UDP: Final = 28  # bytes of the headers of IPv4 and UDP
@@ -14,6 +15,7 @@ FIRST_OF_MANY: Final = 150  # if at least so many wait: a slow link's queue of t
 MANY: Final = 1000  # seconds is little beside the twelve that these take it
 TRAIN: Final = 12  # of these that tell a rate, if their arrival took
 SPAN: Final = 0.001  # at least [s]
+GRAIN: Final = 0.002  # computers answer in batches: an RTT is no less [s]
 FEW: Final = 32  # packets that a path is taken to hold at least
 FIT: Final = 1.3  # of what the path holds, to begin with
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
@@ -40,6 +42,7 @@ class FixedWindow:
     size: int = 16
 
     def __post_init__(self) -> None:
+        whole("size", self.size, 16)
         if self.size < 1:
             raise ValueError(f"a window holds at least 1 packet, got {self.size}")
 
@@ -85,13 +88,16 @@ class PathRate:
     window: float = FIRST
     seen: float = 0.0  # the path's rate; 0 while that is not known [packets/s]
     ours: float = 0.0  # what arrives, smoothed over rounds [packets/s]
+    kept: float = 1.0  # share of what is sent that arrives, smoothed
     least_rtt: float = inf  # [s]
     rtt: float = 0.0  # of the last round, its least [s]
     round_rtt: float = inf  # the least in this one [s]
     round_began: float = 0.0  # what was sent from then on tells of the round [s]
     round_ends: float = 0.0  # when something sent from then on has arrived [s]
     heard_at: float = 0.0  # when the first of the round was acknowledged; 0 before [s]
+    first: int = 0  # which one of all that were sent that was
     came: int = 0  # packets that have arrived since
+    passed: int = 0  # with those that were lost
     starting: bool = True  # until the path's rate is known
     # Of the train: what has arrived after its first ACK, when that came, and was sent.
     train: tuple[int, float, float] | tuple[()] = ()
@@ -139,14 +145,15 @@ class PathRate:
         """
         if ack.echo is None or ack.stamp is None:
             return
-        rtt = max(now - ack.echo, 1e-6)
+        rtt = max(now - ack.echo, GRAIN)
         self.least_rtt = min(self.least_rtt, rtt)
         if ack.echo >= self.round_began:
             self.round_rtt = min(self.round_rtt, rtt)
             if self.heard_at:
                 self.came += acked
+                self.passed = max(self.passed, order - self.first)
             else:
-                self.heard_at = now
+                self.heard_at, self.first = now, order
         if self.starting:
             self.seen = self._told or self._tell(order, acked, ack.stamp, ack.echo)
             if self.seen:
@@ -188,7 +195,7 @@ class PathRate:
             else:
                 self._adjust(rate)
                 self._drain()
-        self.round_rtt, self.came = inf, 0
+        self.round_rtt, self.came, self.passed = inf, 0, 0
         if self.starting:  # a round trip, and all that arrives in it
             self.round_ends = self.heard_at = now
         else:
@@ -199,8 +206,7 @@ class PathRate:
         """How long what is sent tells of the round, or of the draining [s]."""
         if self.draining:
             return max(0.0, self.window - self.draining) / self.ours
-        crowded = self.ours < CROWD * self.seen
-        return (HASTE if crowded else ROUND) * self.least_rtt
+        return (HASTE if self._share < CROWD else ROUND) * self.least_rtt
 
     def _end_start(self, rate: float) -> None:
         """Take the best rate for the path's, if twice the window brought no more."""
@@ -211,8 +217,14 @@ class PathRate:
         if self.seen:
             self.starting, self.ours = False, 0.0
 
+    @property
+    def _share(self) -> float:
+        """How much of the path is ours; a loss is no sign of anybody else."""
+        return min(1.0, self.ours / self.kept / self.seen) if self.ours else 1.0
+
     def _adjust(self, rate: float) -> None:
         self.ours = (self.ours + rate) / 2 if self.ours else rate
+        self.kept = (self.kept + self.came / max(self.came, self.passed, 1)) / 2
         self.seen = max(self.seen, self.ours)
         some = QUEUE * sqrt(self.seen * self.least_rtt)
         aim = self.window * self.least_rtt / self.rtt
@@ -222,7 +234,7 @@ class PathRate:
 
     def _drain(self) -> None:
         self.rounds += 1
-        share = self.ours / self.seen
+        share = self._share
         alone = share > 0.9 and self.rtt < 1.1 * self.least_rtt  # nothing to drain
         due = self.rounds >= (CROWDED if share < CROWD else ALONE)
         if self.polite and due and not alone:

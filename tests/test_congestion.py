@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from p2plab.congestion import FIRST, FIRST_OF_MANY, MANY, PathRate
-from p2plab.link import Link
+from p2plab.experiments import mean_loss
+from p2plab.link import GilbertElliott, Link
 from p2plab.packet import ACK, Packet
 from p2plab.protocols import Setup
 from p2plab.simulator import simulate
@@ -18,28 +19,49 @@ COUNT = 5568  # 8 MB
 FAST = Link(delay=0.01, rate=100e6, queue=167, seed=2)  # a queue as long as the path
 
 
+SLOW = Link(delay=0.05, rate=20e6, queue=167, loss=0.02, seed=2)
+BURSTS = replace(FAST, loss=GilbertElliott.from_mean(0.05, 8))
+
+
+def used(link: Link, rate: float | None) -> float:
+    """Return which share of the channel's bound 8 MB reach, the rate told or not."""
+    setup = Setup("fast", window=8192, rate=rate)
+    ends = setup.sender(), setup.receiver()
+    run = simulate(*ends, [PAYLOAD] * COUNT, link)
+    table = run.trace.table()
+    end = table["time"][table["what"] == DELIVER].max()
+    assert link.rate is not None
+    wire = 8 * COUNT * (len(PAYLOAD) + 28) / link.rate / (1 - mean_loss(link))
+    return float((link.delay + wire) / end)
+
+
 @pytest.mark.parametrize(
     ("link", "least"),
     [
         (FAST, 0.975),
         (replace(FAST, loss=0.01), 0.975),
         (replace(FAST, loss=0.05), 0.965),
-        (Link(delay=0.05, rate=20e6, queue=167, loss=0.02, seed=2), 0.97),
+        (SLOW, 0.97),
     ],
     ids=["clean", "1 % loss", "5 % loss", "slow"],
 )
 def test_a_long_transfer_that_has_to_find_the_rate_leaves_the_link_hardly_ever_idle(
     link: Link, least: float
 ) -> None:
-    setup = Setup("fast", window=8192)
-    ends = setup.sender(), setup.receiver()
-    run = simulate(*ends, [PAYLOAD] * COUNT, link)
-    table = run.trace.table()
-    end = table["time"][table["what"] == DELIVER].max()
-    assert link.rate is not None
-    assert isinstance(link.loss, float)
-    wire = 8 * COUNT * (len(PAYLOAD) + 28) / link.rate / (1 - link.loss)
-    assert (link.delay + wire) / end > least
+    assert used(link, None) > least
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2])
+def test_whoever_is_told_the_rate_does_not_take_losses_for_a_crowd(loss: float) -> None:
+    assert used(replace(FAST, loss=loss), FAST.rate) > 0.96
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rate", [None, FAST.rate], ids=["found", "told"])
+def test_a_burst_that_takes_all_acks_costs_a_moment_and_not_half_a_minute(
+    rate: float | None, seed: int
+) -> None:
+    assert used(replace(BURSTS, seed=seed), rate) > 0.7
 
 
 def test_only_a_long_transfer_begins_with_many_packets() -> None:

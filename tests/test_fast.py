@@ -22,6 +22,7 @@ from p2plab.link import GilbertElliott, Link, ScriptedLink
 from p2plab.mixing import MOST, Unmixer, mixed, to_number, to_payload
 from p2plab.packet import ACK, DATA, Kind, Packet
 from p2plab.protocols import FastReceiver, FastSender, Setup
+from p2plab.protocols.fast import REPEATED
 from p2plab.rtt import Rfc6298
 from p2plab.simulator import simulate
 from p2plab.trace import SENDER
@@ -64,6 +65,29 @@ def test_a_packet_that_stays_alone_is_acknowledged_after_a_millisecond() -> None
     receiver.on_timeout(0.501)
     assert receiver.next_packet(0.501) == ack(0, echo=0.0, stamp=0.501)
     assert receiver.deadline is None
+
+
+def test_a_copy_is_acknowledged_at_once_because_the_first_ack_may_be_lost() -> None:
+    receiver = FastReceiver(32)
+    receiver.on_packet(Packet(DATA, 0, b"x", stamp=0.0), 0.5)
+    receiver.on_timeout(0.501)
+    assert receiver.next_packet(0.501) is not None
+    receiver.on_packet(Packet(DATA, 0, b"x", stamp=0.6), 0.7)
+    assert receiver.next_packet(0.7) == ack(0, echo=0.6, stamp=0.7)
+
+
+def test_a_timeout_repeats_several_packets_and_no_more_than_are_in_flight() -> None:
+    machine = sender(64)
+    for number in range(REPEATED + 5):
+        machine.send(b"%d" % number)
+    pulled(machine, 0.0)
+    machine.on_timeout(1.0)
+    assert list(machine.lost) == list(range(REPEATED))
+    few = sender()
+    few.send(b"a")
+    pulled(few, 0.0)
+    few.on_timeout(1.0)
+    assert list(few.lost) == [0]
 
 
 def test_what_was_sent_well_before_a_packet_that_has_arrived_is_lost() -> None:

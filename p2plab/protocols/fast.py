@@ -6,7 +6,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 from math import sqrt
 from typing import Final
 
@@ -18,6 +18,7 @@ from p2plab.packet import ACK, DATA, STAMP_PERIOD, Packet
 ACK_EVERY: Final = 8  # packets, or
 ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
 REORDERING: Final = 0.25  # of a round trip that a packet may be overtaken by
+REPEATED: Final = 16  # after a timeout: one alone may meet the same burst of losses
 MAX_RUNS: Final = 300  # in an ACK, so that it fits into an Ethernet frame
 LOOKAHEAD: Final = MOST + 64  # packets; the last MOST may have to be mixed
 _RUNS: Final = struct.Struct("!HH")
@@ -34,7 +35,7 @@ class FastSender:
     - When everything was sent once, nobody knows yet what the last round trip has lost.
       Mixes of all that is unacknowledged fill this time: each replaces any one packet.
       They have numbers of their own, from -1 downwards.
-    The timer, the last resort, repeats the oldest packet, whose ACK tells the rest.
+    The timer, the last resort, repeats the oldest packets, whose ACKs tell the rest.
 
     rtt: only learns from timestamps: an ACK for many packets is no ACK for one.
     window: packets in flight at most, also of the path's own opinion.
@@ -164,9 +165,9 @@ class FastSender:
 
     def on_timeout(self, now: float) -> None:
         self.rtt.on_timeout()
-        oldest = next(iter(self.in_flight))
-        del self.in_flight[oldest]
-        self.lost[oldest] = None
+        for oldest in list(islice(self.in_flight, REPEATED)):
+            del self.in_flight[oldest]
+            self.lost[oldest] = None
         self.deadline = None
 
 
@@ -216,6 +217,8 @@ class FastReceiver:
             known = self.unmixer.add_mix(seq, payload)
         elif self._keep(seq, payload):
             known = self.unmixer.add_packet(seq, payload)
+        else:
+            self.waiting = ACK_EVERY  # that it is here, the sender does not know
         for mended in known:
             self._keep(*mended)
 
