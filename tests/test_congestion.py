@@ -56,7 +56,7 @@ def test_whoever_is_told_the_rate_does_not_take_losses_for_a_crowd(loss: float) 
     assert used(replace(FAST, loss=loss), FAST.rate) > 0.96
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [4, 6])  # the worst of seven
 @pytest.mark.parametrize("rate", [None, FAST.rate], ids=["found", "told"])
 def test_a_burst_that_takes_all_acks_costs_a_moment_and_not_half_a_minute(
     rate: float | None, seed: int
