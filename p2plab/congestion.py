@@ -81,8 +81,7 @@ class PathRate:
 
     rate: float | None = None
     polite: bool = True
-    known: int = 0  # payloads that have to be sent
-    largest: int = 0  # bytes of one
+    largest: int = 0  # bytes of a payload
     size: int = FIRST  # packets that may be in flight, at least 1
     pacing_rate: float | None = None  # [packets/s]; None is as fast as it goes
     window: float = FIRST
@@ -108,12 +107,13 @@ class PathRate:
     def __post_init__(self) -> None:
         self._decide()
 
+    def expect(self, count: int) -> None:
+        """Hear how many payloads will have to be sent, before the first one is."""
+        self.window = FIRST_OF_MANY if count >= MANY else FIRST
+        self._decide()
+
     def measure(self, payload: bytes) -> None:
         """Hear of a payload that will have to be sent."""
-        self.known += 1
-        if self.known == MANY and self.least_rtt == inf:
-            self.window = FIRST_OF_MANY
-            self._decide()
         if len(payload) > self.largest:
             self.largest = len(payload)
             self._decide()

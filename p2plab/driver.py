@@ -93,11 +93,9 @@ class Host:
         catch_up: float = 0.0,
     ) -> None:
         self.machine: Any = machine
-        self.role = role
+        self.role, self.trace, self.on_payload = role, trace, on_payload
         self._examine()
-        self.trace = trace
         self._log = None if trace is None else trace.rows.append
-        self.on_payload = on_payload
         self.number = self.payloads = 0  # packets sent; payloads taken, or delivered
         self.inner = inner = getattr(machine, role, machine)
         self._breach = Breach(type(inner).__name__)
@@ -131,6 +129,13 @@ class Host:
         if deadline is None or self._fired:  # its answer is still held back
             return self._pull_at
         return min(deadline, self._pull_at)
+
+    def expect(self, count: int) -> bool:
+        """Tell a sender how many payloads will come; whether it wants to know."""
+        hear = getattr(self.inner, "expect", None)
+        if hear is not None and not self.payloads:
+            hear(count)
+        return hear is not None
 
     def send(self, *payloads: bytes) -> None:
         """Queue payloads at a sender."""

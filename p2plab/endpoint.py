@@ -33,8 +33,8 @@ class Endpoint(Protocol):
 
     Three members are optional: `on_corrupt(now)` hears of damaged packets,
     `pacing_rate` (packets/s or None) asks the driver to space its pulls, and a
-    sender's `lookahead` says how many payloads beyond those that it has sent it has to
-    know: further ones may be queued later, so that a long transfer can begin at once.
+    sender's `expect(count)` hears beforehand how many payloads will come: they may be
+    queued bit by bit then, so that a long transfer begins at once.
     """
 
     @property

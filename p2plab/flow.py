@@ -22,6 +22,7 @@ from p2plab.packet import DATA, MACHINE_KINDS, Kind, Packet, encode
 from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
+PORTION: Final = 2 * BURST  # payloads handed over in one go, more than can be sent
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
 MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
@@ -44,8 +45,7 @@ class Flow:
     link: an artificial one, forward and backward. Only the sender has it, so that one
         person turns the knobs of both directions.
     patience: how long to go on without a word from the other side [s].
-    at_once: let data follow the offer, at most EARLY packets of it, and not wait for
-        the answer. It is lost if the receiver refuses.
+    at_once: let up to EARLY packets follow the offer; they are lost if it is refused.
     """
 
     def __init__(
@@ -237,10 +237,10 @@ class Flow:
             self._fed = True
 
     def _feed(self) -> None:
-        """Hand over payloads, no more than the machine looks ahead, if it tells."""
+        """Hand over payloads; to a machine that knows how many will come, some."""
         host, payloads = self.host, self.transfer.payloads
-        ahead = getattr(host.inner, "lookahead", len(payloads))
-        host.send(*payloads[host.payloads : host.number + ahead])
+        some = PORTION if host.expect(len(payloads)) else len(payloads)
+        host.send(*payloads[host.payloads : host.payloads + some])
         self._feeding = host.payloads < len(payloads)
         if not self._feeding:
             host.machine.finish()
@@ -261,8 +261,9 @@ class Flow:
                 leave(datagram)
             else:
                 link.send(packet, number, datagram, now)
-        if host.number == first + BURST:
-            self._more_at = now + (BREATH if host.paced is None else 0.0)
+        full = host.number == first + BURST
+        if full or self._feeding:
+            self._more_at = now + (BREATH if full and host.paced is None else 0.0)
         if self.transfer.role == SENDER and not self.transfer.ended:
             self.transfer.acknowledged = getattr(host.inner, "send_base", host.number)
             if host.machine.done:

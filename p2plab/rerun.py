@@ -183,6 +183,7 @@ class _Side:
         self.begun = True
         self.told_at = now
         if self.role == SENDER:
+            self.host.expect(len(self.payloads))
             self.host.send(*self.payloads)
             self.host.machine.finish()
 

@@ -170,6 +170,8 @@ def simulate(
     simulation = Simulation(
         sender, receiver, link, back or link, kept, deliver, wire, states
     )
+    payloads = list(payloads)
+    simulation.sender.expect(len(payloads))
     simulation.sender.send(*payloads)
     if hasattr(sender, "finish"):
         sender.finish()

@@ -53,8 +53,9 @@ def run(flows: list[Flow], until: float, link: Link = LINK) -> None:
         heappush(events, (when, next(order), flow, way, packet, n))
 
     for flow in flows:
-        for _ in range(int(until * FULL * link.rate / RATE)):
-            flow.hosts[0].send(PAYLOAD)
+        payloads = [PAYLOAD] * int(until * FULL * link.rate / RATE)
+        flow.hosts[0].expect(len(payloads))
+        flow.hosts[0].send(*payloads)
         put(flow.starts_at, flow, 0, None, 0)
     while events and events[0][0] < until:
         now, _, flow, way, packet, n = heappop(events)

@@ -38,8 +38,8 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "37ceaebbb3d65feefd02cc5ba0f78717",
     "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
     "selective_repeat": "fd73b6f349f671ee95c830737d643720",
-    "fast": "a755c46e90cc3de29a3402c082beb3d3",
-    "fountain": "f5a1d3a10c7925b5a3ab734df189d728",
+    "fast": "01811a998cbd189e4bea35a5fca40f63",
+    "fountain": "d46a7cd4a2f0f26d5ae672762becac68",
 }
 
 

@@ -20,7 +20,6 @@ ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
 REORDERING: Final = 0.25  # of a round trip that a packet may be overtaken by
 REPEATED: Final = 16  # after a timeout: one alone may meet the same burst of losses
 MAX_RUNS: Final = 300  # in an ACK, so that it fits into an Ethernet frame
-LOOKAHEAD: Final = MOST + 64  # packets; the last MOST may have to be mixed
 _RUNS: Final = struct.Struct("!HH")
 
 
@@ -58,15 +57,19 @@ class FastSender:
     numbers: dict[int, int] = field(default_factory=dict, repr=False)  # to be mixed
     deadline: float | None = None  # when the timer, the last resort, fires [s]
     clock: tuple[float, float] = -1.0, -1.0  # now, and how it is stamped [s]
-    lookahead: Final[int] = LOOKAHEAD
+    expected: int = 0  # payloads that will come, as far as we know
 
     @property
     def done(self) -> bool:
-        return self.send_base == len(self.payloads)
+        return self.send_base == len(self.payloads) >= self.expected
 
     @property
     def pacing_rate(self) -> float | None:
         return self.path.pacing_rate
+
+    def expect(self, count: int) -> None:
+        self.expected = count
+        self.path.expect(count)
 
     def send(self, payload: bytes) -> None:
         self.payloads.append(payload)
@@ -78,7 +81,7 @@ class FastSender:
             seq = next(iter(self.lost))
             del self.lost[seq]
         elif seq == len(self.payloads):
-            return self._mix(now)
+            return self._mix(now) if seq >= self.expected else None
         elif seq >= self.send_base + self.window:
             return None  # the receiver may have no room for it
         elif len(self.in_flight) >= self.path.size:
