@@ -20,7 +20,7 @@ FEW: Final = 32  # packets that a path is taken to hold at least
 FIT: Final = 1.3  # of what the path holds, to begin with
 GROWTH: Final = 1.25  # of the rate in a round trip; with less, the start is over
 ROUND: Final = 4.0  # least RTTs: the least RTT of one alone may be chance, and
-HASTE: Final = 1.5  # in a crowd, or while nothing is known
+HASTE: Final = 1.5  # in a crowd
 QUEUE: Final = 3.0  # see PathRate
 SLACK: Final = 1.1  # windows that may be in flight, as ACKs come late or are lost
 PACE: Final = 1.1  # of a window in a least RTT: an empty queue is soon as it was
@@ -107,7 +107,7 @@ class PathRate:
     def __post_init__(self) -> None:
         self._decide()
 
-    def expect(self, count: int) -> None:
+    def expect_payloads(self, count: int) -> None:
         """Hear how many payloads will have to be sent, before the first one is."""
         self.window = FIRST_OF_MANY if count >= MANY else FIRST
         self._decide()

@@ -10,8 +10,6 @@ from p2plab.link import CORRUPT
 from p2plab.packet import ACK, HEADER_SIZE, MACHINE_KINDS, STAMP_PERIOD, Packet
 from p2plab.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
 
-Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
-
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
 ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in then
@@ -130,10 +128,10 @@ class Host:
             return self._pull_at
         return min(deadline, self._pull_at)
 
-    def expect(self, count: int) -> bool:
-        """Tell a sender how many payloads will come; whether it wants to know."""
-        hear = getattr(self.inner, "expect", None)
-        if hear is not None and not self.payloads:
+    def expect_payloads(self, count: int) -> bool:
+        """Tell a sender how many will come, before the first; whether it listens."""
+        hear = getattr(self.inner, "expect_payloads", None)
+        if hear is not None:
             hear(count)
         return hear is not None
 
@@ -160,7 +158,9 @@ class Host:
         if self._next_payload is not None:
             self._deliver(now)
 
-    def feed_all(self, packets: Iterable[Numbered], now: float, what: str) -> None:
+    def feed_all(
+        self, packets: Iterable[tuple[Packet, int]], now: float, what: str
+    ) -> None:
         """Hand over what has arrived at once; the same as to feed one by one."""
         role, log, on_packet = self.role, self._log, self.machine.on_packet
         delivers, late = self._next_payload is not None, now >= STAMP_PERIOD

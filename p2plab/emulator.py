@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import Final
 
-from p2plab.driver import Numbered, wire_size
+from p2plab.driver import wire_size
 from p2plab.link import ARRIVE, CORRUPT, LOSS, OVERFLOW, AnyLink, Channel, Link
-from p2plab.packet import MACHINE_KINDS, Packet, damaged
+from p2plab.packet import MACHINE_KINDS, Numbered, Packet, damaged
 from p2plab.trace import OTHER
 
-_MACHINE_KINDS: Final = frozenset(MACHINE_KINDS)
 Note = Callable[
     [float, str, str, Packet, int], None
 ]  # when, host, what, packet, number
@@ -27,26 +25,6 @@ def channels(
         return None
     there = link or Link(delay=0.0)
     return there.forward(), (back or there).backward()
-
-
-def all_plain(
-    packets: Sequence[Numbered], largest: int, arrived: set[int] | None
-) -> bool:
-    """Whether all are for a machine, none is too large, and none a copy of another.
-
-    Nearly always they are, and one look at all costs much less than one at each.
-    largest: bytes of a payload. arrived: numbers of earlier packets, if copies matter;
-        those of plain ones are added.
-    """
-    came, numbers = zip(*packets, strict=True)
-    kinds, _, payloads, _, _ = zip(*came, strict=True)
-    if max(map(len, payloads)) > largest or not _MACHINE_KINDS.issuperset(kinds):
-        return False
-    if arrived is not None:
-        if len({*numbers}) < len(numbers) or not arrived.isdisjoint(numbers):
-            return False
-        arrived.update(numbers)
-    return True
 
 
 class Emulator:

@@ -32,9 +32,10 @@ class Endpoint(Protocol):
     5. At equal times a packet arrives before a timer fires.
 
     Three members are optional: `on_corrupt(now)` hears of damaged packets,
-    `pacing_rate` (packets/s or None) asks the driver to space its pulls, and a
-    sender's `expect(count)` hears beforehand how many payloads will come: they may be
-    queued bit by bit then, so that a long transfer begins at once.
+    `pacing_rate` (packets/s or None) asks the driver to space its pulls, and a sender's
+    `expect_payloads(count)` may hear beforehand how many payloads will come. They may
+    be queued bit by bit then, so that a long transfer begins at once; until all have
+    come, it is not `done`.
     """
 
     @property

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from p2plab.driver import BURST, CATCH_UP, Host, Numbered
-from p2plab.emulator import Emulator, all_plain
+from p2plab.driver import BURST, CATCH_UP, Host
+from p2plab.emulator import Emulator
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -18,7 +18,7 @@ from p2plab.errors import (
 )
 from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, Channel
 from p2plab.offer import ANSWER, to_words, words
-from p2plab.packet import DATA, MACHINE_KINDS, Kind, Packet, encode
+from p2plab.packet import MACHINE_KINDS, Kind, Numbered, Packet, all_plain, encode
 from p2plab.trace import RECEIVER, SEND, SENDER
 from p2plab.transfer import State, Transfer
 
@@ -75,7 +75,8 @@ class Flow:
         self._offer_rto = EARLY_RTO if at_once else OFFER_RTO
         self._at_once, self._early = at_once, EARLY if at_once else 0
         self._fed = False  # the machine has had an input that it was not pulled for
-        self._feeding = transfer.role == SENDER  # until the machine has all payloads
+        self._feeding = transfer.role == SENDER  # until the machine has all payloads,
+        self._portion = PORTION  # so many in a turn
         self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
         assembly = transfer.assembly if transfer.role == RECEIVER else None
@@ -89,6 +90,11 @@ class Flow:
         """Whether it is over, and nobody will need its answers any more."""
         failed = self.transfer.state is FAILED
         return self.transfer.ended and (failed or self.host.machine.deadline is None)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether nothing more may leave before our offer is answered."""
+        return self.transfer.state is OFFERED and self.host.number >= self._early
 
     def open(self, now: float) -> None:
         """Begin as a sender: offer. A receiver begins when it hears the offer."""
@@ -143,10 +149,10 @@ class Flow:
                 return self._stall(now, "nobody has answered our offer")
             if self._offer_at <= now:
                 self._offer(now)
-            if not self._at_once:
+            if self._waits:
                 return None
         if not self.transfer.ended and self._heard_at + self._patience <= now:
-            if self._all_there():
+            if self.transfer.all_there(self.host.inner):
                 return self.transfer.end(now)  # only the goodbye was lost
             return self._stall(now, "the other side has said nothing")
         if (due := self.host.wake_at()) is not None and due <= now:
@@ -166,7 +172,7 @@ class Flow:
             times.append(self._heard_at + self._patience)
         if self.transfer.state is OFFERED:
             times += [self._heard_at + OFFER_PATIENCE, self._offer_at]
-        if self._at_once or self.transfer.state is not OFFERED:
+        if not self._waits:
             wake_at = self.host.wake_at()
             times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
         return min(times)
@@ -196,7 +202,7 @@ class Flow:
         self._heard_at = now
 
     def _hear_one(self, packet: Packet, number: int, fate: str, now: float) -> None:
-        if packet.kind is DATA and len(packet.payload) > self._largest:
+        if packet.kind is Kind.DATA and len(packet.payload) > self._largest:
             return  # no part of what was offered, and nobody has room for it
         what = DUPLICATE if number in self._arrived else fate
         if self._trace is not None:  # nothing else tells copies apart
@@ -239,8 +245,9 @@ class Flow:
     def _feed(self) -> None:
         """Hand over payloads; to a machine that knows how many will come, some."""
         host, payloads = self.host, self.transfer.payloads
-        some = PORTION if host.expect(len(payloads)) else len(payloads)
-        host.send(*payloads[host.payloads : host.payloads + some])
+        if not host.payloads and not host.expect_payloads(len(payloads)):
+            self._portion = len(payloads)
+        host.send(*payloads[host.payloads : host.payloads + self._portion])
         self._feeding = host.payloads < len(payloads)
         if not self._feeding:
             host.machine.finish()
@@ -250,7 +257,7 @@ class Flow:
         if self.transfer.role == RECEIVER:
             self._end_receiver(now)  # before our last ACK: the sender may count on it
         self._more_at = math.inf
-        if self.transfer.state is OFFERED and host.number >= self._early:
+        if self._waits:
             return
         if self._feeding:
             self._feed()
@@ -289,13 +296,6 @@ class Flow:
         # Past the link, which is for the machines' packets only, as in virtual time.
         self._outbox.append(encode(packet, self._id, self.host.number))
         self.host.number += 1
-
-    def _all_there(self) -> bool:
-        assembly = self.transfer.assembly
-        if self.transfer.role == RECEIVER:
-            return assembly is not None and assembly.verify()
-        count = self.transfer.offer.content.count
-        return bool(getattr(self.host.inner, "send_base", -1) == count)
 
     def _stall(self, now: float, what: str) -> None:
         message = (

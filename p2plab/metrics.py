@@ -213,7 +213,8 @@ def _vanished(it: Columns, counts: _Counts) -> int:
     """Count the packets that were seen to be sent, and have no fate at all."""
     if not any(what in (CORRUPT, DUPLICATE) for what, _ in counts):  # no copies, then
         sends = sum(n for (what, _), n in counts.items() if what in _SENDS)
-        return sends - sum(n for (what, _), n in counts.items() if what in _FATES)
+        fates = sum(n for (what, _), n in counts.items() if what in _FATES)
+        return max(0, sends - fates)
     sent, fated = set(), set()  # by number; the receiver's are below 0
     for host, what, number in zip(it.hosts, it.whats, it.numbers, strict=True):
         if what in _SENDS:

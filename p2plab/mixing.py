@@ -69,8 +69,7 @@ class Unmixer:
     def add_packet(self, seq: int, payload: bytes) -> list[tuple[int, bytes]]:
         """Take a packet; return those that are known now because of it."""
         self.payloads[seq] = payload
-        if len(self.payloads) > SPARE * self.keep:
-            self._forget()
+        self._forget()
         if not self.equations:
             return []
         known = self._learn(frozenset([seq]), to_number(payload))
@@ -110,12 +109,15 @@ class Unmixer:
         solved = [seq for seq, (them, _) in self.equations.items() if len(them) == 1]
         known = [(seq, to_payload(self.equations.pop(seq)[1])) for seq in solved]
         self.payloads.update(known)
+        self._forget()
         if not self.equations:
             self.numbers.clear()
         return known
 
     def _forget(self) -> None:
         """Forget the oldest, many at once: to find one takes as long as to find all."""
+        if len(self.payloads) <= SPARE * self.keep:
+            return
         for seq in list(islice(self.payloads, len(self.payloads) - self.keep)):
             del self.payloads[seq]
             self.numbers.pop(seq, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -29,7 +30,7 @@ DATA: Final = Kind.DATA
 ACK: Final = Kind.ACK
 NAK: Final = Kind.NAK
 FIN: Final = Kind.FIN
-MACHINE_KINDS: Final = (DATA, ACK, NAK, FIN)
+MACHINE_KINDS: Final = frozenset((DATA, ACK, NAK, FIN))
 
 MAX_PAYLOAD: Final = 65_000  # a UDP datagram over IPv4 holds 65,507 bytes
 
@@ -56,10 +57,13 @@ class Packet(NamedTuple):
     echo: float | None = None
 
 
+Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
+
+
 #   0                   1                   2                   3
 #   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |       "p"     |       "2"     |      kind     |   version: 1  |
+#  |       "p"     |       "2"     |      kind     |   version: 2  |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |            transfer: which conversation on this socket        |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -88,7 +92,7 @@ _CHECKSUM: Final = struct.Struct("<I")
 _LEAST: Final = struct.Struct(f"{_HEADER.format}{_CHECKSUM.size}x")  # without a payload
 _INTACT: Final = crc32(_CHECKSUM.pack(crc32(b"")))  # of anything and its checksum
 MAGIC: Final = b"p2"
-_VERSION: Final = 1
+_VERSION: Final = 2
 # Every first word that there is, so that one look tells all.
 _WORDS: Final = {kind: int.from_bytes((*MAGIC, kind, _VERSION)) for kind in Kind}
 _KINDS: Final = {word: kind for kind, word in _WORDS.items()}
@@ -158,6 +162,26 @@ def damaged(datagram: bytes, number: int) -> bytes:
     at = number * 7 % len(datagram)
     flipped = bytes((datagram[at] ^ 1 << number % 8,))
     return datagram[:at] + flipped + datagram[at + 1 :]
+
+
+def all_plain(
+    packets: Sequence[Numbered], largest: int, arrived: set[int] | None
+) -> bool:
+    """Whether all are for a machine, none is too large, and none a copy of another.
+
+    Nearly always they are, and one look at all costs much less than one at each.
+    largest: bytes of a payload. arrived: numbers of earlier packets, if copies matter;
+        those of plain ones are added.
+    """
+    came, numbers = zip(*packets, strict=True)
+    kinds, _, payloads, _, _ = zip(*came, strict=True)
+    if max(map(len, payloads)) > largest or not MACHINE_KINDS.issuperset(kinds):
+        return False
+    if arrived is not None:
+        if len({*numbers}) < len(numbers) or not arrived.isdisjoint(numbers):
+            return False
+        arrived.update(numbers)
+    return True
 
 
 def wrap(seq: int, bits: int | None) -> int:

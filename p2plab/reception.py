@@ -15,12 +15,12 @@ from p2plab.errors import P2PLabError
 from p2plab.flow import Flow
 from p2plab.flows import Flows
 from p2plab.offer import ANSWER, Limits, Offer, to_words
-from p2plab.packet import Kind, Packet, encode
+from p2plab.packet import Kind, Numbered, Packet, encode
 from p2plab.trace import RECEIVER
 from p2plab.transfer import Transfer
 
 EARLY: Final = 64  # packets kept that belong to no transfer yet
-Batch = list[tuple[Packet, int]]  # packets, each with its number
+Batch = list[Numbered]
 
 
 class Reception:

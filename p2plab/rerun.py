@@ -127,6 +127,8 @@ class _Side:
     def _follow(self, row: Row, sent: Mapping[int, Packet]) -> bool:
         time, _, what, kind, _, _, number = row
         foreign = kind and kind not in MACHINE_KINDS
+        if not self.begun and self.role == SENDER and what in _SENT and not foreign:
+            self._begin(time)  # it did not wait for an answer to its offer
         told = foreign or what in _TOLD
         told_at, batch = self.told_at, told and time == self.told_at
         if told_at is not None and self._ready() and not batch:
@@ -183,7 +185,7 @@ class _Side:
         self.begun = True
         self.told_at = now
         if self.role == SENDER:
-            self.host.expect(len(self.payloads))
+            self.host.expect_payloads(len(self.payloads))
             self.host.send(*self.payloads)
             self.host.machine.finish()
 

@@ -171,7 +171,7 @@ def simulate(
         sender, receiver, link, back or link, kept, deliver, wire, states
     )
     payloads = list(payloads)
-    simulation.sender.expect(len(payloads))
+    simulation.sender.expect_payloads(len(payloads))
     simulation.sender.send(*payloads)
     if hasattr(sender, "finish"):
         sender.finish()

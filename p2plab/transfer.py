@@ -142,6 +142,12 @@ class Transfer:
             return self.assembly.progress
         return min(self.acknowledged / self.offer.content.count, 1.0)
 
+    def all_there(self, machine: object) -> bool:
+        """For drivers: whether everything has arrived, as this end's machine knows."""
+        if self.role == RECEIVER:
+            return self.assembly is not None and self.assembly.verify()
+        return getattr(machine, "send_base", -1) == self.offer.content.count
+
     def picture(self) -> Image:
         """Return the picture as received so far, holes marked.
 

@@ -66,9 +66,9 @@ def test_a_burst_that_takes_all_acks_costs_a_moment_and_not_half_a_minute(
 
 def test_only_a_long_transfer_begins_with_many_packets() -> None:
     path = PathRate()
-    path.expect(MANY - 1)
+    path.expect_payloads(MANY - 1)
     assert path.window == FIRST
-    path.expect(MANY)
+    path.expect_payloads(MANY)
     assert path.window == FIRST_OF_MANY
 
 

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from p2plab.driver import Host
-from p2plab.emulator import all_plain
 from p2plab.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
 from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, DATA, Kind, Packet
+from p2plab.packet import ACK, DATA, Kind, Packet, all_plain
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver

@@ -176,6 +176,14 @@ def test_old_packets_are_forgotten_but_never_those_that_a_mix_may_have() -> None
     assert [(1000, b"lost")] in [unmixer.add_mix(*mix) for mix in mixes]
 
 
+def test_a_liar_who_sends_nothing_but_mixes_fills_no_memory() -> None:
+    receiver = FastReceiver(16)
+    for seq in range(100, 2_000):  # mix 4 of one packet has it
+        content = mixed(-4, seq, 1, {seq: to_number(b"lie")})
+        receiver.on_packet(Packet(DATA, -4, content), 0.0)
+    assert 16 <= len(receiver.unmixer.payloads) <= 20
+
+
 def test_a_packet_becomes_a_number_only_when_it_is_mixed() -> None:
     machine = sender(8)
     for payload in (b"a", b"b", b"c"):

@@ -92,6 +92,19 @@ def test_many_packets_at_once_are_told_again_as_they_came() -> None:
         assert autopsy(transfer).note == f"{SAME}{sent(transfer)} packets."
 
 
+@pytest.mark.parametrize("protocol", ["fast", "go_back_n"])
+def test_packets_that_did_not_wait_for_an_answer_to_the_offer_are_told_again(
+    protocol: str,
+) -> None:
+    with two_sockets() as (here, there):
+        setup = Setup(protocol, window=8)
+        sending = here.send(there.address, PARCEL, setup, link=BAD, at_once=True)
+        transfer = over(sending)
+        over(twin(there, transfer))
+    result = again(transfer)
+    assert (result.difference, result.packets) == ("", sent(transfer))
+
+
 def test_a_clock_that_ticks_slowly_hides_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

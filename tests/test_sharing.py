@@ -54,7 +54,7 @@ def run(flows: list[Flow], until: float, link: Link = LINK) -> None:
 
     for flow in flows:
         payloads = [PAYLOAD] * int(until * FULL * link.rate / RATE)
-        flow.hosts[0].expect(len(payloads))
+        flow.hosts[0].expect_payloads(len(payloads))
         flow.hosts[0].send(*payloads)
         put(flow.starts_at, flow, 0, None, 0)
     while events and events[0][0] < until:

@@ -33,7 +33,7 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.chunks import cut
 from p2plab.errors import BadContent, TransferError, TransferStalled, TransferStopped
-from p2plab.flow import Flow
+from p2plab.flow import EARLY, Flow
 from p2plab.link import AnyLink, GilbertElliott, Link, ScriptedLink
 from p2plab.offer import Limits, Offer
 from p2plab.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind, Packet, decode
@@ -455,6 +455,26 @@ def test_a_long_transfer_begins_before_all_of_it_is_handed_over() -> None:
     assert [each.payload for each in packets[:7_000]] == list(parcel.payloads)
     assert machine.total == 7_000
     assert {each.seq < 0 for each in packets[7_000:]} == {True}, "mixes of what is left"
+
+
+def test_whoever_has_sent_enough_before_an_answer_sleeps_until_it_comes() -> None:
+    parcel = cut(bytes(5_000), payload_size=5)
+    fast = Setup("fast", window=10_000, rate=1e6)
+    transfer = Transfer(1, SENDING, Offer("ann", parcel.content, fast))
+    machine, payloads = fast.sender(), parcel.payloads
+    emitted: list[bytes] = []
+    flow = Flow(transfer, machine, emitted.extend, payloads=payloads, at_once=True)
+    flow.open(0.0)
+    flow.finish_turn(0.0)
+    turns, now = 0, 0.0
+    while (due := flow.wake_at()) is not None and turns < 5_000:
+        turns, now = turns + 1, due
+        flow.tick(now)
+        flow.finish_turn(now)
+    assert flow.host.number >= EARLY
+    assert transfer.state is State.FAILED
+    assert now == pytest.approx(10.0), "nobody has answered until then"
+    assert turns < 1_000
 
 
 def test_a_receiver_that_lingers_sleeps_until_it_may_go_however_impatient() -> None:

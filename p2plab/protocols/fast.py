@@ -67,9 +67,9 @@ class FastSender:
     def pacing_rate(self) -> float | None:
         return self.path.pacing_rate
 
-    def expect(self, count: int) -> None:
+    def expect_payloads(self, count: int) -> None:
         self.expected = count
-        self.path.expect(count)
+        self.path.expect_payloads(count)
 
     def send(self, payload: bytes) -> None:
         self.payloads.append(payload)
