@@ -19,7 +19,7 @@ from p2plab.rendezvous.model import legal_name
 from p2plab.transfer import State, Transfer
 
 CHOICE: Final = f"take one of {', '.join(PROTOCOLS)}"
-WORDS: Final = {"text": 2, "picture": 2, "save": 1}  # that a command needs after it
+WORDS: Final = {"text": 2, "picture": 2, "file": 2, "save": 1}  # that each needs
 
 
 class Console(Cmd):
@@ -108,18 +108,11 @@ class Console(Cmd):
 
     def do_picture(self, line: str) -> None:
         """`picture NAME FILE [PROTOCOL]`: send a picture over UDP"""
-        name, path = line.split(maxsplit=1)
-        protocol = "selective_repeat"
-        start, _, last = path.rpartition(" ")
-        if start and last in PROTOCOLS:
-            path, protocol = start, last
-        elif start and Path(start.strip()).is_file() and not Path(path).exists():
-            raise ValueError(f"there is no protocol {last}: {CHOICE}")
-        picture = Path(path.strip())
-        if picture.is_file():
-            self._asking(name)
-        transfer = self.peer.send_picture(name, picture, Setup(protocol)).wait()
-        self._say(f"arrived after {transfer.seconds:.2f} s")
+        self._send(self.peer.send_picture, line)
+
+    def do_file(self, line: str) -> None:
+        """`file NAME PATH [PROTOCOL]`: send any file over UDP, as it is"""
+        self._send(self.peer.send_file, line)
 
     def do_inbox(self, _: str) -> None:
         """`inbox`: what has come, oldest first"""
@@ -147,12 +140,26 @@ class Console(Cmd):
 
     do_EOF = do_quit  # Cmd's name for the end of the input
 
+    def _send(self, send: Callable[..., Transfer], line: str) -> None:
+        name, path = line.split(maxsplit=1)
+        protocol = "selective_repeat"
+        start, _, last = path.rpartition(" ")
+        if start and last in PROTOCOLS:
+            path, protocol = start, last
+        elif start and Path(start.strip()).is_file() and not Path(path).exists():
+            raise ValueError(f"there is no protocol {last}: {CHOICE}")
+        file = Path(path.strip())
+        if file.is_file():
+            self._asking(name)
+        transfer = send(name, file, Setup(protocol)).wait()
+        self._say(f"arrived after {transfer.seconds:.2f} s")
+
     def _help_with(self, command: str) -> None:
         if f"do_{command}" not in self.get_names():
             self.default(command)
             return
         self._say(self._usage(f"do_{command}"))
-        if command == "picture":
+        if command in ("picture", "file"):
             self._say(f"  PROTOCOL: {CHOICE}")
 
     def _asking(self, name: str) -> None:

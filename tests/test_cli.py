@@ -241,14 +241,17 @@ def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
         ("text", "text NAME WORDS...: send a text, and wait for its ACK\n"),
         ("text bob", "text NAME WORDS...: send a text, and wait for its ACK\n"),
         ("picture", "picture NAME FILE [PROTOCOL]: send a picture over UDP\n"),
+        ("file bob", "file NAME PATH [PROTOCOL]: send any file over UDP, as it is\n"),
         ("save", "save NUMBER [FOLDER]: write a picture or file of the inbox to a fol"),
         ("inbox", "nothing has come yet\n"),
-        ("nonsense, I say", "there is no command nonsense,: type one of accept, help"),
+        ("nonsense, I say", "there is no command nonsense,: type one of accept, file"),
         ("accept", "nobody waits for your word\n"),
         ("refuse bob", "bob has not asked to meet you, or is gone\n"),
         ("accept \x1b[2J", "a name has letters, digits, '_', '.' and '-' of any"),
         ("picture bob .", ". is not a file\n"),
         ("picture bob no.png", "no.png cannot be read: "),
+        ("file bob .", ". is not a file\n"),
+        ("file bob no.txt", "no.txt cannot be read: "),
     ],
 )
 def test_what_cannot_be_carried_out_is_answered_in_a_sentence(
@@ -265,9 +268,10 @@ def test_a_protocol_that_does_not_exist_is_answered_with_those_that_do(
     Image.fromarray(sample_picture(32)).save(path)
     said = answer(grace, f"picture bob {path} nosuch")
     assert said.startswith("there is no protocol nosuch: take one of ")
+    assert answer(grace, f"file bob {path} nosuch") == said
     help = answer(grace, "help picture")
     assert help.startswith("picture NAME FILE [PROTOCOL]: send a picture over UDP\n")
-    for words in (said, help):
+    for words in (said, help, answer(grace, "help file")):
         assert set(PROTOCOLS) <= set(re.findall(r"\w+", words))
     assert answer(grace, "help save").startswith("save NUMBER [FOLDER]: ")
     assert answer(grace, "help nosuch").startswith("there is no command nosuch: type")
@@ -292,8 +296,8 @@ def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
     heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
     assert "type" in heading
     assert [line.split()[0].strip(":") for line in commands] == [
-        *("accept", "help", "inbox", "list", "picture", "quit", "refuse", "save"),
-        "text",
+        *("accept", "file", "help", "inbox", "list", "picture", "quit", "refuse"),
+        *("save", "text"),
     ]
 
 
@@ -316,6 +320,21 @@ def test_what_arrives_is_told_while_somebody_types(lab: Lab) -> None:
     assert text == "ivan: 'hello'"
     assert begun == "picture from ivan, 32x32, 0% here"
     assert complete == ("picture from ivan, 32x32, complete; to keep it, type save 1")
+
+
+def test_a_file_is_sent_from_the_terminal_and_saved_as_it_was(
+    lab: Lab, tmp_path: Path
+) -> None:
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    notes, saved = tmp_path / "some notes.txt", tmp_path / "saved"
+    notes.write_bytes(b"as it is\r\n\x00" * 500)
+    saved.mkdir()
+    assert "arrived after" in answer(ivan, f"file judy {notes} go_back_n")
+    assert "arrived after" in answer(ivan, f"file judy {notes}")
+    protocols = [getattr(each, "offer").setup.protocol for each in judy.inbox]  # noqa: B009
+    assert protocols == ["go_back_n", "selective_repeat"]
+    assert answer(judy, f"save 0 {saved}").startswith("written to ")
+    assert (saved / notes.name).read_bytes() == notes.read_bytes()
 
 
 @pytest.mark.parametrize("command", ["rendezvous", "peer", "demo"])
