@@ -13,12 +13,12 @@ from p2plab.errors import P2PLabError
 from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
-from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols import MISSING, PROTOCOLS, Setup
 from p2plab.rendezvous.doorman import Request, settle
 from p2plab.rendezvous.model import legal_name
 from p2plab.transfer import State, Transfer
 
-CHOICE: Final = f"take one of {', '.join(PROTOCOLS)}"
+CHOICE: Final = "".join([f"take one of {', '.join(PROTOCOLS)}", *MISSING.values()])
 WORDS: Final = {"text": 2, "picture": 2, "file": 2, "save": 1}  # that each needs
 
 

@@ -277,6 +277,28 @@ def test_a_protocol_that_does_not_exist_is_answered_with_those_that_do(
     assert answer(grace, "help nosuch").startswith("there is no command nosuch: type")
 
 
+def test_a_protocol_whose_package_is_absent_is_answered_with_how_to_install_it(
+    lab: Lab, tmp_path: Path
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(sample_picture(32)).save(path)
+    absent = (
+        "import sys; sys.modules['raptorq'] = None  # as if it were not installed\n"
+        "from p2plab.cli import main; main()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", absent, "peer", "grace", "--rendezvous", lab.url],
+        input=f"picture bob {path} fountain\nfile bob {path} fountain\nhelp file\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stdout.count("there is no protocol fountain: take one of ") == 2
+    needs = ". The fountain protocol needs the package raptorq, which is not installed"
+    how = f"{needs}: {sys.executable} -m pip install raptorq"
+    assert run.stdout.count(how) == 3, run.stdout + run.stderr
+
+
 def test_a_place_where_nothing_can_be_saved_is_named_with_what_to_do(
     lab: Lab, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from math import sqrt
@@ -22,7 +23,8 @@ MAX_SYMBOLS: Final = 56_403  # of a source block of the code (RFC 6330, section 
 FOR_EACH: Final = 4  # symbols that a payload, however small, takes at most
 NEEDS_RAPTORQ: Final = (
     "The fountain protocol needs the package raptorq, which is not installed: "
-    "pip install raptorq (in a notebook %pip install raptorq, then restart the kernel)"
+    f"{sys.executable or 'python'} -m pip install raptorq, then start again "
+    "(in a notebook %pip install raptorq, then restart the kernel)"
 )
 _HEAD: Final = struct.Struct("!IIH")  # which block, its bytes, and those of a symbol
 _COUNT: Final = struct.Struct("!II")  # blocks that are complete, packets of the next
