@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
-from p2plab.errors import P2PLabError
+from p2plab.errors import NameTaken, P2PLabError
 
 HOST: Final[dict[str, Any]] = {
     "default": "127.0.0.1",
@@ -137,6 +139,7 @@ def _peer(wishes: argparse.Namespace) -> int:
     from p2plab.console import Console
     from p2plab.peer import Peer
 
+    _end_as_on_ctrl_c()
     with Peer(
         wishes.name,
         wishes.rendezvous.split(","),
@@ -145,9 +148,29 @@ def _peer(wishes: argparse.Namespace) -> int:
         accept=wishes.accept,
     ) as peer:
         console = Console(peer)  # first, so that nobody asks before it can be told
-        peer.register()
+        try:
+            peer.register()
+        except NameTaken as why:
+            raise NameTaken(
+                f"Another peer holds this name, {peer.name}, or one that was cut off "
+                f"did: its lease ends in {ceil(why.retry_after)} s unless it is "
+                "renewed. Wait so long, or take another name."
+            ) from None
         console.cmdloop()
     return 0
+
+
+def _end_as_on_ctrl_c() -> None:
+    """Let a terminal that is closed, or a kill, give the name back before the end."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a shell repeats it while we leave
+        raise KeyboardInterrupt
+
+    for name in ("SIGHUP", "SIGTERM"):
+        each = getattr(signal, name, None)  # Windows has no SIGHUP, nohup ignores it
+        if each is not None and signal.getsignal(each) is signal.SIG_DFL:
+            signal.signal(each, end)
 
 
 def _demo(wishes: argparse.Namespace) -> int:

@@ -394,3 +394,28 @@ def test_a_name_that_is_taken_is_told_with_the_time_to_wait(lab: Lab) -> None:
     assert run.returncode == 1
     assert "Another peer holds this name" in run.stderr
     assert re.search(r"ends in \d+ s", run.stderr)
+    assert "Wait so long, or take another name." in run.stderr
+    assert "token" not in run.stderr, "a person at a terminal has none"
+
+
+@pytest.mark.parametrize("name", sorted({"SIGHUP", "SIGTERM"} & set(dir(signal))))
+def test_a_terminal_that_is_closed_gives_its_name_back(lab: Lab, name: str) -> None:
+    with subprocess.Popen(
+        [*P2PLAB, "peer", "carol", "--rendezvous", lab.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as carol:
+        assert carol.stdin is not None
+        assert carol.stdout is not None
+        assert carol.stderr is not None
+        carol.stdin.write("list\n")  # its answer tells that carol is there
+        carol.stdin.flush()
+        while "nobody else" not in carol.stdout.readline():
+            pass
+        carol.send_signal(getattr(signal, name))
+        carol.send_signal(getattr(signal, name))  # as a shell repeats it
+        assert carol.wait(20) == 130
+        assert carol.stderr.read() == ""
+    assert lab.peer("carol").registration is not None
