@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from p2plab.errors import P2PLabError
+from p2plab.errors import P2PLabError, PeerNotFound
 from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
@@ -49,6 +49,9 @@ class Console(Cmd):
             return False
         try:
             return super().onecmd(line)
+        except PeerNotFound as why:
+            self._say(f"{why} To see who is there, type list.")
+            return False
         except (P2PLabError, ValueError, OSError) as why:
             self._say(str(why))
             return False

@@ -106,6 +106,7 @@ def test_the_console_peer_lists_sends_and_shows_its_inbox(
     assert "asking bob ...\n" in run.stdout
     assert run.stdout.count("asking bob") == 1, "they have met by then"
     assert "nobody is not in the room lobby. No peer of this name" in run.stdout
+    assert "Look at the list of peers. To see who is there, type list.\n" in run.stdout
     assert "nothing.png" in run.stdout
     assert "the inbox has no number '7'" in run.stdout
     text, picture = bob.inbox
