@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from collections import deque
 from dataclasses import dataclass, field
 from math import sqrt
@@ -23,7 +22,7 @@ MAX_SYMBOLS: Final = 56_403  # of a source block of the code (RFC 6330, section 
 FOR_EACH: Final = 4  # symbols that a payload, however small, takes at most
 NEEDS_RAPTORQ: Final = (
     "The fountain protocol needs the package raptorq, which is not installed: "
-    f"{sys.executable or 'python'} -m pip install raptorq, then start again "
+    "python -m pip install raptorq, with the Python that runs p2plab, then start again "
     "(in a notebook %pip install raptorq, then restart the kernel)"
 )
 _HEAD: Final = struct.Struct("!IIH")  # which block, its bytes, and those of a symbol
