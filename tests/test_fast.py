@@ -184,14 +184,14 @@ def test_a_liar_who_sends_nothing_but_mixes_fills_no_memory() -> None:
     assert 16 <= len(receiver.unmixer.payloads) <= 20
 
 
-def test_a_packet_becomes_a_number_only_when_it_is_mixed() -> None:
-    machine = sender(8)
-    for payload in (b"a", b"b", b"c"):
-        machine.send(payload)
-    assert machine.next_packet(0.0) == Packet(DATA, 0, b"a", stamp=0.0)
-    machine.on_packet(ack(0, echo=0.0, stamp=0.1), 0.1)
-    assert pulled(machine, 0.2)[:3] == [1, 2, -1]
-    assert machine.numbers.keys() == {1, 2}
+def test_packets_that_may_be_mixed_become_numbers_before_there_is_any_hurry() -> None:
+    machine = FastSender(Rfc6298(timestamps=True), PathRate(1e9), 4 * MOST)
+    machine.expect_payloads(MOST + 3)
+    for number in range(MOST + 3):
+        machine.send(b"%d" % number)
+    sent = [machine.next_packet(0.0) for _ in range(MOST + 3)]
+    assert None not in sent
+    assert machine.numbers.keys() == set(range(3, MOST + 3)), "a mix has no others"
 
 
 def test_the_tail_does_not_wait_for_a_timer() -> None:

@@ -89,7 +89,10 @@ class FastSender:
         else:
             self.next_seq_num = seq + 1
         self.in_flight[seq] = now, self.sent
-        return self._packet(seq, self.payloads[seq], now)
+        payload = self.payloads[seq]
+        if max(self.expected, len(self.payloads)) - seq <= MOST:
+            self.numbers[seq] = to_number(payload)  # for mixes; now there is no hurry
+        return self._packet(seq, payload, now)
 
     def _packet(self, seq: int, payload: bytes, now: float) -> Packet:
         self.sent += 1
@@ -110,8 +113,6 @@ class FastSender:
         self.mixed_at.append(now)
         self.mixes += 1
         them = range(max(self.send_base, self.next_seq_num - MOST), self.next_seq_num)
-        if them[-1] not in self.numbers:  # no mix yet since that one was new
-            self.numbers.update((seq, to_number(self.payloads[seq])) for seq in them)
         content = mixed(-self.mixes, them.start, len(them), self.numbers)
         return self._packet(-self.mixes, content, now)
 
