@@ -184,6 +184,48 @@ def test_dragging_the_moment_shows_the_picture_as_it_was_then(
     lab_page.screenshot("transfer-panel-moment")
 
 
+MOMENT = """
+moment = panel.stage.moment
+print(round(panel.transfer.seconds, 2))
+moment.number.value, moment.slider.value, moment.number.max, moment.slider.max
+"""
+
+
+def test_the_moment_is_at_the_end_of_a_transfer_that_is_longer_than_the_one_before(
+    lab_page: LabPage,
+) -> None:
+    """In the box, on the slider, beside the picture and in the kernel alike."""
+    import ast
+
+    page = lab_page.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    lab_page.open_cells("panel.ipynb", PANEL.format(real=False), MOMENT)
+    run_cell(lab_page, 0)
+    ends = []
+    for protocol in ("best effort", "selective repeat"):
+        page.get_by_label("Protocol").select_option(protocol)
+        page.get_by_role("button", name="Send").click()
+        page.locator(".p2p-status").get_by_text("Sending").wait_for()
+        if protocol != "best effort":  # which is over before anybody can press it
+            page.get_by_role("button", name="To the end").click()
+        page.locator(".p2p-status").get_by_text(re.compile("^(Done|Over)")).wait_for()
+        page.locator(".p2p-numbers table").wait_for(state="attached")
+        run_cell(lab_page, 1)  # what the browser had answered is heard by then
+        length, limits = lab_page.outputs()[1]
+        kernel = ast.literal_eval(limits["data"]["text/plain"])
+        end, seconds = kernel[0], float(length["text"])
+        assert kernel == (end,) * 4
+        assert abs(end - seconds * 1000) < 6
+        knob = page.locator(".p2p-moment-slider .noUi-handle")
+        assert page.get_by_label("Moment [ms]").input_value() == f"{end:g}"
+        assert float(knob.get_attribute("aria-valuenow") or 0) == end
+        assert float(knob.get_attribute("aria-valuemax") or 0) == end
+        page.locator(".p2p-bar").get_by_text(f"{seconds:.2f} s: ").wait_for()
+        ends.append(end)
+    assert ends[0] < ends[1]
+    lab_page.screenshot("transfer-panel-moment-longer")
+
+
 def test_stop_half_way_leaves_the_holes_on_the_screen(lab_page: LabPage) -> None:
     page = lab_page.page
     open_panel(lab_page, True)

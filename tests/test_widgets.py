@@ -553,6 +553,8 @@ def test_a_browser_hears_of_a_new_end_and_of_the_moment_at_it_in_one_message(
         monkeypatch.setattr(each, "send_state", lambda key: sent.append({*key}))
     moment.stretch(0.9)
     assert sent == [{"max", "value"}] * 2
+    # The order counts, too: a slider would cut the value by the `max` of before.
+    assert list(moment.slider.get_state(["value", "max"])) == ["max", "value"]
 
 
 @pytest.mark.parametrize("protocol", ["best_effort", "go_back_n", "selective_repeat"])

@@ -35,6 +35,26 @@ def dropdown(name: str, label: str, options: list[tuple[str, Any]], value: Any) 
     return named(each, name)
 
 
+class _LimitsFirst:
+    """A widget whose browser hears of its limits before its value.
+
+    A slider's would cut a value by its old limits, and answer with what is left.
+    """
+
+    def get_state(self, *which: Any, **more: Any) -> dict[str, Any]:
+        """The same, sorted: `max` and `min` stand before `value`."""
+        state: dict[str, Any] = super().get_state(*which, **more)  # type: ignore[misc]
+        return dict(sorted(state.items()))
+
+
+class _IntSlider(_LimitsFirst, widgets.IntSlider):  # type: ignore[misc]
+    pass
+
+
+class _FloatSlider(_LimitsFirst, widgets.FloatSlider):  # type: ignore[misc]
+    pass
+
+
 class Knob:
     """A number box, which has a name in every reader, and a slider beside it.
 
@@ -55,9 +75,9 @@ class Knob:
         self.name, self.scale = name, scale
         self.whole = scale == 1 and all(type(x) is int for x in (low, high, step))
         box, bar = (
-            (widgets.BoundedIntText, widgets.IntSlider)
+            (widgets.BoundedIntText, _IntSlider)
             if self.whole
-            else (widgets.BoundedFloatText, widgets.FloatSlider)
+            else (widgets.BoundedFloatText, _FloatSlider)
         )
         limits = {"min": low, "max": high, "value": start, "step": step}
         self.number = named(
