@@ -164,7 +164,8 @@ class SimulatedRun:
         self._replay = Replay(parcel, transfer.trace)
         self.speed = max(1.0, transfer.seconds / max(self._seconds, 1e-6))
         if self.speed > 1.05 and self._seconds:
-            self.words = f"in virtual time, shown {self.speed:.2g} times as fast"
+            times = f"{self.speed:.1f}" if self.speed < 10 else f"{self.speed:,.0f}"
+            self.words = f"in virtual time, shown {times} times as fast"
         self._began = time.monotonic()
         self.transfer = transfer
 
