@@ -401,13 +401,17 @@ def test_a_name_that_is_taken_is_told_with_the_time_to_wait(lab: Lab) -> None:
 
 @pytest.mark.parametrize("name", sorted({"SIGHUP", "SIGTERM"} & set(dir(signal))))
 def test_a_terminal_that_is_closed_gives_its_name_back(lab: Lab, name: str) -> None:
-    with subprocess.Popen(
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup, a child ignores it
+    carol = subprocess.Popen(
         [*P2PLAB, "peer", "carol", "--rendezvous", lab.url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as carol:
+    )
+    signal.signal(number, before)
+    with carol:
         assert carol.stdin is not None
         assert carol.stdout is not None
         assert carol.stderr is not None
@@ -415,8 +419,8 @@ def test_a_terminal_that_is_closed_gives_its_name_back(lab: Lab, name: str) -> N
         carol.stdin.flush()
         while "nobody else" not in carol.stdout.readline():
             pass
-        carol.send_signal(getattr(signal, name))
-        carol.send_signal(getattr(signal, name))  # as a shell repeats it
+        carol.send_signal(number)
+        carol.send_signal(number)  # as a shell repeats it
         assert carol.wait(20) == 130
         assert carol.stderr.read() == ""
     assert lab.peer("carol").registration is not None
