@@ -24,6 +24,7 @@ MAX_BYTES: Final = 100_000_000  # several seconds at what a Python socket can ca
 MAX_CHUNKS: Final = 1_000_000  # each costs memory at both ends, however small it is
 MAX_NAME: Final = 128  # characters; file systems hold 255 bytes
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 # Characters that Windows refuses, and those that turn the reading direction round:
 # "gnp.exe" could be made to look like "exe.png".
@@ -116,7 +117,7 @@ class Content:
             or clean_name(name) != name
         ):
             raise BadContent(f"name must be a plain file name, not {_shown(name)}")
-        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
             raise BadContent(f"sha256 must be 64 hex digits, not {_shown(sha256)}")
         _check_whole("size", self.size, 0, MAX_BYTES)
         _check_whole("chunk_size", self.chunk_size, 1, MAX_PAYLOAD - NUMBER_SIZE)

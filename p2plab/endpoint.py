@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
-from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, Protocol
 
 from p2plab.errors import BrokenContract
 from p2plab.packet import Packet
@@ -110,9 +109,6 @@ _SENDER = {**_ENDPOINT, "send": 1}
 _RECEIVER = {**_ENDPOINT, "next_payload": 0}
 _OWN = ("send", "done", "next_payload")  # of one role only
 
-# function -> with how many arguments it can be called, after self; to ask takes long
-_FITS: Final[WeakKeyDictionary[Any, set[int]]] = WeakKeyDictionary()
-
 
 def require_sender(machine: object) -> None:
     """Raise BrokenContract, in words, unless `machine` has a Sender's members."""
@@ -158,9 +154,10 @@ def _require(
 
 
 def _require_arguments(name: str, method: Any, arguments: int) -> None:
-    function = method.__func__ if inspect.ismethod(method) else None
-    if function is not None and arguments in _FITS.get(function, ()):
-        return
+    if inspect.ismethod(method):  # nearly always plain, and to bind takes long
+        code = getattr(method.__func__, "__code__", None)
+        if code and (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
+            return
     try:
         inspect.signature(method).bind(*range(arguments))
     except ValueError:
@@ -170,8 +167,6 @@ def _require_arguments(name: str, method: Any, arguments: int) -> None:
             f"{name} is called with {arguments} argument(s) after self, and cannot "
             f"be: {why}."
         ) from None
-    if inspect.isfunction(function):
-        _FITS.setdefault(function, set()).add(arguments)
 
 
 def _missing(name: str, role: str, member: str, spare: list[str]) -> str:

@@ -1,9 +1,10 @@
 """Mixes: sums of many packets, of which any sufficiently many tell what is missing.
 
 A packet is read as a number, so that adding is one exclusive or. A mix is the sum of
-about half of the packets of a range; which ones, its own number says. Who lacks m of
-them needs m mixes and one or two more, whichever m it is that are missing (random
-linear codes; Luby et al., RFC 5053, section 5 has the sparse kind).
+about half of the packets of a range, or of about a hundred if it is long; which ones,
+its own number says. Who lacks m of them needs m mixes and one or two more, whichever m
+it is that are missing, and some more if it is a few of very many (random linear codes;
+Luby et al., RFC 5053, section 5 has the sparse kind).
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from hashlib import shake_128
-from itertools import compress, islice
+from itertools import islice
+from math import ceil, log
 from operator import xor
+from struct import unpack
 from typing import Final
 
 _RANGE: Final = struct.Struct("!IH")
 MOST: Final = 1024  # packets in the range of a mix
+HALF: Final = log(2)  # draws for each of a range, to have half of them once or more
+ADDED: Final = 128  # draws at most: to add up more takes longer than to send the mix
 SPARE: Final = 1.25  # of what is to be remembered, before some are forgotten
 
 Equation = tuple[frozenset[int], int]  # these packets' numbers add up to that
@@ -34,10 +39,11 @@ def to_payload(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "little")[:-1]
 
 
-def members(mix: int, first: int, count: int) -> list[int]:
+def members(mix: int, first: int, count: int) -> set[int]:
     """Return which packets of a range are in mix number `mix`."""
-    chance = shake_128(b"%d" % mix).digest(count)
-    return list(compress(range(first, first + count), map((1).__and__, chance)))
+    draws = min(ceil(HALF * count), ADDED)
+    drawn = unpack(f"<{draws}H", shake_128(b"%d" % mix).digest(2 * draws))
+    return {first + each % count for each in drawn}
 
 
 def mixed(mix: int, first: int, count: int, numbers: Mapping[int, int]) -> bytes:
@@ -82,8 +88,8 @@ class Unmixer:
         first, count = _RANGE.unpack_from(content)
         if not 0 < count <= MOST:
             return []
-        chosen = frozenset(members(mix, first, count))
-        missing = chosen.difference(self.payloads)
+        chosen = members(mix, first, count)
+        missing = frozenset(chosen.difference(self.payloads))
         if not missing or len(missing) > self.keep:
             return []
         known = chosen - missing
