@@ -6,7 +6,7 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final, overload
 
@@ -159,7 +159,7 @@ class Content:
 
     def to_dict(self) -> dict[str, str | int]:
         """All fields, ready for JSON."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_dict(cls, given: object) -> Content:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Protocol
 
 LONGEST_PAUSE: Final = 60.0  # select takes no eternity [s]
@@ -118,14 +118,15 @@ class Reactor:
 
     def _loop(self) -> None:
         while not self._over():
-            ready = {key.data for key, _ in self._selector.select(self._pause())}
+            dues = {each: each.wake_at() for each in self._members}
+            ready = {key.data for key, _ in self._selector.select(_pause(dues))}
             with contextlib.suppress(BlockingIOError):
                 self._wakee.recv(4096)
             while self._commands:
                 self._commands.popleft()()
             now = time.monotonic()
             for member, context in list(self._members.items()):
-                due = member.wake_at()
+                due = dues.get(member)  # what a command made due, the next loop does
                 if member in ready or (due is not None and due <= now):
                     context.run(member.turn, member in ready)
         self._selector.close()
@@ -141,7 +142,8 @@ class Reactor:
             self._left.pop().set()
         return self._ended
 
-    def _pause(self) -> float:
-        now = time.monotonic()
-        times = [due for each in self._members if (due := each.wake_at()) is not None]
-        return max(0.0, min([*times, now + LONGEST_PAUSE]) - now)
+
+def _pause(dues: Mapping[Member, float | None]) -> float:
+    now = time.monotonic()
+    times = [due for due in dues.values() if due is not None]
+    return max(0.0, min([*times, now + LONGEST_PAUSE]) - now)

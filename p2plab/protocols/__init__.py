@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from inspect import signature
 from operator import index
@@ -126,7 +126,7 @@ class Setup:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as JSON can carry them."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, object]) -> Setup:
