@@ -30,6 +30,7 @@ DRAINED: Final = 16  # packets at least: if all were lost, only the timer could 
 CROWDED: Final = 3  # rounds from one such draining to the next, if we get less than
 CROWD: Final = 0.8  # of the path's rate; otherwise
 ALONE: Final = 12  # rounds
+STILL: Final = 4  # drainings in a row that do not shorten the RTT: no queue is in it
 
 
 @dataclass(slots=True)
@@ -70,8 +71,10 @@ class PathRate:
     Only, who comes later takes the others' queue for a part of the path. So everybody
     lets the queue run empty now and then, the deeper the less it gets, at once when it
     finds itself in a crowd, and all learn the least RTT (BBR's ProbeRTT is for this,
-    too). It lasts until a packet that has met the emptier queue is here. A growing
-    queue slows it down; losses do only where they leave less than 1 / MOST of a window.
+    too). It lasts until a packet that has met the emptier queue is here. If that again
+    and again changes nothing, the path itself has become longer, by another route. A
+    growing queue slows it down; losses do only where they leave less than 1 / MOST of
+    a window.
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was
@@ -103,6 +106,8 @@ class PathRate:
     rounds: int = ALONE - CROWDED  # since the queue has run empty
     draining: float = 0.0  # packets that may be in flight while it does
     known_rtt: float = inf  # the least RTT before that [s]
+    still: int = 0  # drainings in a row that have left the RTT as it was
+    still_rtt: float = inf  # the least in them [s]
 
     def __post_init__(self) -> None:
         self._decide()
@@ -183,6 +188,7 @@ class PathRate:
     def _end_round(self, now: float) -> None:
         waits = 0.0
         if self.draining:
+            self._follow_detour()
             self.draining = 0.0
             waits = self.least_rtt  # until the queue is as it was
             if self.least_rtt < 0.95 * self.known_rtt:  # it had somebody's queue in it
@@ -201,6 +207,18 @@ class PathRate:
         else:
             self.round_began, self.heard_at = now + waits, 0.0
             self.round_ends = self.round_began + self._lasts()
+
+    def _follow_detour(self) -> None:
+        """Forget the least RTT, if the longer one is not a queue's."""
+        fall = (self.window - self.draining) / self.seen  # if all of these had waited
+        longer = self.round_rtt > 1.1 * self.least_rtt
+        if not longer or abs(self.rtt - self.round_rtt) > fall / 2:
+            self.still, self.still_rtt = 0, inf
+            return
+        self.still += 1
+        self.still_rtt = min(self.still_rtt, self.round_rtt)
+        if self.still == STILL:
+            self.least_rtt, self.still, self.still_rtt = self.still_rtt, 0, inf
 
     def _lasts(self) -> float:
         """How long what is sent tells of the round, or of the draining [s]."""

@@ -14,7 +14,7 @@ from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
 from p2plab.protocols import MISSING, PROTOCOLS, Setup
-from p2plab.rendezvous.doorman import Request, settle
+from p2plab.rendezvous.callers import Request, settle
 from p2plab.rendezvous.model import legal_name
 from p2plab.transfer import State, Transfer
 
@@ -40,6 +40,7 @@ class Console(Cmd):
         )
         peer.arrivals.on_news = self._arrived
         peer.meetings.doorman.on_request = self._ask
+        peer.meetings.doorman.on_withdrawn = self._asks_no_more
 
     def onecmd(self, line: str) -> bool:
         """Carry out one line; an error becomes a sentence, and the menu goes on."""
@@ -193,6 +194,9 @@ class Console(Cmd):
     def _ask(self, request: Request) -> None:
         name = request.peer
         self._tell(f"{name} wants to meet you: type accept {name} or refuse {name}")
+
+    def _asks_no_more(self, request: Request) -> None:
+        self._tell(f"{request.peer} does not wait for your word any more")
 
     def _arrived(self, news: Message | Transfer) -> None:
         words = in_words(news)

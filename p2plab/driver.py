@@ -35,9 +35,9 @@ def _in_this_period(packet: Packet, now: float) -> Packet:
 class Host:
     """A machine, and everything that its driver knows about it.
 
-    After every input (`send`, `feed`, `damage`, `fire`) the driver pulls, notes and
-    reads `wake_at`. All of them raise BrokenContract when the machine breaks a promise
-    of `endpoint`, naming the machine, the time and the remedy.
+    After every input (`send`, `feed`, `feed_all`, `damage`, `fire`) the driver pulls,
+    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks
+    a promise of `endpoint`, naming the machine, the time and the remedy.
 
     role: SENDER or RECEIVER.
     trace: where to record; None records nothing.

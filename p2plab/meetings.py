@@ -11,7 +11,8 @@ from weakref import WeakSet
 from p2plab.contact import Contact
 from p2plab.datagrams import Address
 from p2plab.errors import PeerNotFound, PeerUnreachable, RendezvousAway
-from p2plab.rendezvous.doorman import A_PERSON, Doorman, Policy, Request
+from p2plab.rendezvous.callers import Request
+from p2plab.rendezvous.doorman import A_PERSON, Doorman, Policy
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import Met, Seen, legal_name
 from p2plab.session import Session

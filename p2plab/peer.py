@@ -24,8 +24,9 @@ from p2plab.link import AnyLink
 from p2plab.meetings import Meeting, Meetings
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
+from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import A_PERSON, Policy, Request
+from p2plab.rendezvous.doorman import A_PERSON, Policy
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import (
     LOBBY,

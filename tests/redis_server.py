@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import shutil
 import socket
 import subprocess
@@ -14,12 +16,26 @@ import pytest
 import redis
 
 BINARY = shutil.which("redis-server")
+TRIES = 5  # with other ports, when somebody took one before redis-server did
+BUS = 10_000  # a cluster's nodes talk to each other on a second port, this much higher
+
+# No system gives these, or those higher by BUS, to whoever asks for any port:
+# by default Linux begins at 32768, the others at 49152. And none is handed out twice.
+PORTS = random.SystemRandom().sample(range(10_000, 32_768 - BUS), 12_768)
+UNUSED = itertools.cycle(PORTS)
 
 
 def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port of loopback that was free a moment ago, as was the one higher by BUS."""
+    return next(port for port in UNUSED if is_free(port) and is_free(port + BUS))
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 class RedisServer:
@@ -28,30 +44,44 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.options = options
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.port = 0  # none yet
         self.process: subprocess.Popen[str] | None = None
 
+    @property
+    def url(self) -> str:
+        assert self.port, "it has no port before it has started"
+        return f"redis://127.0.0.1:{self.port}/0"
+
     def start(self) -> Self:
+        """Start it; one that ran before comes back on its port."""
         if BINARY is None:
             pytest.skip("redis-server is not installed")
+        ports = [self.port] if self.port else [free_port() for _ in range(TRIES)]
+        for self.port in ports:
+            said = self._launch(BINARY)
+            if self.process is not None:
+                break
+        else:
+            pytest.fail(f"redis-server did not start:\n{said}")
+        with redis.Redis(port=self.port, socket_timeout=5) as client:
+            assert client.ping()
+        return self
+
+    def _launch(self, binary: str) -> str:
         options = ["--port", str(self.port), "--bind", "127.0.0.1"]
         options += ["--dir", str(self.folder), "--save", ""]
         options += ["--appendonly", "yes", "--appendfsync", "always", *self.options]
         self.process = subprocess.Popen(
-            [BINARY, *options], stdout=subprocess.PIPE, text=True
+            [binary, *options], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        said = []
+        said = ""
         for line in self.process.stdout:  # it says so when it is ready
-            said.append(line)
+            said += line
             if "Ready to accept connections" in line:
-                break
-        else:
-            pytest.fail("redis-server did not start:\n" + "".join(said))
-        with redis.Redis(port=self.port, socket_timeout=5) as client:
-            assert client.ping()
-        return self
+                return said
+        self.kill()
+        return said
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -87,11 +117,11 @@ class ThreeNodes:
         for number in range(3):
             here = folder / str(number)
             here.mkdir()
-            # By default the second port is the first + 10,000, which may not exist.
-            bus = str(free_port())
-            options = ["--cluster-enabled", "yes", "--cluster-port", bus]
-            self.nodes.append(RedisServer(here, *options))
-        self.url = f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+            self.nodes.append(RedisServer(here, "--cluster-enabled", "yes"))
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url.replace("redis:", "redis+cluster:").removesuffix("/0")
 
     def start(self) -> Self:
         for number, node in enumerate(self.nodes):
@@ -104,8 +134,7 @@ class ThreeNodes:
                 do("CLUSTER ADDSLOTSRANGE", first, last)
         with redis.Redis(port=self.nodes[0].port, socket_timeout=5) as client:
             for node in self.nodes[1:]:
-                bus = node.options[-1]
-                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port)
         for node in self.nodes:
             with redis.Redis(port=node.port, socket_timeout=5) as client:
                 wait_until_whole(client)

@@ -26,8 +26,8 @@ from p2plab.errors import IntroductionRefused, P2PLabError
 from p2plab.frames import Frame, FrameKind, MessageId, encode
 from p2plab.inbox import Message
 from p2plab.protocols import PROTOCOLS
+from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import Request
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
 
@@ -173,6 +173,12 @@ def test_a_person_at_the_terminal_accepts_and_refuses(lab: Lab) -> None:
         until("erin wants to meet you")
         type_in("refuse erin not today")
         with pytest.raises(IntroductionRefused, match="not want to meet: not today"):
+            wish.result(20)
+        wish = pool.submit(erin.introduce, "carol")
+        until("erin wants to meet you")
+        erin.close()  # and so it withdraws
+        until("[erin does not wait for your word any more]")
+        with pytest.raises(P2PLabError, match="closed"):
             wish.result(20)
         out, _ = carol.communicate("accept erin\ninbox\n", timeout=20)
     assert "erin has not asked to meet you, or is gone" in out

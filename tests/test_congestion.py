@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2plab.congestion import FIRST, FIRST_OF_MANY, MANY, PathRate
+from p2plab.congestion import FIRST, FIRST_OF_MANY, MANY, STILL, PathRate
 from p2plab.experiments import mean_loss
 from p2plab.link import GilbertElliott, Link
 from p2plab.packet import ACK, Packet
@@ -117,3 +117,18 @@ def test_a_draining_lasts_until_something_has_met_the_emptier_queue() -> None:
         now += 0.001
     emptied = (full - left) / path.ours  # [s]
     assert now - began == pytest.approx(emptied + 0.16, abs=0.005)
+
+
+@pytest.mark.parametrize(("shorter", "least"), [(0.04, 0.1), (0.0, 0.16)])
+def test_an_rtt_that_no_draining_shortens_is_the_paths_own(
+    shorter: float, least: float
+) -> None:
+    path, now = learned()
+    drainings = 0
+    while drainings < STILL:
+        assert path.least_rtt == pytest.approx(0.1)
+        drains = bool(path.draining)
+        answer(path, 0, 0.16 - drains * shorter, now)
+        drainings += drains and not path.draining
+        now += 0.003
+    assert path.least_rtt == pytest.approx(least)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from loopback import PATIENCE, PICTURE, SHORT, eventually
 from loopback import no_thread_stays as no_thread_stays  # for every test here
+from redis_server import RedisServer
 
 from p2plab.errors import (
     IntroductionRefused,
@@ -20,8 +23,9 @@ from p2plab.errors import (
 )
 from p2plab.meetings import Meeting, Meetings
 from p2plab.peer import Peer
+from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import Doorman, Request
+from p2plab.rendezvous.doorman import Doorman
 from p2plab.rendezvous.model import Limits, Met, Registration
 from p2plab.rendezvous.server import RendezvousServer
 
@@ -37,6 +41,12 @@ def alice(server: RendezvousServer) -> Iterator[Peer]:
     with Peer("alice", server.url) as peer:
         peer.register()
         yield peer
+
+
+def killed(caller: Peer) -> None:
+    """Let what it does at its end not get through, as if it had been killed."""
+    away = Mock(side_effect=RendezvousAway("killed"))
+    caller.rendezvous.answer = away  # type: ignore[method-assign]
 
 
 def one_request(peer: Peer) -> Request:
@@ -93,18 +103,22 @@ def test_nobody_is_let_in_and_told_so(server: RendezvousServer, alice: Peer) -> 
 def test_who_does_not_answer_is_named_and_the_text_is_not_lost(
     server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Peer("bob", server.url, accept="ask") as bob:
+    asked: list[Request] = []
+    with Peer("bob", server.url, accept="ask", on_request=asked.append) as bob:
         bob.register()
         with pytest.raises(PeerUnreachable, match="bob has not answered yet"):
             alice.introduce("bob", SHORT)
-        assert len(bob.requests) == 1
+        assert len(asked) == 1
         monkeypatch.setattr(Meetings.introduce, "__defaults__", (SHORT,))
         with pytest.raises(NotDelivered, match="may be asking its person") as failed:
             alice.send_text("bob", "are you there?")
         assert failed.value.text == "are you there?"
 
 
-def test_a_late_yes_is_still_a_yes(server: RendezvousServer, alice: Peer) -> None:
+def test_a_late_yes_is_still_a_yes_unless_the_withdrawal_came_before(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    killed(alice)
     with Peer("bob", server.url, accept="ask") as bob:
         bob.register()
         with pytest.raises(PeerUnreachable):
@@ -117,6 +131,54 @@ def test_a_late_yes_is_still_a_yes(server: RendezvousServer, alice: Peer) -> Non
         assert alice.send_text("bob", "there you are").attempts == 1
 
 
+@pytest.fixture(params=["fakeredis", "redis-server"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a rendezvous over each kind of Redis."""
+    if request.param == "fakeredis":
+        with RendezvousServer(redis_url="") as run:
+            yield run.url
+    else:
+        with (
+            RedisServer(tmp_path) as redis,
+            RendezvousServer(redis_url=redis.url) as run,
+        ):
+            yield run.url
+
+
+@pytest.mark.parametrize("way", ["timeout", "ctrl-c", "close"])
+def test_who_gives_up_is_gone_at_once_from_those_who_wait(
+    either: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withdrawn: list[Request] = []
+    with (
+        Peer("zoe", either) as zoe,
+        Peer("bob", either, accept="ask") as bob,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        bob.meetings.doorman.on_withdrawn = withdrawn.append
+        asker, asked = zoe.meetings.doorman, list[Request]()
+
+        def give_up(*_: object) -> None:
+            asked.append(one_request(bob))
+            assert asker.asking, "until it is withdrawn"
+            if way == "ctrl-c":
+                raise KeyboardInterrupt
+            if way == "close":
+                pool.submit(zoe.close)
+                assert asker._closed.wait(PATIENCE)
+
+        monkeypatch.setattr(asker, "_outcome", give_up)
+        zoe.register()
+        bob.register()
+        with pytest.raises((P2PLabError, KeyboardInterrupt)):
+            zoe.introduce("bob", 0.0 if way == "timeout" else PATIENCE)
+        eventually(lambda: withdrawn == asked, "bob is told")
+        assert bob.requests == []
+        assert not asker.asking
+        with pytest.raises(P2PLabError, match="waits no more"):
+            asked[0].accept()
+
+
 def test_a_request_that_is_over_goes_when_it_is_answered(
     server: RendezvousServer,
 ) -> None:
@@ -124,6 +186,7 @@ def test_a_request_that_is_over_goes_when_it_is_answered(
         bob.register()
         with Peer("zoe", server.url) as zoe:
             zoe.register()
+            killed(zoe)
             with pytest.raises(PeerUnreachable):
                 zoe.introduce("bob", SHORT)
         request = one_request(bob)
@@ -140,6 +203,7 @@ def test_who_has_left_waits_no_more_and_who_is_there_does(
         with Peer("zoe", server.url) as zoe:
             zoe.register()
             for caller in (zoe, alice):
+                killed(caller)
                 with pytest.raises(PeerUnreachable):
                     caller.introduce("bob", SHORT)
             eventually(lambda: len(bob.requests) == 2, "both have asked")
@@ -151,6 +215,7 @@ def test_a_request_is_forgotten_when_its_introduction_is_over(
     server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Request] = []
+    killed(alice)
     monkeypatch.setattr("p2plab.rendezvous.doorman.INTRODUCTION_LIFE", 0)
     with Peer("bob", server.url, accept="ask", on_request=asked.append) as bob:
         bob.register()
@@ -295,13 +360,8 @@ def test_closing_ends_a_call_that_waits(server: RendezvousServer, alice: Peer) -
 
 
 def test_a_peer_goes_on_through_the_second_server_when_the_first_dies(
-    tmp_path: object,
+    tmp_path: Path,
 ) -> None:
-    from pathlib import Path
-
-    from redis_server import RedisServer
-
-    assert isinstance(tmp_path, Path)
     with (
         RedisServer(tmp_path) as redis,
         RendezvousServer(redis_url=redis.url) as one,

@@ -211,6 +211,7 @@ def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
     assert len(arrows(ax)) == 40
     total = f"{len(transmissions(trace)):,}"
     assert f"The first 40 of {total} packets" in ax.get_xlabel()
+    assert "ladder(trace, start=SECONDS) draws later ones" in ax.get_xlabel()
     assert "The first 40" in plots.alt_text(ax)
     later = plots.ladder(trace, plots.blank(), start=5.0, max_arrows=7)
     assert len(arrows(later)) == 7

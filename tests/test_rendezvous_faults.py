@@ -227,7 +227,7 @@ class WithReplicas(ThreeNodes):
                 master: Any = store.execute_command("CLUSTER MYID")
             with Redis(port=replica.port, decode_responses=True) as store:
                 do: Any = store.execute_command
-                do("CLUSTER MEET", "127.0.0.1", node.port, node.options[-1])
+                do("CLUSTER MEET", "127.0.0.1", node.port)
                 eventually(lambda: knows(do("CLUSTER NODES"), master), "they meet")  # noqa: B023
                 do("CLUSTER REPLICATE", master)
         return self

@@ -102,6 +102,37 @@ async def test_asking_and_answering_again_changes_nothing(store: Store) -> None:
     assert refused.reason == "answered_already"
 
 
+async def test_who_has_asked_may_withdraw_as_long_as_there_is_no_answer(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    introductions = store.introductions
+
+    async def withdraw(session: str = SESSION) -> str:
+        wish = introductions.answer(LOBBY, "ann", tokens.ann, session, False, "")
+        return (await wish)[0]
+
+    assert (await refusal(withdraw())).reason == "no_such_introduction"
+    await ask(store, tokens.ann)
+    (asked,) = await inbox(store, "bob", tokens.bob)
+    for _ in range(2):  # twice is once
+        assert await withdraw() == "withdrawn"
+    (told,) = await inbox(store, "bob", tokens.bob, asked.id)
+    assert (told.what, told.session, told.peer) == ("withdrawn", SESSION, "ann")
+    for accept in (True, False):
+        assert (
+            await refusal(answer(store, tokens.bob, accept))
+        ).reason == "caller_gone"
+    assert await ask(store, tokens.ann) == "withdrawn"
+    assert [e.what for e in await inbox(store, "bob", tokens.bob)] == ["withdrawn"]
+    assert await inbox(store, "ann", tokens.ann) == []
+    for number, accept in enumerate((True, False)):
+        session = f"{number:016x}"
+        await ask(store, tokens.ann, session)
+        await introductions.answer(LOBBY, "bob", tokens.bob, session, accept, "")
+        assert (await refusal(withdraw(session))).reason == "answered_already"
+
+
 async def test_a_call_that_fell_out_of_the_inbox_is_put_in_again(store: Store) -> None:
     tokens = await two(store)
     await ask(store, tokens.ann)

@@ -386,6 +386,7 @@ def test_a_network_that_is_down_is_not_the_protocols_fault(link: Link | None) ->
     assert (verdict.kind, verdict.promise) == ("unjudged", None)
     told = "nobody has answered our offer" if link is None else "were all lost"
     assert told in verdict.sentence.replace("Nobody", "nobody")
+    assert str(verdict).startswith("not the protocol's fault: ")
     assert "<svg" in verdict._repr_html_()
 
 
@@ -397,6 +398,7 @@ def test_who_is_stopped_breaks_no_promise() -> None:
         verdict = autopsy(over(transfer))
     assert verdict.kind == "unjudged"
     assert "stopped here" in verdict.sentence
+    assert "not the protocol&#x27;s fault</b>" in verdict._repr_html_()
 
 
 def test_chance_comes_before_everything_else(mine: Any) -> None:

@@ -24,7 +24,7 @@ from p2plab.errors import RendezvousError
 from p2plab.peer import Peer
 from p2plab.rendezvous import answers
 from p2plab.rendezvous.answers import understood
-from p2plab.rendezvous.doorman import Request
+from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.model import Met, Seen, legal_name
 from p2plab.rendezvous.server import RendezvousServer
 from p2plab.widgets import PeerPanel

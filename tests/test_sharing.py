@@ -42,9 +42,38 @@ class Flow:
         return arrived / (until - since) / FULL
 
 
-def run(flows: list[Flow], until: float, link: Link = LINK) -> None:
+@dataclass
+class Detour:
+    """A channel or a link whose packets take another route from some time on."""
+
+    of: Any
+    at: float
+    extra: float  # [s]
+
+    @property
+    def rate(self) -> float:
+        return float(self.of.rate)
+
+    def forward(self) -> Detour:
+        return replace(self, of=self.of.forward())
+
+    def backward(self) -> Detour:
+        return replace(self, of=self.of.backward())
+
+    def lossless(self) -> Detour:
+        return replace(self, of=self.of.lossless())
+
+    def transmit(self, size: int, now: float) -> list[tuple[float, str]]:
+        extra = self.extra if now >= self.at else 0.0
+        return [(when + extra, what) for when, what in self.of.transmit(size, now)]
+
+
+def run(flows: list[Flow], until: float, link: Link | Detour = LINK) -> None:
     """Let them send over one link, as much as they can."""
-    channels: tuple[Channel, Channel] = link.forward(), link.lossless().backward()
+    channels: tuple[Channel | Detour, Channel | Detour] = (
+        link.forward(),
+        link.lossless().backward(),
+    )
     assert link.rate is not None
     order = count()
     events: list[tuple[float, int, Flow, int, Packet | None, int]] = []
@@ -110,6 +139,17 @@ def test_alone_it_has_all_of_the_path_and_hardly_a_queue(rate: float | None) -> 
     run([flow], 3.0)
     assert flow.share(0.3, 3.0) > 0.98
     assert flow.sender.path.rtt < 1.5 * 2 * LINK.delay
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.01])
+@pytest.mark.parametrize("rate", [None, RATE], ids=["found", "told"])
+def test_a_path_that_becomes_longer_costs_seconds_and_not_the_rest_of_the_transfer(
+    rate: float | None, loss: float
+) -> None:
+    flow, near = fast(0.0, rate=rate), replace(LINK, delay=0.01, loss=loss)
+    run([flow], 12.0, Detour(near, at=2.0, extra=0.05))
+    assert flow.share(1.0, 2.0) > 0.95
+    assert flow.share(10.0, 12.0) > 0.95
 
 
 @dataclass(slots=True)

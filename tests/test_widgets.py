@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,12 +24,13 @@ from p2plab.errors import (
     NotDelivered,
     P2PLabError,
     PeerUnreachable,
+    RendezvousAway,
     TransferStalled,
     TransferStopped,
 )
 from p2plab.inbox import Message
 from p2plab.metrics import deliveries, transmissions
-from p2plab.rendezvous.doorman import Request
+from p2plab.rendezvous.callers import Request
 from p2plab.trace import Trace
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
@@ -764,9 +766,11 @@ def test_who_waits_for_a_consent_is_told_so_until_the_answer_comes(
     eventually(lambda: bob.peer and len(bob.peer.requests) == 2, "both ask")
     assert alice.view.flush()
     told = alice.controls.attempts, alice.controls.progress
-    assert [each.value for each in told] == [
-        "Waiting until bob agrees to meet you …"
-    ] * 2
+    assert alice.peer
+    latest = max(until for _, until in alice.peer.meetings.doorman.asking.values())
+    end = time.localtime(time.time() + latest - time.monotonic())
+    words = f"Waiting for bob to agree to meet you, until {time.strftime('%X', end)} …"
+    assert [each.value for each in told] == [words] * 2
     one_request(bob).children[2].click()
     with pytest.raises(P2PLabError, match="bob does not want to meet"):
         alice.wait()
@@ -795,11 +799,26 @@ def test_who_asked_and_has_left_goes_from_the_panel(
     _, bob = pair
     bob.set(accept="ask")
     zoe = lab.peer("zoe")
+    away = Mock(side_effect=RendezvousAway("cut off"))  # so that it withdraws nothing
+    zoe.rendezvous.answer = away  # type: ignore[method-assign]
     with pytest.raises(PeerUnreachable):
         zoe.introduce("bob", 0.2)
     assert "zoe" in one_request(bob).children[0].value
     zoe.close()
     bob.refresh().wait()
+    assert bob.requests.box.children == ()
+
+
+def test_who_closes_the_panel_while_it_asks_goes_from_the_others_panel(
+    pair: tuple[PeerPanel, PeerPanel],
+) -> None:
+    alice, bob = pair
+    bob.set(accept="ask")
+    alice.send_text("may I?")
+    one_request(bob)
+    alice.close()
+    eventually(lambda: bob.peer and not bob.peer.requests, "alice withdraws")
+    assert bob.view.flush()
     assert bob.requests.box.children == ()
 
 

@@ -16,7 +16,7 @@ from p2plab.checker.promises import PROMISES
 from p2plab.checker.quiet import Ear
 from p2plab.checker.story import capital
 from p2plab.checker.trial import Failure
-from p2plab.checker.verdict import Verdict, cut
+from p2plab.checker.verdict import UNJUDGED, Verdict, cut
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from p2plab.transfer import Transfer
 
 ARRIVALS: Final = (ARRIVE, DUPLICATE)
-UNJUDGED: Final = "unjudged"
 TRIES: Final = 3  # packets lost one after the other: nobody could do anything
 
 
@@ -42,7 +41,7 @@ class Autopsy(Verdict):
     """What came of one transfer, and the part of its trace that tells it.
 
     kind: survived, broken, breach (of the machine's own promises), or unjudged, if it
-        ended for no fault of the protocol.
+        failed for something else: it was stopped or refused, or the network was down.
     trace: at most about 25 packets around the first broken promise, or the last ones.
     channel: always late: a real network may do anything.
     note: whether it was replayed packet for packet, or why not.

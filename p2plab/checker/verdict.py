@@ -13,6 +13,7 @@ from p2plab.trace import DELIVER, OTHER, RETRANSMIT, SEND, TIMEOUT, Row, Trace
 
 ARROWS: Final = 25  # that a ladder shows
 NOT_PROMISED: Final = "Not promised: "
+UNJUDGED: Final = "unjudged"  # an autopsy's kind, if it failed for something else
 ROUNDS: Final = 3  # that it shows of what goes on for ever
 LONGEST: Final = 60  # rows of one round
 
@@ -43,7 +44,9 @@ class Verdict:
 
     @property
     def title(self) -> str:
-        """The verdict in two words."""
+        """The verdict in a few words."""
+        if self.kind == UNJUDGED:
+            return "not the protocol's fault"
         if self.kind == "broken" and not self.promised:
             return "not promised"
         return self.kind

@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Sequence
 from typing import Any, Final
 
-from p2plab.checker.trial import Failure, Makers, QuickHost, Run, Trial
+from p2plab.checker.network import RTT, count_of
+from p2plab.checker.trial import EAGER, Failure, Makers, QuickHost, Run, Trial
 from p2plab.checker.wire import Wire
 from p2plab.errors import BrokenContract
 from p2plab.link import CORRUPT
@@ -15,6 +16,7 @@ from p2plab.trace import RECEIVER, SENDER, Trace
 
 REST: Final = 0.5  # between phases [s]
 APART: Final = 0.02  # between the beginnings of two transfers [s]
+BETWEEN: Final = 1.5 * RTT  # payloads that come one by one: all may be acknowledged [s]
 
 
 class Broken(Exception):
@@ -38,7 +40,7 @@ def at_a_limit(failure: Failure | None) -> bool:
 class _Pair:
     """A transfer: its payloads, and how far they are."""
 
-    __slots__ = ("begin_at", "delivered", "number", "phases", "sent")
+    __slots__ = ("begin_at", "delivered", "expected", "number", "phases", "sent")
 
     def __init__(self, number: int, trial: Trial) -> None:
         self.number = number
@@ -46,6 +48,13 @@ class _Pair:
         self.sent: list[bytes] = []
         self.delivered: list[bytes] = []
         self.begin_at: float | None = number * APART  # of the next phase
+        self.expected = 0  # payloads that come one by one, as the sender was told
+
+    def split(self) -> None:
+        """Let the payloads of the first phase come one by one, done or not."""
+        first, *others = self.phases
+        self.phases = [*((each,) for each in first), *others]
+        self.expected = len(first)
 
     @property
     def whole(self) -> bool:
@@ -114,6 +123,10 @@ class World:
                 host = QuickHost(machine, role, trace, pair.deliver if side else None)
                 style = self.result.trial.style
                 host.pausing(style.receiver if side else style.sender)
+                # As drivers do: real ones then hand payloads over bit by bit.
+                hears = not side and host.expect_payloads(len(pair.phases[0]))
+                if hears and style != EAGER and pair.phases[0]:
+                    pair.split()
                 self.hosts.append(host)
                 self.result.woken.append([])
         if not self.pairs[0].phases[0]:  # a driver may pull before anything was sent
@@ -154,6 +167,8 @@ class World:
         for payload in pair.phases.pop(0):
             self.hosts[way].send(payload)
             pair.sent.append(payload)
+        if len(pair.sent) < pair.expected:
+            pair.begin_at = self.now + BETWEEN
         machine = self.hosts[way].machine
         if not pair.phases and isinstance(machine, FinishSender):
             machine.finish()
@@ -183,6 +198,12 @@ class World:
         sender = self.hosts[way & ~1]
         if pair.begin_at is None and sender.machine.done:
             self._done(sender, pair, way)
+        elif 0 < len(pair.sent) < pair.expected and sender.machine.done:
+            words = (
+                f"The sender was done after {count_of(len(pair.sent), 'payload')}, "
+                f"although expect_payloads({pair.expected}) had told it of more"
+            )
+            raise Broken("completion", words, way & ~1)
 
     def _done(self, sender: QuickHost, pair: _Pair, way: int) -> None:
         deadline = sender.machine.deadline

@@ -51,7 +51,8 @@ def what_is_absent(drawn: int, inside: int, left_out: int) -> str:
     notes = []
     if drawn < inside:
         notes.append(
-            f"The first {drawn} of {inside:,} packets; choose others with start."
+            f"The first {drawn} of {inside:,} packets; "
+            "ladder(trace, start=SECONDS) draws later ones."
         )
     if left_out:
         notes.append(f"{left_out} labels had no room.")

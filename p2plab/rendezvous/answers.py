@@ -26,6 +26,7 @@ from p2plab.rendezvous.model import (
     Met,
     Registration,
     Seen,
+    Withdrawn,
     legal_address,
     legal_name,
     legal_session,
@@ -41,7 +42,7 @@ NONSENSE: Final = (
     *(RecursionError, OverflowError),
 )
 
-Event = Asked | Met | Declined
+Event = Asked | Withdrawn | Met | Declined
 Answer = TypeVar("Answer")
 
 
@@ -112,6 +113,8 @@ def event(answer: Any) -> Event:
     match answer["what"]:
         case "asked":
             return Asked(session, peer, now)
+        case "withdrawn":
+            return Withdrawn(session, peer, now)
         case "refused":
             return Declined(session, peer, str(answer["why"])[:MAX_WHY], now)
         case "met":

@@ -203,7 +203,10 @@ async def introduce(caller: Owner, room: Room, form: forms.Wish) -> forms.State:
 async def answer(
     caller: Owner, room: Room, session: Session, form: forms.Consent
 ) -> forms.Settled:
-    """Accept or refuse, once; the inboxes of both tell what came of it."""
+    """Accept or refuse, once; the inboxes of both tell what came of it.
+
+    Who has asked withdraws by refusing, as long as there is no answer.
+    """
     state, now = await service_of(caller).store.introductions.answer(
         room, form.name, caller.token, session, form.accept, form.why
     )

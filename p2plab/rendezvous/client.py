@@ -155,7 +155,7 @@ class RendezvousClient:
         """Ask to be introduced; the inbox tells what comes of it.
 
         session: 16 hexadecimal digits, at random; asking again with the same ones
-        knocks again. Returns "asked", "met" or "refused". Raises PeerNotFound.
+        knocks again. Returns how far it is: "asked", "met", … Raises PeerNotFound.
         """
         wish = {
             "from": registration.name,
@@ -170,7 +170,7 @@ class RendezvousClient:
     def answer(
         self, registration: Registration, session: str, accept: bool, why: str = ""
     ) -> None:
-        """Accept or refuse an introduction, for good. why: up to 200 characters."""
+        """Accept or refuse for good (why: at most 200 characters), or withdraw."""
         consent = {"name": registration.name, "accept": accept, "why": why}
         path = f"{self._room}/introductions/{legal_session(session)}"
         self._ask(answers.nothing, "POST", path, consent, registration.token)

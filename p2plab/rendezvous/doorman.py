@@ -7,10 +7,8 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from math import inf
 from typing import Final, Literal, TypeVar
 
 from p2plab.errors import (
@@ -21,6 +19,7 @@ from p2plab.errors import (
     RendezvousAway,
 )
 from p2plab.rendezvous.answers import Event
+from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import BEGINNING, RendezvousClient
 from p2plab.rendezvous.lua import INTRODUCTION_LIFE
 from p2plab.rendezvous.model import (
@@ -30,6 +29,7 @@ from p2plab.rendezvous.model import (
     Declined,
     Met,
     Registration,
+    Withdrawn,
 )
 
 REPEAT: Final = 1.0  # s between two knocks of one introduction
@@ -42,37 +42,16 @@ POLICIES: Final = ("room", "ask", "nobody")
 Told = TypeVar("Told")
 
 
-@dataclass(slots=True)
-class Request:
-    """Somebody who waits for our word.
-
-    until: when its introduction is over, by time.monotonic [s]. asked_at: likewise.
-    """
-
-    peer: str
-    session: str
-    _settle: Callable[[Request, bool, str], None] = field(repr=False)
-    until: float = field(default=inf, repr=False)
-    asked_at: float = field(default_factory=time.monotonic, repr=False)
-
-    def accept(self) -> None:
-        """Let both learn how to reach each other. Raises RendezvousError."""
-        self._settle(self, True, "")
-
-    def refuse(self, why: str = "") -> None:
-        """Say no; why: words for the other, up to 200 characters."""
-        self._settle(self, False, why)
-
-
 class Doorman:
     """Keeps one call waiting at our inbox, in a thread, while we have a name.
 
     registration: what we have now. accept: whom to let in: everybody of our "room";
     whom we "ask" about, by `requests`; "nobody".
-    on_met, on_request: called from the thread with each Met, and each Request.
+    on_met, on_request, on_withdrawn: called from the thread with each Met, and each
+        Request, also when whoever has asked waits no more.
     note: told of each step: the session, a word for it, and about whom.
     trouble: why the inbox could not be read the last time, or None.
-    asking: whom we have asked and wait for.
+    asking: whom we wait for, and until when by time.monotonic [s]; by session.
     """
 
     def __init__(
@@ -88,7 +67,8 @@ class Doorman:
             raise ValueError(f"accept must be one of {POLICIES}, got {accept!r}")
         self.accept: Policy = accept
         self.on_met, self.on_request = on_met, on_request
-        self.asking: list[str] = []
+        self.on_withdrawn: Callable[[Request], None] | None = None
+        self.asking: dict[str, tuple[str, float]] = {}
         self._note = note
         self.trouble: P2PLabError | None = None
         self._client, self._registration = client, registration
@@ -109,11 +89,12 @@ class Doorman:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop waiting; calls that wait for an answer fail."""
+        """Stop waiting; calls that wait for an answer withdraw it, and fail."""
         self._closed.set()
         self._client.call_off()
         with self._news:
             self._news.notify_all()
+            self._news.wait_for(lambda: not self.asking, 2 * self._client.timeout)
         if self._thread not in (None, threading.current_thread()):
             self._thread.join()
 
@@ -134,23 +115,32 @@ class Doorman:
     def introduce(self, to: str, timeout: float = A_PERSON) -> Met:
         """Ask a peer to meet, and wait for its answer, up to `timeout` seconds.
 
-        Raises PeerNotFound, IntroductionRefused with the other's words, PeerUnreachable
-        when it does not answer in time, RendezvousAway, RendezvousError.
+        Whatever else ends the waiting withdraws it. Raises PeerNotFound,
+        IntroductionRefused with the other's words, PeerUnreachable when it does not
+        answer in time, RendezvousAway, RendezvousError.
         """
         registration, session = self._owner(), secrets.token_hex(8)
         if to == registration.name:
             raise P2PLabError(f"{to} is this peer itself: choose another one")
         self._remember(session)
-        self.asking.append(to)
+        end = time.monotonic() + timeout
+        self.asking[session] = to, end
         try:
-            return self._ask(registration, to, session, timeout)
+            return self._ask(registration, to, session, end)
+        except (IntroductionRefused, RendezvousAway):
+            raise
+        except BaseException:
+            with suppress(P2PLabError):  # too late, or away: then it ends by itself
+                self._client.answer(registration, session, False)
+            raise
         finally:
-            self.asking.remove(to)
+            with self._news:
+                del self.asking[session]
+                self._news.notify_all()
 
     def _ask(
-        self, registration: Registration, to: str, session: str, timeout: float
+        self, registration: Registration, to: str, session: str, end: float
     ) -> Met:
-        end = time.monotonic() + timeout
         tries = 0
         while not self._closed.is_set():
             self._note(session, "introduce", to)
@@ -165,11 +155,13 @@ class Doorman:
             if isinstance(outcome, Met):
                 return outcome
             if isinstance(outcome, Declined):
-                raise IntroductionRefused(refusal(to, outcome.why))
+                words = f": {outcome.why}" if outcome.why else ""
+                raise IntroductionRefused(f"{to} does not want to meet{words}")
             if left <= REPEAT:
                 raise PeerUnreachable(
                     f"{to} has not answered yet: its program may be asking its person; "
-                    "try again in a moment, or ask whether the program still runs"
+                    "the request is withdrawn, so ask again when the person is there, "
+                    "or find out whether the program still runs"
                 )
         raise P2PLabError("this peer is closed")
 
@@ -222,6 +214,12 @@ class Doorman:
                 self._remember(event.session)
                 self._note(event.session, "asked", event.peer)
                 self._consider(event)
+            return
+        if isinstance(event, Withdrawn):
+            self._owed.pop(event.session, None)
+            if request := self._requests.get(event.session):
+                self._forget(request)
+                tell(self.on_withdrawn, request)
             return
         with self._news:
             if self._sessions.get(event.session, event) is not None:
@@ -278,25 +276,8 @@ class Doorman:
             pass  # it is over, or its caller has gone
 
 
-def settle(requests: Sequence[Request], act: Callable[[Request], None]) -> None:
-    """Answer all requests of one peer; only the last one's error is for a person.
-
-    Who has asked again may have given the earlier ones up.
-    """
-    *earlier, last = requests
-    for each in earlier:
-        with suppress(P2PLabError):
-            act(each)
-    act(last)
-
-
 def tell(listener: Callable[[Told], None] | None, what: Told) -> None:
     """Call whoever listens; its errors are its own, and the thread goes on."""
     if listener is not None:
         with suppress(Exception):
             listener(what)
-
-
-def refusal(peer: str, why: str) -> str:
-    """What the caller is told."""
-    return f"{peer} does not want to meet" + (f": {why}" if why else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -55,7 +55,10 @@ class Wish(Form):
 
 
 class Consent(Form):
-    """What the one who was asked says. why: words for the caller of a refusal."""
+    """What the one who was asked says, or with a refusal the one who has asked.
+
+    why: words for the caller of a refusal.
+    """
 
     name: PeerName
     accept: bool
@@ -149,22 +152,22 @@ class State(BaseModel):
     """How far an introduction is. now: [ms since 1970]."""
 
     session: str
-    state: str = Field(examples=["asked", "met", "refused"])
+    state: str = Field(examples=["asked", "met", "refused", "withdrawn"])
     now: int
 
 
 class Settled(BaseModel):
     """What became of an introduction. now: [ms since 1970]."""
 
-    state: str = Field(examples=["met", "refused"])
+    state: str = Field(examples=["met", "refused", "withdrawn"])
     now: int
 
 
 class AskedEvent(BaseModel):
-    """Somebody wants to be introduced to you."""
+    """Somebody wants to be introduced to you, or waits for that no more."""
 
     id: str
-    what: Literal["asked"] = "asked"
+    what: Literal["asked", "withdrawn"]
     session: str
     peer: str
     now: int
@@ -227,8 +230,9 @@ class Meeting(BaseModel):
 def event_of(entry: Entry, now: int) -> AskedEvent | MetEvent | RefusedEvent:
     """Return an entry of an inbox as JSON has it."""
     id, session, peer = entry.id, entry.session, entry.peer
-    if entry.what == "asked":
-        return AskedEvent(id=id, session=session, peer=peer, now=now)
+    if entry.what in ("asked", "withdrawn"):
+        what: Any = entry.what
+        return AskedEvent(id=id, what=what, session=session, peer=peer, now=now)
     if entry.what == "refused":
         return RefusedEvent(id=id, session=session, peer=peer, why=entry.why, now=now)
     addresses, tcp, udp, _, *observed, since = entry.card.split("|")

@@ -75,7 +75,7 @@ return {{'asked', now}}
 )
 
 # ARGV name token session state why key. What both learn of each other is what their
-# records say in this moment.
+# records say in this moment. A caller who refuses its own introduction withdraws it.
 ANSWER: Final = Script(
     START,
     WAKE,
@@ -83,11 +83,17 @@ ANSWER: Final = Script(
     PUT_IN,
     f"""
 local known = redis.call(
-  'HMGET', key, 'caller', 'callee', 'caller_token', 'callee_token', 'state')
-if known[2] ~= name or known[4] ~= token then return {{'no_such_introduction', 0}} end
+  'HMGET', key, 'caller', 'callee', 'caller_token', 'callee_token', 'state', 'entry')
+local state = ARGV[4]
+if known[2] ~= name or known[4] ~= token then
+  if known[1] ~= name or known[3] ~= token or state ~= 'refused' then
+    return {{'no_such_introduction', 0}}
+  end
+  state = 'withdrawn'
+end
 if known[5] ~= 'asked' then
-  if known[5] == ARGV[4] then return {{known[5], now}} end
-  return {{'answered_already', 0}}
+  if known[5] == state then return {{state, now}} end
+  return {{known[5] == 'withdrawn' and 'caller_gone' or 'answered_already', 0}}
 end
 local function card(record)
   local fields = redis.call('HMGET', record,
@@ -97,17 +103,20 @@ local function card(record)
 end
 local caller = record_of(known[1])
 if redis.call('HGET', caller, 'token') ~= known[3] then return {{'caller_gone', 0}} end
-if ARGV[4] == 'met' then
+if state == 'met' then
   redis.call('HSET', key, 'caller_card', card(caller), 'callee_card', card(record))
   redis.call('SET', room .. 'k:' .. ARGV[3], ARGV[6], 'PX', {KEY_LIFE})
   put_in(inbox, 'met')
 end
-redis.call('HSET', key, 'state', ARGV[4], 'why', ARGV[5], 'answered', ms(now))
+redis.call('HSET', key, 'state', state, 'why', ARGV[5], 'answered', ms(now))
 redis.call('PEXPIRE', key, {INTRODUCTION_LIFE})
-if ARGV[4] == 'refused' or known[1] ~= name then
-  put_in(inbox_of(known[1]), ARGV[4])
+if state == 'withdrawn' then
+  redis.call('XDEL', inbox_of(known[2]), known[6])
+  put_in(inbox_of(known[2]), state)
+elseif state == 'refused' or known[1] ~= name then
+  put_in(inbox_of(known[1]), state)
 end
-return {{ARGV[4], now}}
+return {{state, now}}
 """,
 )
 
@@ -201,7 +210,7 @@ class Introductions:
         args += [many.introductions_from, many.introductions_to]
         args += [many.introductions_per_source, many.introductions_to_per_source]
         word, value = await self.database.run(ASK, room, *args)
-        raise_unless(word in ("asked", "met", "refused"), word, value)
+        raise_unless(word in ("asked", "met", "refused", "withdrawn"), word, value)
         return word, value
 
     async def answer(
@@ -209,14 +218,15 @@ class Introductions:
     ) -> tuple[str, int]:
         """Accept or refuse for good; returns the state, and Redis's clock [ms].
 
-        Raises Refused: not_registered, not_owner, no_such_introduction, caller_gone,
+        Who has asked withdraws with a refusal, while there is no answer yet. Raises
+        Refused: not_registered, not_owner, no_such_introduction, caller_gone,
         answered_already.
         """
         state = "met" if accept else "refused"
         args = [name, digest(token), session, state, why, secrets.token_hex(32)]
         word, value = await self.database.run(ANSWER, room, *args)
-        raise_unless(word == state, word, value)
-        return state, value
+        raise_unless(word in (state, "withdrawn"), word, value)
+        return word, value
 
     async def read(
         self, room: str, name: str, token: str, after: str

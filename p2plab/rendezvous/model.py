@@ -106,6 +106,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Who wanted to be introduced to us waits no more."""
+
+    session: str
+    peer: str
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Declined:
     """Whom we asked has refused, and why."""
 

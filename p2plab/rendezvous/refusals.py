@@ -77,7 +77,7 @@ PROBLEMS = {
     ),
     "caller_gone": (
         410,
-        "The peer that asked is not registered any more.",
+        "The peer that asked waits no more, or is not registered any more.",
         "Let it ask again.",
     ),
     "body_too_large": (

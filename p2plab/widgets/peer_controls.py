@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -201,9 +202,14 @@ def standing(peer: Peer) -> str:
 
 
 def asked(peer: Peer) -> str:
-    """Whose word we wait for; nothing if nobody was asked to meet us."""
-    names = ", ".join(dict.fromkeys(peer.meetings.doorman.asking))
-    return names and f"Waiting until {html.escape(names)} agrees to meet you …"
+    """Whose word we wait for, and until when; nothing if nobody was asked."""
+    asking = list(peer.meetings.doorman.asking.values())
+    if not asking:
+        return ""
+    names = ", ".join(dict.fromkeys(name for name, _ in asking))
+    left = max(until for _, until in asking) - time.monotonic()
+    end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
+    return f"Waiting for {html.escape(names)} to agree to meet you, until {end} …"
 
 
 def attempts(events: Sequence[Event], since: float) -> str:

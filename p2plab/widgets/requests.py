@@ -10,7 +10,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from p2plab.rendezvous.doorman import A_PERSON, Request, settle
+from p2plab.rendezvous.callers import Request, settle
+from p2plab.rendezvous.doorman import A_PERSON
 from p2plab.widgets.panel import Panel, button, line
 
 
