@@ -73,8 +73,8 @@ def _parts(machine: object) -> Iterator[object]:
 
 
 def _differences(kind: type) -> Iterator[str]:
-    base = kind.__base__
-    if base is None or base is object or not kind.__module__.startswith(__package__):
+    base, room = kind.__base__, kind.__module__
+    if base is None or not room.startswith(__package__) or ".healthy." in room:
         return
     for name, member in vars(kind).items():
         if name.startswith("__") or not (source := _source(member)):

@@ -11,7 +11,7 @@ from p2plab.museum.healthy import finish
 from p2plab.museum.healthy.duplex import DuplexPeer
 from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
 from p2plab.museum.healthy.parity import GROUP, ParityReceiver, ParitySender, recover
-from p2plab.packet import ACK, DATA, FIN, Packet
+from p2plab.packet import ACK, FIN, Packet
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.finish import FinishReceiver
 from p2plab.rtt import FixedRto
@@ -22,14 +22,9 @@ class TrustsTheNak(NegativeAckSender):
     """Has no timer: it will be told when something went wrong."""
 
     def next_packet(self, now: float) -> Packet | None:
-        if self.next_seq_num == len(self.payloads):
-            return None  # nothing to send
-        if self.next_seq_num > self.send_base:
-            return None  # one packet is in flight: wait for its ACK
-        seq = self.next_seq_num
-        self.next_seq_num += 1
-        self.rtt.on_send(seq, now)
-        return Packet(DATA, seq, self.payloads[seq], stamp=now)
+        packet = NegativeAckSender.next_packet(self, now)
+        self.deadline = None
+        return packet
 
 
 @dataclass(slots=True)
@@ -47,7 +42,7 @@ class AcksDamage(NegativeAckReceiver):
     """Acknowledges before it has looked at the checksum."""
 
     def on_corrupt(self, now: float) -> None:
-        self.answers.append(Packet(ACK, self.expected_seq_num))
+        self.acks.append(Packet(ACK, self.expected_seq_num))
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from p2plab.congestion import FixedWindow, PathRate
@@ -47,119 +48,89 @@ def finish(
     return sender, receiver(StopAndWaitReceiver())
 
 
+def _correct(
+    name: str,
+    title: str,
+    make: Callable[[], tuple[Sender, Receiver]],
+    channel: str = "late",
+) -> Exhibit:
+    return Exhibit(name, title, "", channel, make)
+
+
 _ROOM: Final = (
-    Exhibit(
+    _correct(
         "stop_and_wait",
         "Stop-and-wait, every packet with a number of its own",
-        "",
-        "late",
         lambda: (StopAndWaitSender(FixedRto()), StopAndWaitReceiver()),
     ),
-    Exhibit(
+    _correct(
         "go_back_n",
         "Go-back-N, with a timeout that learns",
-        "",
-        "late",
         lambda: (
             GoBackNSender(Rfc6298(timestamps=True), FixedWindow(WINDOW)),
             GoBackNReceiver(),
         ),
     ),
-    Exhibit(
+    _correct(
         "selective_repeat",
         "Selective repeat, with a timeout that learns",
-        "",
-        "late",
         lambda: (
             SelectiveRepeatSender(Rfc6298(timestamps=True), FixedWindow(WINDOW)),
             SelectiveRepeatReceiver(WINDOW),
         ),
     ),
-    Exhibit(
+    _correct(
         "alternating_bit",
         "The alternating bit: a copy is harmless unless it comes late",
-        "",
-        "dup",
         lambda: (AlternatingBitSender(FixedRto()), AlternatingBitReceiver()),
+        "dup",
     ),
-    Exhibit(
+    _correct(
         "go_back_n_two_bits",
         "Go-back-N with two bits and a window of three",
-        "",
-        "dup",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(3), 2), GoBackNReceiver(2)),
+        "dup",
     ),
-    Exhibit(
+    _correct(
         "selective_repeat_two_bits",
         "Selective repeat with two bits and a window of two",
-        "",
-        "dup",
         lambda: (
             SelectiveRepeatSender(FixedRto(), FixedWindow(2), 2),
             SelectiveRepeatReceiver(2, 2),
         ),
+        "dup",
     ),
-    Exhibit(
+    _correct(
         "negative_ack",
         "Negative ACKs: damage is reported, loss is waited for",
-        "",
-        "late",
         lambda: (NegativeAckSender(FixedRto()), NegativeAckReceiver()),
     ),
-    Exhibit(
+    _correct(
         "fast_retransmit",
         "Go-back-N that goes back at the third duplicate ACK",
-        "",
-        "late",
-        lambda: (
-            FastRetransmitSender(FixedRto(), FixedWindow(8)),
-            GoBackNReceiver(),
-        ),
+        lambda: (FastRetransmitSender(FixedRto(), FixedWindow(8)), GoBackNReceiver()),
     ),
-    Exhibit(
+    _correct(
         "bitmap",
         "Selective repeat with a map of what has arrived in every ACK",
-        "",
-        "late",
         lambda: (BitmapSender(FixedRto(), FixedWindow(8)), BitmapReceiver(8)),
     ),
-    Exhibit(
+    _correct(
         "parity",
         "A parity packet after every three; what it cannot mend is sent again",
-        "",
-        "late",
         lambda: (ParitySender(FixedRto(), FixedWindow(6)), ParityReceiver(6)),
     ),
-    Exhibit(
+    _correct(
         "fast",
         "Ranges in the ACKs, a learned pace, and mixes of all that is unacknowledged",
-        "",
-        "late",
-        lambda: (
-            FastSender(Rfc6298(timestamps=True), PathRate(), 3),
-            FastReceiver(3),
-        ),
+        lambda: (FastSender(Rfc6298(timestamps=True), PathRate(), 3), FastReceiver(3)),
     ),
-    Exhibit(
-        "duplex",
-        "Both sides send, and ACKs ride along",
-        "",
-        "late",
-        duplex,
-    ),
-    Exhibit(
+    _correct("duplex", "Both sides send, and ACKs ride along", duplex),
+    _correct(
         "delayed_ack",
         "Go-back-N with an ACK for every second packet, or after a tenth of a second",
-        "",
-        "late",
         lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), DelayedAckReceiver()),
     ),
-    Exhibit(
-        "finish",
-        "Stop-and-wait that says when it is over",
-        "",
-        "late",
-        finish,
-    ),
+    _correct("finish", "Stop-and-wait that says when it is over", finish),
 )
 HEALTHY: Final = {exhibit.name: exhibit for exhibit in _ROOM}

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
-from p2plab.endpoint import RttEstimator, Window
 from p2plab.packet import ACK, DATA, Packet
+from p2plab.protocols.go_back_n import GoBackNSender
+from p2plab.protocols.selective_repeat import SelectiveRepeatReceiver
 
 
 @dataclass(slots=True)
-class BitmapSender:
+class BitmapSender(GoBackNSender):
     """Go back N, but skip what the map says has arrived.
 
     One lost ACK costs nothing here: the next one says everything again. TCP's selective
     acknowledgement has the same idea with ranges for bits (RFC 2018).
     """
 
-    rtt: RttEstimator
-    window: Window
-    payloads: list[bytes] = field(default_factory=list, repr=False)
-    send_base: int = 0  # oldest packet not yet acknowledged
-    next_seq_num: int = 0  # next packet to put on the wire
-    sent: int = 0  # packets that have been on the wire at least once
     arrived: set[int] = field(default_factory=set)  # beyond send_base
-    deadline: float | None = None  # when the retransmission timer fires [s]
-
-    @property
-    def done(self) -> bool:
-        return self.send_base == len(self.payloads)
-
-    def send(self, payload: bytes) -> None:
-        self.payloads.append(payload)
 
     def next_packet(self, now: float) -> Packet | None:
         while self.next_seq_num in self.arrived:
             self.next_seq_num += 1
-        if self.next_seq_num == len(self.payloads):
-            return None  # nothing to send
-        if self.next_seq_num >= self.send_base + self.window.size:
-            return None  # the window is full: wait for an ACK
-        seq = self.next_seq_num
-        self.next_seq_num += 1
-        self.sent = max(self.sent, self.next_seq_num)
-        self.rtt.on_send(seq, now)
-        if self.deadline is None:  # the one timer runs for the oldest packet
-            self.deadline = now + self.rtt.rto
-        return Packet(DATA, seq, self.payloads[seq], stamp=now)
+        return GoBackNSender.next_packet(self, now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != ACK or not self.send_base <= packet.seq + 1 <= self.sent:
@@ -65,12 +41,6 @@ class BitmapSender:
             in_flight = self.next_seq_num - self.send_base
             self.deadline = now + self.rtt.rto if in_flight else None
 
-    def on_timeout(self, now: float) -> None:
-        self.rtt.on_timeout()
-        self.window.on_timeout(self.next_seq_num - self.send_base, now)
-        self.next_seq_num = self.send_base  # go back, to fill the holes
-        self.deadline = None
-
 
 def _mapped(packet: Packet) -> list[int]:
     # The packet after the ACK's number has no bit: it is the first that is missing.
@@ -80,24 +50,8 @@ def _mapped(packet: Packet) -> list[int]:
 
 
 @dataclass(slots=True)
-class BitmapReceiver:
-    """Keep what arrives early, hand over in order, and tell everything that is here.
-
-    window: packets that may wait for an earlier one; the sender's window.
-    """
-
-    window: int
-    expected_seq_num: int = 0  # oldest packet that has not arrived
-    early: dict[int, bytes] = field(default_factory=dict, repr=False)
-    inbox: deque[bytes] = field(default_factory=deque, repr=False)
-    acks: deque[Packet] = field(default_factory=deque, repr=False)
-    deadline: float | None = None  # a receiver has no timer
-
-    def next_payload(self) -> bytes | None:
-        return self.inbox.popleft() if self.inbox else None
-
-    def next_packet(self, now: float) -> Packet | None:
-        return self.acks.popleft() if self.acks else None
+class BitmapReceiver(SelectiveRepeatReceiver):
+    """Keep what arrives early, hand over in order, and tell everything that is here."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
@@ -111,6 +65,3 @@ class BitmapReceiver:
         here = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
         last = self.expected_seq_num - 1  # arrived in order
         self.acks.append(Packet(ACK, last, here, echo=packet.stamp))
-
-    def on_timeout(self, now: float) -> None:
-        return

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from p2plab.packet import ACK, DATA, Packet
+from p2plab.protocols.go_back_n import GoBackNReceiver
 
 
 @dataclass(slots=True)
-class DelayedAckReceiver:
+class DelayedAckReceiver(GoBackNReceiver):
     """Go-back-N's receiver with half the ACKs, and therefore with a timer.
 
     delay: how long a packet may wait for a second one; at most 0.5 s, and well below
@@ -18,17 +18,8 @@ class DelayedAckReceiver:
     """
 
     delay: Final[float] = 0.1
-    expected_seq_num: int = 0
     echo: float | None = None  # the stamp of the oldest packet not yet acknowledged [s]
-    inbox: deque[bytes] = field(default_factory=deque, repr=False)
-    acks: deque[Packet] = field(default_factory=deque, repr=False)
     deadline: float | None = None  # while a packet waits for its ACK [s]
-
-    def next_payload(self) -> bytes | None:
-        return self.inbox.popleft() if self.inbox else None
-
-    def next_packet(self, now: float) -> Packet | None:
-        return self.acks.popleft() if self.acks else None
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:

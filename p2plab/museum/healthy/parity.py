@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.endpoint import RttEstimator, Window
 from p2plab.packet import ACK, DATA, Packet
+from p2plab.protocols.go_back_n import GoBackNSender
 
 GROUP: Final = 3  # packets that share a parity packet
 
@@ -31,7 +31,7 @@ def recover(parity: bytes, others: Iterable[bytes]) -> bytes:
 
 
 @dataclass(slots=True)
-class ParitySender:
+class ParitySender(GoBackNSender):
     """Go-back-N that sends a parity packet after every group, once.
 
     A parity packet has a number below zero: -1 for the first group, then -2. It is not
@@ -39,36 +39,12 @@ class ParitySender:
     Source: RFC 5109 has this exclusive or for media, without the way back.
     """
 
-    rtt: RttEstimator
-    window: Window
-    payloads: list[bytes] = field(default_factory=list, repr=False)
-    send_base: int = 0  # oldest packet not yet acknowledged
-    next_seq_num: int = 0  # next packet to put on the wire
-    sent: int = 0  # packets that have been on the wire at least once
     groups: int = 0  # whose parity has been on the wire, or is not needed any more
-    deadline: float | None = None  # when the retransmission timer fires [s]
-
-    @property
-    def done(self) -> bool:
-        return self.send_base == len(self.payloads)
-
-    def send(self, payload: bytes) -> None:
-        self.payloads.append(payload)
 
     def next_packet(self, now: float) -> Packet | None:
         if self.groups < self.sent // GROUP:
             return self.next_parity(now)
-        if self.next_seq_num == len(self.payloads):
-            return None  # nothing to send
-        if self.next_seq_num >= self.send_base + self.window.size:
-            return None  # the window is full: wait for an ACK
-        seq = self.next_seq_num
-        self.next_seq_num += 1
-        self.sent = max(self.sent, self.next_seq_num)
-        self.rtt.on_send(seq, now)
-        if self.deadline is None:  # the one timer runs for the oldest packet
-            self.deadline = now + self.rtt.rto
-        return Packet(DATA, seq, self.payloads[seq], stamp=now)
+        return GoBackNSender.next_packet(self, now)
 
     def next_parity(self, now: float) -> Packet:
         """The parity packet of the group that has just gone out."""
@@ -78,22 +54,8 @@ class ParitySender:
         return Packet(DATA, -self.groups, parity, stamp=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        if packet.kind != ACK or not self.send_base <= packet.seq < self.sent:
-            return  # an old ACK, arriving again, or one for a packet never sent
-        for each in range(self.send_base, packet.seq + 1):  # ACKs are cumulative
-            self.rtt.on_ack(each, now, packet.echo)
-            self.window.on_ack(each, now)
-        self.send_base = packet.seq + 1
-        self.next_seq_num = max(self.next_seq_num, self.send_base)
+        GoBackNSender.on_packet(self, packet, now)
         self.groups = max(self.groups, self.send_base // GROUP)
-        in_flight = self.next_seq_num - self.send_base
-        self.deadline = now + self.rtt.rto if in_flight else None
-
-    def on_timeout(self, now: float) -> None:
-        self.rtt.on_timeout()
-        self.window.on_timeout(self.next_seq_num - self.send_base, now)
-        self.next_seq_num = self.send_base  # go back N
-        self.deadline = None
 
 
 @dataclass(slots=True)
