@@ -11,10 +11,10 @@ from p2plab.paths import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE
 from p2plab.plots import style
 from p2plab.plots.style import Style
 from p2plab.rendezvous.model import Seen
+from p2plab.witness import PROBING, number
 
 MOST_ROWS: Final = 36
 ASKING: Final = ("introduce", "asked")
-PROBING: Final = (PROBE, HEAR, ANSWER, CONFIRM)
 
 _HTTP: Final[tuple[str, Style]] = ("HTTP", style.PLAIN_LINE)
 _PROBE: Final[tuple[str, Style]] = ("probe", style.DATA_LINE)
@@ -85,7 +85,7 @@ def story_of(seen: Sequence[Seen]) -> Story:
     numbers: dict[tuple[str | None, str], int] = {}
     for each in known:
         if each.what == PROBE:
-            numbers.setdefault((each.who, mark(each)), len(numbers))
+            numbers.setdefault((each.who, number(each)), len(numbers))
     rows: list[Row] = []
     for each in known:  # an answer follows its probe in the same moment
         if rows and follows(each, rows[-1].events[-1]):
@@ -120,11 +120,6 @@ def follows(each: Seen, before: Seen) -> bool:
     """Whether the two are of one moment, and so one row."""
     pair = (before.what, each.what) in ((HEAR, ANSWER), (CONFIRM, CHOOSE))
     return pair and (before.at, before.who) == (each.at, each.who)
-
-
-def mark(each: Seen) -> str:
-    """How both sides call the probe that this is about."""
-    return each.note.rpartition("#")[2]
 
 
 def place(rows: Sequence[Row]) -> float:
@@ -171,11 +166,11 @@ def probes_of(story: Story) -> list[Arrow]:
         arrived: dict[tuple[str, str], list[Row]] = {}
         for row in story.rows:
             for each in row.of(came):
-                key = story.other(row.who), mark(each)
+                key = story.other(row.who), number(each)
                 arrived.setdefault(key, []).append(row)
         for row in story.rows:
             for each in row.of(went):
-                ends = arrived.get((row.who or "", mark(each)))
+                ends = arrived.get((row.who or "", number(each)))
                 other = story.other(row.who)
                 if ends:
                     arrows.append(Arrow(row, ends.pop(0), *look))

@@ -12,9 +12,10 @@ from matplotlib.patches import FancyArrowPatch
 
 from p2plab.paths import CHOOSE, CONFIRM, FAIL, HEAR, PROBE
 from p2plab.plots import style
-from p2plab.plots.lifelines import Arrow, Row, Story, mark, start_of, story_of
+from p2plab.plots.lifelines import Arrow, Row, Story, start_of, story_of
 from p2plab.plots.style import Html, Style, given_or_new, ink, say, write_nothing
 from p2plab.rendezvous.model import Seen
+from p2plab.witness import number
 
 RENDEZVOUS: Final = "rendezvous"
 _FONT: Final = 8  # [points]
@@ -119,16 +120,16 @@ def _colour(row: Row) -> str:
 def _words(story: Story, each: Seen) -> str:
     """What is written of one thing."""
     where = _short(each.note.partition(" #")[0])
-    number = _number(story, each)
+    probe = _number(story, each)
     match each.what:
         case "probe":
-            return f"probe {number} to {where}"
+            return f"probe {probe} to {where}"
         case "hear":
-            return f"probe {number} arrives"
+            return f"probe {probe} arrives"
         case "answer":
             return "is answered"
         case "confirm":
-            return f"answer to {number}"
+            return f"answer to {probe}"
         case "choose":
             return f"path: {where}"
         case "asked" if each.who is not None:
@@ -142,7 +143,7 @@ def _words(story: Story, each: Seen) -> str:
 def _number(story: Story, each: Seen) -> int | str:
     """The number of the probe that this is about, from 0; nobody may have seen it."""
     asker = each.who if each.what in (PROBE, CONFIRM) else story.other(each.who)
-    return story.numbers.get((asker, mark(each)), "?")
+    return story.numbers.get((asker, number(each)), "?")
 
 
 def _short(words: str) -> str:

@@ -38,54 +38,24 @@ TIMEOUT_LINE: Final[Style] = {"color": TIMEOUT_COLOUR, "linestyle": ":"}
 PLAIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": "-"}
 FIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": (0, (8, 2))}
 
-_MARK: Final[Style] = {"linestyle": "none", "markersize": 6}
-LOSS_MARK: Final[Style] = {
-    **_MARK,
-    "color": LOSS_COLOUR,
-    "marker": "x",
-    "markeredgewidth": 2,
-}
-CORRUPT_MARK: Final[Style] = {
-    **_MARK,
-    "color": LOSS_COLOUR,
-    "marker": "D",
-    "markerfacecolor": "white",
-}
-DELIVERED_MARK: Final[Style] = {
-    **_MARK,
-    "color": PLAIN_COLOUR,
-    "marker": "<",
-    "markersize": 4,
-}
-CHOSEN_MARK: Final[Style] = {
-    **_MARK,
-    "color": ACK_COLOUR,
-    "marker": "*",
-    "markersize": 11,
-    "markeredgecolor": PLAIN_COLOUR,
-}
-AGAIN_MARK: Final[Style] = {**_MARK, "color": AGAIN_COLOUR, "marker": "s"}
-SAMPLE_MARK: Final[Style] = {
-    **_MARK,
-    "color": DATA_COLOUR,
-    "marker": ".",
-}
-DOUBTFUL_MARK: Final[Style] = {
-    **_MARK,
-    "color": AGAIN_COLOUR,
-    "marker": "s",
-    "markersize": 5,
-    "fillstyle": "none",
-}
-TIMEOUT_TICK: Final[Style] = {
-    **_MARK,
-    "color": TIMEOUT_COLOUR,
-    "marker": "|",
-    "markersize": 12,
-}
 TIMEOUT_CURVE: Final[Style] = {"color": TIMEOUT_COLOUR, "linestyle": "--"}
+
+
+def _mark(color: str, marker: str, markersize: float = 6, **more: Any) -> Style:
+    shape = {"marker": marker, "markersize": markersize}
+    return {"linestyle": "none", "color": color, **shape, **more}
+
+
+LOSS_MARK: Final = _mark(LOSS_COLOUR, "x", markeredgewidth=2)
+CORRUPT_MARK: Final = _mark(LOSS_COLOUR, "D", markerfacecolor="white")
+DELIVERED_MARK: Final = _mark(PLAIN_COLOUR, "<", 4)
+CHOSEN_MARK: Final = _mark(ACK_COLOUR, "*", 11, markeredgecolor=PLAIN_COLOUR)
+AGAIN_MARK: Final = _mark(AGAIN_COLOUR, "s")
+SAMPLE_MARK: Final = _mark(DATA_COLOUR, ".")
+DOUBTFUL_MARK: Final = _mark(AGAIN_COLOUR, "s", 5, fillstyle="none")
+TIMEOUT_TICK: Final = _mark(TIMEOUT_COLOUR, "|", 12)
 TIMEOUT_MARK: Final[Style] = {
-    **_MARK,
+    "linestyle": "none",
     "marker": _CLOCK,
     "markersize": 10,
     "markerfacecolor": TIMEOUT_COLOUR,
