@@ -34,7 +34,7 @@ class DatagramSocket:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.socket = _bound(host, port)
+        self.socket = bound(host, port)
         self._buffer = bytearray(LARGEST)
         self._view = memoryview(self._buffer)
         self._trains_out = hasattr(self.socket, "sendmsg")
@@ -127,23 +127,33 @@ def resolved(address: Address, family: int) -> Address:
     return str(found[0][4][0]), port
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(
+    host: str, port: int, buffer: int = RECEIVE_BUFFER, v6only: bool = False
+) -> socket.socket:
+    """Return a UDP socket that never blocks; errors as of a DatagramSocket.
+
+    buffer: for what comes while nobody reads [bytes].
+    v6only: leave the port of IPv4 to another socket.
+    """
     if not 0 <= port < 65_536:
         raise ValueError(f"port must be in [0, 65535], got {port}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    each = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        each.bind((host, port))
-    except OSError as why:
-        each.close()
-        if why.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise PortInUse(
-                f"UDP port {port} of {host} cannot be had ({why.strerror}). With port "
-                f"0 the system chooses a free one."
+    with contextlib.ExitStack() as undo:
+        try:
+            each = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            if v6only and family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            each.bind((host, port))
+        except OSError as why:
+            if why.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise PortInUse(
+                    f"UDP port {port} of {host} cannot be had ({why.strerror}). With "
+                    f"port 0 the system chooses a free one."
+                ) from why
+            raise ValueError(
+                f"host must be an address of this computer, got {host!r} ({why})"
             ) from why
-        raise ValueError(
-            f"host must be an address of this computer, got {host!r} ({why})"
-        ) from why
-    each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        undo.pop_all()
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     each.setblocking(False)
     return each

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import errno
 import selectors
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Self
 
+from p2plab.datagrams import bound
 from p2plab.errors import CorruptPacket, PortInUse
 from p2plab.stun import (
     COOKIE,
@@ -236,12 +237,13 @@ def network(host: str) -> str | bytes:
 
 def _bound_both(host: str, port: int) -> list[socket.socket]:
     """Return a socket for the host, and one for its twin if it has the port free."""
+    take = partial(bound, buffer=_RECEIVE_BUFFER, v6only=True)
     for left in reversed(range(_TRIES)):
-        first = _bound(host, port)
+        first = take(host, port)
         if host not in TWINS:
             return [first]
         try:
-            return [first, _bound(TWINS[host], first.getsockname()[1])]
+            return [first, take(TWINS[host], first.getsockname()[1])]
         except ValueError:  # no IPv6 on this machine
             return [first]
         except PortInUse:
@@ -249,29 +251,6 @@ def _bound_both(host: str, port: int) -> list[socket.socket]:
                 return [first]
         first.close()  # the system may choose another one
     raise AssertionError("the last try returns")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as undo:
-        try:
-            each = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-            if family == socket.AF_INET6:  # or it would take the twin's port
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            each.bind((host, port))
-        except OSError as why:
-            if why.errno in (errno.EADDRINUSE, errno.EACCES):
-                raise PortInUse(
-                    f"UDP port {port} of {host} cannot be had ({why.strerror}). With "
-                    f"port 0 the system chooses a free one."
-                ) from why
-            raise ValueError(
-                f"host must be an address of this computer, got {host!r} ({why})"
-            ) from why
-        undo.pop_all()
-    each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    each.setblocking(False)
-    return each
 
 
 def start_near(

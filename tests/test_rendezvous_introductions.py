@@ -71,7 +71,7 @@ async def test_who_is_asked_and_accepts_is_told_together_with_the_caller(
 async def test_the_observed_addresses_are_told_to_the_other(store: Store) -> None:
     tokens = await two(store)
     _, nonce = await store.names.beat(LOBBY, "ann", tokens.ann)
-    assert await store.observed(nonce, "198.51.100.7", 40_000)
+    assert await store.names.observed(nonce, "198.51.100.7", 40_000)
     await ask(store, tokens.ann)
     await answer(store, tokens.bob)
     (_, bob) = await inbox(store, "bob", tokens.bob)

@@ -260,16 +260,16 @@ async def test_who_shows_its_nonce_has_its_observed_address_in_its_record(
 ) -> None:
     grant = await store.names.claim(LOBBY, peer("ann"), lease=60)
     token = str(grant.token)
-    assert await store.observed(grant.nonce, "203.0.113.9", 40_001)
-    assert await store.observed(grant.nonce, "2001:db8::9", 40_002)
+    assert await store.names.observed(grant.nonce, "203.0.113.9", 40_001)
+    assert await store.names.observed(grant.nonce, "2001:db8::9", 40_002)
     row = await raw(store).hgetall(key(store, "p:ann"))
     assert row["observed4"] == "203.0.113.9 40001"
     assert row["observed6"] == "2001:db8::9 40002"
     _, second = await store.names.beat(LOBBY, "ann", token)
-    assert await store.observed(grant.nonce, "203.0.113.9", 40_003), "on its way"
-    assert await store.observed(second, "203.0.113.9", 40_003)
+    assert await store.names.observed(grant.nonce, "203.0.113.9", 40_003), "on its way"
+    assert await store.names.observed(second, "203.0.113.9", 40_003)
     await store.names.beat(LOBBY, "ann", token)
-    assert not await store.observed(grant.nonce, "198.51.100.1", 1), "too old"
+    assert not await store.names.observed(grant.nonce, "198.51.100.1", 1), "too old"
 
 
 @pytest.mark.parametrize(
@@ -279,17 +279,17 @@ async def test_a_nonce_that_nobody_holds_changes_nothing(
     store: Store, nonce: str
 ) -> None:
     await token_for(store, "ann")
-    assert not await store.observed(nonce, "198.51.100.1", 1)
+    assert not await store.names.observed(nonce, "198.51.100.1", 1)
 
 
 async def test_after_a_new_registration_the_old_nonce_and_address_are_forgotten(
     store: Store,
 ) -> None:
     grant = await store.names.claim(LOBBY, peer("ann"), lease=60)
-    await store.observed(grant.nonce, "203.0.113.9", 40_001)
+    await store.names.observed(grant.nonce, "203.0.113.9", 40_001)
     await store.names.leave(LOBBY, "ann", str(grant.token))
     await token_for(store, "ann")
-    assert not await store.observed(grant.nonce, "203.0.113.9", 40_001)
+    assert not await store.names.observed(grant.nonce, "203.0.113.9", 40_001)
     row = await raw(store).hgetall(key(store, "p:ann"))
     assert "observed4" not in row
 

@@ -175,10 +175,10 @@ class RendezvousServer:
 
         May be called from any thread; in a flood, some are left out.
         """
-        loop, store = self._service.loop, self._service.store
+        loop, names = self._service.loop, self._service.store.names
         if loop is None or not self._observing.acquire(blocking=False):
             return
-        wish = store.observed(nonce, address, port)
+        wish = names.observed(nonce, address, port)
         try:
             done = asyncio.run_coroutine_threadsafe(wish, loop)
         except RuntimeError:  # it ends at this moment

@@ -28,10 +28,3 @@ class Store:
         self.names = Names(self.database, self.limits)
         self.changes = Changes(self.database)
         self.introductions = Introductions(self.database, self.limits)
-
-    async def observed(self, nonce: str, address: str, port: int) -> bool:
-        """Write where the STUN request with this nonce came from into its record.
-
-        Returns whether somebody holds the nonce.
-        """
-        return await self.names.observed(nonce, address, port)
