@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from unittest.mock import Mock
@@ -42,6 +42,33 @@ def p2plab(*words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*P2PLAB, *words], input=typed, capture_output=True, text=True, timeout=60
     )
+
+
+@contextmanager
+def terminal(lab: Lab, name: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Be a peer in a terminal; it is registered from here on."""
+    with subprocess.Popen(
+        [*P2PLAB, "peer", name, "--rendezvous", lab.url, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as peer:
+        type_in(peer, "list")
+        until(peer, "nobody else", "since")
+        yield peer
+
+
+def type_in(peer: subprocess.Popen[str], line: str) -> None:
+    assert peer.stdin is not None
+    peer.stdin.write(f"{line}\n")
+    peer.stdin.flush()
+
+
+def until(peer: subprocess.Popen[str], *words: str) -> str:
+    """Read up to a line with one of these words, and return it."""
+    assert peer.stdout is not None
+    return next(line for line in peer.stdout if any(each in line for each in words))
 
 
 def test_the_demo_moves_the_picture_with_every_protocol(tmp_path: Path) -> None:
@@ -116,18 +143,7 @@ def test_the_console_peer_lists_sends_and_shows_its_inbox(
 
 
 def test_the_console_peer_saves_what_it_has_received(lab: Lab, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*P2PLAB, "peer", "carol", "--rendezvous", lab.url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as carol:
-        assert carol.stdin is not None
-        assert carol.stdout is not None
-        carol.stdin.write("list\n")  # its answer tells that carol is there
-        carol.stdin.flush()
-        while "nobody else" not in carol.stdout.readline():
-            pass
+    with terminal(lab, "carol") as carol:
         dave = lab.peer("dave")
         dave.send_text("carol", "look")
         dave.send_picture("carol", sample_picture(32)).wait(20)
@@ -141,37 +157,20 @@ def test_the_console_peer_saves_what_it_has_received(lab: Lab, tmp_path: Path) -
 def test_a_person_at_the_terminal_accepts_and_refuses(lab: Lab) -> None:
     dave, erin = lab.peer("dave"), lab.peer("erin")
     with (
-        subprocess.Popen(
-            [*P2PLAB, "peer", "carol", "--rendezvous", lab.url, "--accept", "ask"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as carol,
+        terminal(lab, "carol", "--accept", "ask") as carol,
         ThreadPoolExecutor(2) as pool,
     ):
-        assert carol.stdin is not None
-        assert carol.stdout is not None
-
-        def until(words: str) -> str:
-            assert carol.stdout is not None
-            return next(line for line in carol.stdout if words in line)
-
-        def type_in(line: str) -> None:
-            assert carol.stdin is not None
-            carol.stdin.write(f"{line}\n")
-            carol.stdin.flush()
-
-        type_in("list")  # its answer tells that carol is there
-        until("erin")
         text = pool.submit(dave.send_text, "carol", "let me in")
-        assert "type accept dave or refuse dave" in until("dave wants to meet you")
+        assert "type accept dave or refuse dave" in until(
+            carol, "dave wants to meet you"
+        )
         assert not text.done()
-        type_in("accept")
-        until("you have met dave")
+        type_in(carol, "accept")
+        until(carol, "you have met dave")
         assert text.result(20).attempts >= 1
         wish = pool.submit(erin.introduce, "carol")
-        until("erin wants to meet you")
-        type_in("refuse erin not today")
+        until(carol, "erin wants to meet you")
+        type_in(carol, "refuse erin not today")
         with pytest.raises(IntroductionRefused, match="not want to meet: not today"):
             wish.result(20)
         wish = pool.submit(erin.introduce, "carol")
@@ -409,22 +408,9 @@ def test_a_name_that_is_taken_is_told_with_the_time_to_wait(lab: Lab) -> None:
 def test_a_terminal_that_is_closed_gives_its_name_back(lab: Lab, name: str) -> None:
     number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_DFL)  # under nohup, a child ignores it
-    carol = subprocess.Popen(
-        [*P2PLAB, "peer", "carol", "--rendezvous", lab.url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(number, before)
-    with carol:
-        assert carol.stdin is not None
-        assert carol.stdout is not None
+    with terminal(lab, "carol") as carol:
+        signal.signal(number, before)
         assert carol.stderr is not None
-        carol.stdin.write("list\n")  # its answer tells that carol is there
-        carol.stdin.flush()
-        while "nobody else" not in carol.stdout.readline():
-            pass
         carol.send_signal(number)
         carol.send_signal(number)  # as a shell repeats it
         assert carol.wait(20) == 130
