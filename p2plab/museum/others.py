@@ -147,7 +147,10 @@ ROOM: Final = (
         "It counts groups from one where the sender counts from zero, and works out "
         "a missing packet from the parity of other packets: it delivers noise.",
         "fifo",
-        lambda: (ParitySender(FixedRto(), FixedWindow(6)), RepairsTheWrongGroup(6)),
+        lambda: (
+            ParitySender(FixedRto(), FixedWindow(6)),
+            RepairsTheWrongGroup(window=6),
+        ),
     ),
     Exhibit(
         "parity_with_two_missing",
@@ -155,7 +158,10 @@ ROOM: Final = (
         "It works out a packet although two of the group are missing: what comes out "
         "is the mixture of both.",
         "fifo",
-        lambda: (ParitySender(FixedRto(), FixedWindow(6)), RepairsWithWhatItHas(6)),
+        lambda: (
+            ParitySender(FixedRto(), FixedWindow(6)),
+            RepairsWithWhatItHas(window=6),
+        ),
     ),
     Exhibit(
         "acks_only_ride_along",

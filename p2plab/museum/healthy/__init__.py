@@ -118,7 +118,7 @@ _ROOM: Final = (
     _correct(
         "parity",
         "A parity packet after every three; what it cannot mend is sent again",
-        lambda: (ParitySender(FixedRto(), FixedWindow(6)), ParityReceiver(6)),
+        lambda: (ParitySender(FixedRto(), FixedWindow(6)), ParityReceiver(window=6)),
     ),
     _correct(
         "fast",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from p2plab.packet import ACK, DATA, Packet
-from p2plab.protocols.go_back_n import GoBackNSender
+from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 
 GROUP: Final = 3  # packets that share a parity packet
 
@@ -59,25 +58,15 @@ class ParitySender(GoBackNSender):
 
 
 @dataclass(slots=True)
-class ParityReceiver:
+class ParityReceiver(GoBackNReceiver):
     """Keep a group until it is complete, and work out the one that is missing.
 
     window: packets that may wait for an earlier one; the sender's window.
     """
 
-    window: int
-    expected_seq_num: int = 0
+    window: int = field(kw_only=True)
     kept: dict[int, bytes] = field(default_factory=dict, repr=False)  # and delivered
     parities: dict[int, bytes] = field(default_factory=dict, repr=False)  # by group
-    inbox: deque[bytes] = field(default_factory=deque, repr=False)
-    acks: deque[Packet] = field(default_factory=deque, repr=False)
-    deadline: float | None = None  # a receiver has no timer
-
-    def next_payload(self) -> bytes | None:
-        return self.inbox.popleft() if self.inbox else None
-
-    def next_packet(self, now: float) -> Packet | None:
-        return self.acks.popleft() if self.acks else None
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
@@ -108,6 +97,3 @@ class ParityReceiver:
         group = self.expected_seq_num // GROUP
         self.kept = {s: kept for s, kept in self.kept.items() if s >= group * GROUP}
         self.parities = {g: kept for g, kept in self.parities.items() if g >= group}
-
-    def on_timeout(self, now: float) -> None:
-        return
