@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from p2plab.trace import RETRANSMIT, SEND, Event, Trace
 from p2plab.transfer import Transfer
 from p2plab.udp import UdpSocket
 
+Result = TypeVar("Result")
 PATIENCE: Final = 20.0  # a test that waits longer has failed [s]
 SHORT: Final = 0.3  # patience with a peer that will not answer [s]
 FAR: Final = ScriptedLink(delay=30.0)  # nothing arrives while a test looks
@@ -55,6 +57,14 @@ def eventually(condition: Callable[[], object], what: str) -> None:
             return
         pause.wait(0.005)
     raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+
+
+def later(do: Callable[[], Result]) -> Future[Result]:
+    """Begin something that waits, in a thread."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(do)
+    pool.shutdown(wait=False)
+    return future
 
 
 def hears_the_end(connection: socket.socket) -> bool:

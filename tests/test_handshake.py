@@ -260,12 +260,8 @@ def test_a_forged_ack_acknowledges_nothing() -> None:
             address, "hello", timeout=0.3, tries=30, session=alice
         )
         assert delivery.attempts == 2
-        assert [row.event for row in client.events] == [
-            "send",
-            "dropped",
-            "resend",
-            "ack",
-        ]
+        events = [row.event for row in client.events]
+        assert events == ["send", "dropped", "resend", "ack"]
         assert client.forged == 1
         assert server.duplicates == 1
 

@@ -6,13 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from loopback import PATIENCE, eventually
+from loopback import PATIENCE, eventually, later
 from processes import Server
 from proxy import Proxy
 from redis import Redis
@@ -44,14 +43,6 @@ with RendezvousClient(sys.argv[1]) as client:
 
 def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
     return client.register(name, ["192.168.1.7"], port + 1, port + 2, 300)
-
-
-def later(do: Callable[[], Result]) -> Future[Result]:
-    """Begin something that waits, in a thread."""
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(do)
-    pool.shutdown(wait=False)
-    return future
 
 
 def until_back(do: Callable[[], Result]) -> Result:

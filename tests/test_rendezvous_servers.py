@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
 import requests
-from loopback import PATIENCE, eventually
+from loopback import PATIENCE, eventually, later
 from stores import SHARDS
 from stores import cluster as cluster
 from stores import real as real
@@ -66,14 +66,6 @@ def clients(servers: list[RendezvousServer]) -> Iterator[list[RendezvousClient]]
 
 def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
     return client.register(name, ["192.168.1.7"], port + 1, port + 2)
-
-
-def later(do: Callable[[], Result]) -> Future[Result]:
-    """Begin something that waits, in a thread."""
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(do)
-    pool.shutdown(wait=False)
-    return future
 
 
 def waiting(server: RendezvousServer, many: int = 1) -> None:

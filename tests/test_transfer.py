@@ -416,22 +416,24 @@ def test_a_link_that_goes_dead_half_way_stalls_with_picture_and_trace() -> None:
 # One end alone, without a socket and a clock
 
 
+def end_turn(flow: Flow, now: float) -> None:
+    flow.finish_turn(now)
+    flow.flush()
+
+
 def test_a_word_of_stop_among_others_is_the_last_one_that_is_answered() -> None:
     emitted: list[bytes] = []
     transfer = Transfer(1, SENDING, Offer("ann", PARCEL.content, setup()))
     flow = Flow(transfer, setup().sender(), emitted.extend, payloads=PARCEL.payloads)
     flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
-    flow.finish_turn(0.0)
-    flow.flush()
+    end_turn(flow, 0.0)
     assert len(emitted) == 4, "the window"
     flow.arrive([(Packet(ACK, 0), 1), (Packet(Kind.STOP, 0), 2)], 0.1)
-    flow.finish_turn(0.1)
-    flow.flush()
+    end_turn(flow, 0.1)
     assert transfer.state is State.FAILED
     assert len(emitted) == 4
     flow.arrive([(Packet(ACK, 1), 3)], 0.2)
-    flow.finish_turn(0.2)
-    flow.flush()
+    end_turn(flow, 0.2)
     assert [decode(each)[0].kind for each in emitted[4:]] == [Kind.STOP]
 
 
@@ -443,14 +445,12 @@ def test_a_long_transfer_begins_before_all_of_it_is_handed_over() -> None:
     machine = fast.sender()
     flow = Flow(transfer, machine, emitted.extend, payloads=parcel.payloads)
     flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
-    flow.finish_turn(0.0)
-    flow.flush()
+    end_turn(flow, 0.0)
     assert len(emitted) < machine.total < 200
     assert flow.wake_at() == 0.0, "there is more to send"
     for turn in range(1, 200):
         flow.tick(turn / 1000)
-        flow.finish_turn(turn / 1000)
-        flow.flush()
+        end_turn(flow, turn / 1000)
     packets = [decode(each)[0] for each in emitted]
     assert [each.payload for each in packets[:7_000]] == list(parcel.payloads)
     assert machine.total == 7_000
