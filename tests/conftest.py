@@ -9,6 +9,7 @@ import pytest
 
 pytest_plugins = ["browser"]
 
+os.environ.pop("P2PLAB_REDIS_URL", None)  # no test meets the Redis of this machine
 os.environ.setdefault("MPLBACKEND", "Agg")  # no window opens; kernels do not inherit it
 
 

@@ -78,11 +78,6 @@ def test_what_happens_on_one_way_changes_nothing_on_the_other() -> None:
     assert got == wanted
 
 
-def test_a_link_gives_a_fresh_channel_each_time() -> None:
-    link = Link(loss=0.5)
-    assert fates(link, 100) == fates(link, 100)
-
-
 def test_the_first_packets_of_a_seed_are_the_same_on_every_platform() -> None:
     """Python promises this for seeds that are text, and for `random` itself."""
     gone = lost(Link(loss=0.1, seed=7), 60)
@@ -182,13 +177,6 @@ def test_gilbert_and_elliott_lose_as_much_and_as_long_as_asked_for(
     few = 3 / bursts**0.5  # three standard deviations, roughly
     assert sum(gone) / len(gone) == pytest.approx(loss, rel=1.5 * few)
     assert sum(gone) / bursts == pytest.approx(burst, rel=few)
-
-
-def test_a_good_state_that_loses_and_a_bad_one_that_does_not_lose_all() -> None:
-    chain = GilbertElliott(p=0.1, r=0.3, loss_bad=0.5, loss_good=0.02)
-    wanted = (0.1 * 0.5 + 0.3 * 0.02) / (0.1 + 0.3)
-    shares = [share(Link(loss=chain, seed=seed), LOSS) for seed in range(6)]
-    assert sum(shares) / 6 == pytest.approx(wanted, rel=0.03)
 
 
 def test_from_mean_gives_netem_s_parameters() -> None:

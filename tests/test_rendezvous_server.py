@@ -31,11 +31,6 @@ CLAIM = {"addresses": ["192.168.1.7"], "tcp_port": 5001, "udp_port": 5002}
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.fixture(autouse=True)
-def no_redis_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("P2PLAB_REDIS_URL", raising=False)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[RendezvousServer]:
     with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:

@@ -8,7 +8,6 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_server import RedisServer
 from stores import anyio_backend as anyio_backend
 from stores import cluster as cluster
 from stores import end_lease, key, names, page, peer, raw, record, refusal, token_for
@@ -205,16 +204,6 @@ async def test_of_many_claims_at_once_one_wins(store: Store) -> None:
     results = await asyncio.gather(*claims, return_exceptions=True)
     assert sum(not isinstance(result, BaseException) for result in results) == 1
     assert sum(isinstance(result, Refused) for result in results) == 19
-
-
-async def test_stores_over_one_redis_see_the_same_names(real: RedisServer) -> None:
-    real.empty()
-    one, other = connect(real.url), connect(real.url)
-    token = await token_for(Store(one), "ann")
-    assert await names(Store(other)) == ["ann"]
-    assert (await Store(other).names.beat(LOBBY, "ann", token))[0] == 60
-    await one.aclose()
-    await other.aclose()
 
 
 async def test_a_claim_whose_answer_was_lost_is_repeated_with_ones_own_token(
