@@ -160,14 +160,9 @@ def test_two_states_that_lose_alike_are_a_channel_without_memory() -> None:
 
 def test_a_long_run_of_the_chain_has_the_mean_loss_and_the_mean_burst() -> None:
     p, r, loss_bad, loss_good = 0.1, 0.3, 0.8, 0.05
-    rng, bad, packets, losses, bursts, before = (
-        random.Random(1),
-        False,
-        200_000,
-        0,
-        0,
-        0,
-    )
+    rng, packets = random.Random(1), 200_000
+    bad = before = False
+    losses = bursts = 0
     for _ in range(packets):
         bad = rng.random() >= r if bad else rng.random() < p
         lost = rng.random() < (loss_bad if bad else loss_good)
