@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from p2plab import theory as formulas
+from p2plab import theory
 from p2plab.experiments import (
     Experiment,
     Point,
@@ -33,13 +33,11 @@ _BOUND: Style = {"color": "#000000", "linestyle": ":", "linewidth": 1.5}
 _NO_TIMEOUT = ("best_effort", "fast", "fountain")  # none that one would set
 
 
-def goodput_over_loss(
-    results: Sequence[Result], ax: Axes | None = None, *, theory: bool = True
-) -> Axes:
+def goodput_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes:
     """Draw what `experiments.sweep` measured: mean, least and most over the seeds.
 
-    theory: draw beneath what `Experiment.expected_goodput` says, and the channel's
-        bound if there is a protocol of which it says nothing.
+    Beneath is what `Experiment.expected_goodput` says, and the channel's bound if
+    there is a protocol of which it says nothing.
     """
     ax = given_or_new(ax)
     points = goodputs(results)
@@ -47,21 +45,17 @@ def goodput_over_loss(
     scale, unit = (1e-6, "Mbit/s") if largest >= 1e6 else (1e-3, "kbit/s")
     first = {r.experiment.setup: r.experiment for r in reversed(results)}
     said = _draw(ax, points, scale, unit)
-    sentences = [f"Goodput over loss, {len(results)} runs.", *said]
-    if theory:
-        losses = _losses(points)
-        for setup, one in first.items():
-            look = {"color": _look(setup)[1], "linestyle": "--", "linewidth": 1}
-            _curve(ax, one, losses, scale, Experiment.expected_goodput, **look)
-        if any(one.expected_goodput() is None for one in first.values()):
-            label = "the channel's bound: share 1 − p"
-            one, *_ = first.values()
-            _curve(
-                ax, one, losses, scale, Experiment.goodput_bound, label=label, **_BOUND
-            )
+    losses = _losses(points)
+    for setup, one in first.items():
+        look = {"color": _look(setup)[1], "linestyle": "--", "linewidth": 1}
+        _curve(ax, one, losses, scale, Experiment.expected_goodput, **look)
+    if any(one.expected_goodput() is None for one in first.values()):
+        label = "the channel's bound: share 1 − p"
+        one, *_ = first.values()
+        _curve(ax, one, losses, scale, Experiment.goodput_bound, label=label, **_BOUND)
     ax.set_ylim(bottom=0)
-    note = _ASSUMED if theory and results else ""
-    sentence = " ".join(sentences)
+    note = _ASSUMED if results else ""
+    sentence = " ".join([f"Goodput over loss, {len(results)} runs.", *said])
     return finish(ax, "loss [%]", f"goodput [{unit}]", sentence, note=note, columns=2)
 
 
@@ -74,7 +68,7 @@ def packets_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
     points = curves(results, packets_per_payload)
     said = _draw(ax, points, 1, "packets")
     if (losses := _losses(points)).size:
-        least = [formulas.transmissions_per_packet(loss) for loss in losses]
+        least = [theory.transmissions_per_packet(loss) for loss in losses]
         ax.plot(100 * losses, least, label="the least: 1 / (1 − p)", **_BOUND)
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter("{x:g}")
