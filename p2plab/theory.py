@@ -81,10 +81,7 @@ def packet_loss(bit_error_rate: float, packet_size: float) -> float:
 
 
 def utilisation_stop_and_wait(
-    a: float,
-    loss: float = 0.0,
-    ack_loss: float = 0.0,
-    timeout: float | None = None,
+    a: float, loss: float = 0.0, ack_loss: float = 0.0, timeout: float | None = None
 ) -> float:
     """Utilisation of stop-and-wait: 1 / (K + T (1 - s) / s), s = (1 - p)(1 - q).
 

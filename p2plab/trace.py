@@ -27,11 +27,7 @@ DELIVER: Final = "deliver"
 SENDER: Final = "sender"
 RECEIVER: Final = "receiver"
 OTHER: Final = {SENDER: RECEIVER, RECEIVER: SENDER}
-_WRAPPED: Final = (
-    SENDER,
-    RECEIVER,
-    "machine",
-)  # what wrappers call it
+_WRAPPED: Final = (SENDER, RECEIVER, "machine")  # what wrappers call it
 
 _FORMAT: Final = "p2plab trace 1"
 

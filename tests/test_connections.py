@@ -124,10 +124,7 @@ def test_silent_connections_make_room_and_those_that_ask_stay() -> None:
 
 def test_who_is_being_answered_is_not_hung_up_on_for_a_newcomer() -> None:
     limits = Limits(connections_per_source=2)
-    with (
-        RendezvousServer(redis_url="", limits=limits) as server,
-        ExitStack() as stack,
-    ):
+    with RendezvousServer(redis_url="", limits=limits) as server, ExitStack() as stack:
         address = "127.0.0.1", server.port
         for _ in range(2):
             connected(stack, address).sendall(WAIT)

@@ -234,9 +234,7 @@ def flip(at: int, inward: bool) -> Edit:
 
 
 @pytest.mark.parametrize("at", [HELLO + 16 + 30, HELLO + 16 + 4, HELLO + 16 + 3])
-def test_a_frame_changed_on_the_way_ends_the_connection_and_is_counted(
-    at: int,
-) -> None:
+def test_a_frame_changed_on_the_way_ends_the_connection_and_is_counted(at: int) -> None:
     alice, bob = introduced()
     words = "pay ada 5 coins" * 9
     with (

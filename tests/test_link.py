@@ -138,8 +138,7 @@ def test_a_link_without_knobs_only_delays() -> None:
 
 @pytest.mark.parametrize("probability", [0.01, 0.1, 0.5])
 @pytest.mark.parametrize(
-    ("knob", "what"),
-    [("loss", LOSS), ("corrupt", CORRUPT), ("duplicate", DUPLICATE)],
+    ("knob", "what"), [("loss", LOSS), ("corrupt", CORRUPT), ("duplicate", DUPLICATE)]
 )
 def test_a_probability_is_the_share_of_packets(
     knob: str, what: str, probability: float

@@ -359,9 +359,7 @@ def test_the_table_of_a_sweep_has_a_row_for_each_loss_and_both_figures_numbers()
     assert str(plots.loss_table([])).count("<tr>") == 2
 
 
-def test_points_that_are_named_as_a_protocol_look_the_same_everywhere(
-    ax: Axes,
-) -> None:
+def test_points_that_are_named_as_a_protocol_look_the_same_everywhere(ax: Axes) -> None:
     plots.chart("x [s]", "y", {"fast": ([1.0], [1.0]), "mine": ([1.0], [2.0])}, ax=ax)
     assert line(ax, "fast").get_color() == style.PROTOCOL_LOOKS["fast"][1]
     assert line(ax, "mine").get_marker() == "^"

@@ -544,9 +544,7 @@ def test_servers_over_one_redis_see_the_same_names(
         assert beat.status_code == 200
 
 
-def test_when_redis_dies_and_comes_back_so_does_the_service(
-    redis: RedisServer,
-) -> None:
+def test_when_redis_dies_and_comes_back_so_does_the_service(redis: RedisServer) -> None:
     with RendezvousServer(redis_url=redis.url) as server:
         token = register(server, "ann")
         redis.kill()

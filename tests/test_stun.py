@@ -253,10 +253,7 @@ def test_a_sha256_hash_may_be_cut_short_but_not_to_nothing() -> None:
 
 # ---- the codec
 
-ADDRESSES = st.tuples(
-    st.ip_addresses().map(str),
-    st.integers(0, 65_535),
-)
+ADDRESSES = st.tuples(st.ip_addresses().map(str), st.integers(0, 65_535))
 
 
 @several

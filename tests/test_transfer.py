@@ -378,10 +378,7 @@ def test_stop_works_through_a_link_that_lets_nothing_else_through() -> None:
 
 
 def test_an_offer_can_be_stopped_before_it_is_answered() -> None:
-    with (
-        UdpSocket() as here,
-        socket.socket(type=socket.SOCK_DGRAM) as silent,
-    ):
+    with UdpSocket() as here, socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         transfer = here.send(silent.getsockname(), PARCEL)
         assert transfer.state is State.OFFERED

@@ -110,10 +110,7 @@ ROOM: Final = (
         "It acknowledges the packet that came, even when it drops it because of a gap; "
         "the ACK is cumulative, and the sender forgets the packet that was lost.",
         "fifo",
-        lambda: (
-            GoBackNSender(FixedRto(), FixedWindow(WINDOW)),
-            AcksWhatItDropped(),
-        ),
+        lambda: (GoBackNSender(FixedRto(), FixedWindow(WINDOW)), AcksWhatItDropped()),
     ),
     Exhibit(
         "next_number_acknowledged",

@@ -106,13 +106,7 @@ def side_by_side(count: int, width: float, height: float) -> list[Axes]:
 
 
 def finish(
-    ax: Axes,
-    across: str,
-    up: str,
-    sentence: str,
-    *,
-    note: str = "",
-    columns: int = 3,
+    ax: Axes, across: str, up: str, sentence: str, *, note: str = "", columns: int = 3
 ) -> Axes:
     """Label the axes, put the legend above them, and keep the words for the figure."""
     ax.set_xlabel("\n".join(filter(None, (across, note))))

@@ -80,11 +80,7 @@ PROBLEMS = {
         "The peer that asked waits no more, or is not registered any more.",
         "Let it ask again.",
     ),
-    "body_too_large": (
-        413,
-        f"The body has more than {MAX_BODY} bytes.",
-        "Send less.",
-    ),
+    "body_too_large": (413, f"The body has more than {MAX_BODY} bytes.", "Send less."),
     "too_many_names": (
         429,
         "Too many new names came from your address within a minute.",

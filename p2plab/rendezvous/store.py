@@ -18,10 +18,7 @@ class Store:
     """
 
     def __init__(
-        self,
-        nodes: Nodes,
-        limits: Limits | None = None,
-        shards: int = 1,
+        self, nodes: Nodes, limits: Limits | None = None, shards: int = 1
     ) -> None:
         self.limits = limits or Limits()
         self.database = Database(nodes, shards)

@@ -35,10 +35,7 @@ SIZE = 6  # payloads
 HEAVEN = 1e9  # no budget ends these runs [s]
 PAGES: dict[str, Makers] = {
     "stop_and_wait": (lambda: StopAndWaitSender(FixedRto()), StopAndWaitReceiver),
-    "go_back_n": (
-        lambda: GoBackNSender(FixedRto(), FixedWindow(4)),
-        GoBackNReceiver,
-    ),
+    "go_back_n": (lambda: GoBackNSender(FixedRto(), FixedWindow(4)), GoBackNReceiver),
     "selective_repeat": (
         lambda: SelectiveRepeatSender(FixedRto(), FixedWindow(4)),
         lambda: SelectiveRepeatReceiver(4),

@@ -235,10 +235,7 @@ def mailbox(database: str) -> Iterator[tuple[int, int]]:
         f"--channel-db={database}",
     ]
     words.append(f"--port=tcp:{port}:interface=127.0.0.1")
-    with (
-        tempfile.TemporaryDirectory() as data,
-        program(words, port, Path(data)) as pid,
-    ):
+    with tempfile.TemporaryDirectory() as data, program(words, port, Path(data)) as pid:
         yield port, pid
 
 
