@@ -17,7 +17,8 @@ from p2plab.errors import CorruptPacket, PortInUse
 from p2plab.frames import Frame, FrameKind, encode
 from p2plab.inbox import Address, Event, Inbox, Log, Message
 from p2plab.session import Session
-from p2plab.talks import TICK, Talk, Talks, in_thread
+from p2plab.talks import THREAD, TICK, Talk, Talks
+from p2plab.threads import spawn
 
 MAX_PENDING = 1_000  # ACKs that wait for their moment on one connection
 WRITE_TIMEOUT = 5.0  # for a peer that never reads its ACKs
@@ -132,8 +133,7 @@ class ChatServer:
             self._listener = _listen(*self.address)
             self.address = self._listener.getsockname()[:2]
             self._stopping.clear()
-            self._acceptor = in_thread(self._accept, self._listener)
-            self._acceptor.start()
+            self._acceptor = spawn(self._accept, self._listener, name=THREAD)
         return self
 
     def stop(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import selectors
 import socket
 import struct
@@ -36,6 +35,7 @@ from p2plab.stun import (
     with_fingerprint,
     write_address,
 )
+from p2plab.threads import spawn
 
 PER_SOURCE: Final = 50  # requests of one source that are read in a second
 TWINS: Final = {"0.0.0.0": "::", "127.0.0.1": "::1", "localhost": "::1", "": "::"}
@@ -127,13 +127,8 @@ class StunServer:
         self._sockets = _bound_both(self.host, self.port)
         self.port = self._sockets[0].getsockname()[1]
         self._waker, wakee = socket.socketpair()
-        self._thread = threading.Thread(
-            target=contextvars.copy_context().run,
-            args=(self._loop, self._sockets, wakee),
-            name=f"p2plab stun {self.port}",
-            daemon=True,
-        )
-        self._thread.start()
+        name = f"p2plab stun {self.port}"
+        self._thread = spawn(self._loop, self._sockets, wakee, name=name)
         return self
 
     def stop(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import socket
 import threading
 import time
@@ -16,7 +15,9 @@ from p2plab.frames import Decoder, Line, MessageId
 from p2plab.handshake import admit
 from p2plab.inbox import Address
 from p2plab.session import Session
+from p2plab.threads import spawn
 
+THREAD: Final = "p2plab-chat"  # the name of each
 TICK: Final = 0.2  # a waiting thread looks for stop() at least so often [s]
 UNPROVEN: Final = 128  # connections that have not proven anything yet
 UNPROVEN_OF_SOURCE: Final = 32  # of them from one address; a class may share one
@@ -82,8 +83,7 @@ class Talks:
                 connection.close()
                 return
             talk = Talk(Line(connection), address)
-            thread = in_thread(self._run, talk)
-            thread.start()
+            thread = spawn(self._run, talk, name=THREAD)
             self._talks[thread] = talk  # before it can end, which needs the lock
 
     def end(self, timeout: float) -> None:
@@ -157,14 +157,3 @@ class Talks:
             talk.session, talk.proven = session, True
         talk.heard_at = time.perf_counter()
         return ""
-
-
-def in_thread(run: Callable[..., None], *args: object) -> threading.Thread:
-    """A thread, not started yet, in the caller's context.
-
-    In a notebook the context says which cell a callback's output belongs to.
-    """
-    context = contextvars.copy_context()
-    return threading.Thread(
-        target=context.run, args=(run, *args), name="p2plab-chat", daemon=True
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import json
 import threading
 import time
@@ -18,6 +17,7 @@ from p2plab.errors import P2PLabError
 from p2plab.paths import ANSWER, CONFIRM, HEAR, PROBE, SETTLE
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import MAX_EVENTS, Seen
+from p2plab.threads import spawn
 
 REGISTER: Final = "register"
 PROBING: Final = (PROBE, HEAR, ANSWER, CONFIRM)
@@ -67,11 +67,7 @@ class Witness:
         with self._news:
             self._fresh[session] = _Fresh(contact)
             if self._thread is None and not self._closed.is_set():
-                run = contextvars.copy_context().run
-                self._thread = threading.Thread(
-                    target=run, args=(self._watch,), daemon=True
-                )
-                self._thread.start()
+                self._thread = spawn(self._watch)
             self._news.notify_all()
 
     def own(self, session: str, contact: Contact) -> list[Seen]:

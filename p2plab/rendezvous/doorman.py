@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import secrets
 import threading
 import time
@@ -31,6 +30,7 @@ from p2plab.rendezvous.model import (
     Registration,
     Withdrawn,
 )
+from p2plab.threads import spawn
 
 REPEAT: Final = 1.0  # s between two knocks of one introduction
 PAUSE: Final = 0.5  # s before another try, while the rendezvous is away
@@ -82,11 +82,7 @@ class Doorman:
     def start(self) -> None:
         """Begin to wait, once we have a name; starting twice is starting once."""
         if self._thread is None:
-            context = contextvars.copy_context()
-            self._thread = threading.Thread(
-                target=context.run, args=(self._watch,), daemon=True
-            )
-            self._thread.start()
+            self._thread = spawn(self._watch)
 
     def close(self) -> None:
         """Stop waiting; calls that wait for an answer withdraw it, and fail."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import Registration
+from p2plab.threads import spawn
 
 
 class Lease:
@@ -44,11 +44,7 @@ class Lease:
         self._on_grant(self.registration)
         self.trouble = None
         if self._heart is None:
-            context = contextvars.copy_context()
-            self._heart = threading.Thread(
-                target=context.run, args=(self._beat,), daemon=True
-            )
-            self._heart.start()
+            self._heart = spawn(self._beat)
         return self.registration
 
     def end(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextvars
 import gc
 import logging
 import os
@@ -36,6 +35,7 @@ from p2plab.rendezvous.model import Limits, lan_address
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
 from p2plab.stun_server import start_near
+from p2plab.threads import spawn
 
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 START_PATIENCE = 10.0  # seconds
@@ -105,13 +105,8 @@ class RendezvousServer:
         running = _Uvicorn(self._config(), self._service.hub)
         self._stun = start_near(host, self.port, self.observed)
         self._service.stun_port = self._stun.port
-        self._thread = threading.Thread(
-            target=contextvars.copy_context().run,  # ipykernel routes output by context
-            args=(running.serve_here, listener),
-            name=f"rendezvous on port {self.port}",
-            daemon=True,
-        )
-        self._thread.start()
+        name = f"rendezvous on port {self.port}"
+        self._thread = spawn(running.serve_here, listener, name=name)
         if not running.ready.wait(START_PATIENCE) or not running.started:
             running.should_exit = True
             listener.close()
