@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
 
 from p2plab.paths import CHOOSE, CONFIRM, FAIL, HEAR, PROBE
 from p2plab.plots import style
@@ -74,10 +72,7 @@ def _draw(ax: Axes, story: Story, arrow: Arrow) -> None:
         else:  # clocks are not so exact that it could not seem to go back in time
             tip = story.place(end.who), max(end.y, start.y)
     tips = "-" if arrow.towards else "-|>"
-    patch = FancyArrowPatch(tail, tip, arrowstyle=tips, gid=arrow.what, **arrow.look)
-    patch.set(mutation_scale=9, linewidth=1.2)
-    patch.shrinkA = patch.shrinkB = 0
-    ax.add_patch(patch)
+    style.arrow(ax, tail, tip, tips, arrow.what, arrow.look, 1.2)
     if arrow.what == "lost":
         ax.plot(*tip, zorder=3, **style.LOSS_MARK)
 
@@ -155,26 +150,18 @@ def _short(words: str) -> str:
 
 def _frame(ax: Axes, story: Story, used: dict[str, Style]) -> None:
     caller, _, callee = story.parties
-    for place in range(3):
-        ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
+    names = f"{caller} (caller)", RENDEZVOUS, f"{callee} (callee)"
+    style.lifelines(ax, names, used, -0.02)
     ax.set_xlim(-1.3, 3.3)
     ax.set_ylim(story.height + 1, 0)  # time runs downwards
-    ax.set_xticks([0, 1, 2], [f"{caller} (caller)", RENDEZVOUS, f"{callee} (callee)"])
-    ax.xaxis.tick_top()
-    ax.tick_params(top=False)
     start = start_of([each for row in story.rows for each in row.events])
     times = [f"{1e3 * (row.at - start):,.1f}" for row in story.rows]
     ax.set_yticks([row.y for row in story.rows], times, fontsize=_FONT)
-    ax.spines[["top", "right", "bottom"]].set_visible(False)
     ax.set_ylabel("time since the introduction [ms], not to scale")
     if not story.rows:
         write_nothing(ax)
     if story.left_out:
         ax.set_xlabel(f"{story.left_out} probes are left out.", fontsize="small")
-    handles = [Line2D([], [], label=what, **look) for what, look in used.items()]
-    if handles:
-        below: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02)}
-        ax.legend(handles=handles, ncols=5, frameon=False, fontsize="small", **below)
 
 
 def _sentence(story: Story) -> str:

@@ -9,8 +9,6 @@ from statistics import fmean, median
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
 
 from p2plab.link import CORRUPT, LOSS, OVERFLOW
 from p2plab.metrics import Transmission, transmissions
@@ -18,6 +16,7 @@ from p2plab.packet import ACK, DATA, FIN, NAK, Kind
 from p2plab.plots import style
 from p2plab.plots.labels import Label, numbers, together, what_is_absent
 from p2plab.plots.style import (
+    Point,
     Style,
     given_or_new,
     ink,
@@ -71,20 +70,10 @@ class _Sheet:
             self.used[what] = look
             self.ax.plot([x] * len(moments), moments, zorder=3, **look)
 
-    def arrow(
-        self,
-        start: tuple[float, float],
-        end: tuple[float, float],
-        tip: str,
-        what: str,
-        look: Style,
-    ) -> None:
+    def arrow(self, start: Point, end: Point, tip: str, what: str, look: Style) -> None:
         self.used.setdefault(what, look)
         self.ends.append(end[1])
-        arrow = FancyArrowPatch(start, end, arrowstyle=tip, gid=what, **look)
-        arrow.set(mutation_scale=9, linewidth=1.3)
-        arrow.shrinkA = arrow.shrinkB = 0
-        self.ax.add_patch(arrow)
+        style.arrow(self.ax, start, end, tip, what, look, 1.3)
 
 
 def ladder(
@@ -268,31 +257,16 @@ def _write(sheet: _Sheet, host: str, labels: dict[str, list[Label]]) -> int:
 def _frame(sheet: _Sheet, note: str, names: tuple[str, str]) -> None:
     ax = sheet.ax
     scale, unit = time_unit(sheet.bottom)
-    for place in _PLACE.values():
-        ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
+    style.lifelines(ax, names, sheet.used, -0.05 if note else 0.0)
     ax.set_xlim(-0.5, 1.45)
     margin = 0.03 * (sheet.bottom - sheet.top)
     lowest = max([sheet.bottom, *sheet.ends])  # they may be drawn later than they were
     ax.set_ylim(lowest + 2 * margin, sheet.top - margin)  # time runs downwards
-    ax.set_xticks(list(_PLACE.values()), names)
-    ax.xaxis.tick_top()
-    ax.tick_params(top=False)
     ax.yaxis.set_major_formatter(lambda y, _: f"{y * scale:g}")
-    ax.spines[["top", "right", "bottom"]].set_visible(False)
     ax.set_ylabel(f"time [{unit}]")
     if not sheet.used:
         write_nothing(ax)
     ax.set_xlabel(note, fontsize="small")
-    handles = [Line2D([], [], label=what, **look) for what, look in sheet.used.items()]
-    if handles:
-        ax.legend(
-            handles=handles,
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.0 if not note else -0.05),
-            ncols=4,
-            frameon=False,
-            fontsize="small",
-        )
 
 
 def _sentence(sheet: _Sheet, moves: Sequence[Transmission], timeouts: int) -> str:

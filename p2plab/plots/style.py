@@ -11,11 +11,14 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
 from p2plab.summary import Summary, shown
 
 Style = dict[str, Any]
+Point = tuple[float, float]
 
 # One meaning each, in every figure and panel. Okabe and Ito's palette: any colour
 # vision can tell them apart, and line styles and markers say the same once more.
@@ -118,6 +121,32 @@ def finish(
         above: Style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
         ax.legend(frameon=False, fontsize="small", **above)
     return say(ax, " ".join(filter(None, (sentence, note.replace("\n", " ")))))
+
+
+def arrow(
+    ax: Axes, start: Point, end: Point, tip: str, what: str, look: Style, width: float
+) -> None:
+    """Draw what went from lifeline to lifeline; what: its name in the legend."""
+    patch = FancyArrowPatch(start, end, arrowstyle=tip, gid=what, **look)
+    patch.set(mutation_scale=9, linewidth=width)
+    patch.shrinkA = patch.shrinkB = 0
+    ax.add_patch(patch)
+
+
+def lifelines(
+    ax: Axes, names: Sequence[str], used: Mapping[str, Style], below: float
+) -> None:
+    """Draw a line down from each name, and below them the legend of what was used."""
+    for place in range(len(names)):
+        ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
+    ax.set_xticks(range(len(names)), names)
+    ax.xaxis.tick_top()
+    ax.tick_params(top=False)
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+    if handles := [Line2D([], [], label=what, **look) for what, look in used.items()]:
+        where: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, below)}
+        where["ncols"] = 2 + len(names)  # more fit below a wider figure
+        ax.legend(handles=handles, frameon=False, fontsize="small", **where)
 
 
 def write_nothing(ax: Axes) -> None:
