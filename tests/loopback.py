@@ -76,6 +76,15 @@ def hears_the_end(connection: socket.socket) -> bool:
     return True
 
 
+def needs_ipv6() -> None:
+    """Skip a test on a machine without it."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError as why:
+        pytest.skip(f"this machine has no IPv6 on its loopback ({why})")
+
+
 @contextmanager
 def two_sockets(**options: Any) -> Iterator[tuple[UdpSocket, UdpSocket]]:
     """Yield one to send and one to receive; options are the receiver's."""

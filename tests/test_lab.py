@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from loopback import PATIENCE, PICTURE, setup
+from loopback import PATIENCE, PICTURE, needs_ipv6, setup
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 import p2plab
@@ -136,11 +136,7 @@ def test_a_lab_may_listen_on_every_address_of_the_machine_or_speak_ipv6(
     host: str,
 ) -> None:
     if host == "::1":
-        try:
-            with socket.socket(socket.AF_INET6) as probe:
-                probe.bind((host, 0))
-        except OSError as why:
-            pytest.skip(f"this machine has no IPv6 on its loopback ({why})")
+        needs_ipv6()
     with Lab(host=host) as lab:
         alice, bob = lab.peer("alice"), lab.peer("bob")
         assert ("[::1]" in lab.url) == (host == "::1")

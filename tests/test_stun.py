@@ -20,7 +20,7 @@ from typing import Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loopback import PATIENCE, eventually
+from loopback import PATIENCE, eventually, needs_ipv6
 from loopback import no_thread_stays as no_thread_stays
 
 from p2plab.errors import CorruptPacket, PortInUse, RendezvousAway, RendezvousError
@@ -138,14 +138,6 @@ def in_a_hurry() -> Query:
 
 def not_wanted(nonce: str, address: str, port: int) -> None:
     raise AssertionError(f"{nonce!r} should not have counted")
-
-
-def needs_ipv6() -> None:
-    try:
-        with sockets("::1"):
-            return
-    except OSError:
-        pytest.skip("this machine has no IPv6")
 
 
 def needs(program: str, package: str) -> str:

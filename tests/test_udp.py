@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from loopback import (
     Stranger,
     Ways,
     eventually,
+    needs_ipv6,
     of_kind,
     over,
     same_pixels,
@@ -590,11 +590,7 @@ def test_transfers_offered_while_the_socket_closes_all_end(again: int) -> None:
 
 
 def test_two_hosts_may_speak_ipv6() -> None:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError as why:
-        pytest.skip(f"this machine has no IPv6 on its loopback ({why})")
+    needs_ipv6()
     with UdpSocket("::1") as here, UdpSocket("::1") as there:
         assert here.address[0] == "::1"
         assert moves_a_picture(here, there)
