@@ -174,9 +174,9 @@ def test_a_person_at_the_terminal_accepts_and_refuses(lab: Lab) -> None:
         with pytest.raises(IntroductionRefused, match="not want to meet: not today"):
             wish.result(20)
         wish = pool.submit(erin.introduce, "carol")
-        until("erin wants to meet you")
+        until(carol, "erin wants to meet you")
         erin.close()  # and so it withdraws
-        until("[erin does not wait for your word any more]")
+        until(carol, "[erin does not wait for your word any more]")
         with pytest.raises(P2PLabError, match="closed"):
             wish.result(20)
         out, _ = carol.communicate("accept erin\ninbox\n", timeout=20)
