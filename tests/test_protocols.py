@@ -609,3 +609,16 @@ def test_a_script_finds_a_timer_that_is_left_alone() -> None:
     s = Script(Forgetful(FixedRto(1.0), FixedWindow(2))).app(b"a").says(0)
     with pytest.raises(pytest.fail.Exception, match="must restart the timer, stop it"):
         s.at(2.0)
+
+
+def test_fast_and_the_fountain_find_their_window_and_the_three_pages_are_given_one() -> (
+    None
+):
+    link = Link(delay=0.02, rate=50e6)
+    payloads = [bytes(1200)] * 2000
+    for name in sorted({"fast", "fountain"} & PROTOCOLS.keys()):
+        setup = Setup(name, rate=50e6)
+        run = simulate(setup.sender(), setup.receiver(), payloads, link)
+        assert run.time < 2 * 2000 * 1228 * 8 / 50e6, "16 packets a trip took 12 times"
+    assert Setup("go_back_n").window == 16
+    assert Setup("fast", window=16).window == 16

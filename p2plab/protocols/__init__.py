@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from inspect import signature
 from operator import index
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from p2plab.amounts import number, whole
 from p2plab.congestion import FixedWindow, PathRate
@@ -50,6 +50,8 @@ __all__ = [
 
 WINDOWLESS: Final = ("best_effort", "stop_and_wait")  # to which a window means nothing
 AT_ONCE: Final = ("fast", "fountain")  # their first packets follow an offer directly
+WINDOW: Final = 16  # packets
+WIDE: Final = 8192  # packets: with 1,200 bytes each, 1 Gbit/s and 80 ms there and back
 MAX_WINDOW: Final = 100_000  # packets; a receiver's memory is bounded by its window
 
 
@@ -58,7 +60,9 @@ class Setup:
     """Which protocol, with which parameters: enough to build both of its sides.
 
     protocol: a name in PROTOCOLS.
-    window: packets in flight, 1 to MAX_WINDOW; stop-and-wait and best effort have none.
+    window: packets in flight, 1 to MAX_WINDOW; stop-and-wait and best effort have none,
+        and fast and fountain find out by themselves how many the path holds: to them it
+        is what a receiver has room for, or a block. By default WINDOW, or WIDE for them.
     timeout: a fixed retransmission timeout, > 0 [s]; None learns it (RFC 6298).
     timestamps: let the learning timeout time retransmissions, too (RFC 7323). Without,
         a go-back-N that loses a packet of every window never gets a sample, and its
@@ -73,7 +77,7 @@ class Setup:
     """
 
     protocol: str = "selective_repeat"
-    window: int = 16
+    window: int = cast(int, None)  # what is left out becomes a number at once
     timeout: float | None = None
     timestamps: bool = True
     seq_bits: int | None = None
@@ -86,8 +90,11 @@ class Setup:
                 f"protocol is a name, got {self.protocol!r}; write PROTOCOLS['mine'] = "
                 f"(MySender, MyReceiver), then Setup('mine')"
             )
+        if self.window is None:
+            wide = self.protocol in AT_ONCE
+            object.__setattr__(self, "window", WIDE if wide else WINDOW)
         for name in ("window", "seq_bits"):  # numpy's whole numbers, too
-            if (value := getattr(self, name)) is not None or name == "window":
+            if (value := getattr(self, name)) is not None:
                 whole(name, value, 16)
                 object.__setattr__(self, name, index(value))
         for name, example in (("timeout", 0.2), ("rate", 1_000_000)):
