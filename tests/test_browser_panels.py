@@ -226,6 +226,36 @@ def test_the_moment_is_at_the_end_of_a_transfer_that_is_longer_than_the_one_befo
     lab_page.screenshot("transfer-panel-moment-longer")
 
 
+# All at once, as a quick hand does: the browser tells of the first choice, keeps the
+# second one back until the kernel is done with the first, and tells the press at once.
+CHOOSE_AND_SEND = """titles => {
+    const choice = document.querySelector(".p2p-protocol select");
+    for (const title of titles) {
+        choice.selectedIndex = [...choice.options].findIndex(o => o.label === title);
+        choice.dispatchEvent(new Event("change", {bubbles: true}));
+    }
+    document.querySelector(".p2p-send").click();
+}"""
+SENT = """
+answered, _ = panel.echo.link.target
+panel.transfer.offer.setup.protocol, answered.value
+"""
+
+
+def test_what_was_chosen_last_is_sent_however_quickly_send_was_pressed(
+    lab_page: LabPage,
+) -> None:
+    page = lab_page.page
+    lab_page.open_cells("quick.ipynb", PANEL.format(real=False), SENT)
+    run_cell(lab_page, 0)
+    page.locator(".p2p-picture img").wait_for()
+    page.evaluate(CHOOSE_AND_SEND, ["go-back-N", "selective repeat", "fast"])
+    page.locator(".p2p-numbers table").wait_for(state="attached")
+    run_cell(lab_page, 1)
+    (sent,) = lab_page.outputs()[1]
+    assert sent["data"]["text/plain"] == "('fast', 1)"
+
+
 def test_stop_half_way_leaves_the_holes_on_the_screen(lab_page: LabPage) -> None:
     page = lab_page.page
     open_panel(lab_page, True)

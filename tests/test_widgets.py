@@ -228,6 +228,33 @@ def test_a_click_sends_and_the_picture_on_the_panel_is_the_one_that_arrived(
     assert quick.stage.buttons["stop"].disabled
 
 
+def pressed_in_a_browser(button: Any) -> None:
+    """What the kernel is told by a browser in which somebody presses a button."""
+    button._handle_custom_msg({"event": "click"}, [])
+
+
+def test_a_press_counts_when_the_browser_has_told_what_was_set_before_it(
+    quick: TransferPanel,
+) -> None:
+    pressed_in_a_browser(quick.stage.buttons["send"])
+    assert quick.transfer is None
+    quick.controls.protocol.value = "fast"  # what the browser had kept back
+    link = quick.echo.link
+    (asked, _), (answered, name) = link.source, link.target
+    setattr(answered, name, asked.value)
+    quick.wait()
+    assert quick.transfer is not None
+    assert quick.transfer.offer.setup.protocol == "fast"
+
+
+def test_a_press_counts_where_the_browser_cannot_be_asked(
+    quick: TransferPanel,
+) -> None:
+    pressed_in_a_browser(quick.stage.buttons["send"])
+    eventually(lambda: quick.transfer is not None, "the press counts")
+    quick.wait()
+
+
 def test_when_it_is_over_every_figure_is_there_with_its_words(
     quick: TransferPanel,
 ) -> None:
