@@ -65,7 +65,7 @@ class Summary:
             ("timeouts", self.timeouts, ""),
             ("payloads delivered", self.delivered, ""),
             ("bytes delivered", self.delivered_bytes, "bytes"),
-            ("duration", self.duration, "s"),
+            ("duration to the last delivery", self.duration, "s"),
             ("goodput", self.goodput, "bit/s"),
             ("transmissions per packet", self.transmissions_per_packet, ""),
             ("mean delay to delivery", self.mean_delay, "s"),

@@ -29,7 +29,7 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.inbox import Message
-from p2plab.metrics import deliveries, transmissions
+from p2plab.metrics import deliveries, summarise, transmissions
 from p2plab.rendezvous.callers import Request
 from p2plab.trace import Trace
 from p2plab.transfer import State, Transfer
@@ -149,6 +149,25 @@ def test_a_stopped_view_has_no_thread_and_never_draws_again() -> None:
     view.poke()
     assert not view.flush(0.01)
     assert len(seen) == count
+
+
+def test_an_error_begins_like_a_sentence_and_a_name_stays_as_it_is(
+    quick: TransferPanel,
+) -> None:
+    quick.complain(ValueError("loss is too large"))
+    assert ">Loss is too large<" in quick.alert.value
+
+
+def test_damaged_packets_are_counted_where_there_are_some_real_or_simulated(
+    quick: TransferPanel,
+) -> None:
+    assert "damaged" not in quick.run().wait().stage.bar.value
+    for real in (False, True):
+        quick.set(corrupt=0.3, real=real).run().wait()
+        assert quick.transfer is not None
+        count = summarise(quick.transfer.trace).corrupted
+        assert count
+        assert f" lost, {count} damaged, " in quick.stage.bar.value
 
 
 def test_errors_are_told_in_words_and_unknown_ones_with_their_type() -> None:
@@ -281,6 +300,11 @@ def test_what_failed_is_explained_with_its_ladder_in_the_tab_that_opens(
     assert tabs.children[tabs.selected_index] is autopsy
     assert tabs.titles[tabs.selected_index] == "Autopsy"
     assert "Nothing was delivered for 600 s" in autopsy.value
+    assert "Below, Autopsy tells what happened" in quick.alert.value
+    assert "partial" not in quick.alert.value
+    assert quick.transfer is not None
+    notes = getattr(quick.transfer.error, "__notes__", [])
+    assert "`partial.trace`" in notes[0], "a program is told where the trace is"
 
     quick.set(loss=0.0).run().wait()
     assert tabs.selected_index == 0
@@ -342,6 +366,41 @@ def test_real_sockets_need_nothing_but_the_choice(quick: TransferPanel) -> None:
     assert quick.transfer.id, "it was simulated"
     assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(128)).all()
     assert "over real sockets" in quick.status.value
+
+
+def test_the_end_and_the_duration_say_where_they_end(quick: TransferPanel) -> None:
+    quick.run().wait()
+    assert quick.transfer is not None
+    end, duration = quick.transfer.seconds, summarise(quick.transfer.trace).duration
+    assert duration
+    assert end > duration
+    assert f"Done after {end:.2f} s (to the ACK of the FIN) in" in quick.status.value
+    assert "duration to the last delivery" in quick.stage.figures["numbers"].value
+
+
+def test_a_real_transfer_that_waits_says_for_what_and_when_it_gives_up() -> None:
+    panel = TransferPanel(key="test", real=True, picture=64, loss=0.95, timeout=5.0)
+    panel.run()
+    words = r"real sockets … Not a word has come for [1-9] s; after 30 s it gives up\."
+    eventually(lambda: re.search(words, panel.status.value), "it says so")
+    panel.close()
+
+
+def test_an_offer_that_nobody_answers_is_given_up_earlier_and_a_peer_is_told_so(
+    pair: tuple[PeerPanel, PeerPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2plab.transfer.OFFER_PATIENCE", 3.0)
+    alice, bob = pair
+    assert bob.peer is not None
+    alice.send_text("hello").wait()  # they have met
+    bob.peer.pictures.close()
+    alice.send_picture()
+    words = r"Nobody has answered the offer for [12] s; after 3 s it gives up\."
+    eventually(lambda: re.search(words, alice.controls.progress.value), "it says so")
+    with pytest.raises(TransferStalled):
+        alice.wait()
+    assert alice.view.flush()
+    assert "p2plab.autopsy(panel.transfer)" in alice.controls.picture_alert.value
 
 
 def test_a_given_lab_lends_its_peers_and_the_inbox_has_the_picture(
@@ -939,15 +998,15 @@ def test_what_needs_a_name_or_a_choice_says_so(lab: p2plab.Lab) -> None:
     panel = PeerPanel(lab, "alice")
     it = panel.controls
     it.buttons["send-text"].click()
-    assert "register a name first" in it.text_alert.value
+    assert "Register a name first" in it.text_alert.value
     panel.register().wait()
     assert it.text_alert.value == ""
     it.buttons["send-picture"].click()
-    assert "choose a peer first" in it.picture_alert.value
+    assert "Choose a peer first" in it.picture_alert.value
     lab.peer("bob")
     panel.choose("bob")
     it.buttons["send-text"].click()
-    assert "no text to send" in it.text_alert.value
+    assert "There is no text to send" in it.text_alert.value
     assert it.picture_alert.value == panel.alert.value == ""
     panel.close()
 
@@ -963,12 +1022,12 @@ def test_a_refused_attempt_takes_the_old_result_away(
     it.peers.value = None
     it.text.value = "not sent"
     it.buttons["send-text"].click()
-    assert "choose a peer first" in it.text_alert.value
+    assert "Choose a peer first" in it.text_alert.value
     assert it.attempts.value == ""
     assert it.text.value == "not sent"
     it.buttons["send-picture"].click()
     assert alice.view.flush()
-    assert "choose a peer first" in it.picture_alert.value
+    assert "Choose a peer first" in it.picture_alert.value
     assert it.progress.value == ""
 
 

@@ -66,7 +66,8 @@ def check_open(lab: object) -> None:
 
 
 def said(role: str, text: str) -> str:
-    """A line of HTML for a text from anywhere; nothing for no text."""
+    """A line of HTML for a text from anywhere, as a sentence; nothing for no text."""
+    text = text[:1].upper() + text[1:]
     return f'<div role="{role}">{html.escape(text)}</div>' if text else ""
 
 
@@ -201,10 +202,14 @@ class Panel:
         """Say how things stand."""
         self.status.value = said("status", text)
 
-    def complain(self, why: Exception, place: Any = None) -> None:
-        """Show an error, in words; place: the line for it, if not `alert`."""
+    def complain(self, why: Exception, place: Any = None, more: str = "") -> None:
+        """Show an error, in words; place: the line for it, if not `alert`.
+
+        more: what one can do about it in this panel.
+        """
         self.error = why
-        (place or self.alert).value = said("alert", in_words(why))
+        words = f"{in_words(why)} {more}".strip()
+        (place or self.alert).value = said("alert", words)
 
     def forgive(self) -> None:
         """Take an old error and note away."""
