@@ -374,14 +374,14 @@ def test_the_end_and_the_duration_say_where_they_end(quick: TransferPanel) -> No
     end, duration = quick.transfer.seconds, summarise(quick.transfer.trace).duration
     assert duration
     assert end > duration
-    assert f"Done after {end:.2f} s (to the ACK of the FIN) in" in quick.status.value
+    assert f"Done after {end:.2f} s (FIN included) in" in quick.status.value
     assert "duration to the last delivery" in quick.stage.figures["numbers"].value
 
 
 def test_a_real_transfer_that_waits_says_for_what_and_when_it_gives_up() -> None:
     panel = TransferPanel(key="test", real=True, picture=64, loss=0.95, timeout=5.0)
     panel.run()
-    words = r"real sockets … Not a word has come for [1-9] s; after 30 s it gives up\."
+    words = r"real sockets … It has waited [1-9] s for a word from the other side, and gives up after 30 s\."
     eventually(lambda: re.search(words, panel.status.value), "it says so")
     panel.close()
 
@@ -395,7 +395,7 @@ def test_an_offer_that_nobody_answers_is_given_up_earlier_and_a_peer_is_told_so(
     alice.send_text("hello").wait()  # they have met
     bob.peer.pictures.close()
     alice.send_picture()
-    words = r"Nobody has answered the offer for [12] s; after 3 s it gives up\."
+    words = r"It has waited [12] s for an answer to the offer, and gives up after 3 s\."
     eventually(lambda: re.search(words, alice.controls.progress.value), "it says so")
     with pytest.raises(TransferStalled):
         alice.wait()

@@ -196,7 +196,8 @@ def help_with(transfer: Transfer) -> str:
     """What a person at the panel can do about a transfer that failed."""
     if not transfer.went_wrong:
         return ""
-    return "In a cell, p2plab.autopsy(panel.transfer) draws it, panel being this one."
+    cell = "In a cell, p2plab.autopsy(panel.transfer) draws what happened"
+    return f"{cell} (panel: the name that you gave this one)."
 
 
 def standing(peer: Peer) -> str:

@@ -239,9 +239,10 @@ def silence(transfer: Transfer) -> str:
     if silent < 1 or transfer.ended:
         return ""
     offered = transfer.state is State.OFFERED
-    who = "Nobody has answered the offer" if offered else "Not a word has come"
+    what = "an answer to the offer" if offered else "a word from the other side"
     patience = transfer.gives_up_at - transfer.heard_at
-    return f"{who} for {silent:.0f} s; after {patience:.0f} s it gives up."
+    waited = f"It has waited {int(silent)} s for {what}"
+    return f"{waited}, and gives up after {patience:.0f} s."
 
 
 def whose_stop(transfer: Transfer, yours: bool) -> str:
@@ -254,7 +255,7 @@ def whose_stop(transfer: Transfer, yours: bool) -> str:
 def verdict(run: AnyRun, transfer: Transfer) -> str:
     """How it ended, in a sentence."""
     # The duration in the table ends before that, with the last delivery.
-    end = "" if transfer.error else " (to the ACK of the FIN)"
+    end = "" if transfer.error else " (FIN included)"
     after = f"after {transfer.seconds:.2f} s{end} {run.words}"
     assembly = transfer.assembly
     if isinstance(transfer.error, TransferStopped):

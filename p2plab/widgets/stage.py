@@ -40,7 +40,7 @@ class Stage:
             each.layout.width = "128px" if name == "skip" else "96px"
         self.picture = line("picture", width="100%")
         self.picture.value = empty(SIDE)
-        self.bar = line("bar", width="100%", min_height="64px")
+        self.bar = line("bar", width="100%", min_height="84px")
         self.bar.value = bar(0, "")
         self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
         self.figures = {name: line(name) for name in (*FIGURES, "autopsy", "code")}
