@@ -381,7 +381,8 @@ def test_the_end_and_the_duration_say_where_they_end(quick: TransferPanel) -> No
 def test_a_real_transfer_that_waits_says_for_what_and_when_it_gives_up() -> None:
     panel = TransferPanel(key="test", real=True, picture=64, loss=0.95, timeout=5.0)
     panel.run()
-    words = r"real sockets … It has waited [1-9] s for a word from the other side, and gives up after 30 s\."
+    words = r"real sockets … It has waited [1-9] s for a word from the other side, and "
+    words += r"gives up after 30 s\."
     eventually(lambda: re.search(words, panel.status.value), "it says so")
     panel.close()
 
