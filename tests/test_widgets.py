@@ -151,11 +151,15 @@ def test_a_stopped_view_has_no_thread_and_never_draws_again() -> None:
     assert len(seen) == count
 
 
-def test_an_error_begins_like_a_sentence_and_a_name_stays_as_it_is(
+def test_an_error_begins_like_a_sentence_and_what_helps_is_another_one(
     quick: TransferPanel,
 ) -> None:
     quick.complain(ValueError("loss is too large"))
     assert ">Loss is too large<" in quick.alert.value
+    quick.complain(P2PLabError("nothing came"), more="Try again.")
+    assert ">Nothing came. Try again.<" in quick.alert.value
+    quick.complain(P2PLabError("is it there?"), more="Try again.")
+    assert ">Is it there? Try again.<" in quick.alert.value
 
 
 def test_damaged_packets_are_counted_where_there_are_some_real_or_simulated(
@@ -841,6 +845,7 @@ def test_a_refusal_is_told_to_the_caller_and_its_text_stays_in_the_box(
     one_request(bob).children[2].click()
     with pytest.raises(P2PLabError, match="bob does not want to meet"):
         alice.wait()
+    assert ">The peer bob does not want to meet<" in alice.controls.text_alert.value
     assert alice.controls.text.value == "may I?"
 
 

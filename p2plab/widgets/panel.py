@@ -208,7 +208,10 @@ class Panel:
         more: what one can do about it in this panel.
         """
         self.error = why
-        words = f"{in_words(why)} {more}".strip()
+        words = in_words(why)
+        if more:
+            stop = "" if words.endswith((".", "?", "!")) else "."
+            words = f"{words}{stop} {more}"
         (place or self.alert).value = said("alert", words)
 
     def forgive(self) -> None:
