@@ -111,7 +111,9 @@ class Contact:
         self._decided.wait(timeout)
         if self.path is None:
             why = self._prober.failure or f"no path to it was found in {timeout:g} s"
-            raise PeerUnreachable(f"{self.name} cannot be reached by UDP: {why}")
+            raise PeerUnreachable(
+                f"the peer {self.name} cannot be reached by UDP: {why}"
+            )
         return self.path
 
     # ---- for the socket's thread

@@ -61,8 +61,8 @@ class Experiment:
             if not isinstance(why.partial, Run):
                 raise
             run = why.partial
-        complete = len(run.delivered) == self.count
-        return Result(self, complete, summarise(run.trace, self.link.rate))
+        summary = summarise(run.trace, self.link.rate)
+        return Result(self, summary.delivered == self.count, summary)
 
     def expected_goodput(self) -> float | None:
         """What `theory` says that it should reach [bit/s]; None where it says nothing.

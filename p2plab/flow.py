@@ -31,7 +31,6 @@ EARLY_RTO: Final = 0.001  # the same, while data follows that waits for it [s]
 MAX_OFFER_RTO: Final = 2.0
 EARLY: Final = 512  # packets sent before the offer is answered
 MORE: Final = 16  # bytes that a packet may be longer than a payload: see mixing
-OFFER_PATIENCE: Final = 10.0  # [s]
 OFFERED, RUNNING, FAILED = State.OFFERED, State.RUNNING, State.FAILED  # found quicker
 
 
@@ -61,7 +60,8 @@ class Flow:
     ) -> None:
         self.transfer = transfer
         transfer.payloads = payloads
-        self._emit, self._patience = emit, patience
+        transfer.patience = patience
+        self._emit = emit
         self._outbox: list[bytes] = []  # datagrams of this turn
         self._link: Emulator | None = None
         if link is not None:
@@ -70,7 +70,6 @@ class Flow:
         content = transfer.offer.content
         self._largest = content.payload_size + MORE  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
-        self._heard_at = 0.0  # when the other side last said something [s]
         self._offer_at = self._more_at = math.inf  # when to repeat it, or go on [s]
         self._offer_rto = EARLY_RTO if at_once else OFFER_RTO
         self._at_once, self._early = at_once, EARLY if at_once else 0
@@ -145,13 +144,13 @@ class Flow:
         if self.closed:
             return None
         if self.transfer.state is OFFERED:
-            if self._heard_at + min(OFFER_PATIENCE, self._patience) <= now:
+            if self.transfer.gives_up_at <= now:
                 return self._stall(now, "nobody has answered our offer")
             if self._offer_at <= now:
                 self._offer(now)
             if self._waits:
                 return None
-        if not self.transfer.ended and self._heard_at + self._patience <= now:
+        if not self.transfer.ended and self.transfer.gives_up_at <= now:
             if self.transfer.all_there(self.host.inner):
                 return self.transfer.end(now)  # only the goodbye was lost
             return self._stall(now, "the other side has said nothing")
@@ -169,9 +168,9 @@ class Flow:
         if self.closed:
             return min(times, default=None)
         if not self.transfer.ended:
-            times.append(self._heard_at + self._patience)
+            times.append(self.transfer.gives_up_at)
         if self.transfer.state is OFFERED:
-            times += [self._heard_at + OFFER_PATIENCE, self._offer_at]
+            times.append(self._offer_at)
         if not self._waits:
             wake_at = self.host.wake_at()
             times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
@@ -199,7 +198,7 @@ class Flow:
         else:
             for packet, number in packets:
                 self._hear_one(packet, number, fate, now)
-        self._heard_at = now
+        self.transfer.heard_at = now
 
     def _hear_one(self, packet: Packet, number: int, fate: str, now: float) -> None:
         if packet.kind is Kind.DATA and len(packet.payload) > self._largest:
@@ -299,8 +298,8 @@ class Flow:
 
     def _stall(self, now: float, what: str) -> None:
         message = (
-            f"{what} for {now - self._heard_at:.3g} s. Is the peer still there, and "
-            f"does the link let anything through? What happened is in the trace."
+            f"{what} for {now - self.transfer.heard_at:.3g} s. Is the peer still "
+            f"there, and does the link let anything through?"
         )
         self.fail(now, TransferStalled(message, self.transfer))
 

@@ -127,7 +127,9 @@ class Meetings:
             return known
         except PeerNotFound as why:
             room = self._client.room
-            raise PeerNotFound(f"{name} is not in the room {room}. {why}") from None
+            raise PeerNotFound(
+                f"the peer {name} is not in the room {room}. {why}"
+            ) from None
         if known is None or known in self._doubted or known.met.since != since:
             return self.introduce(name)
         return known

@@ -31,7 +31,10 @@ _SENDS: Final = frozenset((SEND, RETRANSMIT))
 _FATES: Final = frozenset((ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE))
 _UNSEEN: Final = (LOSS, OVERFLOW)  # by whoever it was sent to
 _DATA_SENT: Final = frozenset(product(_SENDS, [DATA]))
+_DATA_HEARD: Final = frozenset(product([ARRIVE, DUPLICATE], [DATA]))
 _COMES: Final = frozenset(product([RECEIVER], [ARRIVE, DUPLICATE, DELIVER]))
+
+_Useful = tuple[float, int, int]  # when, which payload, bytes
 
 
 class Transmission(NamedTuple):
@@ -130,24 +133,27 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
 def deliveries(
     rows: Sequence[Row], moves: list[Transmission]
 ) -> list[tuple[float, int]]:
-    """Return (when, which payload) for every delivery in a trace's rows [s].
+    """Return (when, which payload) for every payload's delivery in a trace's rows [s].
 
-    moves: its `transmissions`.
+    moves: its `transmissions`. A copy that a receiver hands over, too, is left out.
     What is delivered is the oldest that has arrived and was not delivered yet: true of
     receivers that keep order, and of those that hand over what comes.
     """
     payloads = {move.number: move.payload for move in moves if move.payload >= 0}
-    return list(_deliveries(map(itemgetter(0, 1, 2, 6), rows), payloads))
+    if not payloads:  # nobody saw them being sent: a packet stands for its payload
+        payloads = {move.number: move.number for move in moves if move.kind == DATA}
+    found = _deliveries(map(itemgetter(0, 1, 2, 6, 5), rows), payloads)
+    return [(time, index) for time, index, _ in found]
 
 
 def _deliveries(
-    moments: Iterable[tuple[float, str, str, int]], payloads: dict[int, int]
-) -> Iterator[tuple[float, int]]:
+    moments: Iterable[tuple[float, str, str, int, int]], payloads: dict[int, int]
+) -> Iterator[_Useful]:
     waiting: list[int] = []
     arrived: set[int] = set()
-    for time, host, what, number in moments:
+    for time, host, what, number, size in moments:
         if what == DELIVER and waiting:
-            yield time, heappop(waiting)
+            yield time, heappop(waiting), size
         elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payloads:
             index = payloads[number]
             if index not in arrived:
@@ -192,15 +198,17 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
             numbers["mean_rtt"] = fmean(once)
     if RECEIVER in hosts:
         numbers |= _at_receiver(counts)
-        delivered = compress(it.sizes, map(DELIVER.__eq__, it.whats))
-        numbers["delivered_bytes"] = sum(delivered)
+        useful, first = _useful(it, SENDER in hosts)
+        numbers["delivered"] = len(useful)
+        numbers["delivered_bytes"] = sum(size for _, _, size in useful)
     if {SENDER, RECEIVER} <= hosts:
         numbers["vanished"] = _vanished(it, counts)
-        if waits := sorted(_delays(it)):
+        if waits := sorted(time - first[index] for time, index, _ in useful):
             numbers["mean_delay"] = fmean(waits)
             numbers["p95_delay"] = waits[-(-95 * len(waits) // 100) - 1]
     if it.times:
-        duration = _end(it, RECEIVER in hosts) - it.times[0]
+        ends = [time for time, _, _ in useful] if RECEIVER in hosts else _acks(it)
+        duration = max(ends, default=it.times[0]) - it.times[0]
         numbers |= _speeds(duration, numbers, rate)
     return Summary(**numbers)
 
@@ -225,18 +233,25 @@ def _vanished(it: Columns, counts: _Counts) -> int:
     return len(sent - fated)
 
 
-def _delays(it: Columns) -> Iterator[float]:
-    """How long each payload took from its first sending to its delivery [s]."""
-    sent = [*map(_DATA_SENT.__contains__, zip(it.whats, it.kinds, strict=True))]
-    data = zip(it.whats, it.seqs, it.numbers, strict=True)
-    payloads = _payloads(compress(data, sent))
+def _useful(it: Columns, sends: bool) -> tuple[list[_Useful], dict[int, float]]:
+    """Return each payload's delivery, and when each was first sent [s].
+
+    sends: whether those were seen. If not, a packet stands for its payload, and only
+        the copies that the network makes are known.
+    """
+    wanted = _DATA_SENT if sends else _DATA_HEARD
+    data = [*map(wanted.__contains__, zip(it.whats, it.kinds, strict=True))]
+    numbers = list(compress(it.numbers, data))
+    payloads = dict(zip(numbers, numbers, strict=True))
+    if sends:
+        sent = compress(zip(it.whats, it.seqs, it.numbers, strict=True), data)
+        payloads = _payloads(sent)
     first: dict[int, float] = {}
-    for number, time in compress(zip(it.numbers, it.times, strict=True), sent):
+    for number, time in zip(numbers, compress(it.times, data), strict=True):
         first.setdefault(payloads[number], time)
     comes = map(_COMES.__contains__, zip(it.hosts, it.whats, strict=True))
-    moments = zip(it.times, it.hosts, it.whats, it.numbers, strict=True)
-    for time, index in _deliveries(compress(moments, comes), payloads):
-        yield time - first[index]
+    moments = zip(it.times, it.hosts, it.whats, it.numbers, it.sizes, strict=True)
+    return list(_deliveries(compress(moments, comes), payloads)), first
 
 
 def _at_sender(counts: _Counts) -> dict[str, Number]:
@@ -256,22 +271,16 @@ def _at_receiver(counts: _Counts) -> dict[str, Number]:
         "lost_acks": counts[LOSS, ACK],
         "corrupted": counts[CORRUPT, DATA],
         "duplicated": counts[DUPLICATE, DATA],
-        "delivered": counts[DELIVER, 0],
     }
 
 
-def _end(it: Columns, receiver: bool) -> float:
-    """When the last payload was delivered, or acknowledged if only the sender saw."""
-    if receiver:
-        late = zip(reversed(it.times), reversed(it.whats), strict=True)
-        return next((time for time, what in late if what == DELIVER), it.times[0])
-    end = it.times[0]
+def _acks(it: Columns) -> Iterator[float]:
+    """When payloads were acknowledged, as the sender saw it [s]."""
     for time, what, kind in zip(it.times, it.whats, it.kinds, strict=True):
         if kind == FIN:
-            break  # the ACKs from here on are the FIN's
+            return  # the ACKs from here on are the FIN's
         if (what, kind) == (ARRIVE, ACK):
-            end = time
-    return end
+            yield time
 
 
 def _speeds(

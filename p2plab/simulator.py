@@ -202,9 +202,11 @@ def _both(
 
 
 def _stalled(run: Run, patience: float) -> TransferStalled:
-    return TransferStalled(
+    why = TransferStalled(
         f"nothing was delivered for {patience:g} s of virtual time; "
-        f"{len(run.delivered)} payloads had arrived. Look at the trace in `partial`: "
-        f"does anything still get through, and does the sender send it again?",
+        f"{len(run.delivered)} payloads had arrived. Does anything still get through, "
+        f"and does the sender send it again?",
         run,
     )
+    why.add_note("What happened until then is in the error's `partial.trace`.")
+    return why

@@ -16,6 +16,8 @@ class Summary:
     vanished: packets of either side without a fate: lost by the real network, or still
         on their way when the trace ended.
     timeouts: of the sender's retransmission timer.
+    delivered, delivered_bytes: each payload once, also where a receiver hands over its
+        copies: they are of no use (RFC 5166, section 2.1.1).
     duration: from the first sending to the last delivery [s]. Seen by the sender alone:
         to the last ACK of a payload; by the receiver alone: from the first arrival.
     goodput: bits delivered / duration, without headers (RFC 2647, section 3.17).
@@ -63,7 +65,7 @@ class Summary:
             ("timeouts", self.timeouts, ""),
             ("payloads delivered", self.delivered, ""),
             ("bytes delivered", self.delivered_bytes, "bytes"),
-            ("duration", self.duration, "s"),
+            ("duration to the last delivery", self.duration, "s"),
             ("goodput", self.goodput, "bit/s"),
             ("transmissions per packet", self.transmissions_per_packet, ""),
             ("mean delay to delivery", self.mean_delay, "s"),

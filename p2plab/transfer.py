@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
 KEEP_BYTES: Final = 500_000_000  # likewise
+OFFER_PATIENCE: Final = 10.0  # with who does not answer an offer [s]
 
 
 WHY: Final = "What happened is a ladder: p2plab.autopsy(transfer)"
@@ -84,6 +86,8 @@ class Transfer:
         self.payloads: Sequence[bytes] = ()  # what its sender was given
         # until a receiver held everything; the end comes when the sender knows it [s]
         self.complete_after: float | None = None
+        self.heard_at = 0.0  # when the other side last said something [s]
+        self.patience = inf  # how long its driver goes on without a word [s]
         self.acknowledged = 0  # payloads that its sender need not think of any more
         self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
         self._assembly = Assembly(offer.content) if role == RECEIVER else None
@@ -103,6 +107,13 @@ class Transfer:
     def ended(self) -> bool:
         """Whether it is over, one way or another."""
         return self._ended.is_set()
+
+    @property
+    def gives_up_at(self) -> float:
+        """When it fails unless the other side says something, by its own clock [s]."""
+        offered = self.state is State.OFFERED
+        patience = min(OFFER_PATIENCE, self.patience) if offered else self.patience
+        return self.heard_at + patience
 
     @property
     def went_wrong(self) -> bool:

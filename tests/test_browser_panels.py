@@ -165,6 +165,38 @@ def test_every_figure_has_words_and_a_place_on_the_screen(lab_page: LabPage) -> 
     lab_page.screenshot("transfer-panel-tab-6")
 
 
+# Every height that the panel and the place of its figures have from now on.
+HEIGHTS = """() => {
+    window.heights = new Set();
+    const all = [...document.querySelectorAll(".p2p-transfer-panel, .p2p-tabs")];
+    const note = () => heights.add(all.map(each => each.offsetHeight).join(" "));
+    new ResizeObserver(note).observe(all[0]);
+    new ResizeObserver(note).observe(all[1]);
+}"""
+
+
+def test_the_page_keeps_its_height_when_figures_come_and_when_one_sends_again(
+    lab_page: LabPage,
+) -> None:
+    page = lab_page.page
+    open_panel(lab_page, False)
+    page.get_by_role("button", name="Send").click()
+    page.locator(".p2p-tabs").wait_for()
+    page.evaluate(HEIGHTS)
+    for _ in range(2):
+        page.locator(".p2p-ladder img").wait_for()
+        page.locator(".p2p-numbers table").wait_for(state="attached")
+        for title in ("Over time", "Numbers", "As code", "Ladder"):
+            page.get_by_role("tab", name=title).click()
+        lab_page.screenshot("transfer-panel-height")
+        page.get_by_role("button", name="Send").click()
+        page.locator(".p2p-status").get_by_text("Sending").wait_for()
+        lab_page.screenshot("transfer-panel-height-again")
+        page.locator(".p2p-status").get_by_text("Done after").wait_for()
+    heights = page.evaluate("() => [...window.heights]")
+    assert len(heights) == 1, heights
+
+
 def test_dragging_the_moment_shows_the_picture_as_it_was_then(
     lab_page: LabPage,
 ) -> None:
@@ -224,6 +256,36 @@ def test_the_moment_is_at_the_end_of_a_transfer_that_is_longer_than_the_one_befo
         ends.append(end)
     assert ends[0] < ends[1]
     lab_page.screenshot("transfer-panel-moment-longer")
+
+
+# All at once, as a quick hand does: the browser tells of the first choice, keeps the
+# second one back until the kernel is done with the first, and tells the press at once.
+CHOOSE_AND_SEND = """titles => {
+    const choice = document.querySelector(".p2p-protocol select");
+    for (const title of titles) {
+        choice.selectedIndex = [...choice.options].findIndex(o => o.label === title);
+        choice.dispatchEvent(new Event("change", {bubbles: true}));
+    }
+    document.querySelector(".p2p-send").click();
+}"""
+SENT = """
+answered, _ = panel.echo.link.target
+panel.transfer.offer.setup.protocol, answered.value
+"""
+
+
+def test_what_was_chosen_last_is_sent_however_quickly_send_was_pressed(
+    lab_page: LabPage,
+) -> None:
+    page = lab_page.page
+    lab_page.open_cells("quick.ipynb", PANEL.format(real=False), SENT)
+    run_cell(lab_page, 0)
+    page.locator(".p2p-picture img").wait_for()
+    page.evaluate(CHOOSE_AND_SEND, ["go-back-N", "selective repeat", "fast"])
+    page.locator(".p2p-numbers table").wait_for(state="attached")
+    run_cell(lab_page, 1)
+    (sent,) = lab_page.outputs()[1]
+    assert sent["data"]["text/plain"] == "('fast', 1)"
 
 
 def test_stop_half_way_leaves_the_holes_on_the_screen(lab_page: LabPage) -> None:

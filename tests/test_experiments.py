@@ -51,6 +51,16 @@ def test_a_run_that_stalls_is_a_row_and_not_the_end_of_the_sweep() -> None:
     assert stalled.summary.goodput == 0.0
 
 
+def test_copies_make_no_run_complete_and_none_incomplete() -> None:
+    best_effort = Setup("best_effort")
+    whole = Experiment(best_effort, Link(duplicate=0.5, seed=1), count=20).run()
+    assert (whole.complete, whole.summary.delivered) == (True, 20)
+    for seed in range(20):  # in some of them, as many were lost as were doubled
+        link = Link(loss=0.1, duplicate=0.1, seed=seed)
+        run = Experiment(best_effort, link, count=20).run()
+        assert run.complete == (run.summary.lost_data == 0)
+
+
 def test_the_table_has_a_column_for_every_number_of_a_run() -> None:
     rows = table(sweep(SETUPS, [0.1], [3], count=10))
     names = {field.name for field in fields(Summary)}

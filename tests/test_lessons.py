@@ -19,6 +19,7 @@ from p2plab.protocols.stop_and_wait import StopAndWaitSender
 
 __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 
+UNRELIABLE = "02-pictures-over-an-unreliable-link.ipynb"
 RACE = "06-arq-against-a-fountain.ipynb"
 
 # For each check of a notebook, in its order: a right prediction, and a wrong one.
@@ -38,7 +39,7 @@ PREDICTIONS = {
             "prediction = {what: not worked for what, worked in seen.items()}",
         ),
     ],
-    "02-pictures-over-an-unreliable-link.ipynb": [
+    UNRELIABLE: [
         ("prediction = 8", "prediction = 40"),
         (
             "prediction = {'duplicate': False, 'corrupt': True, 'reorder': False}",
@@ -143,6 +144,20 @@ def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> No
         if SEVERAL.search(cells[first + 2].source.split("\n")[0]):
             assert "7 cannot be compared here: write {'" in plain
             assert YET.search(plain)
+
+
+@pytest.mark.notebook
+def test_the_table_of_runs_over_a_link_with_a_rate_tells_its_utilisation(
+    tmp_path: Path,
+) -> None:
+    page = nbformat.read(ROOT / "notebooks" / UNRELIABLE, as_version=4)
+    last = next(n for n, cell in enumerate(page.cells) if "table(" in cell.source)
+    page.cells = page.cells[: last + 1]
+    nbformat.write(page, tmp_path / UNRELIABLE)
+    (output,) = run(tmp_path / UNRELIABLE).cells[-1].outputs
+    table = output["data"]["text/html"]
+    (row,) = re.findall(r"utilisation of the link.*?</tr>", table)
+    assert len(re.findall(r">0\.\d+<", row)) == 3
 
 
 @pytest.mark.notebook

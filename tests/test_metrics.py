@@ -8,7 +8,7 @@ from p2plab import theory
 from p2plab.link import AnyLink, Link, ScriptedLink
 from p2plab.metrics import rtt_samples, summarise, transmissions
 from p2plab.packet import ACK, DATA, HEADER_SIZE
-from p2plab.protocols import Setup
+from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.simulator import simulate
 from p2plab.summary import shown
 from p2plab.trace import RECEIVER, SENDER, Trace
@@ -69,6 +69,34 @@ def test_best_effort_has_delays_only_of_what_arrived() -> None:
     summary = summarise(run(Setup("best_effort"), ScriptedLink(lose=(1, 3)), 4))
     assert (summary.sent, summary.lost_data, summary.delivered) == (4, 2, 2)
     assert summary.mean_delay == pytest.approx(0.05)
+
+
+def test_goodput_counts_a_payload_once_though_best_effort_hands_over_its_copies() -> (
+    None
+):
+    setup = Setup("best_effort")
+    link = ScriptedLink(lose=(2,), duplicate=(1, 4), late={4: 0.05})
+    payloads = [bytes([i]) * 100 for i in range(4)]
+    whole = simulate(setup.sender(), setup.receiver(), payloads, link)
+    assert len(whole.delivered) == 5  # 1 and its copy, 3, 4 and its copy
+    for trace, seconds in ((whole.trace, 0.1), (seen_by(RECEIVER, whole.trace), 0.05)):
+        summary = summarise(trace, rate=48_000)
+        assert (summary.delivered, summary.delivered_bytes) == (3, 300)
+        assert summary.goodput == pytest.approx(8 * 300 / seconds)
+        share = 3 * 8 * (100 + HEADER_SIZE) / 48_000 / seconds
+        assert summary.utilisation == pytest.approx(share)
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS])
+def test_what_every_reliable_protocol_delivers_is_counted_once_and_all_of_it(
+    protocol: str,
+) -> None:
+    link = Link(0.01, loss=0.1, duplicate=0.2, reorder=0.2, corrupt=0.05, seed=1)
+    summary = summarise(run(Setup(protocol), link, 80))
+    if protocol == "best_effort":
+        assert 50 < (summary.delivered or 0) <= 80
+    else:
+        assert (summary.delivered, summary.delivered_bytes) == (80, 8000)
 
 
 def test_copies_damage_and_overflow_are_counted() -> None:

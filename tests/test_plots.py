@@ -257,8 +257,11 @@ def test_sequence_numbers_are_written_shortly(seqs: list[int], text: str) -> Non
 # Curves
 
 
-def test_over_time_ends_with_the_numbers_of_the_summary(ax: Axes) -> None:
-    trace = run(Setup(window=8), Link(loss=0.2, seed=1), 60)
+@pytest.mark.parametrize("protocol", ["selective_repeat", "best_effort"])
+def test_over_time_ends_with_the_numbers_of_the_summary(
+    ax: Axes, protocol: str
+) -> None:
+    trace = run(Setup(protocol, 8), Link(loss=0.2, duplicate=0.2, seed=1), 60)
     plots.over_time(trace, ax)
     summary = summarise(trace)
     for label, count in (

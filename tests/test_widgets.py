@@ -29,7 +29,7 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.inbox import Message
-from p2plab.metrics import deliveries, transmissions
+from p2plab.metrics import deliveries, summarise, transmissions
 from p2plab.rendezvous.callers import Request
 from p2plab.trace import Trace
 from p2plab.transfer import State, Transfer
@@ -151,6 +151,29 @@ def test_a_stopped_view_has_no_thread_and_never_draws_again() -> None:
     assert len(seen) == count
 
 
+def test_an_error_begins_like_a_sentence_and_what_helps_is_another_one(
+    quick: TransferPanel,
+) -> None:
+    quick.complain(ValueError("loss is too large"))
+    assert ">Loss is too large<" in quick.alert.value
+    quick.complain(P2PLabError("nothing came"), more="Try again.")
+    assert ">Nothing came. Try again.<" in quick.alert.value
+    quick.complain(P2PLabError("is it there?"), more="Try again.")
+    assert ">Is it there? Try again.<" in quick.alert.value
+
+
+def test_damaged_packets_are_counted_where_there_are_some_real_or_simulated(
+    quick: TransferPanel,
+) -> None:
+    assert "damaged" not in quick.run().wait().stage.bar.value
+    for real in (False, True):
+        quick.set(corrupt=0.3, real=real).run().wait()
+        assert quick.transfer is not None
+        count = summarise(quick.transfer.trace).corrupted
+        assert count
+        assert f" lost, {count} damaged, " in quick.stage.bar.value
+
+
 def test_errors_are_told_in_words_and_unknown_ones_with_their_type() -> None:
     assert in_words(ValueError("loss is too large")) == "loss is too large"
     assert in_words(P2PLabError("the cure")) == "the cure"
@@ -228,6 +251,33 @@ def test_a_click_sends_and_the_picture_on_the_panel_is_the_one_that_arrived(
     assert quick.stage.buttons["stop"].disabled
 
 
+def pressed_in_a_browser(button: Any) -> None:
+    """What the kernel is told by a browser in which somebody presses a button."""
+    button._handle_custom_msg({"event": "click"}, [])
+
+
+def test_a_press_counts_when_the_browser_has_told_what_was_set_before_it(
+    quick: TransferPanel,
+) -> None:
+    pressed_in_a_browser(quick.stage.buttons["send"])
+    assert quick.transfer is None
+    quick.controls.protocol.value = "fast"  # what the browser had kept back
+    link = quick.echo.link
+    (asked, _), (answered, name) = link.source, link.target
+    setattr(answered, name, asked.value)
+    quick.wait()
+    assert quick.transfer is not None
+    assert quick.transfer.offer.setup.protocol == "fast"
+
+
+def test_a_press_counts_where_the_browser_cannot_be_asked(
+    quick: TransferPanel,
+) -> None:
+    pressed_in_a_browser(quick.stage.buttons["send"])
+    eventually(lambda: quick.transfer is not None, "the press counts")
+    quick.wait()
+
+
 def test_when_it_is_over_every_figure_is_there_with_its_words(
     quick: TransferPanel,
 ) -> None:
@@ -254,6 +304,11 @@ def test_what_failed_is_explained_with_its_ladder_in_the_tab_that_opens(
     assert tabs.children[tabs.selected_index] is autopsy
     assert tabs.titles[tabs.selected_index] == "Autopsy"
     assert "Nothing was delivered for 600 s" in autopsy.value
+    assert "Below, Autopsy tells what happened" in quick.alert.value
+    assert "partial" not in quick.alert.value
+    assert quick.transfer is not None
+    notes = getattr(quick.transfer.error, "__notes__", [])
+    assert "`partial.trace`" in notes[0], "a program is told where the trace is"
 
     quick.set(loss=0.0).run().wait()
     assert tabs.selected_index == 0
@@ -315,6 +370,42 @@ def test_real_sockets_need_nothing_but_the_choice(quick: TransferPanel) -> None:
     assert quick.transfer.id, "it was simulated"
     assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(128)).all()
     assert "over real sockets" in quick.status.value
+
+
+def test_the_end_and_the_duration_say_where_they_end(quick: TransferPanel) -> None:
+    quick.run().wait()
+    assert quick.transfer is not None
+    end, duration = quick.transfer.seconds, summarise(quick.transfer.trace).duration
+    assert duration
+    assert end > duration
+    assert f"Done after {end:.2f} s (FIN included) in" in quick.status.value
+    assert "duration to the last delivery" in quick.stage.figures["numbers"].value
+
+
+def test_a_real_transfer_that_waits_says_for_what_and_when_it_gives_up() -> None:
+    panel = TransferPanel(key="test", real=True, picture=64, loss=0.95, timeout=5.0)
+    panel.run()
+    words = r"real sockets … It has waited [1-9] s for a word from the other side, and "
+    words += r"gives up after 30 s\."
+    eventually(lambda: re.search(words, panel.status.value), "it says so")
+    panel.close()
+
+
+def test_an_offer_that_nobody_answers_is_given_up_earlier_and_a_peer_is_told_so(
+    pair: tuple[PeerPanel, PeerPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2plab.transfer.OFFER_PATIENCE", 3.0)
+    alice, bob = pair
+    assert bob.peer is not None
+    alice.send_text("hello").wait()  # they have met
+    bob.peer.pictures.close()
+    alice.send_picture()
+    words = r"It has waited [12] s for an answer to the offer, and gives up after 3 s\."
+    eventually(lambda: re.search(words, alice.controls.progress.value), "it says so")
+    with pytest.raises(TransferStalled):
+        alice.wait()
+    assert alice.view.flush()
+    assert "p2plab.autopsy(panel.transfer)" in alice.controls.picture_alert.value
 
 
 def test_a_given_lab_lends_its_peers_and_the_inbox_has_the_picture(
@@ -754,6 +845,7 @@ def test_a_refusal_is_told_to_the_caller_and_its_text_stays_in_the_box(
     one_request(bob).children[2].click()
     with pytest.raises(P2PLabError, match="bob does not want to meet"):
         alice.wait()
+    assert ">The peer bob does not want to meet<" in alice.controls.text_alert.value
     assert alice.controls.text.value == "may I?"
 
 
@@ -912,15 +1004,15 @@ def test_what_needs_a_name_or_a_choice_says_so(lab: p2plab.Lab) -> None:
     panel = PeerPanel(lab, "alice")
     it = panel.controls
     it.buttons["send-text"].click()
-    assert "register a name first" in it.text_alert.value
+    assert "Register a name first" in it.text_alert.value
     panel.register().wait()
     assert it.text_alert.value == ""
     it.buttons["send-picture"].click()
-    assert "choose a peer first" in it.picture_alert.value
+    assert "Choose a peer first" in it.picture_alert.value
     lab.peer("bob")
     panel.choose("bob")
     it.buttons["send-text"].click()
-    assert "no text to send" in it.text_alert.value
+    assert "There is no text to send" in it.text_alert.value
     assert it.picture_alert.value == panel.alert.value == ""
     panel.close()
 
@@ -936,12 +1028,12 @@ def test_a_refused_attempt_takes_the_old_result_away(
     it.peers.value = None
     it.text.value = "not sent"
     it.buttons["send-text"].click()
-    assert "choose a peer first" in it.text_alert.value
+    assert "Choose a peer first" in it.text_alert.value
     assert it.attempts.value == ""
     assert it.text.value == "not sent"
     it.buttons["send-picture"].click()
     assert alice.view.flush()
-    assert "choose a peer first" in it.picture_alert.value
+    assert "Choose a peer first" in it.picture_alert.value
     assert it.progress.value == ""
 
 

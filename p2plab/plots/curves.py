@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from p2plab.link import CORRUPT, LOSS, OVERFLOW
-from p2plab.metrics import rtt_samples, transmissions
+from p2plab.metrics import deliveries, rtt_samples, transmissions
 from p2plab.packet import DATA
 from p2plab.plots import style
 from p2plab.plots.style import Style, few, finish, given_or_new, time_unit
-from p2plab.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Trace
+from p2plab.trace import RECEIVER, SENDER, TIMEOUT, Trace
 
 Curve = NDArray[np.float64]
 MANY: Final = 40  # timeouts; more than that would cover each other
@@ -24,7 +24,7 @@ def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
     """Draw how many DATA packets had been sent, sent again, lost and delivered."""
     ax = given_or_new(ax)
     curves = _counted(trace)
-    timeouts = _moments(trace, TIMEOUT)
+    timeouts = _timeouts(trace)
     end = max([0.0, *timeouts, *(times[-1] for times, _ in curves.values() if times)])
     scale, unit = time_unit(end)
     for what, (times, look) in curves.items() if len(trace) else ():
@@ -43,14 +43,16 @@ def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
 
 def _counted(trace: Trace) -> dict[str, tuple[list[float], Style]]:
     """When something happened that we count, as far as the trace tells."""
-    data = [move for move in transmissions(trace) if move.kind == DATA]
+    moves = transmissions(trace)
+    data = [move for move in moves if move.kind == DATA]
     again = [move.moment for move in data if move.again]
     lost = [m.moment for m in data if m.fate in (LOSS, OVERFLOW, CORRUPT)]
     curves = {}
     if SENDER in trace.names:
         curves["sent"] = ([move.moment for move in data], style.DATA_LINE)
     if RECEIVER in trace.names:
-        curves["delivered"] = (_moments(trace, DELIVER), style.PLAIN_LINE)
+        delivered = [at for at, _ in deliveries(trace.rows, moves)]
+        curves["delivered"] = (delivered, style.PLAIN_LINE)
     if SENDER in trace.names:
         curves["sent again"] = (again, style.AGAIN_LINE)
         curves["lost"] = (lost, style.LOSS_LINE)
@@ -74,7 +76,7 @@ def window_over_time(
             if move.again and move.kind == DATA and start <= move.moment <= end
         ]
     ).reshape(-1, 2)
-    timeouts = [at for at in _moments(trace, TIMEOUT) if start <= at <= end]
+    timeouts = [at for at in _timeouts(trace) if start <= at <= end]
     last = max([0.0, *base[-1:, 0], *following[-1:, 0], *again[-1:, 0]])
     scale, unit = time_unit(last)
     most = _fill(ax, base * (scale, 1), following * (scale, 1))
@@ -119,7 +121,7 @@ def rtt(trace: Trace, ax: Axes | None = None) -> Axes:
     samples = np.array(rtt_samples(trace), dtype=float).reshape(-1, 3)
     once, again = (samples[samples[:, 2] == twice, :2] for twice in (0, 1))
     rto, srtt = _state(trace, "rtt.rto"), _state(trace, "rtt.srtt")
-    timeouts = _moments(trace, TIMEOUT)
+    timeouts = _timeouts(trace)
     end = max([0.0, *timeouts, *samples[-1:, 0]])
     across, unit = time_unit(end)
     up, up_unit = time_unit(max([0.0, *rto[:, 1], *samples[:, 1]]))
@@ -153,13 +155,9 @@ def _of_round_trips(trips: Curve, last_rto: Curve, unit: str, timeouts: int) -> 
     return f"{sentence}. Timeouts: {timeouts}."
 
 
-def _moments(trace: Trace, what: str) -> list[float]:
-    """When it happened: timeouts of the sender, deliveries of the receiver."""
-    return [
-        event.time
-        for event in trace
-        if event.what == what and (what != TIMEOUT or event.host == SENDER)
-    ]
+def _timeouts(trace: Trace) -> list[float]:
+    """When the sender's timer fired."""
+    return [at for at, host, what, *_ in trace if (host, what) == (SENDER, TIMEOUT)]
 
 
 def _state(trace: Trace, name: str, start: float = 0.0, end: float = np.inf) -> Curve:

@@ -184,9 +184,13 @@ def to_html(ax: Axes) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode()
+    wide, high = figure.canvas.get_width_height()
     words = html.escape(alt_text(ax))
-    style = "max-width: 100%; background: white"
-    return f'<img alt="{words}" style="{style}" src="data:image/png;base64,{data}">'
+    style = "max-width: 100%; height: auto; background: white"
+    size = f'width="{wide}" height="{high}"'  # nothing moves when the browser has it
+    return (
+        f'<img alt="{words}" {size} style="{style}" src="data:image/png;base64,{data}">'
+    )
 
 
 def show(axes: Axes | Sequence[Axes]) -> None:

@@ -117,7 +117,7 @@ class Doorman:
         """
         registration, session = self._owner(), secrets.token_hex(8)
         if to == registration.name:
-            raise P2PLabError(f"{to} is this peer itself: choose another one")
+            raise P2PLabError(f"the peer {to} is this peer itself: choose another one")
         self._remember(session)
         end = time.monotonic() + timeout
         self.asking[session] = to, end
@@ -152,12 +152,12 @@ class Doorman:
                 return outcome
             if isinstance(outcome, Declined):
                 words = f": {outcome.why}" if outcome.why else ""
-                raise IntroductionRefused(f"{to} does not want to meet{words}")
+                raise IntroductionRefused(f"the peer {to} does not want to meet{words}")
             if left <= REPEAT:
                 raise PeerUnreachable(
-                    f"{to} has not answered yet: its program may be asking its person; "
-                    "the request is withdrawn, so ask again when the person is there, "
-                    "or find out whether the program still runs"
+                    f"the peer {to} has not answered yet: its program may be asking "
+                    "its person; the request is withdrawn, so ask again when the "
+                    "person is there, or find out whether the program still runs"
                 )
         raise P2PLabError("this peer is closed")
 

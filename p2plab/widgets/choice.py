@@ -14,6 +14,7 @@ from p2plab.widgets.knobs import INDENT, dropdown
 
 SIZES: Final = (64, 128, 256, 512)
 _OWN: Final = "own"  # the choice that stands for a picture which somebody brought
+_YOURS: Final = "your picture"
 _UNREADABLE: Final = "not a picture"  # part of what is said of a file that is none
 
 
@@ -50,7 +51,7 @@ class PictureChoice:
                 raise ValueError(f"the sample has sizes {SIZES}, got {picture}")
             self.choice.value = picture
         else:
-            self._bring(picture, "your picture")
+            self._bring(picture, _YOURS)
 
     def observe(self, callback: Callable[[object], None]) -> None:
         """Call it with every new choice."""
@@ -68,8 +69,9 @@ class PictureChoice:
         except BadContent as why:
             if _UNREADABLE not in str(why):
                 raise
+            what = label if label == _YOURS else f"the file {label}"
             raise BadContent(
-                f"{label} is not a picture that can be read: "
+                f"{what} is not a picture that can be read: "
                 "choose a PNG, JPEG, GIF or WebP file"
             ) from why
         if self.choice.value == _OWN:  # or nobody would hear of the second one

@@ -13,6 +13,7 @@ from typing import Any, Final
 import ipywidgets as widgets
 
 from p2plab.errors import P2PLabError
+from p2plab.widgets.echo import Echo
 
 FPS: Final = 12.0  # nothing holds back what a kernel pushes: the browser would lag
 FRAME: Final = 1 / FPS  # [s]
@@ -65,7 +66,8 @@ def check_open(lab: object) -> None:
 
 
 def said(role: str, text: str) -> str:
-    """A line of HTML for a text from anywhere; nothing for no text."""
+    """A line of HTML for a text from anywhere, as a sentence; nothing for no text."""
+    text = text[:1].upper() + text[1:]
     return f'<div role="{role}">{html.escape(text)}</div>' if text else ""
 
 
@@ -76,9 +78,19 @@ def line(name: str, **layout: str) -> Any:
     return widget
 
 
+class _Button(widgets.Button):  # type: ignore[misc]
+    """A button that acts when what was set before it was pressed has come, too."""
+
+    after: Callable[[Callable[[], object]], object] = staticmethod(lambda act: act())
+
+    def _handle_button_msg(self, _: object, content: Any, buffers: object) -> None:
+        if content.get("event") == "click":
+            self.after(self.click)
+
+
 def button(name: str, label: str, **more: Any) -> Any:
     """A button that tests and styles find as `p2p-<name>`."""
-    each = widgets.Button(description=label, **more)
+    each = _Button(description=label, **more)
     each.add_class(f"p2p-{name}")
     return each
 
@@ -175,6 +187,7 @@ class Panel:
         self.box.add_class("p2p-panel")
         self.box.add_class(f"p2p-{kind}-panel")
         self.view = View(self.draw, self.complain)
+        self.echo = Echo(spawn)
         self.closed = False
         atexit.register(self.close)
 
@@ -189,10 +202,17 @@ class Panel:
         """Say how things stand."""
         self.status.value = said("status", text)
 
-    def complain(self, why: Exception, place: Any = None) -> None:
-        """Show an error, in words; place: the line for it, if not `alert`."""
+    def complain(self, why: Exception, place: Any = None, more: str = "") -> None:
+        """Show an error, in words; place: the line for it, if not `alert`.
+
+        more: what one can do about it in this panel.
+        """
         self.error = why
-        (place or self.alert).value = said("alert", in_words(why))
+        words = in_words(why)
+        if more:
+            stop = "" if words.endswith((".", "?", "!")) else "."
+            words = f"{words}{stop} {more}"
+        (place or self.alert).value = said("alert", words)
 
     def forgive(self) -> None:
         """Take an old error and note away."""
@@ -219,6 +239,7 @@ class Panel:
             if not each.disabled:  # the browser may not know yet
                 act()
 
+        each.after = self.echo.then
         each.on_click(self.guarded(pressed, place))
 
     def work(
@@ -245,6 +266,7 @@ class Panel:
             del _PANELS[self.key]
         self.view.stop()
         self.shut()
+        self.echo.close()
         old, self.box.children = self.box.children, (line("closed"),)
         self.box.children[0].value = said("status", farewell)
         for child in old:

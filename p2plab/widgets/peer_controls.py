@@ -25,7 +25,7 @@ from p2plab.widgets.knobs import (
 )
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar
-from p2plab.widgets.runs import arrived, whose_stop
+from p2plab.widgets.runs import arrived, silence, whose_stop
 
 if TYPE_CHECKING:
     from p2plab.inbox import Event
@@ -130,6 +130,8 @@ class PeerControls:
             words = f"{words[0].upper()}{words[1:]}."
         elif ended and transfer.error is not None:
             words += ", then it failed"
+        elif waits := silence(transfer):
+            words += f". {waits}"
         self.progress.value = bar(transfer.progress, words)
 
     def lay_out(
@@ -188,6 +190,14 @@ def _head(text: str) -> Any:
     head = line("head")
     head.value = f"<h4>{html.escape(text)}</h4>"
     return head
+
+
+def help_with(transfer: Transfer) -> str:
+    """What a person at the panel can do about a transfer that failed."""
+    if not transfer.went_wrong:
+        return ""
+    cell = "In a cell, p2plab.autopsy(panel.transfer) draws what happened"
+    return f"{cell} (panel: the name that you gave this one)."
 
 
 def standing(peer: Peer) -> str:

@@ -13,7 +13,7 @@ from p2plab.widgets.controls import assign
 from p2plab.widgets.inbox import InboxView
 from p2plab.widgets.jobs import Jobs
 from p2plab.widgets.panel import FRAME, Panel, check_open, said
-from p2plab.widgets.peer_controls import PeerControls, standing
+from p2plab.widgets.peer_controls import PeerControls, help_with, standing
 from p2plab.widgets.requests import RequestsView
 
 if TYPE_CHECKING:
@@ -253,8 +253,7 @@ class PeerPanel(Panel):
         self._look_sometimes()
         self.controls.list_peers(self.found)
         self.tell(self._trouble or standing(peer))
-        moving |= self._draw_attempts(peer)
-        moving |= self.inbox.draw(peer.inbox)
+        moving |= self._draw_attempts(peer) | self.inbox.draw(peer.inbox)
         return FRAME if moving else 1.0
 
     def _look_sometimes(self) -> None:
@@ -278,7 +277,8 @@ class PeerPanel(Panel):
         ended = transfer.ended  # asked first: the last state is drawn, too
         self.controls.show_transfer(transfer, ended, transfer is self._stopped)
         if transfer.error and not isinstance(transfer.error, TransferStopped):
-            self.complain(transfer.error, self.controls.picture_alert)
+            place, more = self.controls.picture_alert, help_with(transfer)
+            self.complain(transfer.error, place, more)
         self._shown = transfer if ended else None
         return not ended
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from p2plab.chunks import Assembly, cut
 from p2plab.content import Parcel
 from p2plab.errors import TransferStopped
-from p2plab.link import LOSS, OVERFLOW, Link
+from p2plab.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.metrics import deliveries, transmissions
 from p2plab.packet import DATA
 from p2plab.protocols import Setup
@@ -46,13 +46,15 @@ class Tally:
         """Say what has happened by then."""
         while self._next < len(rows) and rows[self._next][0] <= until:
             _, host, what, kind, _, _, _ = rows[self._next]
-            if host == SENDER and (kind == DATA or what == TIMEOUT):
+            damage = what == CORRUPT and kind == DATA  # is seen where it arrives
+            if damage or (host == SENDER and (kind == DATA or what == TIMEOUT)):
                 self.counts[what] += 1
             self._next += 1
         count = self.counts
+        damaged = f"{count[CORRUPT]:,} damaged, " if count[CORRUPT] else ""
         return (
             f"{count[SEND] + count[RETRANSMIT]:,} packets sent, "
-            f"{count[LOSS] + count[OVERFLOW]:,} lost, "
+            f"{count[LOSS] + count[OVERFLOW]:,} lost, {damaged}"
             f"{count[RETRANSMIT]:,} sent again, {count[TIMEOUT]:,} timeouts"
         )
 
@@ -231,6 +233,18 @@ def arrived(transfer: Transfer) -> str:
     return f"{round(transfer.progress * count):,} of {count:,} payloads"
 
 
+def silence(transfer: Transfer) -> str:
+    """What a real transfer waits for and when it gives up; nothing if it moves."""
+    silent = time.monotonic() - transfer.started_at - transfer.heard_at
+    if silent < 1 or transfer.ended:
+        return ""
+    offered = transfer.state is State.OFFERED
+    what = "an answer to the offer" if offered else "a word from the other side"
+    patience = transfer.gives_up_at - transfer.heard_at
+    waited = f"It has waited {int(silent)} s for {what}"
+    return f"{waited}, and gives up after {patience:.0f} s."
+
+
 def whose_stop(transfer: Transfer, yours: bool) -> str:
     """Who stopped a transfer, and how far it was, in words."""
     if yours:
@@ -240,7 +254,9 @@ def whose_stop(transfer: Transfer, yours: bool) -> str:
 
 def verdict(run: AnyRun, transfer: Transfer) -> str:
     """How it ended, in a sentence."""
-    after = f"after {transfer.seconds:.2f} s {run.words}"
+    # The duration in the table ends before that, with the last delivery.
+    end = "" if transfer.error else " (FIN included)"
+    after = f"after {transfer.seconds:.2f} s{end} {run.words}"
     assembly = transfer.assembly
     if isinstance(transfer.error, TransferStopped):
         return f"Stopped {after}: {whose_stop(transfer, run.stopped)}; these are kept."

@@ -19,7 +19,7 @@ from p2plab.widgets.runs import Order, have
 
 SIDE: Final = 336  # of the picture on the screen [CSS pixels]
 GAP: Final = "0 0 0 8px"
-TABS: Final = "420px"  # high at least, so that little jumps when a tab is chosen
+TABS: Final = "600px"  # high at least, so that no figure changes the page's height
 
 
 class Stage:
@@ -40,7 +40,7 @@ class Stage:
             each.layout.width = "128px" if name == "skip" else "96px"
         self.picture = line("picture", width="100%")
         self.picture.value = empty(SIDE)
-        self.bar = line("bar", width="100%", min_height="64px")
+        self.bar = line("bar", width="100%", min_height="84px")
         self.bar.value = bar(0, "")
         self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
         self.figures = {name: line(name) for name in (*FIGURES, "autopsy", "code")}
@@ -48,7 +48,7 @@ class Stage:
         self.tabs = widgets.Tab(
             list(self.figures.values()),
             titles=titles,
-            layout=widgets.Layout(min_height=TABS),
+            layout=widgets.Layout(min_height=TABS, display="none"),  # before a figure
         )
         self.tabs.add_class("p2p-tabs")
         self.enable(running=False, real=False, past=False)
@@ -60,7 +60,9 @@ class Stage:
         self.buttons["stop"].disabled = not running
         self.buttons["skip"].disabled = real or not running
         self.moment.enable(over)
-        self.tabs.layout.display = None if over else "none"  # no room for nothing
+        if over:
+            self.tabs.layout.display = None
+        self.tabs.layout.visibility = "visible" if over else "hidden"
 
     def lay_out(self, controls: TransferControls, words: list[Any]) -> list[Any]:
         """The controls beside the picture, the figures below."""

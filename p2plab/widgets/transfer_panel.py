@@ -17,6 +17,7 @@ from p2plab.widgets.runs import (
     SimulatedRun,
     Tally,
     replayed,
+    silence,
     verdict,
 )
 from p2plab.widgets.stage import Stage
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from p2plab.lab import Lab
     from p2plab.peer import Peer
     from p2plab.transfer import Transfer
+
+HELP = "Below, Autopsy tells what happened, and Ladder draws it."
 
 
 class TransferPanel(Panel):
@@ -258,7 +261,8 @@ class TransferPanel(Panel):
         self.stage.show(assembly, moment, final=False)
         counts = run.tally.read(transfer.own_trace.rows, moment)
         self.stage.count(assembly, moment, counts)
-        self.tell(f"Sending {run.words} …")
+        waits = silence(transfer) if run.order.real else ""
+        self.tell(f"Sending {run.words} … {waits}")
 
     def _draw_end(self, run: AnyRun, transfer: Transfer) -> None:
         stage = self.stage
@@ -272,7 +276,7 @@ class TransferPanel(Panel):
             self._shown_at = stage.moment.value
             self.tell(verdict(run, transfer))
             if transfer.error and not isinstance(transfer.error, TransferStopped):
-                self.complain(transfer.error)
+                self.complain(transfer.error, more=HELP)
             stage.show_code(run.order)
         finally:
             self._over.set()
