@@ -611,9 +611,7 @@ def test_a_script_finds_a_timer_that_is_left_alone() -> None:
         s.at(2.0)
 
 
-def test_fast_and_the_fountain_find_their_window_and_the_three_pages_are_given_one() -> (
-    None
-):
+def test_fast_and_the_fountain_find_their_window_unless_they_are_given_one() -> None:
     link = Link(delay=0.02, rate=50e6)
     payloads = [bytes(1200)] * 2000
     for name in sorted({"fast", "fountain"} & PROTOCOLS.keys()):

@@ -38,8 +38,8 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "37ceaebbb3d65feefd02cc5ba0f78717",
     "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
     "selective_repeat": "fd73b6f349f671ee95c830737d643720",
-    "fast": "585193a93d745b22dabb97e098a1c14c",
-    "fountain": "d46a7cd4a2f0f26d5ae672762becac68",
+    "fast": "ac6ee99508e7c9e81372a7f740db692e",
+    "fountain": "e05dded0c67ba7ff51a49f219f3a826a",
 }
 
 

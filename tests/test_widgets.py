@@ -233,6 +233,9 @@ def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) 
     assert not quick.controls.window.number.disabled
     quick.set(protocol="stop_and_wait")
     assert quick.controls.window.number.disabled
+    quick.set(protocol="fast")
+    assert quick.controls.window.number.disabled
+    assert quick.controls.setup == p2plab.Setup("fast"), "it finds its own"
 
 
 # ---- the transfer panel

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from p2plab.content import ORDERS
 from p2plab.link import Link
-from p2plab.protocols import PROTOCOLS, WINDOWLESS, Setup
+from p2plab.protocols import AT_ONCE, PROTOCOLS, WINDOWLESS, Setup
 from p2plab.widgets.choice import PictureChoice
 from p2plab.widgets.knobs import COLUMN, MS, PERCENT, Knob, Timeout, dropdown
 
@@ -71,7 +71,12 @@ class TransferControls:
     @property
     def setup(self) -> Setup:
         """The protocol that is chosen."""
-        return Setup(self.protocol.value, self.window.value, self.timeout.value)
+        name, window, timeout = (
+            each.value for each in (self.protocol, self.window, self.timeout)
+        )
+        if name in AT_ONCE:
+            return Setup(name, timeout=timeout)
+        return Setup(name, window, timeout)
 
     @property
     def link(self) -> Link:
@@ -97,4 +102,4 @@ class TransferControls:
         return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap"))
 
     def _chosen(self, _: object) -> None:
-        self.window.enable(self.protocol.value not in WINDOWLESS)
+        self.window.enable(self.protocol.value not in (*WINDOWLESS, *AT_ONCE))
