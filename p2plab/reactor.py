@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Protocol
 
+from p2plab.stuck import NeverBack, watching
+
 LONGEST_PAUSE: Final = 60.0  # select takes no eternity [s]
 PATIENCE: Final = 5.0  # for a callback that takes its time while we close [s]
 
@@ -49,6 +51,8 @@ class Reactor:
         self._waker.setblocking(False)
         self._wakee.setblocking(False)
         self._selector.register(self._wakee, selectors.EVENT_READ)
+        self._turns = 0
+        self._turn: int | None = None  # which one this is; None between two
         self._thread = threading.Thread(
             target=self._loop, name="p2plab udp", daemon=True
         )
@@ -117,21 +121,29 @@ class Reactor:
             self._waker.send(b"!")
 
     def _loop(self) -> None:
-        while not self._over():
-            dues = {each: each.wake_at() for each in self._members}
-            ready = {key.data for key, _ in self._selector.select(_pause(dues))}
-            with contextlib.suppress(BlockingIOError):
-                self._wakee.recv(4096)
-            while self._commands:
-                self._commands.popleft()()
-            now = time.monotonic()
-            for member, context in list(self._members.items()):
-                due = dues.get(member)  # what a command made due, the next loop does
-                if member in ready or (due is not None and due <= now):
-                    context.run(member.turn, member in ready)
+        with watching(lambda: self._turn):
+            while not self._over():
+                with contextlib.suppress(NeverBack):  # it came when all was over
+                    self._take_turn()
         self._selector.close()
         self._waker.close()
         self._wakee.close()
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        dues = {each: each.wake_at() for each in self._members}
+        ready = {key.data for key, _ in self._selector.select(_pause(dues))}
+        self._turns += 1
+        self._turn = self._turns
+        with contextlib.suppress(BlockingIOError):
+            self._wakee.recv(4096)
+        while self._commands:
+            self._commands.popleft()()
+        now = time.monotonic()
+        for member, context in list(self._members.items()):
+            due = dues.get(member)  # what a command made due, the next turn does
+            if member in ready or (due is not None and due <= now):
+                context.run(member.turn, member in ready)
 
     def _over(self) -> bool:
         with self._lock:

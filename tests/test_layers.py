@@ -19,8 +19,8 @@ ROWS = {
     "theory",
     "protocols": "protocols",
     "world": "link rows trace",
-    "drivers": "driver replay rerun simulator threads offer transfer emulator flow "
-    "flows session datagrams reactor paths contact reception stun stun_client "
+    "drivers": "driver replay rerun simulator threads stuck offer transfer emulator "
+    "flow flows session datagrams reactor paths contact reception stun stun_client "
     "stun_server udp frames handshake inbox conversation talks chat_server chat "
     "rendezvous",
     "measures": "summary metrics experiments museum checker",

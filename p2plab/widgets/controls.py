@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as widgets
@@ -71,12 +72,10 @@ class TransferControls:
     @property
     def setup(self) -> Setup:
         """The protocol that is chosen."""
-        name, window, timeout = (
-            each.value for each in (self.protocol, self.window, self.timeout)
-        )
-        if name in AT_ONCE:
-            return Setup(name, timeout=timeout)
-        return Setup(name, window, timeout)
+        setup = Setup(self.protocol.value, timeout=self.timeout.value)
+        if setup.protocol in AT_ONCE:  # they find their window
+            return setup
+        return replace(setup, window=self.window.value)
 
     @property
     def link(self) -> Link:
