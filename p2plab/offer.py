@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from p2plab.content import Content
+from p2plab.content import MAX_BYTES, Content
 from p2plab.errors import BadContent
-from p2plab.protocols import FinishReceiver, Setup
+from p2plab.protocols import MISSING, PROTOCOLS, FinishReceiver, Setup
 
 MAX_OFFER: Final = 4096  # bytes; a real one has about 500
 # Set in a transfer's number by its receiver: both ends may be on the same socket.
@@ -57,11 +57,21 @@ class Offer:
             if not sender.isprintable():
                 raise ValueError("a name has no invisible characters")
             content = Content.from_dict(offer["content"])
-            return cls(sender, content, Setup.from_dict(offer["setup"]))
+            return cls(sender, content, _setup(offer["setup"]))
         except BadContent:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as why:
             raise BadContent(f"this is no offer of ours: {why!r:.200}") from why
+
+
+def _setup(given: Any) -> Setup:
+    name = given["protocol"]
+    if isinstance(name, str) and name not in PROTOCOLS:
+        raise BadContent(
+            f"there is no protocol {name[:MAX_NAME]!r} where you want to send it: both "
+            f"sides need it{MISSING.get(name, '')}"
+        )
+    return Setup.from_dict(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class Limits:
     patience: how long to go on without hearing from a sender [s].
     """
 
-    max_bytes: int = 64_000_000
+    max_bytes: int = MAX_BYTES
     max_transfers: int = 8
     patience: float = 30.0
 

@@ -176,7 +176,11 @@ class Transfer:
         still goes on. The transfer's own patience ends every other waiting.
         """
         if not self._ended.wait(timeout):
-            raise TransferError(f"not at its end after {timeout:g} s: {self!r}", self)
+            raise TransferError(
+                f"not at its end after {timeout:g} s: {self!r}. It goes on. To "
+                f"see what it does, stop() it, and then p2plab.autopsy(it)",
+                self,
+            )
         if self.error is not None:
             raise self.error
         return self

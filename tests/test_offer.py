@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2plab.chunks import cut
-from p2plab.content import Content
+from p2plab.content import MAX_BYTES, Content
 from p2plab.errors import BadContent
 from p2plab.offer import MAX_OFFER, MAX_WORDS, Limits, Offer, to_words, words
 from p2plab.protocols import PROTOCOLS, Setup
@@ -169,3 +169,12 @@ def test_words_of_a_stranger_can_be_shown_on_one_line(given: bytes) -> None:
 def test_any_reason_can_be_sent(why: object) -> None:
     assert len(to_words(why)) <= MAX_WORDS
     assert words(to_words(why))
+
+
+def test_who_offers_a_protocol_of_ones_own_hears_that_both_sides_need_it() -> None:
+    with pytest.raises(BadContent, match="^there is no protocol 'mine' where you want"):
+        Offer.from_bytes(changed("setup", "protocol", to="mine"))
+
+
+def test_whatever_can_be_cut_is_accepted_by_default() -> None:
+    assert Limits().objection(of_size(MAX_BYTES), 0) is None
