@@ -172,7 +172,9 @@ def test_any_reason_can_be_sent(why: object) -> None:
 
 
 def test_who_offers_a_protocol_of_ones_own_hears_that_both_sides_need_it() -> None:
-    with pytest.raises(BadContent, match="^there is no protocol 'mine' where you want"):
+    with pytest.raises(
+        BadContent, match=r"^there is no protocol 'mine' where you want"
+    ):
         Offer.from_bytes(changed("setup", "protocol", to="mine"))
 
 
