@@ -28,7 +28,6 @@ from p2plab.udp import UdpSocket
 
 # With its headers, and as a mix, a packet fills an Ethernet frame over IPv4.
 PAYLOAD_SIZE = 1437
-WINDOW = 8192  # packets; more than any path here holds
 LINGER = 2.0  # in case the sender has not heard that all is here [s]
 POLL = 0.01  # until we look again; the time that counts is taken elsewhere [s]
 
@@ -69,7 +68,7 @@ def send(host: str, port: int, given: Path, rate: float | None, polite: bool) ->
     data = given.read_bytes()
     with UdpSocket("0.0.0.0" if "." in host else "::", record=False) as udp:
         cpu, t0 = time.process_time(), time.monotonic_ns()
-        setup = Setup("fast", window=WINDOW, rate=rate, polite=polite)
+        setup = Setup("fast", rate=rate, polite=polite)
         parcel = cut(data, kind="file", payload_size=PAYLOAD_SIZE, name=given.name)
         transfer = udp.send((host, port), parcel, setup, record=False, at_once=True)
         t_data = time.monotonic_ns()

@@ -58,7 +58,7 @@ def links() -> Iterator[Figure]:
     for name, link in LINKS.items():
         textbook, _ = race(Setup("selective_repeat", window=167), link)
         for what, rate in (("told", link.rate), ("found", None)):
-            share, thrift = race(Setup("fast", window=8192, rate=rate), link)
+            share, thrift = race(Setup("fast", rate=rate), link)
             value = f"{share:.3f}, {thrift:.2f} per byte"
             beside = f"selective repeat: {textbook:.3f}"
             yield Figure(f"{name}, rate {what}", value, beside, share / textbook)

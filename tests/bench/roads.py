@@ -24,7 +24,6 @@ from peak import peak
 HOST: Final = "127.0.0.1"
 PATIENCE: Final = 60.0  # [s]
 PAYLOAD: Final = 1200  # bytes, of ours
-WINDOW: Final = 8192  # packets; more than loopback holds
 CHUNK: Final = 1024  # bytes, of the course report's way
 READ: Final = 1 << 18  # bytes at once
 
@@ -68,7 +67,7 @@ def give_ours(port: int, size: int, start: Start) -> None:
     with UdpSocket(record=False) as udp:
         start()
         parcel = cut(data, payload_size=PAYLOAD)
-        setup = Setup("fast", window=WINDOW)
+        setup = Setup("fast")
         udp.send((HOST, port), parcel, setup, record=False, at_once=True).wait(PATIENCE)
 
 
