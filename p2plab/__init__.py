@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from p2plab.checker import Verdict, break_it, check
     from p2plab.checker.postmortem import autopsy
     from p2plab.lab import Lab
-    from p2plab.listing import as_value, as_values, show
+    from p2plab.listing import as_value, as_values, as_word, as_words, show
     from p2plab.peer import Peer
     from p2plab.replay import recording
     from p2plab.sample import sample_picture
@@ -43,6 +43,8 @@ __all__ = [
     "Verdict",
     "as_value",
     "as_values",
+    "as_word",
+    "as_words",
     "autopsy",
     "break_it",
     "check",
@@ -63,6 +65,8 @@ _LATE = {
     "Verdict": "p2plab.checker",
     "as_value": "p2plab.listing",
     "as_values": "p2plab.listing",
+    "as_word": "p2plab.listing",
+    "as_words": "p2plab.listing",
     "autopsy": "p2plab.checker.postmortem",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",

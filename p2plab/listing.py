@@ -6,6 +6,7 @@ import ast
 import html
 import inspect
 import math
+import re
 from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 from pathlib import Path
@@ -84,24 +85,29 @@ def _page(caption: str, source: str, language: str) -> str:
     return f"<figure style='margin: 0'><figcaption>{title}</figcaption>{code}</figure>"
 
 
-def as_value(prediction: Any) -> Any:
+def as_value(prediction: Any, least: float = -math.inf, most: float = math.inf) -> Any:
     """Return a number, or True or False, also if it was written in quotes.
 
-    None stays None. Anything else becomes None, and a printed sentence says why.
+    None stays None. Anything else, and a number that is not in [least, most], becomes
+    None, and a printed sentence says why.
     """
     try:
         quoted = isinstance(prediction, str)
         value = ast.literal_eval(prediction) if quoted else prediction
-        if value is None or math.isfinite(value):
+        if value is None or (math.isfinite(value) and least <= value <= most):
             return value
     except (TypeError, ValueError, SyntaxError, OverflowError):
         pass
-    advice = "write a number, such as 12 or 0.5, or True or False"
-    print(f"{prediction!r} cannot be compared here: {advice}.")
+    _refuse(prediction, f"write {_wanted(least, most)}")
     return None
 
 
-def as_values(predictions: Any, names: Iterable[str]) -> dict[str, Any]:
+def as_values(
+    predictions: Any,
+    names: Iterable[str],
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> dict[str, Any]:
     """Return a value for each name, as `as_value` does, from what a student wrote.
 
     Without a dictionary every value is None, and a printed sentence says why.
@@ -110,6 +116,52 @@ def as_values(predictions: Any, names: Iterable[str]) -> dict[str, Any]:
     if not isinstance(predictions, Mapping):
         if predictions is not None:
             wanted = ", ".join(f"{name!r}: …" for name in names)
-            print(f"{predictions!r} cannot be compared here: write {{{wanted}}}.")
+            _refuse(predictions, f"write {{{wanted}}}")
         predictions = {}
-    return {name: as_value(predictions.get(name)) for name in names}
+    return {name: as_value(predictions.get(name), least, most) for name in names}
+
+
+def as_word(prediction: Any, choices: Iterable[str]) -> str | None:
+    """Return which of the choices a student wrote, as `as_words` does, if it is one."""
+    choices = list(choices)
+    words = as_words(prediction, choices)
+    if words is None or len(words) == 1:
+        return words.pop() if words else None
+    _refuse(prediction, f"write one of {', '.join(map(repr, choices))}")
+    return None
+
+
+def as_words(prediction: Any, choices: Iterable[str]) -> set[str] | None:
+    """Return which of the choices a student wrote: in a set, a list, or one alone.
+
+    Upper case, spaces and hyphens do not matter. None stays None. Anything else becomes
+    None, and a printed sentence says why.
+    """
+    known = {_plain(choice): choice for choice in choices}
+    if prediction is None:
+        return None
+    several = prediction.split(",") if isinstance(prediction, str) else prediction
+    if not isinstance(several, Iterable):
+        several = [prediction]
+    words = set(map(_plain, several))
+    if words <= known.keys():
+        return {known[word] for word in words}
+    _refuse(prediction, f"write one or more of {', '.join(map(repr, known.values()))}")
+    return None
+
+
+def _plain(word: Any) -> str:
+    """How it compares; the kind of a packet has a name, and so is a word as well."""
+    text = str(getattr(word, "name", word))
+    return re.sub(r"[\s_-]+", " ", text).strip().casefold()
+
+
+def _wanted(least: float, most: float) -> str:
+    if math.isinf(least):
+        return "a number, such as 12 or 0.5, or True or False"
+    limits = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
+    return f"a number, {limits}"
+
+
+def _refuse(prediction: Any, advice: str) -> None:
+    print(f"{prediction!r} cannot be compared here: {advice}.")

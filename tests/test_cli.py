@@ -301,7 +301,7 @@ def test_a_protocol_whose_package_is_absent_is_answered_with_how_to_install_it(
     )
     assert run.stdout.count("there is no protocol fountain: take one of ") == 2
     needs = ". The fountain protocol needs the package raptorq, which is not installed"
-    how = f"{needs}: python -m pip install raptorq"
+    how = f"{needs}: .venv/bin/python -m pip install raptorq"
     assert run.stdout.count(how) == 3, run.stdout + run.stderr
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -13,7 +15,8 @@ from browser import ROOT
 from test_notebooks import private_jupyter, run
 
 from p2plab import packet
-from p2plab.listing import as_value, as_values, show
+from p2plab.listing import as_value, as_values, as_word, as_words, show
+from p2plab.packet import ACK
 from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitSender
 
@@ -22,8 +25,25 @@ __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 UNRELIABLE = "02-pictures-over-an-unreliable-link.ipynb"
 RACE = "06-arq-against-a-fountain.ipynb"
 
-# For each check of a notebook, in its order: a right prediction, and a wrong one.
-PREDICTIONS = {
+# What has become of the mayfly when section 5 is read, and what its cell says then.
+LEASES = {
+    "200": """
+web.put(f"{room}/peers/mayfly", json=mayfly, headers=owner)
+assert web.get(f"{room}/peers/mayfly").status_code == 200
+""",
+    "201": """
+import fakeredis
+
+store = fakeredis.FakeStrictRedis(server=lab.server._memory)
+for key in store.keys("*:p:mayfly"):
+    store.pexpireat(key, 1)  # the lease has ended long ago
+assert web.get(f"{room}/peers/mayfly").status_code == 404
+""",
+}
+
+# For each check of a notebook, in its order: a right prediction, a wrong one, and the
+# right one in other spellings.
+PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     "00-start-here.ipynb": [
         ("prediction = delivery.attempts", "prediction = delivery.attempts - 1"),
         ("prediction = summary.sent + 5", "prediction = summary.sent - 30"),
@@ -35,7 +55,8 @@ PREDICTIONS = {
         ("attempts, shown = delivery.attempts, 1", "attempts, shown = 3, 3"),
         ("prediction = 2", "prediction = 1"),
         (
-            "prediction = dict(seen)",
+            "prediction = {'register carol': False, 'list the peers': False, "
+            "'text to bob': True}",
             "prediction = {what: not worked for what, worked in seen.items()}",
         ),
     ],
@@ -48,17 +69,27 @@ PREDICTIONS = {
         (
             "larger_mean, varies_more = 'same', 'bursts'",
             "larger_mean, varies_more = 'same', 'coin'",
+            "larger_mean, varies_more = ' Same', ['BURSTS']",
         ),
-        ("answer = 'A'", "answer = 'B'"),
+        ("answer = 'A'", "answer = 'B'", "answer = 'a'", "answer = ['A']"),
     ],
     "03-stop-and-wait.ipynb": [
         (
             "lost_data, lost_ack, be_count = 5, 5, 1",
             "lost_data, lost_ack, be_count = 5, 5, 2",
         ),
-        ("fastest, most_packets = 0.06, 0.06", "fastest, most_packets = 1.0, 0.06"),
+        (
+            "fastest, most_packets = 0.06, 0.06",
+            "fastest, most_packets = 1.0, 0.06",
+            "fastest, most_packets = 60, '60'",
+        ),
         ("share, throughput = 0.0003, 300e3", "share, throughput = 0.3, 300e6"),
-        ("prediction = 'ABAD'", "prediction = 'ABCD'"),
+        (
+            "prediction = 'ABAD'",
+            "prediction = 'ABCD'",
+            "prediction = 'a, b, a, d'",
+            "prediction = ['A', 'B', 'A', 'D']",
+        ),
     ],
     "04-pipelining.ipynb": [
         (
@@ -78,30 +109,61 @@ PREDICTIONS = {
     ],
     "05-your-own-protocol.ipynb": [
         ("faults_needed = 1", "faults_needed = 2"),
-        ("lost_next = 'ACK'", "lost_next = 'data'"),
-        ("breaks_in = 'late'", "breaks_in = {'dup', 'late'}"),
+        (
+            "lost_next = 'ACK'",
+            "lost_next = 'data'",
+            "lost_next = 'ack'",
+            "lost_next = ACK",
+        ),
+        (
+            "breaks_in = {'late'}",
+            "breaks_in = {'dup', 'late'}",
+            "breaks_in = 'Late'",
+            "breaks_in = ['late']",
+        ),
         ("fewest = 2", "fewest = 1"),
     ],
     RACE: [
         ("prediction = 250", "prediction = 200"),
         ("prediction = 4", "prediction = 2"),
         ("prediction = 5", "prediction = 12"),
-        ("selective_repeat, fast = 0.3, 0.9", "selective_repeat, fast = 0.8, 0.9"),
-        ("prediction = 'fountain'", "prediction = 'fast'"),
+        ("selective_repeat, fast = 0.3, 0.9", "selective_repeat, fast = 0.8, 0.5"),
+        (
+            "prediction = 'fountain'",
+            "prediction = 'fast'",
+            "prediction = 'Fountain '",
+        ),
     ],
 }
 
 YET = re.compile(r"\b(prediction|answer) yet\b")
 VALUE = re.compile(r"[a-z]+\.[a-z]+ - \d+|\b(?:\d[\d.e]*|True|False)\b")
 SEVERAL = re.compile(r" = \{.*:.*")
-PRAISE = re.compile(r"right\b|good\b|close\b|measured 0", re.IGNORECASE)
+PRAISE = re.compile(r"right\b|good\b|close\b", re.IGNORECASE)
+ABSURD = (0, -1, 1e9, "banana", None, (0, 5), [1, 2])
+
+
+def absurdities(right: str) -> Iterator[tuple[str, str]]:
+    """Give answers that are no answer, and which of any or all lines may not praise."""
+    names, _, said = right.partition(" = ")
+    several = names.split(", ")
+    for odd in ABSURD:
+        if ": " in said:
+            wrong = {k: odd for k, v in ast.literal_eval(said).items() if v != odd}
+            yield f"{names} = {wrong}", "any"
+        if len(several) > 1:
+            yield f"{names} = {', '.join([repr(odd)] * len(several))}", "any"
+            for name in several:
+                yield f"{right}\n{name} = {odd!r}", "all"
+        elif said != repr(odd):
+            yield f"{names} = {odd!r}", "any"
 
 
 def rehearsed(notebook: Path) -> nbformat.NotebookNode:
-    """Return a copy in which a check is asked five times.
+    """Return a copy in which a check is asked many times, each time with a tag.
 
-    Without a prediction, with a right, a wrong and an odd one, and with a plain number
-    in place of a dictionary.
+    Without a prediction, with right ones, a wrong and an odd one, with a plain number
+    in place of a dictionary, and with absurd ones.
     """
     page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
     predictions = iter(PREDICTIONS[notebook.name])
@@ -109,11 +171,17 @@ def rehearsed(notebook: Path) -> nbformat.NotebookNode:
     for cell in page.cells:
         cells.append(cell)
         if cell.cell_type == "code" and YET.search(cell.source):
-            right, wrong = next(predictions)
-            odd, plain = VALUE.sub("'many'", wrong), SEVERAL.sub(" = 7", wrong)
-            for prediction in (right, wrong, odd, plain):
-                source = f"{prediction}\n{cell.source}"
-                cells.append(nbformat.v4.new_code_cell(source, metadata=cell.metadata))
+            right, wrong, *spellings = next(predictions)
+            cell.metadata.tags = ["none"]
+            answers = [(each, "right") for each in (right, *spellings)]
+            answers += [(wrong, "wrong"), *absurdities(right)]
+            if (odd := VALUE.sub("'many'", wrong)) != wrong:
+                answers.append((odd, "odd"))
+            if (plain := SEVERAL.sub(" = 7", wrong)) != wrong:
+                answers.append((plain, "plain"))
+            for answer, tag in answers:
+                source, tags = f"{answer}\n{cell.source}", {"tags": [tag]}
+                cells.append(nbformat.v4.new_code_cell(source, metadata=tags))
     assert not list(predictions), "there are fewer checks than predictions"
     page.cells = cells
     return page
@@ -125,25 +193,50 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 @pytest.mark.notebook
 @pytest.mark.parametrize("name", PREDICTIONS)
-def test_a_check_tells_right_from_wrong_and_why(name: str, tmp_path: Path) -> None:
+def test_a_check_tells_right_from_wrong_and_from_nonsense_and_why(
+    name: str, tmp_path: Path
+) -> None:
     copy = tmp_path / name
     nbformat.write(rehearsed(ROOT / "notebooks" / name), copy)
-    cells = [c for c in run(copy).cells if c.cell_type == "code"]
-    checks = [number for number, cell in enumerate(cells) if YET.search(cell.source)]
-    assert len(checks) == 5 * len(PREDICTIONS[name])
-    for first in checks[::5]:
-        said = [printed(cell) for cell in cells[first : first + 5]]
-        none, right, wrong, odd, plain = said
-        assert all(YET.search(line) for line in none.splitlines()), none
-        assert all(PRAISE.search(line) for line in right.splitlines()), right
-        assert not any(PRAISE.search(line) for line in wrong.splitlines()), wrong
-        assert wrong, "a wrong prediction needs a reason"
-        if VALUE.search(cells[first + 2].source.split("\n")[0]):
-            assert "'many' cannot be compared here" in odd
-            assert YET.search(odd)
-        if SEVERAL.search(cells[first + 2].source.split("\n")[0]):
-            assert "7 cannot be compared here: write {'" in plain
-            assert YET.search(plain)
+    checks = [cell for cell in run(copy).cells if cell.metadata.get("tags")]
+    assert sum(cell.metadata.tags == ["none"] for cell in checks) == len(
+        PREDICTIONS[name]
+    )
+    for cell in checks:
+        (tag,), said = cell.metadata.tags, printed(cell)
+        lines = said.splitlines()
+        praised = [bool(PRAISE.search(line)) for line in lines]
+        story = f"{cell.source}\n{said}"
+        assert lines, f"{story}: every answer needs one"
+        if tag == "right":
+            assert all(praised), story
+        elif tag == "all":
+            assert not all(praised), story
+        else:
+            assert not any(praised), story
+        if tag == "none":
+            assert all(map(YET.search, lines)), story
+        elif tag == "odd":
+            assert "'many' cannot be compared here" in said, story
+        elif tag == "plain":
+            assert "7 cannot be compared here: write {'" in said, story
+        if tag in ("odd", "plain"):
+            assert YET.search(said), story
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("status", LEASES)
+def test_a_stale_peer_is_silent_however_slowly_one_reads(
+    status: str, tmp_path: Path
+) -> None:
+    name = "01-rendezvous-and-text.ipynb"
+    page = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    meets = [cell.id for cell in page.cells].index("01-34")
+    before = nbformat.v4.new_code_cell(LEASES[status])
+    page.cells[meets:] = [before, page.cells[meets]]
+    nbformat.write(page, tmp_path / name)
+    said = printed(run(tmp_path / name).cells[-1])
+    assert said.startswith(f"{status}\nmayfly has not answered yet: "), said
 
 
 @pytest.mark.notebook
@@ -199,6 +292,40 @@ def test_one_value_in_place_of_several_is_none_for_each_and_a_sentence_says_so(
         "7 cannot be compared here: write {'A': …, 'B': …}.\n"
     )
     assert as_values({"A": "2", "C": 3}, "AB") == {"A": 2, "B": None}
+
+
+def test_a_number_out_of_range_is_none_and_a_sentence_says_the_range(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert [as_value(each, 0, 1) for each in (0, "0.5", 1)] == [0, 0.5, 1]
+    assert as_value(-1, 0) is as_value(7, 0, 1) is None
+    assert as_values({"A": 0, "B": 1}, "AB", 1) == {"A": None, "B": 1}
+    assert capsys.readouterr().out == (
+        "-1 cannot be compared here: write a number, 0 or more.\n"
+        "7 cannot be compared here: write a number, 0 to 1.\n"
+        "0 cannot be compared here: write a number, 1 or more.\n"
+    )
+
+
+def test_a_word_is_known_however_it_is_written() -> None:
+    words = ("ACK", "selective_repeat")
+    for said in ("ack", " ACK ", ["Ack"], ("ack",), {"ACK"}, ACK):
+        assert as_word(said, words) == "ACK"
+    assert as_word("Selective-Repeat", words) == words[1]
+    assert as_words("ack, selective repeat", words) == set(words)
+    assert as_words([], words) == set()
+    assert as_word(None, words) is None
+    assert as_words(None, words) is None
+
+
+@pytest.mark.parametrize("odd", ["late", "", 0, ["ack", 1], [["ack"]], b"ack", []])
+def test_a_word_that_is_no_choice_is_none_and_a_sentence_names_them(
+    odd: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert as_word(odd, ("ack", "data")) is None
+    said = capsys.readouterr().out
+    assert said.startswith(f"{odd!r} cannot be compared here: write one ")
+    assert said.endswith("of 'ack', 'data'.\n")
 
 
 def words(page: str) -> str:

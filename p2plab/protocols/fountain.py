@@ -22,8 +22,9 @@ MAX_SYMBOLS: Final = 56_403  # of a source block of the code (RFC 6330, section 
 FOR_EACH: Final = 4  # symbols that a payload, however small, takes at most
 NEEDS_RAPTORQ: Final = (
     "The fountain protocol needs the package raptorq, which is not installed: "
-    "python -m pip install raptorq, with the Python that runs p2plab, then start again "
-    "(in a notebook %pip install raptorq, then restart the kernel)"
+    ".venv/bin/python -m pip install raptorq (on Windows .venv\\Scripts\\python, with "
+    "conda python), then start again (in a notebook %pip install raptorq, then restart "
+    "the kernel)"
 )
 _HEAD: Final = struct.Struct("!IIH")  # which block, its bytes, and those of a symbol
 _COUNT: Final = struct.Struct("!II")  # blocks that are complete, packets of the next
