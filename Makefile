@@ -38,12 +38,12 @@ clean: ## remove what tests and tools leave behind; .venv stays
 	find p2plab tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(VENV)/.installed: pyproject.toml $(PY)
-	@echo "Installing p2plab and JupyterLab into $(VENV), once; this takes a minute."
+	@echo "Installing p2plab and JupyterLab into $(VENV), once; this takes two to three minutes."
 	@$(INSTALL) --editable . || { echo "The installation stopped half-way, for the reason above. Run make again once it is mended." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(PY)
-	@echo "Installing p2plab and its test tools into $(VENV), once; this takes a minute."
+	@echo "Installing p2plab and its test tools into $(VENV), once; this takes two to three minutes."
 	@$(INSTALL) --editable '.[test,ui,check,fountain]' || { echo "The installation stopped half-way, for the reason above. Run make again once it is mended." >&2; exit 1; }
 	@touch $@ $(VENV)/.installed
 
