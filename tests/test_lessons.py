@@ -40,8 +40,12 @@ assert web.get(f"{room}/peers/NAME").status_code == 404
 """
 LEASES = [
     ("01-14", ENDED.replace("NAME", "ghost"), "409 Retry-After: 300 s\n"),
-    ("01-34", HELD, "200\nmayfly has not answered yet: "),
-    ("01-34", ENDED.replace("NAME", "mayfly"), "201\nmayfly has not answered yet: "),
+    ("01-34", HELD, "200\nthe peer mayfly has not answered yet: "),
+    (
+        "01-34",
+        ENDED.replace("NAME", "mayfly"),
+        "201\nthe peer mayfly has not answered yet: ",
+    ),
 ]
 
 # For each check of a notebook, in its order: a right prediction, a wrong one, and the
