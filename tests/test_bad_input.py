@@ -133,7 +133,7 @@ def test_a_picture_file_that_is_no_picture(lab: Lab, tmp_path: Path) -> None:
         (ScriptedLink, {"late": {3}}, r"got \{3\}: write late=\{3: 0.5\}"),
         (ScriptedLink, {"delay": "50 ms"}, "delay is a number, got '50 ms'"),
         (Setup, {"window": 2.5}, "window is a whole number, got 2.5: write window=16$"),
-        (Setup, {"window": None}, "window is a whole number, got None"),
+        (Setup, {"window": []}, r"window is a whole number, got \[\]"),
         (Setup, {"seq_bits": "2"}, "seq_bits is a whole number, got '2'"),
         (Setup, {"timeout": "1 s"}, "timeout is a number, got '1 s'"),
         (Setup, {"rate": "50 Mbit/s"}, "rate is a number, got '50 Mbit/s'"),

@@ -90,16 +90,7 @@ class Setup:
                 f"protocol is a name, got {self.protocol!r}; write PROTOCOLS['mine'] = "
                 f"(MySender, MyReceiver), then Setup('mine')"
             )
-        if self.window is None:
-            wide = self.protocol in AT_ONCE
-            object.__setattr__(self, "window", WIDE if wide else WINDOW)
-        for name in ("window", "seq_bits"):  # numpy's whole numbers, too
-            if (value := getattr(self, name)) is not None:
-                whole(name, value, 16)
-                object.__setattr__(self, name, index(value))
-        for name, example in (("timeout", 0.2), ("rate", 1_000_000)):
-            if (value := getattr(self, name)) is not None:
-                number(name, value, example)
+        self._take_numbers()
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"there is no protocol {self.protocol!r}; choose one of "
@@ -117,6 +108,18 @@ class Setup:
             raise ValueError(f"seq_bits is 1 to 31, or None, got {self.seq_bits}")
         if self.rate is not None and not 1000 <= self.rate <= 1e12:
             raise ValueError(f"a rate is 1000 to 1e12 bit/s, got {self.rate}")
+
+    def _take_numbers(self) -> None:
+        if self.window is None:
+            wide = self.protocol in AT_ONCE
+            object.__setattr__(self, "window", WIDE if wide else WINDOW)
+        for name in ("window", "seq_bits"):  # numpy's whole numbers, too
+            if (value := getattr(self, name)) is not None:
+                whole(name, value, 16)
+                object.__setattr__(self, name, index(value))
+        for name, example in (("timeout", 0.2), ("rate", 1_000_000)):
+            if (value := getattr(self, name)) is not None:
+                number(name, value, example)
 
     def sender(self) -> FinishSender:
         """Build the sending side."""
