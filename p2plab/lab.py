@@ -46,8 +46,8 @@ class Lab:
 
     @property
     def url(self) -> str:
-        """Where peers find the rendezvous."""
-        return self.server.url
+        """Where peers find the rendezvous, those of other machines too if they may."""
+        return next(iter(self.server.urls_elsewhere), self.server.url)
 
     @property
     def closed(self) -> bool:
@@ -69,7 +69,7 @@ class Lab:
         name = legal_name(name)
         if name in self.peers:
             self.peers.pop(name).close()
-        peer = Peer(name, self.url, **{"host": self.host, **knobs})
+        peer = Peer(name, self.server.url, **{"host": self.host, **knobs})
         try:
             peer.register()
         except BaseException:

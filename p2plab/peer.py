@@ -24,6 +24,7 @@ from p2plab.link import AnyLink
 from p2plab.meetings import Meeting, Meetings
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
+from p2plab.rendezvous.addresses import address_near
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.doorman import A_PERSON, Policy
@@ -32,7 +33,6 @@ from p2plab.rendezvous.model import (
     LOBBY,
     Listed,
     Registration,
-    address_near,
     legal_name,
 )
 from p2plab.trace import Trace

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 import time
 import unicodedata
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 MAX_ADDRESSES = 8  # as many candidates as one ICE agent would try with patience
 MAX_NAME = 64  # characters
@@ -242,30 +240,6 @@ def legal_address(text: str) -> str:
     if ip.is_unspecified or ip.is_multicast or str(ip) == "255.255.255.255":
         raise ValueError(f"{wish} of one machine, got {ip}")
     return str(ip)
-
-
-def lan_address(towards: str = "192.0.2.1") -> str:
-    """Our address on the way to another machine; no packet is sent to find it.
-
-    towards: its name or IPv4 address; by default one for documentation (RFC 5737), so
-    that the default route decides. 127.0.0.1 if there is no way.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((towards, 9))
-        except OSError:  # no network
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
-
-
-def address_near(url: str) -> str:
-    """Our address for those who find us at the rendezvous with this URL.
-
-    They are most likely in its network; if it runs on this machine, then the default
-    route is the better guess.
-    """
-    address = lan_address(urlsplit(url).hostname or "")
-    return lan_address() if address.startswith("127.") else address
 
 
 def legal_session(text: str) -> str:

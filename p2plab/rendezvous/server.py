@@ -19,6 +19,7 @@ import fakeredis
 import uvicorn
 
 from p2plab.errors import RendezvousError
+from p2plab.rendezvous.addresses import own_addresses
 from p2plab.rendezvous.api import Service, make_app
 from p2plab.rendezvous.connections import (
     KEEP_ALIVE,
@@ -31,7 +32,7 @@ from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.database import Database
 from p2plab.rendezvous.hub import BLOCK, Hub
 from p2plab.rendezvous.listening import BACKLOG, bind, url_of
-from p2plab.rendezvous.model import Limits, lan_address
+from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
 from p2plab.stun_server import start_near
@@ -39,6 +40,7 @@ from p2plab.threads import spawn
 
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 START_PATIENCE = 10.0  # seconds
+NO_NETWORK = "none, as this one has no network yet: join one, and start this again"
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 # Whoever configures logging sees uvicorn's messages; nobody else's cell does.
@@ -86,6 +88,12 @@ class RendezvousServer:
     def url(self) -> str:
         """Where this machine reaches the rendezvous, once it has started."""
         return url_of(ANY_HOST.get(self.host, self.host), self.port)
+
+    @property
+    def urls_elsewhere(self) -> list[str]:
+        """Where other machines reach it, the likeliest first, if it lets them in."""
+        own = own_addresses() if self.host in ANY_HOST else []
+        return [url_of(each, self.port) for each in own]
 
     @property
     def waiting(self) -> int:
@@ -281,10 +289,8 @@ def tell_where(server: RendezvousServer) -> None:
     """Print the addresses of a server, and whether its Redis is away."""
     print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
     if server.host in ANY_HOST:
-        here = lan_address()
-        if here.startswith("127."):  # no default route to tell it by
-            here = "ADDRESS-OF-THIS-MACHINE"
-        print(f"other machines: {url_of(here, server.port)}", flush=True)
+        elsewhere = "\n             or: ".join(server.urls_elsewhere)
+        print(f"other machines: {elsewhere or NO_NETWORK}", flush=True)
     if trouble := server.redis_trouble():
         print(
             f"The Redis does not answer ({trouble}): start it, or check its URL. "

@@ -1,0 +1,80 @@
+"""Which addresses of this machine others are told, with and without a default route."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from p2plab.lab import Lab
+from p2plab.rendezvous import addresses
+from p2plab.rendezvous.addresses import address_near, lan_address, own_addresses
+from p2plab.rendezvous.server import RendezvousServer, tell_where
+
+
+@pytest.fixture
+def no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide what only the default route tells."""
+    ask = addresses._on_the_way
+
+    def asked(towards: str, *interface: int) -> str:
+        return "" if towards == addresses.NOWHERE else ask(towards, *interface)
+
+    monkeypatch.setattr(addresses, "_on_the_way", asked)
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let a machine have these addresses, in the order in which its system tells."""
+
+    def have(*these: str) -> None:
+        monkeypatch.setattr(addresses, "_on_the_way", lambda *_: "")
+        monkeypatch.setattr(addresses, "_of_interfaces", lambda: iter(these))
+        monkeypatch.setattr(addresses, "_of_our_name", lambda: iter(()))
+
+    return have
+
+
+def test_addresses_are_found_without_a_default_route_too(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    with_it = own_addresses()
+    request.getfixturevalue("no_default_route")
+    assert set(own_addresses()) == set(with_it)
+    assert lan_address() in (*with_it, "127.0.0.1")
+    assert not any(ip_address(each).is_loopback for each in with_it)
+
+
+def test_a_self_assigned_address_comes_last_and_loopback_never(own: Any) -> None:
+    own("127.0.0.1", "169.254.3.4", "", "10.0.0.5", "192.168.1.7", "10.0.0.5")
+    assert own_addresses() == ["10.0.0.5", "192.168.1.7", "169.254.3.4"]
+    assert lan_address() == address_near("http://127.0.0.1:8000") == "10.0.0.5"
+    own()
+    assert own_addresses() == []
+    assert lan_address() == "127.0.0.1"
+
+
+def test_all_addresses_are_printed_for_other_machines(
+    own: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RendezvousServer("0.0.0.0", redis_url="") as server:
+        own("10.0.0.5", "192.168.1.7")
+        tell_where(server)
+        own()
+        tell_where(server)
+    port, lines = server.port, capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        f"other machines: http://10.0.0.5:{port}",
+        f"             or: http://192.168.1.7:{port}",
+    ]
+    assert lines[4].startswith("other machines: none, as this one has no network yet")
+
+
+def test_a_lab_that_lets_others_in_tells_an_address_that_they_reach(own: Any) -> None:
+    own("192.168.1.7")
+    with Lab(host="0.0.0.0") as lab:
+        assert lab.url == f"http://192.168.1.7:{lab.server.port}"
+        assert lab.peer("ada").rendezvous.url == f"http://127.0.0.1:{lab.server.port}"
+    with Lab() as lab:
+        assert lab.url.startswith("http://127.0.0.1:")
