@@ -10,7 +10,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -339,6 +341,59 @@ def test_where_answers_are_held_back_an_inbox_is_asked_for_each_time() -> None:
                 assert (len(events), place) == (1, "1-0")
         http.shutdown()
     assert HoldsBack.followed == 1
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """Leaves every first request without an answer, as a network that loses it."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        Forgetful.asked += 1
+        if Forgetful.asked % 2:
+            self.rfile.read(1)  # until the client gives up
+            return
+        body = json.dumps(PEER).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_what_was_lost_is_asked_once_more() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{http.server_address[1]}"
+        with RendezvousClient(url, timeout=0.3) as client:
+            assert client.peer("ann").name == "ann"
+        http.shutdown()
+    assert Forgetful.asked == 2
+
+
+def test_who_does_not_open_is_knocked_at_again_soon(
+    client: RendezvousClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, patience = HTTPConnection.connect, []
+
+    def lossy(self: HTTPConnection) -> None:
+        assert isinstance(self.timeout, float)
+        patience.append(self.timeout)
+        if len(patience) < 3:
+            raise TimeoutError
+        connect(self)
+
+    monkeypatch.setattr(HTTPConnection, "connect", lossy)
+    assert client.peers() == []
+    assert patience == pytest.approx([0.2, 0.4, 0.8])
+    monkeypatch.setattr(HTTPConnection, "connect", Mock(side_effect=TimeoutError))
+    with (
+        RendezvousClient(client.url) as other,
+        pytest.raises(RendezvousAway, match=r"no answer within 2 s: it may be busy"),
+    ):
+        other.peers()
 
 
 def test_threads_share_a_client(client: RendezvousClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -14,13 +15,18 @@ from p2plab.errors import RendezvousAway, RendezvousError
 
 MAX_ANSWER: Final = 1 << 20  # bytes; a page of a hundred peers has less than 60,000
 TOO_LONG: Final = f"an answer has more than {MAX_ANSWER} bytes"
+# When to connect anew, in shares of the timeout: the system itself repeats a lost SYN
+# only after 1 s (RFC 6298, section 2).
+KNOCKS: Final = (0.1, 0.2, 0.4, 0.3)
 BROKEN: Final = (http.client.RemoteDisconnected, ConnectionError)
 
 
 class Exchange:
     """Keeps connections to a URL alive; each request has one to itself.
 
-    timeout: seconds to connect, and of silence before we give up.
+    timeout: seconds to connect, and of silence before we give up. Silence is asked once
+        more on a new connection, unless the request waits: all in all, within twice
+        the timeout.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -53,7 +59,9 @@ class Exchange:
         connection = self._connection()
         try:
             with self._away_if_broken(connection):
-                response = self._response(connection, method, path, body, token, wait)
+                response = self._response(
+                    connection, method, path, body, token, wait, again=not wait
+                )
                 return response.status, whole(response)
         finally:
             self._give_back(connection)
@@ -116,17 +124,20 @@ class Exchange:
         body: bytes | None,
         token: str,
         wait: float,
+        again: bool = False,
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         kept_alive = connection.sock is not None
+        end = time.monotonic() + 2 * self.timeout
+        patience = self.timeout + wait
         while True:
             if connection.sock is None:
-                connection.connect()
+                self._connect(connection)
             if wait:
                 self._let_wait(connection)
-            connection.sock.settimeout(self.timeout + wait)
+            connection.sock.settimeout(patience)
             try:
                 connection.request(method, self._prefix + path, body, headers)
                 return connection.getresponse()
@@ -134,8 +145,22 @@ class Exchange:
                 if not kept_alive or (wait and self._off):
                     raise
                 # It died while it lay here; every request of ours may be repeated.
-                connection.close()
                 kept_alive = False
+            except TimeoutError:
+                if not again:
+                    raise
+                again = False
+                patience = max(end - time.monotonic(), self.timeout / 2)
+            connection.close()
+
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        for share in KNOCKS:
+            connection.timeout = share * self.timeout
+            try:
+                return connection.connect()
+            except TimeoutError:
+                connection.close()
+        raise TimeoutError
 
     def _let_wait(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
@@ -201,9 +226,13 @@ def whole(response: http.client.HTTPResponse) -> bytes:
 
 def away(url: str, timeout: float, error: Exception) -> RendezvousAway:
     """The error for no answer at all."""
-    slow = isinstance(error, TimeoutError)
-    what = f"gave no answer within {timeout:g} s" if slow else "does not answer"
-    return RendezvousAway(
-        f"the rendezvous at {url} {what}: check the address, and whether it runs "
-        "(p2plab.Lab() in a notebook or `p2plab rendezvous` in a shell starts one)"
+    cure = (
+        "check the address, and whether it runs (p2plab.Lab() in a notebook or "
+        "`p2plab rendezvous` in a shell starts one)"
     )
+    if isinstance(error, TimeoutError):
+        what = f"gave no answer within {timeout:g} s"
+        cure = f"it may be busy, or packets get lost: try again, or {cure}"
+    else:
+        what = "does not answer"
+    return RendezvousAway(f"the rendezvous at {url} {what}: {cure}")
