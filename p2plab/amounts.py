@@ -1,4 +1,4 @@
-"""What a person writes where a number belongs."""
+"""Numbers as people write them, and as they read them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def whole(name: str, value: object, example: int) -> None:
     """Raise ValueError, with an example, if it is no whole number."""
     if not isinstance(value, Integral):
         raise ValueError(_wanted("a whole number", name, value, example))
+
+
+def count_of(number: int, thing: str) -> str:
+    """Say how many there are."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _wanted(what: str, name: str, value: object, example: float) -> str:

@@ -36,6 +36,8 @@ from p2plab.session import Session
 
 CONNECT_TIMEOUT = 5.0  # TCP repeats its own SYN; Windows takes 2 s to say "refused"
 
+KEPT = "The text is kept, as the error's `text`."  # for those who have the error
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -72,8 +74,10 @@ class _Route:
             except (OSError, ValueError, OverflowError) as error:  # no address at all
                 host, port = self.address
                 raise PeerUnreachable(
-                    f"nobody answers at {host}:{port} ({error}): is the peer still "
-                    "running? Look up its address again"
+                    f"nobody answers at {host}:{port} ({_in_words(error)}): the peer "
+                    "has ended, or a firewall or a NAT keeps us out. A text goes "
+                    "straight to its TCP address, while pictures find ways through "
+                    "NATs by UDP; it may still be able to write to you"
                 ) from None
             self.line = Line(connection)
         return self.line
@@ -263,16 +267,24 @@ def _wait_for_ack(line: Line, id: MessageId, timeout: float) -> bool:
     return acknowledged
 
 
+def _in_words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
 def _not_delivered(why: str, frame: Frame) -> NotDelivered:
-    return NotDelivered(f"{why}. The text is kept.", frame.text)
+    error = NotDelivered(f"{why}.", frame.text)
+    error.add_note(KEPT)
+    return error
 
 
 def _wrong_peer(route: _Route, frame: Frame) -> WrongPeer:
     (host, port), session = route.address, route.session
     assert session is not None
-    return WrongPeer(
+    error = WrongPeer(
         f"who answers at {host}:{port} has not proven to be {session.peer}: another "
         f"program or machine may be there now, or {session.peer} has forgotten the "
-        "session. Ask for a new introduction. The text is kept.",
+        "session. Ask for a new introduction.",
         frame.text,
     )
+    error.add_note(KEPT)
+    return error

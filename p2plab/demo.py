@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from p2plab import plots
+from p2plab.amounts import count_of
 from p2plab.errors import P2PLabError
 from p2plab.lab import Lab
 from p2plab.link import Link
@@ -45,7 +46,8 @@ def demo(folder: Path, loss: float = 0.1, seed: int = 1) -> int:
         delivery = alice.send_text("bob", TEXT)
         print(
             f"{alice.name} to {bob.name}: {TEXT!r}, acknowledged after "
-            f"{1000 * delivery.seconds:.1f} ms and {delivery.attempts} attempt(s)"
+            f"{1000 * delivery.seconds:.1f} ms and "
+            f"{count_of(delivery.attempts, 'attempt')}"
         )
         print(
             f"\na picture of {SIDE}x{SIDE} pixels over UDP, delay 10 ms and loss "

@@ -24,7 +24,7 @@ from p2plab.link import AnyLink
 from p2plab.meetings import Meeting, Meetings
 from p2plab.offer import Limits, Offer
 from p2plab.protocols import Setup
-from p2plab.rendezvous.addresses import address_near
+from p2plab.rendezvous.addresses import address_near, shut_in
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.doorman import A_PERSON, Policy
@@ -35,6 +35,7 @@ from p2plab.rendezvous.model import (
     Registration,
     legal_name,
 )
+from p2plab.threads import warn_caller
 from p2plab.trace import Trace
 from p2plab.transfer import Transfer
 from p2plab.udp import CLOSED, UdpSocket
@@ -112,13 +113,14 @@ class Peer:
     def register(self, lease: float = 60.0) -> Registration:
         """Take our name at the rendezvous, and keep it until we close.
 
-        Raises NameTaken, with how long to wait, RendezvousAway, RendezvousError, and
-        P2PLabError after `close`.
+        Warns if other machines cannot reach us. Raises NameTaken, with how long to
+        wait, RendezvousAway, RendezvousError, and P2PLabError after `close`.
         """
         if self._closed:
             raise P2PLabError(CLOSED)
         registration = self._lease.take(lease)
         self.meetings.doorman.start()
+        warn_caller(shut_in(self.texts.address[0], registration))
         return registration
 
     @property
@@ -128,8 +130,9 @@ class Peer:
 
     @property
     def trouble(self) -> P2PLabError | None:
-        """Why our name could not be renewed the last time, or None."""
-        return self._lease.trouble
+        """Why our name could not be renewed, or others cannot reach us; or None."""
+        host, registration = self.texts.address[0], self.registration
+        return self._lease.trouble or shut_in(host, registration)
 
     @property
     def requests(self) -> list[Request]:
@@ -287,14 +290,11 @@ class Peer:
             raise P2PLabError(CLOSED)
         return self.meetings.find(name)
 
-    def _address(self) -> str:
-        host = self.texts.address[0]  # a number, whatever `host` was
-        return address_near(self.rendezvous.url) if host in ("0.0.0.0", "::") else host
-
     def _claim(self, seconds: float, token: str) -> Registration:
-        (_, tcp), (_, udp) = self.texts.address, self.pictures.address
+        (host, tcp), (_, udp) = self.texts.address, self.pictures.address
+        address = address_near(self.rendezvous.url, host)
         return self.rendezvous.register(
-            self.name, [self._address()], tcp, udp, seconds, token=token
+            self.name, [address], tcp, udp, seconds, token=token
         )
 
     def _look(self, registration: Registration) -> None:

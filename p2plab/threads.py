@@ -1,9 +1,10 @@
-"""A thread of ours: in its starter's context, and no program waits for its end."""
+"""Threads of ours: in their starter's context, and no program waits for their end."""
 
 from __future__ import annotations
 
 import contextvars
 import threading
+import warnings
 from collections.abc import Callable
 
 
@@ -20,3 +21,12 @@ def spawn(
     )
     thread.start()
     return thread
+
+
+def warn_caller(why: Exception | None) -> None:
+    """Warn whoever called our caller, if there is a why and it is the main thread.
+
+    The words of another one would come into somebody else's cell.
+    """
+    if why is not None and threading.current_thread() is threading.main_thread():
+        warnings.warn(str(why), stacklevel=3)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from p2plab.lab import Lab
+from p2plab.peer import Peer
 from p2plab.rendezvous import addresses
-from p2plab.rendezvous.addresses import address_near, lan_address, own_addresses
+from p2plab.rendezvous.addresses import (
+    address_near,
+    lan_address,
+    own_addresses,
+    shut_in,
+)
+from p2plab.rendezvous.model import Registration
 from p2plab.rendezvous.server import RendezvousServer, tell_where
 
 
@@ -78,3 +87,42 @@ def test_a_lab_that_lets_others_in_tells_an_address_that_they_reach(own: Any) ->
         assert lab.peer("ada").rendezvous.url == f"http://127.0.0.1:{lab.server.port}"
     with Lab() as lab:
         assert lab.url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("host", "seen", "alone"),
+    [
+        ("127.0.0.1", "192.168.1.7", True),
+        ("::1", "2001:db8::7", True),
+        ("127.0.0.1", "127.0.0.1", False),
+        ("0.0.0.0", "192.168.1.7", False),
+        ("192.168.1.7", "192.168.1.7", False),
+    ],
+)
+def test_who_listens_to_itself_and_is_seen_from_elsewhere_is_told_the_cure(
+    host: str, seen: str, alone: bool
+) -> None:
+    why = shut_in(host, Registration("ada", "token", 60, seen))
+    assert (why is not None) == alone
+    if alone:
+        assert "ada is registered, but listens on" in str(why)
+        assert "--host 0.0.0.0" in str(why)
+    assert shut_in(host, None) is None
+
+
+def test_a_peer_warns_at_registering_that_others_cannot_reach_it() -> None:
+    here = own_addresses()
+    with RendezvousServer("0.0.0.0", redis_url="") as server:
+        url = next(iter(server.urls_elsewhere), server.url)
+        with Peer("ada", url) as ada, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            ada.register()
+            quiet = threading.Thread(target=ada.register)
+            quiet.start()
+            quiet.join()
+            assert len(told) == bool(here), "in another thread nothing is said"
+            assert (ada.trouble is not None) == bool(here)
+        assert not here or "--host 0.0.0.0" in str(told[0].message)
+        with Peer("bob", url, host="0.0.0.0") as bob:
+            bob.register()
+            assert bob.trouble is None

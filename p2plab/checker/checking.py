@@ -10,6 +10,7 @@ from math import inf
 from time import perf_counter
 from typing import Any, Final
 
+from p2plab.amounts import count_of
 from p2plab.checker import breaches, pace, parallel
 from p2plab.checker.blame import HASHED, fickle
 from p2plab.checker.fingerprint import differs
@@ -129,7 +130,7 @@ def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run
 def _survived(search: Search) -> Verdict:
     tried = search.tried()
     count = search.counts.total()
-    sentence = f"No promise was broken in {count} schedules: {tried}."
+    sentence = f"No promise was broken in {count_of(count, 'schedule')}: {tried}."
     if count < pace.LEAST:
         sentence += " So few say little: this computer is busy, so give it more budget."
     for make in search.makers:

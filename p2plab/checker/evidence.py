@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from p2plab.checker.network import count_of
+from p2plab.amounts import count_of
 from p2plab.chunks import Assembly
 from p2plab.errors import P2PLabError
 from p2plab.packet import Kind, Packet

@@ -10,6 +10,7 @@ from html import escape
 from math import inf
 from typing import Any, Final
 
+from p2plab.amounts import count_of
 from p2plab.checker.checking import check, failed
 from p2plab.checker.network import (
     BLACKOUT,
@@ -20,7 +21,6 @@ from p2plab.checker.network import (
     LATE_COPY,
     LOSE,
     Fault,
-    count_of,
 )
 from p2plab.checker.schedules import LARGE, LONG_OUTAGE
 from p2plab.checker.search import Found, Search

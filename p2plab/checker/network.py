@@ -61,11 +61,6 @@ def called(packet: Packet) -> str:
     return f"{Kind(kind).name} {seq}"
 
 
-def count_of(number: int, thing: str) -> str:
-    """Say how many there are."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 @dataclass(frozen=True, slots=True)
 class Channel:
     """A class of networks: what they may do, and what they never do."""

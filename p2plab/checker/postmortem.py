@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from p2plab.amounts import count_of
 from p2plab.checker.breaches import explained
 from p2plab.checker.checking import WRONG
 from p2plab.checker.drawing import headline, ladder, overtaken
 from p2plab.checker.evidence import SENDS, contents, errors_of, fits, named
-from p2plab.checker.network import called, count_of
+from p2plab.checker.network import called
 from p2plab.checker.promises import PROMISES
 from p2plab.checker.quiet import Ear
 from p2plab.checker.story import capital

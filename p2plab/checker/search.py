@@ -10,6 +10,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Final
 
+from p2plab.amounts import count_of
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.memory import held
 from p2plab.checker.network import SIDES, Channel
@@ -144,7 +145,7 @@ class Search:
         """Say how far the search is."""
         if self.progress is not None:
             share = (perf_counter() - self.begun) / (SEARCH_SHARE * self.budget)
-            words = f"{self.counts.total()} schedules, now {where}"
+            words = f"{count_of(self.counts.total(), 'schedule')}, now {where}"
             self.progress(min(share, 1.0), words)
 
     def sets(self) -> None:
@@ -199,17 +200,17 @@ class Search:
 
     def tried(self) -> str:
         """Say what was tried so far."""
-        said = [f"{self.counts[NO_FAULT]} runs without a fault"]
+        said = [f"{count_of(self.counts[NO_FAULT], 'run')} without a fault"]
         if self.counts[NO_FAULT] == len(STYLES) * len(APPLICATIONS):
             said[0] += f" ({len(APPLICATIONS)} applications, pulled eagerly and late)"
         for level in LEVELS:
             if count := self.counts[level.words]:
                 part = "the first " if level.words in self.unfinished else ""
-                said.append(f"{part}{count} schedules of {level.words}")
+                said.append(f"{part}{count_of(count, 'schedule')} of {level.words}")
         if count := self.counts[LONG]:
-            said.append(f"{count} runs of up to {self.longest} payloads")
+            said.append(f"{count_of(count, 'run')} of up to {self.longest} payloads")
         if count := self.counts[RANDOM]:
-            said.append(f"{count} random schedules (seed {self.seed})")
+            said.append(f"{count_of(count, 'random schedule')} (seed {self.seed})")
         return ", ".join(said) + (f"; {self.note}" if self.note else "")
 
     def random(self, first: int = 0, count: int | None = None) -> None:

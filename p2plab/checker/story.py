@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from p2plab.checker.network import LATE, SIDES, Fault, called, count_of
+from p2plab.amounts import count_of
+from p2plab.checker.network import LATE, SIDES, Fault, called
 from p2plab.checker.promises import PROMISES
 from p2plab.checker.trial import EAGER, Run
 from p2plab.checker.wire import HEAL_TIME

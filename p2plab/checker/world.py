@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Sequence
 from typing import Any, Final
 
-from p2plab.checker.network import RTT, count_of
+from p2plab.amounts import count_of
+from p2plab.checker.network import RTT
 from p2plab.checker.trial import EAGER, Failure, Makers, QuickHost, Run, Trial
 from p2plab.checker.wire import Wire
 from p2plab.errors import BrokenContract

@@ -10,6 +10,9 @@ from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from p2plab.errors import P2PLabError
+from p2plab.rendezvous.model import Registration
+
 ALL_HOSTS = "224.0.0.1"  # on every network (RFC 1112, section 4)
 NOWHERE = "192.0.2.1"  # for documentation (RFC 5737): only a default route leads there
 LOCALHOST = "127.0.0.1"
@@ -24,14 +27,31 @@ def lan_address(towards: str = "") -> str:
     return (towards and _on_the_way(towards)) or (own_addresses() or [LOCALHOST])[0]
 
 
-def address_near(url: str) -> str:
+def address_near(url: str, host: str = "0.0.0.0") -> str:
     """Our address for those who find us at the rendezvous with this URL.
 
-    They are most likely in its network; if it runs on this machine, then our first one
-    is the better guess.
+    host: where we listen, a number. If it is not everywhere, it is the answer. They are
+    most likely in the rendezvous' network; if that runs on this machine, our first
+    address is the better guess.
     """
+    if host not in ("0.0.0.0", "::"):
+        return host
     address = lan_address(urlsplit(url).hostname or "")
-    return lan_address() if address.startswith("127.") else address
+    return lan_address() if is_loopback(address) else address
+
+
+def shut_in(host: str, registration: Registration | None) -> P2PLabError | None:
+    """Words for a peer that is registered elsewhere, and listens to this machine alone.
+
+    host: where it listens, a number.
+    """
+    if registration is None or not is_loopback(host) or is_loopback(registration.seen):
+        return None
+    return P2PLabError(
+        f"{registration.name} is registered, but listens on {host}, where only peers "
+        'of this machine reach it. To let others in, start it with host="0.0.0.0" '
+        "(in a terminal, --host 0.0.0.0)"
+    )
 
 
 def own_addresses() -> list[str]:
@@ -41,8 +61,13 @@ def own_addresses() -> list[str]:
     switch that joins a few laptops and nothing else.
     """
     found = dict.fromkeys([_on_the_way(NOWHERE), *_of_interfaces(), *_of_our_name()])
-    usable = [each for each in found if each and not ip_address(each).is_loopback]
+    usable = [each for each in found if each and not is_loopback(each)]
     return sorted(usable, key=lambda each: ip_address(each).is_link_local)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address leads from a machine to itself."""
+    return ip_address(address).is_loopback
 
 
 def _on_the_way(towards: str, interface: int = 0) -> str:
