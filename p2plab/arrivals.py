@@ -1,15 +1,18 @@
-"""What has come to a peer: texts, and pictures also while they arrive."""
+"""What has come to a peer: texts, and pictures also while they arrive; in words too."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
+from p2plab.amounts import count_of
 from p2plab.datagrams import Address
+from p2plab.errors import P2PLabError, TransferStalled
 from p2plab.inbox import Message
 from p2plab.offer import Offer
 from p2plab.trace import RECEIVER
-from p2plab.transfer import Transfer, no_room
+from p2plab.transfer import State, Transfer, no_room
 
 News = Message | Transfer
 
@@ -61,3 +64,42 @@ class Arrivals:
         if why := no_room(transfers, offer):
             return why
         return self.on_offer(offer, address) if self.on_offer is not None else None
+
+
+def ended_within(transfer: Transfer, seconds: float) -> bool:
+    """Wait for the end of a transfer, good or bad, and say whether it has come."""
+    with suppress(P2PLabError):
+        transfer.wait(seconds)
+    return transfer.ended
+
+
+def payloads(transfer: Transfer) -> str:
+    """Return how many have arrived, as far as this end knows, and of how many."""
+    count = transfer.offer.content.count
+    return f"{round(transfer.progress * count)} of {count_of(count, 'payload')}"
+
+
+def in_terminal(why: Exception | None) -> str:
+    """Return an error's words, with what a person can do at a prompt."""
+    words = str(why).removesuffix(" What happened is in the trace.")
+    stalled = isinstance(why, TransferStalled)
+    return f"{words} To see who is there, type list." if stalled else words
+
+
+def in_words(each: Message | Transfer) -> str:
+    """Return what lies in an inbox as a line for people."""
+    if isinstance(each, Message):
+        return f"{each.sender}: {each.text!r}"
+    content = each.offer.content
+    size = f"{content.size:,} bytes"
+    if content.kind == "picture":
+        size = f"{content.width}x{content.height}"
+    how_far = f"{each.progress:.0%} here"
+    if each.state is State.DONE:
+        how_far = "complete" if each.progress == 1 else f"has holes, {how_far}"
+    elif each.state is State.FAILED:
+        how_far = f"{how_far}, broken off: {in_terminal(each.error)}"
+    what = content.kind
+    if content.name not in ("", what):  # bytes and arrays have no name of their own
+        what = f"{what} {content.name}"
+    return f"{what} from {each.offer.sender}, {size}, {how_far}"

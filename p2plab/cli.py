@@ -6,15 +6,22 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from p2plab.errors import NameTaken, P2PLabError
 
+if TYPE_CHECKING:
+    from p2plab.peer import Peer
+
+INTERRUPTED: Final = 130  # the exit status after Ctrl-C
+LOOK: Final = 2.0  # between two looks at a name that is taken [s]
 HOST: Final[dict[str, Any]] = {
     "default": "127.0.0.1",
     "help": "where to listen; 0.0.0.0 lets other machines in (default %(default)s)",
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"p2plab {wishes.command}: {printable(str(why))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return status
 
 
@@ -139,7 +146,7 @@ def _peer(wishes: argparse.Namespace) -> int:
     from p2plab.console import Console
     from p2plab.peer import Peer
 
-    _end_as_on_ctrl_c()
+    _end_in_order()
     with Peer(
         wishes.name,
         wishes.rendezvous.split(","),
@@ -148,24 +155,46 @@ def _peer(wishes: argparse.Namespace) -> int:
         accept=wishes.accept,
     ) as peer:
         console = Console(peer)  # first, so that nobody asks before it can be told
-        try:
-            peer.register()
-        except NameTaken as why:
-            raise NameTaken(
-                f"Another peer holds this name, {peer.name}, or one that was cut off "
-                f"did: its lease ends in {ceil(why.retry_after)} s unless it is "
-                "renewed. Wait so long, or take another name."
-            ) from None
+        warnings.showwarning = lambda words, *_: print(f"p2plab peer: {words}")
+        register(peer)
         console.cmdloop()
     return 0
 
 
-def _end_as_on_ctrl_c() -> None:
+def register(peer: Peer, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Take a name; wait for one whose peer was cut off, until its lease ends.
+
+    Raises NameTaken as soon as somebody renews it.
+    """
+    before = inf
+    while True:
+        try:
+            peer.register()
+            return
+        except NameTaken as why:
+            left = why.retry_after
+        if left > before:
+            raise NameTaken(
+                f"Another peer holds this name, {peer.name}, and renews it. Take "
+                "another name.",
+                left,
+            )
+        if before == inf:
+            print(
+                f"{peer.name} is held by another peer, or by one that was cut off: "
+                f"then it is free in {ceil(left)} s. Waiting, Ctrl-C to stop ...",
+                flush=True,
+            )
+        sleep(min(left, LOOK))
+        before = left
+
+
+def _end_in_order() -> None:
     """Let a terminal that is closed, or a kill, give the name back before the end."""
 
     def end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # a shell repeats it while we leave
-        raise KeyboardInterrupt
+        sys.exit(INTERRUPTED)
 
     for name in ("SIGHUP", "SIGTERM"):
         each = getattr(signal, name, None)  # Windows has no SIGHUP, nohup ignores it

@@ -6,33 +6,45 @@ import time
 from cmd import Cmd
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-from p2plab.errors import P2PLabError, PeerNotFound
+from p2plab.amounts import count_of
+from p2plab.arrivals import ended_within, in_terminal, in_words, payloads
+from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound
 from p2plab.inbox import Message
 from p2plab.offer import printable
 from p2plab.peer import Peer
 from p2plab.protocols import MISSING, PROTOCOLS, Setup
 from p2plab.rendezvous.callers import Request, settle
 from p2plab.rendezvous.model import legal_name
+from p2plab.sources import as_path
+from p2plab.threads import spawn
 from p2plab.transfer import State, Transfer
 
 CHOICE: Final = "".join([f"take one of {', '.join(PROTOCOLS)}", *MISSING.values()])
 WORDS: Final = {"text": 2, "picture": 2, "file": 2, "save": 1}  # that each needs
+EVERY: Final = 5.0  # between two lines about a transfer on its way [s]
+REDRAWN: Final = 0.5  # where a line can be written over [s]
+AGAIN: Final = "To send it once more, type again."
 
 
 class Console(Cmd):
     """Reads commands and lets a peer carry them out; its errors are sentences.
 
     What arrives is told at once, from whichever thread brings it, and so is who wants
-    to meet us; a picture also when it has ended.
+    to meet us; a picture also now and then until it has ended.
+    Ctrl-C stops the command that runs, and its transfer. At the prompt it leaves when
+    it is pressed twice, as what has come and is not saved goes with the peer.
     """
 
     def __init__(self, peer: Peer) -> None:
         super().__init__()
         self.peer = peer
         self.prompt = f"{peer.name}> "
+        self._saved: list[Transfer] = []
+        self._unsent = ""  # the arguments of the last text without an ACK
+        self._busy = False  # whether a command runs: the prompt comes after it
+        self._warned = False  # of what leaving costs, directly before
         self.intro = (
             f"You are {peer.name} in the room {peer.rendezvous.room}: texts on TCP "
             f"port {peer.texts.address[1]}, pictures on UDP port "
@@ -42,20 +54,39 @@ class Console(Cmd):
         peer.meetings.doorman.on_request = self._ask
         peer.meetings.doorman.on_withdrawn = self._asks_no_more
 
+    def cmdloop(self, intro: str | None = None) -> None:
+        """Read commands until one of them ends it, or Ctrl-C is pressed twice."""
+        while True:
+            try:
+                return super().cmdloop(intro)
+            except KeyboardInterrupt:
+                if self._warned:
+                    raise
+                print(file=self.stdout)
+                self._warn()
+                intro = ""
+
     def onecmd(self, line: str) -> bool:
         """Carry out one line; an error becomes a sentence, and the menu goes on."""
         command, rest, _ = self.parseline(line)
+        self._warned = self._warned and command == "quit"
         if len((rest or "").split()) < WORDS.get(command or "", 0):
             self._say(self._usage(f"do_{command}"))
             return False
+        self._busy = True
         try:
             return super().onecmd(line)
         except PeerNotFound as why:
             self._say(f"{why} To see who is there, type list.")
-            return False
         except (P2PLabError, ValueError, OSError) as why:
-            self._say(str(why))
-            return False
+            self._say(in_terminal(why))
+        except KeyboardInterrupt:
+            print(file=self.stdout)
+            texts = command in ("text", "again")
+            self._say(f"stopped. {AGAIN}" if texts else "stopped")
+        finally:
+            self._busy = False
+        return False
 
     def emptyline(self) -> bool:
         """Do nothing, instead of the last command once more."""
@@ -103,12 +134,23 @@ class Console(Cmd):
     def do_text(self, line: str) -> None:
         """`text NAME WORDS...`: send a text, and wait for its ACK"""
         name, words = line.split(maxsplit=1)
+        self._unsent = line
         self._asking(name)
-        delivery = self.peer.send_text(name, words)
+        try:
+            delivery = self.peer.send_text(name, words)
+        except NotDelivered as why:
+            raise P2PLabError(f"{str(why).rstrip('.')}. {AGAIN}") from None
+        self._unsent = ""
         self._say(
             f"acknowledged after {1000 * delivery.seconds:.1f} ms and "
-            f"{delivery.attempts} attempt(s)"
+            f"{count_of(delivery.attempts, 'attempt')}"
         )
+
+    def do_again(self, _: str) -> None:
+        """`again`: send the last text once more that was not acknowledged"""
+        if not self._unsent:
+            raise ValueError("every text that you have sent was acknowledged")
+        self.do_text(self._unsent)
 
     def do_picture(self, line: str) -> None:
         """`picture NAME FILE [PROTOCOL]`: send a picture over UDP"""
@@ -136,13 +178,32 @@ class Console(Cmd):
         each = inbox[int(number)]
         if not isinstance(each, Transfer) or each.assembly is None:
             raise ValueError(f"number {number} is a text: only files can be saved")
-        self._say(f"written to {each.assembly.save(Path(folder.strip() or '.'))}")
+        self._say(f"saving {each.offer.content.name} ...")
+        path = each.assembly.save(as_path(folder.strip() or "."))
+        self._saved.append(each)
+        self._say(f"written to {path}")
 
     def do_quit(self, _: str) -> bool:
         """`quit`: leave"""
+        if any(map(self._would_be_lost, self.peer.inbox)) and not self._warned:
+            self._warn()
+            return False
         return True
 
-    do_EOF = do_quit  # Cmd's name for the end of the input
+    def do_EOF(self, _: str) -> bool:  # Cmd's name for the end of the input
+        return True
+
+    def _warn(self) -> None:
+        """Say how to leave, and what would be lost."""
+        self._warned = True
+        for number, each in enumerate(self.peer.inbox):
+            if self._would_be_lost(each):
+                self._say(f"not saved: {number}  {in_words(each)}")
+        self._say("to leave, type quit or press Ctrl-C once more")
+
+    def _would_be_lost(self, each: Message | Transfer) -> bool:
+        came = isinstance(each, Transfer) and each.progress > 0
+        return came and each not in self._saved
 
     def _send(self, send: Callable[..., Transfer], line: str) -> None:
         name, path = line.split(maxsplit=1)
@@ -150,13 +211,36 @@ class Console(Cmd):
         start, _, last = path.rpartition(" ")
         if start and last in PROTOCOLS:
             path, protocol = start, last
-        elif start and Path(start.strip()).is_file() and not Path(path).exists():
+        elif start and as_path(start).is_file() and not as_path(path).exists():
             raise ValueError(f"there is no protocol {last}: {CHOICE}")
-        file = Path(path.strip())
+        file = as_path(path)
         if file.is_file():
+            self._say(f"reading {file.name} ...")
             self._asking(name)
-        transfer = send(name, file, Setup(protocol)).wait()
+        transfer = send(name, file, Setup(protocol))
+        try:
+            self._watch_sending(transfer)
+        except KeyboardInterrupt:
+            transfer.stop()
+            print(file=self.stdout)
+            self._say(f"stopped: {payloads(transfer)} had arrived")
+            return
+        transfer.wait()
         self._say(f"arrived after {transfer.seconds:.2f} s")
+
+    def _watch_sending(self, transfer: Transfer) -> None:
+        """Tell how far it is, until it ends: in one line, where that can be done."""
+        redrawn, end = self.stdout.isatty(), "\n"
+        while not ended_within(transfer, REDRAWN if redrawn else EVERY):
+            seconds = time.monotonic() - transfer.started_at
+            line = (
+                f"{transfer.progress:.0%}, {payloads(transfer)}, after {seconds:.0f} s "
+                "(Ctrl-C stops it)"
+            )
+            start, end = ("\r", "") if redrawn else ("", "\n")
+            print(f"{start}{line:<70}", end=end, file=self.stdout, flush=True)
+        if not end:
+            print(file=self.stdout)
 
     def _help_with(self, command: str) -> None:
         if f"do_{command}" not in self.get_names():
@@ -203,30 +287,21 @@ class Console(Cmd):
         if isinstance(news, Transfer) and news.state is State.DONE:
             words += f"; to keep it, type save {self.peer.inbox.index(news)}"
         self._tell(words)
+        if isinstance(news, Transfer) and not news.ended:
+            spawn(self._watch_arriving, news)
+
+    def _watch_arriving(self, transfer: Transfer) -> None:
+        told = 0.0
+        while not ended_within(transfer, EVERY):
+            if transfer.progress > told:
+                told = transfer.progress
+                self._tell(in_words(transfer))
 
     def _tell(self, news: str) -> None:
         """Put a line between what is being typed, and the prompt once more."""
-        line = f"\n[{printable(news)}]\n{self.prompt}"
+        prompt = "" if self._busy else self.prompt
+        line = f"\n[{printable(news)}]\n{prompt}"
         print(line, end="", file=self.stdout, flush=True)
 
     def _say(self, words: str) -> None:
         print(printable(words), file=self.stdout, flush=True)
-
-
-def in_words(each: Message | Transfer) -> str:
-    """Return what lies in an inbox as a line for people."""
-    if isinstance(each, Message):
-        return f"{each.sender}: {each.text!r}"
-    content = each.offer.content
-    size = f"{content.size:,} bytes"
-    if content.kind == "picture":
-        size = f"{content.width}x{content.height}"
-    how_far = f"{each.progress:.0%} here"
-    if each.state is State.DONE:
-        how_far = "complete" if each.progress == 1 else f"has holes, {how_far}"
-    elif each.state is State.FAILED:
-        how_far = f"{how_far}, broken off: {each.error}"
-    what = content.kind
-    if content.name not in ("", what):  # bytes and arrays have no name of their own
-        what = f"{what} {content.name}"
-    return f"{what} from {each.offer.sender}, {size}, {how_far}"

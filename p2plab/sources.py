@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -162,3 +164,20 @@ def _mode_of(array: NDArray[Any]) -> str | None:
             return "I;16"
         case _:
             return None
+
+
+def as_path(typed: str) -> Path:
+    """Return the path that is meant: bare, in quotes, or with backslashes for spaces.
+
+    What exists as it was typed is that, so Windows' own backslashes are no escapes.
+    """
+    bare = Path(typed.strip()).expanduser()
+    if bare.exists():
+        return bare
+    words: list[str] = []
+    with suppress(ValueError):  # an apostrophe in a name
+        words = shlex.split(typed)
+    quoted = typed.strip()[0] in "\"'"
+    if len(words) != 1 or not (quoted or os.name == "posix"):
+        return bare
+    return Path(words[0]).expanduser()
