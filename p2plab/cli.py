@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from p2plab.peer import Peer
 
 INTERRUPTED: Final = 130  # the exit status after Ctrl-C
-LOOK: Final = 2.0  # between two looks at a name that is taken [s]
+LOOK: Final = 5.0  # between two looks at a name that is taken [s]
 HOST: Final[dict[str, Any]] = {
     "default": "127.0.0.1",
     "help": "where to listen; 0.0.0.0 lets other machines in (default %(default)s)",
@@ -185,7 +185,7 @@ def register(peer: Peer, sleep: Callable[[float], None] = time.sleep) -> None:
                 f"then it is free in {ceil(left)} s. Waiting, Ctrl-C to stop ...",
                 flush=True,
             )
-        sleep(min(left, LOOK))
+        sleep(min(max(left, 0.1), LOOK))
         before = left
 
 

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
-from loopback import eventually
+from loopback import SHORT, eventually
 from PIL import Image
 
-from p2plab import Lab, Peer, sample_picture
+from p2plab import Lab, Link, Peer, sample_picture
+from p2plab.chunks import cut
+from p2plab.cli import register
 from p2plab.console import Console
-from p2plab.errors import IntroductionRefused, P2PLabError
+from p2plab.errors import (
+    IntroductionRefused,
+    NameTaken,
+    P2PLabError,
+    TransferStopped,
+)
 from p2plab.frames import Frame, FrameKind, MessageId, encode
 from p2plab.inbox import Message
-from p2plab.protocols import PROTOCOLS
+from p2plab.offer import Offer
+from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
+from p2plab.sources import as_path
+from p2plab.trace import SENDER
+from p2plab.transfer import Transfer
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
 
@@ -127,7 +142,8 @@ def test_the_console_peer_lists_sends_and_shows_its_inbox(
     run = p2plab("peer", "alice", "--rendezvous", lab.url, typed=typed)
     assert run.returncode == 0, run.stderr
     assert "bob  since " in run.stdout
-    assert "1 attempt(s)" in run.stdout
+    assert " ms and 1 attempt\n" in run.stdout
+    assert f"reading {picture_file.name} ...\n" in run.stdout
     assert "arrived after" in run.stdout
     assert "You are alice in the room lobby: texts on TCP port" in run.stdout
     assert "asking bob ...\n" in run.stdout
@@ -147,7 +163,9 @@ def test_the_console_peer_saves_what_it_has_received(lab: Lab, tmp_path: Path) -
         dave = lab.peer("dave")
         dave.send_text("carol", "look")
         dave.send_picture("carol", sample_picture(32)).wait(20)
-        out, _ = carol.communicate(f"inbox\nsave 1 {tmp_path}\nsave 0\n", timeout=20)
+        typed = f"inbox\nsave 1 {tmp_path}\nsave 0\nquit\n"
+        out, _ = carol.communicate(typed, timeout=20)
+    assert out.index("saving picture ...") < out.index("written to")
     assert "dave: 'look'" in out
     assert "only files can be saved" in out
     with Image.open(next(tmp_path.iterdir())) as saved:
@@ -250,7 +268,7 @@ def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
         ("file bob", "file NAME PATH [PROTOCOL]: send any file over UDP, as it is\n"),
         ("save", "save NUMBER [FOLDER]: write a picture or file of the inbox to a fol"),
         ("inbox", "nothing has come yet\n"),
-        ("nonsense, I say", "there is no command nonsense,: type one of accept, file"),
+        ("nonsense, I say", "there is no command nonsense,: type one of accept, ag"),
         ("accept", "nobody waits for your word\n"),
         ("refuse bob", "bob has not asked to meet you, or is gone\n"),
         ("accept \x1b[2J", "a name has letters, digits, '_', '.' and '-' of any"),
@@ -312,10 +330,11 @@ def test_a_place_where_nothing_can_be_saved_is_named_with_what_to_do(
     ivan.send_picture("judy", sample_picture(32)).wait(20)
     eventually(lambda: judy.inbox, "it has come")
     missing = tmp_path / "saved"
-    assert answer(judy, f"save 0 {missing}").startswith(
+    _, said = answer(judy, f"save 0 {missing}").splitlines()
+    assert said.startswith(
         f"there is no folder {missing}: make it first, or take .png or .tiff"
     )
-    said = answer(judy, f"save 0 {missing / 'it.png'}")
+    _, said = answer(judy, f"save 0 {missing / 'it.png'}").splitlines()
     assert said.startswith(f"{missing / 'it.png'} cannot be written: ")
     assert "Errno" not in said
 
@@ -324,8 +343,8 @@ def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
     heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
     assert "type" in heading
     assert [line.split()[0].strip(":") for line in commands] == [
-        *("accept", "file", "help", "inbox", "list", "picture", "quit", "refuse"),
-        *("save", "text"),
+        *("accept", "again", "file", "help", "inbox", "list", "picture", "quit"),
+        *("refuse", "save", "text"),
     ]
 
 
@@ -361,7 +380,7 @@ def test_a_file_is_sent_from_the_terminal_and_saved_as_it_was(
     assert "arrived after" in answer(ivan, f"file judy {notes}")
     protocols = [getattr(each, "offer").setup.protocol for each in judy.inbox]  # noqa: B009
     assert protocols == ["go_back_n", "selective_repeat"]
-    assert answer(judy, f"save 0 {saved}").startswith("written to ")
+    assert answer(judy, f'save 0 "{saved}"').splitlines()[1].startswith("written to ")
     assert (saved / notes.name).read_bytes() == notes.read_bytes()
 
 
@@ -394,14 +413,202 @@ def test_a_redis_that_is_away_is_told_when_the_rendezvous_starts() -> None:
     assert server.returncode == 0
 
 
-def test_a_name_that_is_taken_is_told_with_the_time_to_wait(lab: Lab) -> None:
-    lab.peer("erin")
-    run = p2plab("peer", "erin", "--rendezvous", lab.url)
-    assert run.returncode == 1
-    assert "Another peer holds this name" in run.stderr
-    assert re.search(r"ends in \d+ s", run.stderr)
-    assert "Wait so long, or take another name." in run.stderr
-    assert "token" not in run.stderr, "a person at a terminal has none"
+class Taken:
+    """A peer whose name is held for so many seconds, at each look."""
+
+    name = "erin"
+
+    def __init__(self, *left: float) -> None:
+        self.left = list(left)
+
+    def register(self) -> None:
+        if self.left:
+            raise NameTaken("taken", self.left.pop(0))
+
+
+def test_a_name_whose_peer_was_cut_off_is_waited_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    slept: list[float] = []
+    register(cast(Peer, Taken(18.4, 13.4, 3.4)), slept.append)
+    assert slept == [5, 5, 3.4]
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "erin is held by another peer, or by one that was cut off" in said
+    assert "free in 19 s. Waiting, Ctrl-C to stop" in said
+
+
+def test_a_name_that_is_renewed_is_given_up() -> None:
+    slept: list[float] = []
+    with pytest.raises(NameTaken, match=r"erin, and renews it\. Take another name"):
+        register(cast(Peer, Taken(45, 40, 59)), slept.append)
+    assert slept == [5, 5]
+
+
+def endless(stop: Callable[[Transfer], None] | None = None) -> Transfer:
+    """Return a transfer that goes on until it is stopped; a quarter has arrived."""
+    content = cut(bytes(4_000), payload_size=104).content
+    offer = Offer("ann", content, Setup("go_back_n"))
+    transfer = Transfer(0, SENDER, offer, stop=stop, started_at=time.monotonic())
+    transfer.acknowledged = 10
+    return transfer
+
+
+class Screen(io.StringIO):
+    """Presses Ctrl-C when a word is written on it; a terminal, or a file."""
+
+    def __init__(self, word: str, terminal: bool) -> None:
+        super().__init__()
+        self.word, self.terminal = word, terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, words: str) -> int:
+        if self.word in words:
+            self.word = "no word"
+            raise KeyboardInterrupt
+        return super().write(words)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ctrl_c_stops_the_transfer_alone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: bool
+) -> None:
+    for pause in ("EVERY", "REDRAWN"):
+        monkeypatch.setattr(f"p2plab.console.{pause}", 0.001)
+    peer = lab.peer("ann")
+    transfer = endless(lambda it: it.end(1.0, TransferStopped("stopped", it)))
+    monkeypatch.setattr(peer, "send_picture", lambda *_: transfer)
+    console = Console(peer)
+    console.stdout = screen = Screen("25%", terminal)
+    assert not console.onecmd(f"picture bob {tmp_path}"), "the peer goes on"
+    assert screen.getvalue().endswith("stopped: 10 of 40 payloads had arrived\n")
+    assert transfer.ended
+    console.onecmd("list")
+    assert screen.getvalue().endswith("nobody else is registered\n")
+
+
+@pytest.mark.parametrize(("terminal", "start"), [(True, "\r"), (False, "")])
+def test_a_transfer_tells_how_far_it_is(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, terminal: bool, start: str
+) -> None:
+    for pause in ("EVERY", "REDRAWN"):
+        monkeypatch.setattr(f"p2plab.console.{pause}", 0.001)
+    peer, transfer = lab.peer("ann"), endless()
+    monkeypatch.setattr(peer, "send_file", lambda *_: transfer)
+    console = Console(peer)
+
+    class Watched(Screen):
+        def write(self, words: str) -> int:
+            if "25%" in words:
+                transfer.end(2.0)
+            return super().write(words)
+
+    console.stdout = screen = Watched("no word", terminal)
+    console.onecmd("file bob notes.txt")
+    line = f"{start}25%, 10 of 40 payloads, after 0 s (Ctrl-C stops it)"
+    told, end = screen.getvalue().rsplit("\n", 2)[:2]
+    assert told.rstrip() == line
+    assert end == "arrived after 2.00 s"
+
+
+def test_what_arrives_is_told_now_and_then(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2plab.console.EVERY", 0.01)
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    console = Console(judy)
+    console.stdout = screen = io.StringIO()
+    slow = Link(delay=0.02, rate=400e3)
+    ivan.send_picture("judy", sample_picture(64), link=slow).wait(20)
+    eventually(lambda: "complete" in screen.getvalue(), "it has come")
+    shares = re.findall(r"64x64, (\d+)% here", screen.getvalue())
+    assert len(shares) > 2
+    assert sorted(map(int, shares)) == list(map(int, shares))
+
+
+def test_who_leaves_is_told_what_is_not_saved(lab: Lab, tmp_path: Path) -> None:
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    ivan.send_picture("judy", sample_picture(32)).wait(20)
+    eventually(lambda: judy.inbox and judy.inbox[0].ended, "it has come")  # type: ignore[union-attr]  # a picture
+    console = Console(judy)
+    console.stdout = screen = io.StringIO()
+    assert not console.onecmd("quit")
+    lost, how = screen.getvalue().splitlines()
+    assert lost == "not saved: 0  picture from ivan, 32x32, complete"
+    assert how == "to leave, type quit or press Ctrl-C once more"
+    console.onecmd("inbox")
+    assert not console.onecmd("quit"), "it was not asked directly before"
+    assert console.onecmd("quit")
+    console.onecmd(f"save 0 {tmp_path}")
+    assert console.onecmd("quit"), "nothing would be lost"
+
+
+def test_ctrl_c_at_the_prompt_leaves_when_it_is_pressed_twice(lab: Lab) -> None:
+    with terminal(lab, "carol") as carol:
+        carol.send_signal(signal.SIGINT)
+        until(carol, "to leave, type quit or press Ctrl-C once more")
+        type_in(carol, "inbox")
+        until(carol, "nothing has come yet")
+        carol.send_signal(signal.SIGINT)
+        until(carol, "to leave, type quit or press Ctrl-C once more")
+        carol.send_signal(signal.SIGINT)
+        assert carol.wait(20) == 130
+    assert lab.peer("carol").registration is not None
+
+
+def test_a_text_that_nobody_takes_can_be_sent_again(lab: Lab) -> None:
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    console = Console(ivan)
+    console.stdout = screen = io.StringIO()
+    console.onecmd("again")
+    assert "every text that you have sent was acknowledged" in screen.getvalue()
+    judy.texts.stop()
+    console.onecmd("text judy are  you there?")
+    said = screen.getvalue()
+    assert "refused" in said or "actively" in said
+    assert "Errno" not in said
+    assert "kept" not in said
+    assert "the peer has ended, or a firewall or a NAT keeps us out" in said
+    assert said.endswith("To send it once more, type again.\n")
+    lab.peer("judy")
+    console.onecmd("again")
+    assert screen.getvalue().endswith(" ms and 1 attempt\n")
+    (text,) = lab.peers["judy"].inbox
+    assert getattr(text, "text", "") == "are  you there?"
+
+
+def test_a_peer_that_falls_silent_is_told_without_a_trace(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ivan, judy = lab.peer("ivan"), lab.peer("judy")
+    ivan.introduce("judy").contact.wait()
+    judy.pictures.close()
+    send = partial(ivan.send_file, patience=SHORT)
+    monkeypatch.setattr(ivan, "send_file", lambda *what: send(*what))
+    said = answer(ivan, f"file judy {__file__}")
+    assert "nobody has answered our offer" in said
+    assert said.endswith("let anything through? To see who is there, type list.\n")
+
+
+@pytest.mark.parametrize("typed", ['"{}"', "'{}'", "{}", " {} "])
+def test_a_path_may_be_quoted(tmp_path: Path, typed: str) -> None:
+    for name in ("a b.png", "no such file.png", "it's.png"):
+        path = tmp_path / name
+        if "no" not in name:
+            path.write_bytes(b"x")
+        if "'" not in name or typed[0] != "'":
+            assert as_path(typed.format(path)) == path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a backslash parts folders on Windows")
+def test_a_path_may_have_backslashes_before_its_spaces(tmp_path: Path) -> None:
+    (tmp_path / "a b.png").write_bytes(b"x")
+    assert as_path(f"{tmp_path}/a\\ b.png") == tmp_path / "a b.png"
+    (tmp_path / "c\\d.png").write_bytes(b"x")
+    assert as_path(f"{tmp_path}/c\\d.png") == tmp_path / "c\\d.png"
+    assert as_path(f'"{tmp_path}/c\\d.png"') == tmp_path / "c\\d.png"
 
 
 @pytest.mark.parametrize("name", sorted({"SIGHUP", "SIGTERM"} & set(dir(signal))))
