@@ -81,9 +81,8 @@ def payloads(transfer: Transfer) -> str:
 
 def in_terminal(why: Exception | None) -> str:
     """Return an error's words, with what a person can do at a prompt."""
-    words = str(why).removesuffix(" What happened is in the trace.")
-    stalled = isinstance(why, TransferStalled)
-    return f"{words} To see who is there, type list." if stalled else words
+    cure = " To see who is there, type list."
+    return f"{why}{cure}" if isinstance(why, TransferStalled) else str(why)
 
 
 def in_words(each: Message | Transfer) -> str:

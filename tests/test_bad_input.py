@@ -91,7 +91,9 @@ def test_a_dead_peer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         carol.register()
         carol.texts.stop()
         carol.pictures.close()
-        with pytest.raises(NotDelivered, match="is the peer still running") as text:
+        with pytest.raises(
+            NotDelivered, match="the peer has ended, or a firewall"
+        ) as text:
             alice.send_text("carol", "my words")
         assert text.value.text == "my words"
         with pytest.raises(PeerUnreachable, match="the peer has left, or a NAT"):
