@@ -72,9 +72,9 @@ class PathRate:
     lets the queue run empty now and then, the deeper the less it gets, at once when it
     finds itself in a crowd, and all learn the least RTT (BBR's ProbeRTT is for this,
     too). It lasts until a packet that has met the emptier queue is here. If that again
-    and again changes nothing, the path itself has become longer, by another route. A
-    growing queue slows it down; losses do only where they leave less than 1 / MOST of
-    a window.
+    and again changes nothing, the path itself has become longer, by another route or a
+    queue that somebody else keeps full. A growing queue slows it down; losses do only
+    where they leave less than 1 / MOST of a window.
 
     rate: told by the user, who knows the link: a ceiling, and where to start [bit/s].
     polite: give way when a queue grows. Otherwise it goes on at the rate that it was

@@ -158,6 +158,8 @@ def _require_arguments(name: str, method: Any, arguments: int) -> None:
         code = getattr(method.__func__, "__code__", None)
         if code and (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
             return
+        if code and not (code.co_argcount or code.co_flags & inspect.CO_VARARGS):
+            raise BrokenContract(f"{name} is a method: write `self` as its first name.")
     try:
         inspect.signature(method).bind(*range(arguments))
     except ValueError:

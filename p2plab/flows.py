@@ -9,6 +9,7 @@ from typing import Final
 
 from p2plab.errors import P2PLabError
 from p2plab.flow import Flow
+from p2plab.stuck import CALLS
 from p2plab.transfer import Transfer
 
 REMEMBERED: Final = 16  # ended transfers that still answer late packets
@@ -47,6 +48,7 @@ class Flows:
         transfer = flow.transfer
         ended = transfer.ended
         now = time.monotonic() - transfer.started_at
+        CALLS.begin()
         try:
             call(now)
             flow.finish_turn(now)
@@ -58,6 +60,7 @@ class Flows:
             what = "a mistake in the protocol, or in p2plab, ended the transfer"
             flow.fail(now, P2PLabError(f"{what}: {why!r}"))
             due = flow.wake_at()
+        CALLS.end()
         flow.flush()
         if due is None:
             self._due.pop(flow, None)

@@ -3,8 +3,8 @@
 A packet is read as a number, so that adding is one exclusive or. A mix is the sum of
 about half of the packets of a range, or of about a hundred if it is long; which ones,
 its own number says. Who lacks m of them needs m mixes and one or two more, whichever m
-it is that are missing, and some more if it is a few of very many (random linear codes;
-Luby et al., RFC 5053, section 5 has the sparse kind).
+it is that are missing (random linear codes; Luby et al., RFC 5053, section 5 has the
+sparse kind); a few of very many need more, 5 of 1,024 about 15.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
 #   0                   1                   2                   3
 #   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |       "p"     |       "2"     |      kind     |   version: 2  |
+#  |       "p"     |       "2"     |      kind     |   version: 3  |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |            transfer: which conversation on this socket        |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -92,7 +92,7 @@ _CHECKSUM: Final = struct.Struct("<I")
 _LEAST: Final = struct.Struct(f"{_HEADER.format}{_CHECKSUM.size}x")  # without a payload
 _INTACT: Final = crc32(_CHECKSUM.pack(crc32(b"")))  # of anything and its checksum
 MAGIC: Final = b"p2"
-_VERSION: Final = 2
+_VERSION: Final = 3
 # Every first word that there is, so that one look tells all.
 _WORDS: Final = {kind: int.from_bytes((*MAGIC, kind, _VERSION)) for kind in Kind}
 _KINDS: Final = {word: kind for kind, word in _WORDS.items()}

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Protocol
 
-from p2plab.stuck import NeverBack, watching
+from p2plab.stuck import CALLS, NeverBack, watching
 
 LONGEST_PAUSE: Final = 60.0  # select takes no eternity [s]
 PATIENCE: Final = 5.0  # for a callback that takes its time while we close [s]
@@ -51,8 +51,6 @@ class Reactor:
         self._waker.setblocking(False)
         self._wakee.setblocking(False)
         self._selector.register(self._wakee, selectors.EVENT_READ)
-        self._turns = 0
-        self._turn: int | None = None  # which one this is; None between two
         self._thread = threading.Thread(
             target=self._loop, name="p2plab udp", daemon=True
         )
@@ -121,20 +119,18 @@ class Reactor:
             self._waker.send(b"!")
 
     def _loop(self) -> None:
-        with watching(lambda: self._turn):
-            while not self._over():
+        with watching(lambda: CALLS.now):
+            ended = False
+            while not ended:
                 with contextlib.suppress(NeverBack):  # it came when all was over
-                    self._take_turn()
+                    ended = self._over() or self._turn()
         self._selector.close()
         self._waker.close()
         self._wakee.close()
 
-    def _take_turn(self) -> None:
-        self._turn = None
+    def _turn(self) -> bool:
         dues = {each: each.wake_at() for each in self._members}
         ready = {key.data for key, _ in self._selector.select(_pause(dues))}
-        self._turns += 1
-        self._turn = self._turns
         with contextlib.suppress(BlockingIOError):
             self._wakee.recv(4096)
         while self._commands:
@@ -144,6 +140,7 @@ class Reactor:
             due = dues.get(member)  # what a command made due, the next turn does
             if member in ready or (due is not None and due <= now):
                 context.run(member.turn, member in ready)
+        return False
 
     def _over(self) -> bool:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from itertools import count, repeat
 
@@ -53,15 +54,15 @@ def never_back() -> None:
 
 
 class Looks:
-    """Turns that the dog has looked at."""
+    """Calls that the dog has looked at."""
 
-    def __init__(self, turns: Iterable[int]) -> None:
-        self.turns = iter(turns)
+    def __init__(self, calls: Iterable[int]) -> None:
+        self.calls = iter(calls)
         self.seen = threading.Semaphore(0)
 
     def __call__(self) -> int:
         self.seen.release()
-        return next(self.turns)
+        return next(self.calls)
 
 
 def test_who_waits_without_computing_is_left_alone() -> None:
@@ -71,7 +72,27 @@ def test_who_waits_without_computing_is_left_alone() -> None:
             assert looks.seen.acquire(timeout=20)
 
 
-def test_who_computes_in_many_turns_is_left_alone() -> None:
+@pytest.mark.skipif(
+    not hasattr(time, "pthread_getcpuclockid"),
+    reason="this system does not tell how long a single thread has computed",
+)
+def test_who_waits_while_others_compute_is_left_alone() -> None:
+    looks, over = Looks(repeat(1)), threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            pass
+
+    other = threading.Thread(target=compute)
+    other.start()
+    with stuck.watching(looks):
+        for _ in range(3 * stuck.LOOKS):
+            assert looks.seen.acquire(timeout=20)
+    over.set()
+    other.join()
+
+
+def test_who_computes_in_many_calls_is_left_alone() -> None:
     looks = Looks(count())
     with stuck.watching(looks):
         for _ in range(3 * stuck.LOOKS):
@@ -79,6 +100,6 @@ def test_who_computes_in_many_turns_is_left_alone() -> None:
                 pass
 
 
-def test_who_computes_in_one_turn_for_ever_is_interrupted() -> None:
+def test_who_computes_in_one_call_for_ever_is_interrupted() -> None:
     with stuck.watching(Looks(repeat(1))), pytest.raises(stuck.NeverBack):
         never_back()
