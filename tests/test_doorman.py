@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -129,6 +130,21 @@ def test_a_late_yes_is_still_a_yes_unless_the_withdrawal_came_before(
             "alice hears of it though she has given up",
         )
         assert alice.send_text("bob", "there you are").attempts == 1
+
+
+def test_a_yes_that_is_quicker_than_the_withdrawal_is_a_meeting(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", server.url, accept="ask") as bob:
+        bob.register()
+        withdraw = alice.rendezvous.answer
+
+        def too_late(*words: Any) -> None:
+            one_request(bob).accept()
+            withdraw(*words)
+
+        alice.rendezvous.answer = too_late  # type: ignore[method-assign]
+        assert alice.introduce("bob", SHORT) is alice.meetings.last("bob")
 
 
 @pytest.fixture(params=["fakeredis", "redis-server"])

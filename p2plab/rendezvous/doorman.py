@@ -125,9 +125,13 @@ class Doorman:
             return self._ask(registration, to, session, end)
         except (IntroductionRefused, RendezvousAway):
             raise
-        except BaseException:
-            with suppress(P2PLabError):  # too late, or away: then it ends by itself
+        except BaseException as why:
+            try:
                 self._client.answer(registration, session, False)
+            except P2PLabError:  # away, and it ends by itself; or too late
+                late = isinstance(why, PeerUnreachable)
+                if late and isinstance(met := self._outcome(session, REPEAT), Met):
+                    return met
             raise
         finally:
             with self._news:
