@@ -143,7 +143,7 @@ def test_a_yes_that_is_quicker_than_the_withdrawal_is_a_meeting(
             one_request(bob).accept()
             withdraw(*words)
 
-        alice.rendezvous.answer = too_late  # type: ignore[method-assign]
+        alice.rendezvous.answer = too_late  # type: ignore[method-assign, assignment]
         assert alice.introduce("bob", SHORT) is alice.meetings.last("bob")
 
 
