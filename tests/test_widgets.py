@@ -201,6 +201,19 @@ def test_a_slider_that_answers_with_rounding_noise_does_not_change_the_number() 
     assert knob.value == 0.125
 
 
+def test_what_is_typed_outside_the_limits_is_limited_and_a_line_says_so_once() -> None:
+    knob = Knob("loss", "Loss [%]", 0, 95, 10, 1, 0.01)
+    assert knob.limited.layout.display == "none"
+    knob.number.value = 150
+    assert (knob.number.value, knob.slider.value, knob.value) == (95, 95, 0.95)
+    assert "At most 95 here, so 150 became 95<" in knob.limited.value
+    knob.number.value = -3
+    assert (knob.number.value, knob.slider.value, knob.value) == (0, 0, 0.0)
+    assert "At least 0 here, so -3 became 0<" in knob.limited.value
+    knob.number.value = 20
+    assert (knob.limited.value, knob.limited.layout.display) == ("", "none")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -231,11 +244,20 @@ def test_what_is_set_is_what_the_transfer_gets(quick: TransferPanel) -> None:
 
 def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) -> None:
     assert not quick.controls.window.number.disabled
-    quick.set(protocol="stop_and_wait")
-    assert quick.controls.window.number.disabled
-    quick.set(protocol="fast")
-    assert quick.controls.window.number.disabled
+    window = quick.controls.window
+    assert window.instead.layout.display == "none"
+    for protocol, instead in (
+        ("stop_and_wait", "always 1"),
+        ("best_effort", "has none"),
+        ("fast", "finds its own"),
+    ):
+        quick.set(protocol=protocol)
+        assert window.number.disabled
+        assert window.instead.value == instead
     assert quick.controls.setup == p2plab.Setup("fast"), "it finds its own"
+    quick.set(protocol="go_back_n")
+    assert not window.number.disabled
+    assert window.instead.layout.display == "none"
 
 
 # ---- the transfer panel
@@ -645,10 +667,10 @@ def test_a_browser_hears_of_a_new_end_and_of_the_moment_at_it_in_one_message(
     """Else it answers the new end with the old moment, and the picture goes back."""
     moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, 0.001)
     sent: list[set[str]] = []
-    for each in (moment.number, moment.slider):
-        monkeypatch.setattr(each, "send_state", lambda key: sent.append({*key}))
+    hear = moment.slider
+    monkeypatch.setattr(hear, "send_state", lambda key: sent.append({*key}))
     moment.stretch(0.9)
-    assert sent == [{"max", "value"}] * 2
+    assert sent == [{"max", "value"}]
     # The order counts, too: a slider would cut the value by the `max` of before.
     assert list(moment.slider.get_state(["value", "max"])) == ["max", "value"]
 
