@@ -18,6 +18,7 @@ from loopback import eventually
 from PIL import Image
 
 import p2plab
+from p2plab.chunks import Assembly, cut
 from p2plab.errors import (
     BadContent,
     NameTaken,
@@ -30,8 +31,9 @@ from p2plab.errors import (
 )
 from p2plab.inbox import Message
 from p2plab.metrics import deliveries, summarise, transmissions
+from p2plab.packet import DATA
 from p2plab.rendezvous.callers import Request
-from p2plab.trace import Trace
+from p2plab.trace import SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
 from p2plab.widgets.figures import FIGURES
@@ -39,7 +41,7 @@ from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
 from p2plab.widgets.requests import in_words as in_words_of
-from p2plab.widgets.runs import Replay
+from p2plab.widgets.runs import Replay, Tally, have
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
 EVIL = "<img src=x onerror=alert(1)>"
@@ -641,6 +643,58 @@ def test_a_closed_lab_is_met_with_the_cure(
     lab.close()
     with pytest.raises(P2PLabError, match="closed: run the cell"):
         panel(lab)
+
+
+def test_a_transfer_panel_goes_on_with_the_lab_that_has_replaced_its_own(
+    lab: p2plab.Lab,
+) -> None:
+    panel = TransferPanel(lab, key="test", real=True, picture=64, delay=0.0, loss=0.0)
+    panel.run().wait()
+    with p2plab.Lab(name=lab.name) as newer:
+        assert lab.closed
+        panel.run().wait()
+        assert {*newer.peers} == {"alice", "bob"}
+    panel.run()
+    with pytest.raises(P2PLabError, match="closed: run the cell that makes it, then"):
+        panel.wait()
+    assert "What is shown is the transfer before." in panel.status.value
+    panel.close()
+
+
+def test_a_peers_panel_registers_at_the_lab_that_has_replaced_its_own(
+    lab: p2plab.Lab,
+) -> None:
+    panel = PeerPanel(lab, "dora")
+    with p2plab.Lab(name=lab.name) as newer:
+        panel.register().wait()
+        assert panel.peer is not None
+        assert panel.peer.rendezvous.url == newer.url
+        panel.close()
+
+
+def test_send_takes_the_picture_and_the_numbers_of_the_transfer_before_away_at_once(
+    quick: TransferPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick.run().wait()
+    assert "<img" in quick.stage.picture.value
+    assert "payloads are here" in quick.stage.bar.value
+    monkeypatch.setattr(quick.view, "poke", lambda: None)  # it is drawing something
+    quick.run()
+    assert "<img" not in quick.stage.picture.value
+    assert "payloads" not in quick.stage.bar.value
+    monkeypatch.undo()
+    quick.wait()
+    assert "payloads are here" in quick.stage.bar.value
+
+
+def test_one_of_a_thing_is_not_called_several() -> None:
+    rows: list[Row] = [
+        (0.0, SENDER, SEND, DATA, 0, 9, 0),
+        (1.0, SENDER, TIMEOUT, 0, -1, 0, -1),
+    ]
+    assert Tally().read(rows) == "1 packet sent, 0 lost, 0 sent again, 1 timeout"
+    assembly = Assembly(cut(b"one").content)
+    assert have(assembly) == "0 of 1 payload is here"
 
 
 def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> None:

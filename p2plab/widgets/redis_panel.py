@@ -6,7 +6,8 @@ import html
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from p2plab.widgets.panel import STYLE, Panel, check_open, line
+from p2plab.summary import counted
+from p2plab.widgets.panel import STYLE, Panel, line, open_lab
 
 if TYPE_CHECKING:
     from p2plab.lab import Lab
@@ -28,10 +29,8 @@ class RedisPanel(Panel):
     def __init__(
         self, rendezvous: Lab | RendezvousServer, *, key: str | None = None
     ) -> None:
-        check_open(rendezvous)
+        self._rendezvous: Any = open_lab(rendezvous)
         super().__init__("redis", key)
-        given: Any = rendezvous
-        self._server: RendezvousServer = getattr(given, "server", given)
         self.table = line("redis-keys", max_height="480px", overflow="auto")
         style = line("style")
         style.value = STYLE
@@ -42,14 +41,16 @@ class RedisPanel(Panel):
     def draw(self) -> float | None:
         from redis.exceptions import RedisError
 
+        lab = getattr(self._rendezvous, "latest", self._rendezvous)
+        server: RendezvousServer = getattr(lab, "server", lab)
         try:
-            found = self._server.contents()
+            found = server.contents()
         except (RedisError, OSError) as why:
             self.tell(f"The Redis does not answer: {why}")
             return PAUSE
-        real = bool(self._server.redis_url)
+        real = bool(server.redis_url)
         where = "Redis" if real else "The store in this process"
-        self.tell(f"{where} holds {len(found)} keys.")
+        self.tell(f"{where} holds {counted(len(found), 'key')}.")
         self.table.value = table(found)
         return PAUSE
 
