@@ -51,6 +51,7 @@ WATCH = """() => {
     window.frames_seen = [];
     new MutationObserver(() => {
         const image = place.querySelector("img");
+        if (!image) return;  // what stood there has gone
         const box = place.getBoundingClientRect();
         window.frames_seen.push(
             [performance.now(), image.src.slice(0, 15), box.left, box.top + scrollY]);

@@ -376,6 +376,7 @@ def test_a_replay_fills_the_picture_in_with_few_frames_and_takes_as_long_as_aske
     panel.run().wait()
     panel.close()
     assert time.perf_counter() - began >= 1.0
+    assert "<img" not in frames.pop(0), "the picture of before goes first"
     assert 5 <= len(frames) <= 14
     assert sum("image/jpeg" in each for each in frames) == len(frames) - 1
     assert "image/png" in frames[-1]
@@ -631,6 +632,16 @@ def test_the_ladder_says_nothing_that_only_programs_can_do(
     assert "40 packets" in ladder.get_xlabel()
 
 
+def test_the_ladder_of_a_burst_draws_few_packets_and_that_of_a_dialogue_more(
+    quick: TransferPanel,
+) -> None:
+    for protocol, most in (("fountain", 16), ("fast", 16), ("stop_and_wait", 40)):
+        quick.set(protocol=protocol, delay=0.05, picture=128).run().wait()
+        ladder = quick.stage.figures["ladder"].value
+        assert f"At most {most} packets are drawn." in ladder
+        assert int(re.findall(r"DATA: (\d+)", ladder)[0]) <= most
+
+
 def test_a_panel_has_words_outside_a_notebook(quick: TransferPanel) -> None:
     assert repr(quick).startswith("<TransferPanel, a panel: end a notebook's cell")
 
@@ -683,6 +694,7 @@ def test_send_takes_the_picture_and_the_numbers_of_the_transfer_before_away_at_o
     assert "<img" not in quick.stage.picture.value
     assert "payloads" not in quick.stage.bar.value
     monkeypatch.undo()
+    quick.view.poke()
     quick.wait()
     assert "payloads are here" in quick.stage.bar.value
 
