@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from p2plab.rendezvous.server import RendezvousServer
 
 PAUSE: Final = 1.0  # between two looks [s]
+# A border and a shadow where there is more, for those who see no scroll bar.
+LOOK: Final = """<style>
+.p2p-redis-keys {--ground: var(--jp-layout-color0, #fff); padding: 0 8px;
+  border: 1px solid var(--jp-border-color1, #bbb); background:
+  linear-gradient(var(--ground) 40%, transparent) top / 100% 40px no-repeat local,
+  linear-gradient(transparent, var(--ground) 60%) bottom / 100% 40px no-repeat local,
+  linear-gradient(rgba(127, 127, 127, .6), transparent) top / 100% 12px no-repeat,
+  linear-gradient(transparent, rgba(127, 127, 127, .6)) bottom / 100% 12px no-repeat,
+  var(--ground)}
+.p2p-redis-keys thead th {position: sticky; top: 0; background: var(--ground)}
+</style>"""
 HEAD: Final = ("key", "type", "ends in", "entries")
 
 
@@ -33,7 +44,7 @@ class RedisPanel(Panel):
         super().__init__("redis", key)
         self.table = line("redis-keys", max_height="480px", overflow="auto")
         style = line("style")
-        style.value = STYLE
+        style.value = STYLE + LOOK
         self.box.children = (style, self.status, self.alert, self.table)
         self.tell("Looking …")
         self.view.poke()
