@@ -89,7 +89,7 @@ class Knob:
         self.slider = bar(readout=False, min=low, max=high, layout=layout, **given)
         self.slider.add_class(f"p2p-{name}-slider")
         self.instead = named(
-            widgets.Text(description=label, disabled=True, layout={"width": ROW}),
+            widgets.Text(disabled=True, layout={"width": ROW}),
             f"{name}-instead",
         )
         self.limited = line(f"{name}-limited", width=ROW)
@@ -127,6 +127,8 @@ class Knob:
         """Let people turn it, or not; instead: what to show then, not its value."""
         self.number.disabled = self.slider.disabled = not on
         self.instead.value = "" if on else instead
+        # Nobody finds two boxes of one name while only the number is there.
+        self.instead.description = self.number.description if self.instead.value else ""
         shown, hidden = self._row.layout, self.instead.layout
         if self.instead.value:
             shown, hidden = hidden, shown
