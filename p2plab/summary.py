@@ -64,7 +64,7 @@ class Summary:
             ("DATA doubled", self.duplicated, "packets"),
             ("ACK packets sent", self.acks, "packets"),
             ("ACKs lost", self.lost_acks, "packets"),
-            ("packets without a fate", self.vanished, "packets"),
+            ("packets, fate unknown", self.vanished, "packets"),
             ("timeouts", self.timeouts, ""),
             ("payloads delivered", self.delivered, ""),
             ("bytes delivered", self.delivered_bytes, "bytes"),
