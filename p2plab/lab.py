@@ -54,6 +54,11 @@ class Lab:
         """Whether it was closed, or replaced by a new lab of its name."""
         return self._closed
 
+    @property
+    def latest(self) -> Lab:
+        """The new lab of this one's name if it was replaced; otherwise itself."""
+        return _LABS.get(self.name, self)
+
     def peer(self, name: str, **knobs: Any) -> Peer:
         """Return a new, registered peer; an old one of this name here is closed first.
 

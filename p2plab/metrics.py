@@ -192,7 +192,7 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
         counts[what, kind] += times
     numbers: dict[str, Number] = {}
     if SENDER in hosts:
-        numbers |= _at_sender(counts)
+        numbers |= _at_sender(counts, it)
         numbers["timeouts"] = seen[SENDER, TIMEOUT, 0]
         if once := [rtt for _, rtt, again in rtt_samples(trace) if not again]:
             numbers["mean_rtt"] = fmean(once)
@@ -254,11 +254,13 @@ def _useful(it: Columns, sends: bool) -> tuple[list[_Useful], dict[int, float]]:
     return list(_deliveries(compress(moments, comes), payloads)), first
 
 
-def _at_sender(counts: _Counts) -> dict[str, Number]:
+def _at_sender(counts: _Counts, it: Columns) -> dict[str, Number]:
+    below = compress(zip(it.whats, it.kinds, strict=True), map((0).__gt__, it.seqs))
     new, again = counts[SEND, DATA], counts[RETRANSMIT, DATA]
     return {
         "sent": new + again,
         "retransmitted": again,
+        "mixes": Counter(below)[SEND, DATA],
         "lost_data": counts[LOSS, DATA],
         "overflowed": counts[OVERFLOW, DATA],
         "transmissions_per_packet": (new + again) / new if new else None,

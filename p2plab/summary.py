@@ -12,6 +12,7 @@ class Summary:
     """The numbers of one run; None is what its trace does not tell.
 
     A trace of one side alone does not tell what happened at the other one.
+    mixes: DATA packets that carried a mix of payloads: their numbers are below 0.
     overflowed: DATA packets that found the link's queue full.
     vanished: packets of either side without a fate: lost by the real network, or still
         on their way when the trace ended.
@@ -32,6 +33,7 @@ class Summary:
 
     sent: Number = None
     retransmitted: Number = None
+    mixes: Number = None
     acks: Number = None
     lost_data: Number = None
     overflowed: Number = None
@@ -55,13 +57,14 @@ class Summary:
         return [
             ("DATA packets sent", self.sent, "packets"),
             ("DATA sent again", self.retransmitted, "packets"),
+            ("DATA that were mixes", self.mixes, "packets"),
             ("DATA lost", self.lost_data, "packets"),
             ("DATA too many for a queue", self.overflowed, "packets"),
             ("DATA damaged", self.corrupted, "packets"),
             ("DATA doubled", self.duplicated, "packets"),
             ("ACK packets sent", self.acks, "packets"),
             ("ACKs lost", self.lost_acks, "packets"),
-            ("packets without a fate", self.vanished, "packets"),
+            ("packets, fate unknown", self.vanished, "packets"),
             ("timeouts", self.timeouts, ""),
             ("payloads delivered", self.delivered, ""),
             ("bytes delivered", self.delivered_bytes, "bytes"),
@@ -77,6 +80,11 @@ class Summary:
     def __str__(self) -> str:
         lines = (f"{a:<30}{shown(b):>12} {c}".rstrip() for a, b, c in self.rows())
         return "\n".join(lines)
+
+
+def counted(count: int, what: str) -> str:
+    """Write how many there are: 1 timeout, 2,000 timeouts."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def shown(value: Number) -> str:

@@ -136,6 +136,16 @@ def test_the_receiver_alone_does_not_know_what_was_sent() -> None:
     assert [summary.sent, summary.lost_data, summary.timeouts] == [None] * 3
 
 
+def test_mixes_explain_why_more_was_sent_than_payloads_and_repetitions() -> None:
+    summary = summarise(run(Setup("fast"), Link(0.01, loss=0.2, seed=1), 40))
+    assert summary.mixes
+    assert summary.retransmitted is not None
+    assert summary.sent == 40 + summary.retransmitted + summary.mixes
+    fountain = summarise(run(Setup("fountain"), Link(0.01, loss=0.2, seed=1), 40))
+    assert fountain.sent == fountain.mixes
+    assert summarise(run(GO_BACK_4, Link(0.01, loss=0.2, seed=1), 12)).mixes == 0
+
+
 def test_two_halves_put_together_have_the_numbers_of_the_whole() -> None:
     whole = run(GO_BACK_4, Link(loss=0.2, seed=1), 40)
     merged = seen_by(SENDER, whole).merged(seen_by(RECEIVER, whole))

@@ -18,6 +18,7 @@ from loopback import eventually
 from PIL import Image
 
 import p2plab
+from p2plab.chunks import Assembly, cut
 from p2plab.errors import (
     BadContent,
     NameTaken,
@@ -30,8 +31,9 @@ from p2plab.errors import (
 )
 from p2plab.inbox import Message
 from p2plab.metrics import deliveries, summarise, transmissions
+from p2plab.packet import DATA
 from p2plab.rendezvous.callers import Request
-from p2plab.trace import Trace
+from p2plab.trace import SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
 from p2plab.widgets.figures import FIGURES
@@ -39,7 +41,7 @@ from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
 from p2plab.widgets.requests import in_words as in_words_of
-from p2plab.widgets.runs import Replay
+from p2plab.widgets.runs import Replay, Tally, have
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
 EVIL = "<img src=x onerror=alert(1)>"
@@ -201,6 +203,19 @@ def test_a_slider_that_answers_with_rounding_noise_does_not_change_the_number() 
     assert knob.value == 0.125
 
 
+def test_what_is_typed_outside_the_limits_is_limited_and_a_line_says_so_once() -> None:
+    knob = Knob("loss", "Loss [%]", 0, 95, 10, 1, 0.01)
+    assert knob.limited.layout.display == "none"
+    knob.number.value = 150
+    assert (knob.number.value, knob.slider.value, knob.value) == (95, 95, 0.95)
+    assert "At most 95 here, so 150 became 95<" in knob.limited.value
+    knob.number.value = -3
+    assert (knob.number.value, knob.slider.value, knob.value) == (0, 0, 0.0)
+    assert "At least 0 here, so -3 became 0<" in knob.limited.value
+    knob.number.value = 20
+    assert (knob.limited.value, knob.limited.layout.display) == ("", "none")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -231,11 +246,20 @@ def test_what_is_set_is_what_the_transfer_gets(quick: TransferPanel) -> None:
 
 def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) -> None:
     assert not quick.controls.window.number.disabled
-    quick.set(protocol="stop_and_wait")
-    assert quick.controls.window.number.disabled
-    quick.set(protocol="fast")
-    assert quick.controls.window.number.disabled
+    window = quick.controls.window
+    assert window.instead.layout.display == "none"
+    for protocol, instead in (
+        ("stop_and_wait", "always 1"),
+        ("best_effort", "has none"),
+        ("fast", "finds its own"),
+    ):
+        quick.set(protocol=protocol)
+        assert window.number.disabled
+        assert window.instead.value == instead
     assert quick.controls.setup == p2plab.Setup("fast"), "it finds its own"
+    quick.set(protocol="go_back_n")
+    assert not window.number.disabled
+    assert window.instead.layout.display == "none"
 
 
 # ---- the transfer panel
@@ -352,6 +376,7 @@ def test_a_replay_fills_the_picture_in_with_few_frames_and_takes_as_long_as_aske
     panel.run().wait()
     panel.close()
     assert time.perf_counter() - began >= 1.0
+    assert "<img" not in frames.pop(0), "the picture of before goes first"
     assert 5 <= len(frames) <= 14
     assert sum("image/jpeg" in each for each in frames) == len(frames) - 1
     assert "image/png" in frames[-1]
@@ -607,6 +632,16 @@ def test_the_ladder_says_nothing_that_only_programs_can_do(
     assert "40 packets" in ladder.get_xlabel()
 
 
+def test_the_ladder_of_a_burst_draws_few_packets_and_that_of_a_dialogue_more(
+    quick: TransferPanel,
+) -> None:
+    for protocol, most in (("fountain", 16), ("fast", 16), ("stop_and_wait", 40)):
+        quick.set(protocol=protocol, delay=0.05, picture=128).run().wait()
+        ladder = quick.stage.figures["ladder"].value
+        assert f"At most {most} packets are drawn." in ladder
+        assert int(re.findall(r"DATA: (\d+)", ladder)[0]) <= most
+
+
 def test_a_panel_has_words_outside_a_notebook(quick: TransferPanel) -> None:
     assert repr(quick).startswith("<TransferPanel, a panel: end a notebook's cell")
 
@@ -619,6 +654,59 @@ def test_a_closed_lab_is_met_with_the_cure(
     lab.close()
     with pytest.raises(P2PLabError, match="closed: run the cell"):
         panel(lab)
+
+
+def test_a_transfer_panel_goes_on_with_the_lab_that_has_replaced_its_own(
+    lab: p2plab.Lab,
+) -> None:
+    panel = TransferPanel(lab, key="test", real=True, picture=64, delay=0.0, loss=0.0)
+    panel.run().wait()
+    with p2plab.Lab(name=lab.name) as newer:
+        assert lab.closed
+        panel.run().wait()
+        assert {*newer.peers} == {"alice", "bob"}
+    panel.run()
+    with pytest.raises(P2PLabError, match="closed: run the cell that makes it, then"):
+        panel.wait()
+    assert "What is shown is the transfer before." in panel.status.value
+    panel.close()
+
+
+def test_a_peers_panel_registers_at_the_lab_that_has_replaced_its_own(
+    lab: p2plab.Lab,
+) -> None:
+    panel = PeerPanel(lab, "dora")
+    with p2plab.Lab(name=lab.name) as newer:
+        panel.register().wait()
+        assert panel.peer is not None
+        assert panel.peer.rendezvous.url == newer.url
+        panel.close()
+
+
+def test_send_takes_the_picture_and_the_numbers_of_the_transfer_before_away_at_once(
+    quick: TransferPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick.run().wait()
+    assert "<img" in quick.stage.picture.value
+    assert "payloads are here" in quick.stage.bar.value
+    monkeypatch.setattr(quick.view, "poke", lambda: None)  # it is drawing something
+    quick.run()
+    assert "<img" not in quick.stage.picture.value
+    assert "payloads" not in quick.stage.bar.value
+    monkeypatch.undo()
+    quick.view.poke()
+    quick.wait()
+    assert "payloads are here" in quick.stage.bar.value
+
+
+def test_one_of_a_thing_is_not_called_several() -> None:
+    rows: list[Row] = [
+        (0.0, SENDER, SEND, DATA, 0, 9, 0),
+        (1.0, SENDER, TIMEOUT, 0, -1, 0, -1),
+    ]
+    assert Tally().read(rows) == "1 packet sent, 0 lost, 0 sent again, 1 timeout"
+    assembly = Assembly(cut(b"one").content)
+    assert have(assembly) == "0 of 1 payload is here"
 
 
 def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> None:
@@ -645,10 +733,10 @@ def test_a_browser_hears_of_a_new_end_and_of_the_moment_at_it_in_one_message(
     """Else it answers the new end with the old moment, and the picture goes back."""
     moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, 0.001)
     sent: list[set[str]] = []
-    for each in (moment.number, moment.slider):
-        monkeypatch.setattr(each, "send_state", lambda key: sent.append({*key}))
+    hear = moment.slider
+    monkeypatch.setattr(hear, "send_state", lambda key: sent.append({*key}))
     moment.stretch(0.9)
-    assert sent == [{"max", "value"}] * 2
+    assert sent == [{"max", "value"}]
     # The order counts, too: a slider would cut the value by the `max` of before.
     assert list(moment.slider.get_state(["value", "max"])) == ["max", "value"]
 

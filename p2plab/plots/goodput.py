@@ -21,7 +21,7 @@ from p2plab.experiments import (
 )
 from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
 from p2plab.protocols import WINDOWLESS, Setup
-from p2plab.summary import shown
+from p2plab.summary import counted, shown
 
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
 _OTHER = ("", "#888888", "h")
@@ -55,7 +55,7 @@ def goodput_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
         _curve(ax, one, losses, scale, Experiment.goodput_bound, label=label, **_BOUND)
     ax.set_ylim(bottom=0)
     note = _ASSUMED if results else ""
-    sentence = " ".join([f"Goodput over loss, {len(results)} runs.", *said])
+    sentence = " ".join([f"Goodput over loss, {counted(len(results), 'run')}.", *said])
     return finish(ax, "loss [%]", f"goodput [{unit}]", sentence, note=note, columns=2)
 
 
@@ -72,7 +72,9 @@ def packets_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
         ax.plot(100 * losses, least, label="the least: 1 / (1 − p)", **_BOUND)
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter("{x:g}")
-    sentence = " ".join([f"Packets per payload over loss, {len(results)} runs.", *said])
+    sentence = " ".join(
+        [f"Packets per payload over loss, {counted(len(results), 'run')}.", *said]
+    )
     return finish(ax, "loss [%]", "DATA packets per payload", sentence, columns=2)
 
 

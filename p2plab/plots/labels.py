@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from p2plab.summary import counted
+
 
 class Label(NamedTuple):
     """What a lifeline says: about which moment, drawn where [s]."""
@@ -55,5 +57,5 @@ def what_is_absent(drawn: int, inside: int, left_out: int) -> str:
             "ladder(trace, start=SECONDS) draws later ones."
         )
     if left_out:
-        notes.append(f"{left_out} labels had no room.")
+        notes.append(f"{counted(left_out, 'label')} had no room.")
     return " ".join(notes)

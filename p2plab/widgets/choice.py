@@ -31,7 +31,7 @@ class PictureChoice:
         self.choice = dropdown("picture-choice", "Picture", self._samples, size)
         self.upload = widgets.FileUpload(
             accept="image/*",
-            description="Upload a picture",
+            description="Upload a picture\n",  # the count of files goes below, unseen
             icon="",  # what room there is, the words need
             layout=widgets.Layout(width="auto", margin=f"2px 2px 2px {INDENT}"),
         )

@@ -101,4 +101,7 @@ class TransferControls:
         return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap"))
 
     def _chosen(self, _: object) -> None:
-        self.window.enable(self.protocol.value not in (*WINDOWLESS, *AT_ONCE))
+        name = self.protocol.value
+        of_one = "always 1" if name == "stop_and_wait" else "has none"
+        instead = "finds its own" if name in AT_ONCE else of_one
+        self.window.enable(name not in (*WINDOWLESS, *AT_ONCE), instead)

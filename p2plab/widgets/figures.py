@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import fields
+from statistics import median
 from typing import Final
 
 import numpy as np
 
 from p2plab.link import Link
-from p2plab.metrics import summarise
+from p2plab.metrics import summarise, transmissions
 from p2plab.protocols import Setup
 from p2plab.sample import sample_picture
 from p2plab.trace import RECEIVER, SENDER, Trace
@@ -20,6 +21,7 @@ from p2plab.widgets.runs import Order
 
 WIDTH, HEIGHT = 9.8, 5.1  # [inch], of 100 pixels
 MOST_ARROWS: Final = 40
+MOST_OF_A_BURST: Final = 16  # more arrows side by side are a block of colour
 
 
 def ladder(
@@ -28,11 +30,26 @@ def ladder(
     """The ladder diagram, from a moment on [s]; names: of its two lifelines."""
     from p2plab import plots  # not before somebody looks: matplotlib takes its time
 
-    note = f"At most {MOST_ARROWS} packets are drawn."
+    most = _most(trace, start)
+    note = f"At most {most} packets are drawn."
     ax = plots.blank(WIDTH, HEIGHT)
-    plots.ladder(trace, ax, start=start, max_arrows=MOST_ARROWS, names=names, note=note)
+    plots.ladder(trace, ax, start=start, max_arrows=most, names=names, note=note)
     hint = "Drag the moment, and the ladder begins there."
     return f"<div>{hint}</div>{plots.to_html(ax)}"
+
+
+def _most(trace: Trace, start: float) -> int:
+    """How many packets a ladder from a moment on [s] can show apart."""
+    moves = [each for each in transmissions(trace) if each.moment >= start]
+    ways = [
+        each.arrived_at - each.sent_at
+        for each in moves[:MOST_ARROWS]
+        if each.arrived_at is not None and each.sent_at is not None
+    ]
+    if not ways:
+        return MOST_ARROWS
+    within = moves[:MOST_ARROWS][-1].moment - moves[0].moment
+    return MOST_OF_A_BURST if within < median(ways) else MOST_ARROWS
 
 
 def over_time(trace: Trace) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.widgets.panel import line, said
+
 LABEL: Final = "118px"  # every label, so that the boxes stand in a column
 INDENT: Final = "126px"  # what has no label stands below the boxes
 ROW: Final = "calc(100% - 4px)"  # of a column: what a widget's margins leave
@@ -60,6 +62,7 @@ class Knob:
 
     name: the argument that it sets; label: what people read, with the unit.
     low, high, start, step: in that unit; scale: how much SI one of them is.
+    What is typed outside these limits is limited, and a line below says so.
     """
 
     def __init__(
@@ -74,30 +77,38 @@ class Knob:
     ) -> None:
         self.name, self.scale = name, scale
         self.whole = scale == 1 and all(type(x) is int for x in (low, high, step))
-        box, bar = (
-            (widgets.BoundedIntText, _IntSlider)
+        box, bar = (  # a box with limits of its own would keep them without a word
+            (widgets.IntText, _IntSlider)
             if self.whole
-            else (widgets.BoundedFloatText, _FloatSlider)
+            else (widgets.FloatText, _FloatSlider)
         )
-        limits = {"min": low, "max": high, "value": start, "step": step}
-        self.number = named(
-            box(description=label, layout=widgets.Layout(**BOX), **limits), name
-        )
-        self.slider = bar(readout=False, layout=widgets.Layout(**SLIDER), **limits)
+        given: dict[str, Any] = {"value": start, "step": step}
+        layout = widgets.Layout(**BOX)
+        self.number = named(box(description=label, layout=layout, **given), name)
+        layout = widgets.Layout(**SLIDER)
+        self.slider = bar(readout=False, min=low, max=high, layout=layout, **given)
         self.slider.add_class(f"p2p-{name}-slider")
+        self.instead = named(
+            widgets.Text(disabled=True, layout={"width": ROW}),
+            f"{name}-instead",
+        )
+        self.limited = line(f"{name}-limited", width=ROW)
         self.number.observe(self._typed, "value")
         self.slider.observe(self._dragged, "value")
-        self.box = widgets.HBox([self.number, self.slider], layout={"width": ROW})
+        self._row = widgets.HBox([self.number, self.slider], layout={"width": ROW})
+        self.box = widgets.VBox([self._row, self.instead, self.limited])
+        self._say("")
+        self.enable(True)
 
     @property
     def value(self) -> Any:
         """In SI units; a whole number where only those make sense."""
-        value = self.number.value
+        value = self._inside(self.number.value)
         return value if self.whole else round(value * self.scale, 12)
 
     @value.setter
     def value(self, value: float) -> None:
-        low, high = self.number.min * self.scale, self.number.max * self.scale
+        low, high = self.slider.min * self.scale, self.highest
         if self.whole and value != int(value):
             raise ValueError(f"{self.name} is a whole number, got {value}")
         if not low <= value <= high:
@@ -110,28 +121,48 @@ class Knob:
     @property
     def highest(self) -> float:
         """The largest value [SI]."""
-        return float(round(self.number.max * self.scale, 12))
+        return float(round(self.slider.max * self.scale, 12))
 
-    def enable(self, on: bool) -> None:
-        """Let people turn it, or not."""
+    def enable(self, on: bool, instead: str = "") -> None:
+        """Let people turn it, or not; instead: what to show then, not its value."""
         self.number.disabled = self.slider.disabled = not on
+        self.instead.value = "" if on else instead
+        # Nobody finds two boxes of one name while only the number is there.
+        self.instead.description = self.number.description if self.instead.value else ""
+        shown, hidden = self._row.layout, self.instead.layout
+        if self.instead.value:
+            shown, hidden = hidden, shown
+        shown.display, hidden.display = None, "none"
 
     def stretch(self, high: float) -> None:
         """Make `high` [SI], or a bit more, the largest value, and take it."""
         high = max(ceil(high / self.scale), 1)
         # A slider in a browser answers a new `max` alone with its old value, and so
         # would undo the new one: it has to hear of both at once.
-        with self.number.hold_sync(), self.slider.hold_sync():
-            for each in (self.number, self.slider):  # a value above `max` is refused
-                each.max = max(each.max, high)
+        with self.slider.hold_sync():
+            self.slider.max = max(self.slider.max, high)  # it refuses a value above
             self.number.value = high
-            self.number.max = self.slider.max = high
+            self.slider.max = high
 
     def observe(self, callback: Callable[[object], None]) -> None:
         """Call it with every new value."""
         self.number.observe(callback, "value")
 
+    def _inside(self, value: Any) -> Any:
+        return min(max(value, self.slider.min), self.slider.max)
+
+    def _say(self, words: str) -> None:
+        self.limited.value = said("note", words)
+        self.limited.layout.display = None if words else "none"
+
     def _typed(self, _: object) -> None:
+        typed = self.number.value
+        if typed != (value := self._inside(typed)):
+            self.number.value = value
+            most = "at least" if typed < value else "at most"
+            self._say(f"{most} {value:,g} here, so {typed:,g} became {value:,g}")
+            return
+        self._say("")
         if self._apart(self.number.value, self.slider.value):
             self.slider.value = self.number.value
 

@@ -31,6 +31,7 @@ STYLE: Final = """<style>
   background: rgba(0, 114, 178, .12); overflow-wrap: anywhere}
 .p2p-panel [role=status] {min-height: 1.4em; overflow-wrap: anywhere}
 .p2p-panel progress {width: 100%; height: 14px; accent-color: #0072B2}
+.p2p-panel .p2p-upload {white-space: pre; text-align: center}
 .p2p-panel figure {margin: 0}
 .p2p-panel figure img {object-fit: contain; display: block;
   background: var(--jp-layout-color2, #eee)}
@@ -59,10 +60,17 @@ def in_words(why: BaseException) -> str:
     return f"{type(why).__name__}: {why}"
 
 
-def check_open(lab: object) -> None:
-    """Raise P2PLabError if it is a lab that was closed."""
+def open_lab(lab: Any) -> Any:
+    """The lab, or the new one of its name; what is no lab stays as it is.
+
+    Raises P2PLabError if it was closed, and not replaced.
+    """
+    lab = getattr(lab, "latest", lab)
     if getattr(lab, "closed", False):
-        raise P2PLabError("this lab is closed: run the cell that makes it once more")
+        raise P2PLabError(
+            "this lab is closed: run the cell that makes it, then try this again"
+        )
+    return lab
 
 
 def said(role: str, text: str) -> str:

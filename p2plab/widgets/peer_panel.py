@@ -12,7 +12,7 @@ from p2plab.transfer import Transfer
 from p2plab.widgets.controls import assign
 from p2plab.widgets.inbox import InboxView
 from p2plab.widgets.jobs import Jobs
-from p2plab.widgets.panel import FRAME, Panel, check_open, said
+from p2plab.widgets.panel import FRAME, Panel, open_lab, said
 from p2plab.widgets.peer_controls import PeerControls, help_with, standing
 from p2plab.widgets.requests import RequestsView
 
@@ -47,7 +47,7 @@ class PeerPanel(Panel):
         host: str | None = None,
         key: str | None = None,
     ) -> None:
-        check_open(rendezvous)
+        rendezvous = open_lab(rendezvous)
         super().__init__("peer", key or name or None)
         self.rendezvous = rendezvous
         self.host = host or str(getattr(rendezvous, "host", "127.0.0.1"))
@@ -85,7 +85,7 @@ class PeerPanel(Panel):
         if name is not None:
             self.controls.name.value = name
         self._jobs.afresh("register")
-        check_open(self.rendezvous)
+        self.rendezvous = open_lab(self.rendezvous)
         self._jobs.start("register", self._register, self.controls.name.value.strip())
         return self
 

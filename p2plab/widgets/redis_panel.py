@@ -6,7 +6,8 @@ import html
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from p2plab.widgets.panel import STYLE, Panel, check_open, line
+from p2plab.summary import counted
+from p2plab.widgets.panel import STYLE, Panel, line, open_lab
 
 if TYPE_CHECKING:
     from p2plab.lab import Lab
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from p2plab.rendezvous.server import RendezvousServer
 
 PAUSE: Final = 1.0  # between two looks [s]
+# A border and a shadow where there is more, for those who see no scroll bar.
+LOOK: Final = """<style>
+.p2p-redis-keys {--ground: var(--jp-layout-color0, #fff); padding: 0 8px;
+  border: 1px solid var(--jp-border-color1, #bbb); background:
+  linear-gradient(var(--ground) 40%, transparent) top / 100% 40px no-repeat local,
+  linear-gradient(transparent, var(--ground) 60%) bottom / 100% 40px no-repeat local,
+  linear-gradient(rgba(127, 127, 127, .6), transparent) top / 100% 12px no-repeat,
+  linear-gradient(transparent, rgba(127, 127, 127, .6)) bottom / 100% 12px no-repeat,
+  var(--ground)}
+.p2p-redis-keys thead th {position: sticky; top: 0; background: var(--ground)}
+</style>"""
 HEAD: Final = ("key", "type", "ends in", "entries")
 
 
@@ -28,13 +40,11 @@ class RedisPanel(Panel):
     def __init__(
         self, rendezvous: Lab | RendezvousServer, *, key: str | None = None
     ) -> None:
-        check_open(rendezvous)
+        self._rendezvous: Any = open_lab(rendezvous)
         super().__init__("redis", key)
-        given: Any = rendezvous
-        self._server: RendezvousServer = getattr(given, "server", given)
         self.table = line("redis-keys", max_height="480px", overflow="auto")
         style = line("style")
-        style.value = STYLE
+        style.value = STYLE + LOOK
         self.box.children = (style, self.status, self.alert, self.table)
         self.tell("Looking …")
         self.view.poke()
@@ -42,14 +52,16 @@ class RedisPanel(Panel):
     def draw(self) -> float | None:
         from redis.exceptions import RedisError
 
+        lab = getattr(self._rendezvous, "latest", self._rendezvous)
+        server: RendezvousServer = getattr(lab, "server", lab)
         try:
-            found = self._server.contents()
+            found = server.contents()
         except (RedisError, OSError) as why:
             self.tell(f"The Redis does not answer: {why}")
             return PAUSE
-        real = bool(self._server.redis_url)
+        real = bool(server.redis_url)
         where = "Redis" if real else "The store in this process"
-        self.tell(f"{where} holds {len(found)} keys.")
+        self.tell(f"{where} holds {counted(len(found), 'key')}.")
         self.table.value = table(found)
         return PAUSE
 

@@ -17,6 +17,7 @@ from p2plab.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.metrics import deliveries, transmissions
 from p2plab.packet import DATA
 from p2plab.protocols import Setup
+from p2plab.summary import counted
 from p2plab.trace import RETRANSMIT, SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.transfer import State, Transfer, simulate_transfer
 
@@ -53,9 +54,9 @@ class Tally:
         count = self.counts
         damaged = f"{count[CORRUPT]:,} damaged, " if count[CORRUPT] else ""
         return (
-            f"{count[SEND] + count[RETRANSMIT]:,} packets sent, "
+            f"{counted(count[SEND] + count[RETRANSMIT], 'packet')} sent, "
             f"{count[LOSS] + count[OVERFLOW]:,} lost, {damaged}"
-            f"{count[RETRANSMIT]:,} sent again, {count[TIMEOUT]:,} timeouts"
+            f"{count[RETRANSMIT]:,} sent again, {counted(count[TIMEOUT], 'timeout')}"
         )
 
 
@@ -224,13 +225,15 @@ AnyRun = RealRun | SimulatedRun
 
 def have(assembly: Assembly) -> str:
     """How much has arrived, in words."""
-    return f"{assembly.received:,} of {assembly.content.count:,} payloads are here"
+    here, count = assembly.received, assembly.content.count
+    are = "is" if 1 in (here, count) else "are"
+    return f"{here:,} of {counted(count, 'payload')} {are} here"
 
 
 def arrived(transfer: Transfer) -> str:
     """How much has arrived as far as the sender knows, in words."""
     count = transfer.offer.content.count
-    return f"{round(transfer.progress * count):,} of {count:,} payloads"
+    return f"{round(transfer.progress * count):,} of {counted(count, 'payload')}"
 
 
 def silence(transfer: Transfer) -> str:
@@ -265,4 +268,5 @@ def verdict(run: AnyRun, transfer: Transfer) -> str:
     if assembly is None or assembly.verify():
         return f"Done {after}: the picture is complete, and its fingerprint is right."
     holes = assembly.content.count - assembly.received
-    return f"Over {after}: {holes:,} payloads never arrived; the holes are hatched."
+    never = f"{counted(holes, 'payload')} never arrived"
+    return f"Over {after}: {never}; the holes are hatched."

@@ -8,6 +8,7 @@ from typing import Any, Final
 import ipywidgets as widgets
 
 from p2plab.chunks import Assembly
+from p2plab.summary import counted
 from p2plab.trace import Trace
 from p2plab.transfer import Transfer
 from p2plab.widgets.controls import TransferControls
@@ -39,9 +40,8 @@ class Stage:
         for name, each in self.buttons.items():
             each.layout.width = "128px" if name == "skip" else "96px"
         self.picture = line("picture", width="100%")
-        self.picture.value = empty(SIDE)
         self.bar = line("bar", width="100%", min_height="84px")
-        self.bar.value = bar(0, "")
+        self.clear()
         self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
         self.figures = {name: line(name) for name in (*FIGURES, "autopsy", "code")}
         titles = [title for title, _ in FIGURES.values()] + ["Autopsy", "As code"]
@@ -80,6 +80,10 @@ class Stage:
         wrap = widgets.Layout(flex_flow="row wrap")
         return [style, widgets.HBox([left, right], layout=wrap), self.tabs]
 
+    def clear(self) -> None:
+        """Take the picture and its numbers away, before there are others."""
+        self.picture.value, self.bar.value = empty(SIDE), bar(0, "")
+
     def show(self, assembly: Assembly, moment: float, *, final: bool) -> None:
         """Show the picture as it was then [s]."""
         words = f"The picture as received after {moment:.2f} s: {have(assembly)}."
@@ -90,7 +94,7 @@ class Stage:
         it = assembly.content
         words = f"The picture to send: {it.width} × {it.height} pixels."
         self.picture.value = figure(assembly.picture(), words, SIDE, final=True)
-        packets = f"{it.count:,} payloads of up to {it.chunk_size:,} bytes"
+        packets = f"{counted(it.count, 'payload')} of up to {it.chunk_size:,} bytes"
         self.bar.value = bar(0, f"{words} It will travel as {packets}.")
 
     def count(self, assembly: Assembly, moment: float, counts: str = "") -> None:

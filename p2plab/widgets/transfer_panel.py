@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from p2plab.chunks import Assembly, cut
 from p2plab.errors import BadContent, P2PLabError, TransferError, TransferStopped
 from p2plab.widgets.controls import TransferControls
-from p2plab.widgets.panel import FRAME, Panel, check_open, said
+from p2plab.widgets.panel import FRAME, Panel, open_lab, said
 from p2plab.widgets.runs import (
     AnyRun,
     Order,
@@ -53,7 +53,7 @@ class TransferPanel(Panel):
         replay: float = 3.0,
         **settings: Any,
     ) -> None:
-        check_open(lab)
+        lab = open_lab(lab)
         super().__init__("transfer", key)
         self.controls = TransferControls()
         self.replay = replay
@@ -118,6 +118,7 @@ class TransferPanel(Panel):
                 else SimulatedRun(order, self.replay)
             )
         self._enable(True)
+        self.stage.clear()  # at once: the view may be drawing figures for seconds
         self.tell(f"Getting ready to send {run.words} …")
         self.work(self._begin, run, before)
         self.view.poke()
@@ -160,9 +161,10 @@ class TransferPanel(Panel):
             run.begin()
         except Exception as why:
             self.complain(why)
-            self.tell("Nothing was sent.")
             self._run = before  # with its picture and its trace
             self._preview = before is None or before.transfer is None
+            earlier = "" if self._preview else " What is shown is the transfer before."
+            self.tell(f"Nothing was sent.{earlier}")
             self._blank = False
             self._over.set()
             self._enable(False)
@@ -172,8 +174,7 @@ class TransferPanel(Panel):
 
         if self._lab is None:
             self._lab = Lab(name=f"panel {self.key}")
-        lab = self._lab
-        check_open(lab)
+        lab = self._lab = open_lab(self._lab)
         if self.closed:  # meanwhile
             self.shut()
         sender, receiver = (lab.peers.get(n) or lab.peer(n) for n in self._names)
