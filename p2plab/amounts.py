@@ -18,8 +18,8 @@ def whole(name: str, value: object, example: int) -> None:
 
 
 def count_of(number: int, thing: str) -> str:
-    """Say how many there are."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    """Write how many there are: 1 timeout, 2,000 timeouts."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _wanted(what: str, name: str, value: object, example: float) -> str:

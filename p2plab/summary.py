@@ -82,11 +82,6 @@ class Summary:
         return "\n".join(lines)
 
 
-def counted(count: int, what: str) -> str:
-    """Write how many there are: 1 timeout, 2,000 timeouts."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def shown(value: Number) -> str:
     """Write a number as tables show it: four digits, or all before the point."""
     if value is None:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from p2plab import theory
+from p2plab.amounts import count_of
 from p2plab.experiments import (
     Experiment,
     Point,
@@ -21,7 +22,7 @@ from p2plab.experiments import (
 )
 from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
 from p2plab.protocols import WINDOWLESS, Setup
-from p2plab.summary import counted, shown
+from p2plab.summary import shown
 
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
 _OTHER = ("", "#888888", "h")
@@ -55,7 +56,7 @@ def goodput_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
         _curve(ax, one, losses, scale, Experiment.goodput_bound, label=label, **_BOUND)
     ax.set_ylim(bottom=0)
     note = _ASSUMED if results else ""
-    sentence = " ".join([f"Goodput over loss, {counted(len(results), 'run')}.", *said])
+    sentence = " ".join([f"Goodput over loss, {count_of(len(results), 'run')}.", *said])
     return finish(ax, "loss [%]", f"goodput [{unit}]", sentence, note=note, columns=2)
 
 
@@ -73,7 +74,7 @@ def packets_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter("{x:g}")
     sentence = " ".join(
-        [f"Packets per payload over loss, {counted(len(results), 'run')}.", *said]
+        [f"Packets per payload over loss, {count_of(len(results), 'run')}.", *said]
     )
     return finish(ax, "loss [%]", "DATA packets per payload", sentence, columns=2)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from p2plab.summary import counted
+from p2plab.amounts import count_of
 
 
 class Label(NamedTuple):
@@ -57,5 +57,5 @@ def what_is_absent(drawn: int, inside: int, left_out: int) -> str:
             "ladder(trace, start=SECONDS) draws later ones."
         )
     if left_out:
-        notes.append(f"{counted(left_out, 'label')} had no room.")
+        notes.append(f"{count_of(left_out, 'label')} had no room.")
     return " ".join(notes)

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from p2plab.summary import counted
+from p2plab.amounts import count_of
 from p2plab.widgets.panel import STYLE, Panel, line, open_lab
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RedisPanel(Panel):
             return PAUSE
         real = bool(server.redis_url)
         where = "Redis" if real else "The store in this process"
-        self.tell(f"{where} holds {counted(len(found), 'key')}.")
+        self.tell(f"{where} holds {count_of(len(found), 'key')}.")
         self.table.value = table(found)
         return PAUSE
 

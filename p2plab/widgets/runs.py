@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from p2plab.amounts import count_of
 from p2plab.chunks import Assembly, cut
 from p2plab.content import Parcel
 from p2plab.errors import TransferStopped
@@ -17,7 +18,6 @@ from p2plab.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.metrics import deliveries, transmissions
 from p2plab.packet import DATA
 from p2plab.protocols import Setup
-from p2plab.summary import counted
 from p2plab.trace import RETRANSMIT, SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.transfer import State, Transfer, simulate_transfer
 
@@ -54,9 +54,9 @@ class Tally:
         count = self.counts
         damaged = f"{count[CORRUPT]:,} damaged, " if count[CORRUPT] else ""
         return (
-            f"{counted(count[SEND] + count[RETRANSMIT], 'packet')} sent, "
+            f"{count_of(count[SEND] + count[RETRANSMIT], 'packet')} sent, "
             f"{count[LOSS] + count[OVERFLOW]:,} lost, {damaged}"
-            f"{count[RETRANSMIT]:,} sent again, {counted(count[TIMEOUT], 'timeout')}"
+            f"{count[RETRANSMIT]:,} sent again, {count_of(count[TIMEOUT], 'timeout')}"
         )
 
 
@@ -227,13 +227,13 @@ def have(assembly: Assembly) -> str:
     """How much has arrived, in words."""
     here, count = assembly.received, assembly.content.count
     are = "is" if 1 in (here, count) else "are"
-    return f"{here:,} of {counted(count, 'payload')} {are} here"
+    return f"{here:,} of {count_of(count, 'payload')} {are} here"
 
 
 def arrived(transfer: Transfer) -> str:
     """How much has arrived as far as the sender knows, in words."""
     count = transfer.offer.content.count
-    return f"{round(transfer.progress * count):,} of {counted(count, 'payload')}"
+    return f"{round(transfer.progress * count):,} of {count_of(count, 'payload')}"
 
 
 def silence(transfer: Transfer) -> str:
@@ -268,5 +268,5 @@ def verdict(run: AnyRun, transfer: Transfer) -> str:
     if assembly is None or assembly.verify():
         return f"Done {after}: the picture is complete, and its fingerprint is right."
     holes = assembly.content.count - assembly.received
-    never = f"{counted(holes, 'payload')} never arrived"
+    never = f"{count_of(holes, 'payload')} never arrived"
     return f"Over {after}: {never}; the holes are hatched."

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.amounts import count_of
 from p2plab.chunks import Assembly
-from p2plab.summary import counted
 from p2plab.trace import Trace
 from p2plab.transfer import Transfer
 from p2plab.widgets.controls import TransferControls
@@ -94,7 +94,7 @@ class Stage:
         it = assembly.content
         words = f"The picture to send: {it.width} × {it.height} pixels."
         self.picture.value = figure(assembly.picture(), words, SIDE, final=True)
-        packets = f"{counted(it.count, 'payload')} of up to {it.chunk_size:,} bytes"
+        packets = f"{count_of(it.count, 'payload')} of up to {it.chunk_size:,} bytes"
         self.bar.value = bar(0, f"{words} It will travel as {packets}.")
 
     def count(self, assembly: Assembly, moment: float, counts: str = "") -> None:
