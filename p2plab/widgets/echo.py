@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Lock
 from typing import Final
 
 import ipywidgets as widgets
@@ -26,6 +26,7 @@ class Echo:
         one, other = (self._asked, "value"), (self._answered, "value")
         self.link = widgets.jsdlink(one, other)
         self._waiting: dict[int, tuple[Callable[[], object], Event]] = {}
+        self._acts = Lock()  # one after the other, whoever found that it was time
         self._answered.observe(lambda change: self._go(change.new), "value")
 
     def then(self, act: Callable[[], object]) -> None:
@@ -36,7 +37,9 @@ class Echo:
         self._asked.value = number
 
     def close(self) -> None:
-        """Ask no more."""
+        """Ask no more, and do nothing that still waits."""
+        while self._waiting:
+            self._waiting.popitem()[1][1].set()
         for each in (self.link, self._asked, self._answered):
             each.close()
 
@@ -50,4 +53,5 @@ class Echo:
             if taken is not None:  # another thread may have been quicker
                 act, over = taken
                 over.set()
-                act()
+                with self._acts:
+                    act()
