@@ -73,10 +73,10 @@ def ended_within(transfer: Transfer, seconds: float) -> bool:
     return transfer.ended
 
 
-def payloads(transfer: Transfer) -> str:
-    """Return how many have arrived, as far as this end knows, and of how many."""
+def arrived(transfer: Transfer) -> str:
+    """Return how many payloads have arrived, as far as this end knows, of how many."""
     count = transfer.offer.content.count
-    return f"{round(transfer.progress * count)} of {count_of(count, 'payload')}"
+    return f"{round(transfer.progress * count):,} of {count_of(count, 'payload')}"
 
 
 def in_terminal(why: Exception | None) -> str:

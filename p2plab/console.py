@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from p2plab.amounts import count_of
-from p2plab.arrivals import ended_within, in_terminal, in_words, payloads
+from p2plab.arrivals import arrived, ended_within, in_terminal, in_words
 from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound
 from p2plab.inbox import Message
 from p2plab.offer import printable
@@ -223,7 +223,7 @@ class Console(Cmd):
         except KeyboardInterrupt:
             transfer.stop()
             print(file=self.stdout)
-            self._say(f"stopped: {payloads(transfer)} had arrived")
+            self._say(f"stopped: {arrived(transfer)} had arrived")
             return
         transfer.wait()
         self._say(f"arrived after {transfer.seconds:.2f} s")
@@ -234,7 +234,7 @@ class Console(Cmd):
         while not ended_within(transfer, REDRAWN if redrawn else EVERY):
             seconds = time.monotonic() - transfer.started_at
             line = (
-                f"{transfer.progress:.0%}, {payloads(transfer)}, after {seconds:.0f} s "
+                f"{transfer.progress:.0%}, {arrived(transfer)}, after {seconds:.0f} s "
                 "(Ctrl-C stops it)"
             )
             start, end = ("\r", "") if redrawn else ("", "\n")

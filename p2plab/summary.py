@@ -18,7 +18,7 @@ class Summary:
         on their way when the trace ended.
     timeouts: of the sender's retransmission timer.
     delivered, delivered_bytes: each payload once, also where a receiver hands over its
-        copies: they are of no use (RFC 5166, section 2.1.1).
+        copies: they are of no use (RFC 2647, section 3.17).
     duration: from the first sending to the last delivery [s]. Seen by the sender alone:
         to the last ACK of a payload; by the receiver alone: from the first arrival.
     goodput: bits delivered / duration, without headers (RFC 2647, section 3.17).

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from p2plab.threads import spawn
 from p2plab.widgets import echo
 from p2plab.widgets.echo import Echo
 
@@ -16,16 +16,14 @@ from p2plab.widgets.echo import Echo
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """Those who wait for a browser that never answers."""
+    started = []
+
+    def spawned(*what: Any, **more: Any) -> None:
+        started.append(spawn(*what, **more))
+
     monkeypatch.setattr(echo, "PATIENCE", 0.05)
-    return []
-
-
-def made(threads: list[threading.Thread]) -> Echo:
-    def spawn(work: Callable[..., object], *arguments: Any) -> None:
-        threads.append(threading.Thread(target=work, args=arguments))
-        threads[-1].start()
-
-    return Echo(spawn)
+    monkeypatch.setattr(echo, "spawn", spawned)
+    return started
 
 
 def test_presses_without_an_answer_act_one_after_the_other(
@@ -39,7 +37,7 @@ def test_presses_without_an_answer_act_one_after_the_other(
             done.append("at the same time")
         done.append("once")
 
-    asked = made(threads)
+    asked = Echo()
     asked.then(act)
     asked.then(act)
     for each in threads:
@@ -50,7 +48,7 @@ def test_presses_without_an_answer_act_one_after_the_other(
 def test_a_panel_that_was_closed_does_not_act_any_more(
     threads: list[threading.Thread],
 ) -> None:
-    asked, done = made(threads), []
+    asked, done = Echo(), []
     asked.then(lambda: done.append(1))
     asked.close()
     threads[0].join(20)

@@ -8,6 +8,9 @@ from typing import Final
 
 import ipywidgets as widgets
 
+from p2plab.threads import spawn
+
+THREAD: Final = "p2plab panel"  # what those of a panel are called
 PATIENCE: Final = 1.0  # with a browser that does not answer [s]
 
 
@@ -17,11 +20,9 @@ class Echo:
 
     A browser tells of one change, and keeps the later ones of the same widget back
     until the kernel is done with the first; the press of a button it tells at once.
-    spawn: starts a thread for the one who waits for the answer.
     """
 
-    def __init__(self, spawn: Callable[..., object]) -> None:
-        self._spawn = spawn
+    def __init__(self) -> None:
         self._asked, self._answered = widgets.IntText(), widgets.IntText()
         one, other = (self._asked, "value"), (self._answered, "value")
         self.link = widgets.jsdlink(one, other)
@@ -33,7 +34,7 @@ class Echo:
         """Do it when the browser has answered, or after PATIENCE."""
         number, over = self._asked.value + 1, Event()
         self._waiting[number] = act, over
-        self._spawn(self._watch, number, over)
+        spawn(self._watch, number, over, name=THREAD)
         self._asked.value = number
 
     def close(self) -> None:

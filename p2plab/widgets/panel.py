@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextvars
 import html
 import threading
 import time
@@ -13,7 +12,8 @@ from typing import Any, Final
 import ipywidgets as widgets
 
 from p2plab.errors import P2PLabError
-from p2plab.widgets.echo import Echo
+from p2plab.threads import spawn
+from p2plab.widgets.echo import THREAD, Echo
 
 FPS: Final = 12.0  # nothing holds back what a kernel pushes: the browser would lag
 FRAME: Final = 1 / FPS  # [s]
@@ -42,15 +42,6 @@ STYLE: Final = """<style>
   padding-bottom: 6px; margin-bottom: 6px}
 .p2p-panel pre {white-space: pre-wrap; margin: 0}
 </style>"""
-
-
-def spawn(work: Callable[..., object], *arguments: object) -> threading.Thread:
-    """Start a thread that keeps the cell's context, which ipykernel 7.0 insists on."""
-    run = contextvars.copy_context().run
-    thread = threading.Thread(target=run, args=(work, *arguments), daemon=True)
-    thread.name = "p2plab panel"
-    thread.start()
-    return thread
 
 
 def in_words(why: BaseException) -> str:
@@ -129,7 +120,7 @@ class View:
         self._news.set()
         with self._lock:
             if self._thread is None and not self._stopping.is_set():
-                self._thread = spawn(self._loop)
+                self._thread = spawn(self._loop, name=THREAD)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all that has happened so far is drawn; say whether it is."""
@@ -195,7 +186,7 @@ class Panel:
         self.box.add_class("p2p-panel")
         self.box.add_class(f"p2p-{kind}-panel")
         self.view = View(self.draw, self.complain)
-        self.echo = Echo(spawn)
+        self.echo = Echo()
         self.closed = False
         atexit.register(self.close)
 
@@ -262,7 +253,7 @@ class Panel:
                 self.complain(why, place)
             self.view.poke()
 
-        return spawn(job)
+        return spawn(job, name=THREAD)
 
     def close(self, farewell: str = "This panel was closed.") -> None:
         """Stop everything, and leave one line where the panel was. Twice is fine."""

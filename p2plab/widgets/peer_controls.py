@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.arrivals import arrived
 from p2plab.errors import TransferStopped
 from p2plab.rendezvous.model import LOBBY
 from p2plab.widgets.choice import PictureChoice
@@ -25,7 +26,7 @@ from p2plab.widgets.knobs import (
 )
 from p2plab.widgets.panel import STYLE, button, line
 from p2plab.widgets.pictures import bar
-from p2plab.widgets.runs import arrived, silence, whose_stop
+from p2plab.widgets.runs import silence, whose_stop
 
 if TYPE_CHECKING:
     from p2plab.inbox import Event

@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from p2plab.amounts import count_of
+from p2plab.arrivals import arrived
 from p2plab.chunks import Assembly, cut
 from p2plab.content import Parcel
 from p2plab.errors import TransferStopped
@@ -228,12 +229,6 @@ def have(assembly: Assembly) -> str:
     here, count = assembly.received, assembly.content.count
     are = "is" if 1 in (here, count) else "are"
     return f"{here:,} of {count_of(count, 'payload')} {are} here"
-
-
-def arrived(transfer: Transfer) -> str:
-    """How much has arrived as far as the sender knows, in words."""
-    count = transfer.offer.content.count
-    return f"{round(transfer.progress * count):,} of {count_of(count, 'payload')}"
 
 
 def silence(transfer: Transfer) -> str:
