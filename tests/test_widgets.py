@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 import threading
@@ -36,12 +37,12 @@ from p2plab.rendezvous.callers import Request
 from p2plab.trace import SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.transfer import State, Transfer
 from p2plab.widgets import PeerPanel, TransferPanel
-from p2plab.widgets.figures import FIGURES
+from p2plab.widgets.figures import FIGURES, code
 from p2plab.widgets.knobs import Knob
 from p2plab.widgets.panel import View, in_words
 from p2plab.widgets.pictures import figure
 from p2plab.widgets.requests import in_words as in_words_of
-from p2plab.widgets.runs import Replay, Tally, have
+from p2plab.widgets.runs import Order, Replay, Tally, have
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
 EVIL = "<img src=x onerror=alert(1)>"
@@ -755,6 +756,17 @@ def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> N
     assert last.missing == transfer.assembly.missing
     rows, moves = transfer.trace.rows, transmissions(transfer.trace)
     assert len({number for _, number in deliveries(rows, moves)}) == last.received
+
+
+def test_the_code_of_a_transfer_names_what_differs_from_the_defaults() -> None:
+    for setup, written in (
+        (p2plab.Setup("fast"), "Setup(protocol='fast')"),
+        (p2plab.Setup("go_back_n", window=16), "Setup(protocol='go_back_n')"),
+        (p2plab.Setup("fast", window=16), "Setup(protocol='fast', window=16)"),
+    ):
+        order = Order(None, setup, p2plab.Link(loss=0.1), "rows", False)
+        said = html.unescape(code(order))
+        assert f"setup = p2plab.{written}\nlink = p2plab.Link(loss=0.1)\n" in said
 
 
 def test_running_a_cell_again_replaces_its_panel_and_stops_its_transfer() -> None:

@@ -131,9 +131,11 @@ def _picture(picture: object) -> str:
 
 def _call(thing: Setup | Link) -> str:
     """How it is made: by which protocol, and with what differs from the defaults."""
+    plain = Setup(thing.protocol) if isinstance(thing, Setup) else Link()
     given = [
         f"{each.name}={getattr(thing, each.name)!r}"
         for each in fields(thing)
-        if each.name == "protocol" or getattr(thing, each.name) != each.default
+        if each.name == "protocol"
+        or getattr(thing, each.name) != getattr(plain, each.name)
     ]
     return f"p2plab.{type(thing).__name__}({', '.join(given)})"
