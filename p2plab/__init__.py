@@ -5,23 +5,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from p2plab.core.link import GilbertElliott, Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, FIN, NAK, Packet
+from p2plab.core.trace import Trace
 from p2plab.errors import P2PLabError
-from p2plab.link import GilbertElliott, Link, ScriptedLink
-from p2plab.packet import ACK, DATA, FIN, NAK, Packet
 from p2plab.protocols import Setup
-from p2plab.simulator import simulate
-from p2plab.trace import Trace
+from p2plab.sim.simulator import simulate
 
 if TYPE_CHECKING:
     from p2plab.checker import Verdict, break_it, check
     from p2plab.checker.postmortem import autopsy
-    from p2plab.lab import Lab
-    from p2plab.listing import as_value, as_values, as_word, as_words, show
-    from p2plab.peer import Peer
-    from p2plab.replay import recording
-    from p2plab.sample import sample_picture
-    from p2plab.transfer import simulate_picture
-    from p2plab.widgets import PeerPanel, RedisPanel, TransferPanel
+    from p2plab.content.sample import sample_picture
+    from p2plab.content.transfer import simulate_picture
+    from p2plab.peer.lab import Lab
+    from p2plab.peer.peer import Peer
+    from p2plab.sim.replay import recording
+    from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
+    from p2plab.ui.lesson import as_value, as_values, as_word, as_words, show
 
 __all__ = [
     "ACK",
@@ -57,36 +57,48 @@ __all__ = [
 
 # What needs sockets, HTTP, pictures or widgets is loaded when it is first used.
 _LATE = {
-    "Lab": "p2plab.lab",
-    "Peer": "p2plab.peer",
-    "PeerPanel": "p2plab.widgets",
-    "RedisPanel": "p2plab.widgets",
-    "TransferPanel": "p2plab.widgets",
+    "Lab": "p2plab.peer.lab",
+    "Peer": "p2plab.peer.peer",
+    "PeerPanel": "p2plab.ui",
+    "RedisPanel": "p2plab.ui",
+    "TransferPanel": "p2plab.ui",
     "Verdict": "p2plab.checker",
-    "as_value": "p2plab.listing",
-    "as_values": "p2plab.listing",
-    "as_word": "p2plab.listing",
-    "as_words": "p2plab.listing",
+    "as_value": "p2plab.ui.lesson",
+    "as_values": "p2plab.ui.lesson",
+    "as_word": "p2plab.ui.lesson",
+    "as_words": "p2plab.ui.lesson",
     "autopsy": "p2plab.checker.postmortem",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",
-    "recording": "p2plab.replay",
-    "sample_picture": "p2plab.sample",
-    "show": "p2plab.listing",
-    "simulate_picture": "p2plab.transfer",
+    "recording": "p2plab.sim.replay",
+    "sample_picture": "p2plab.content.sample",
+    "show": "p2plab.ui.lesson",
+    "simulate_picture": "p2plab.content.transfer",
 }
 
 
-_LATE_ROOMS = ("metrics", "plots", "experiments", "theory", "museum", "widgets")
+# Modules by the short name that a lesson uses, wherever they stand.
+_LATE_MODULES = {
+    "coding": "p2plab.fast.coding",
+    "endpoint": "p2plab.core.endpoint",
+    "experiments": "p2plab.measure.experiments",
+    "metrics": "p2plab.measure.metrics",
+    "museum": "p2plab.museum",
+    "packet": "p2plab.core.packet",
+    "plots": "p2plab.plots",
+    "rtt": "p2plab.core.rtt",
+    "theory": "p2plab.measure.theory",
+    "ui": "p2plab.ui",
+}
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE, *_LATE_ROOMS})  # so that Tab completes them
+    return sorted({*globals(), *_LATE, *_LATE_MODULES})  # so that Tab completes them
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
-    if name in _LATE_ROOMS:
-        return import_module(f"p2plab.{name}")
+    if name in _LATE_MODULES:
+        return import_module(_LATE_MODULES[name])
     raise AttributeError(f"p2plab has no {name}; it has {', '.join(__all__)}")

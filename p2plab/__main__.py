@@ -1,5 +1,5 @@
 """`python -m p2plab`: the command line where no scripts are on the path."""
 
-from p2plab.cli import main
+from p2plab.commands.cli import main
 
 raise SystemExit(main())

@@ -14,14 +14,14 @@ from typing import Any, Final, Self, TypeVar
 import numpy as np
 import pytest
 
-from p2plab.chunks import cut
-from p2plab.link import LOSS, OVERFLOW, AnyLink, Channel, Link, ScriptedLink
-from p2plab.packet import Kind, Packet, decode, encode
+from p2plab.content.chunks import cut
+from p2plab.content.sample import sample_picture
+from p2plab.content.transfer import Transfer
+from p2plab.core.link import LOSS, OVERFLOW, AnyLink, Channel, Link, ScriptedLink
+from p2plab.core.packet import Kind, Packet, decode, encode
+from p2plab.core.trace import RETRANSMIT, SEND, Event, Trace
+from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.sample import sample_picture
-from p2plab.trace import RETRANSMIT, SEND, Event, Trace
-from p2plab.transfer import Transfer
-from p2plab.udp import UdpSocket
 
 Result = TypeVar("Result")
 PATIENCE: Final = 20.0  # a test that waits longer has failed [s]

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pytest
 
-from p2plab.packet import ACK, DATA, FIN, Kind, Packet
+from p2plab.core.packet import ACK, DATA, FIN, Kind, Packet
 
 
 class Script:

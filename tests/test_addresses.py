@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from p2plab.lab import Lab
-from p2plab.peer import Peer
+from p2plab.peer.lab import Lab
+from p2plab.peer.peer import Peer
 from p2plab.rendezvous import addresses
 from p2plab.rendezvous.addresses import (
     address_near,

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from p2plab import theory
-from p2plab.congestion import FixedWindow
-from p2plab.endpoint import Receiver, RttEstimator, Sender
-from p2plab.link import GilbertElliott, Link
-from p2plab.packet import HEADER_SIZE
+from p2plab.core.endpoint import Receiver, RttEstimator, Sender
+from p2plab.core.link import GilbertElliott, Link
+from p2plab.core.packet import HEADER_SIZE
+from p2plab.core.rtt import FixedRto
+from p2plab.core.trace import SENDER
+from p2plab.core.window import FixedWindow
+from p2plab.measure import theory
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
     SelectiveRepeatSender,
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto
-from p2plab.simulator import Run, simulate
-from p2plab.trace import SENDER
+from p2plab.sim.simulator import Run, simulate
 
 PACKET = 125  # [bytes]
 RATE = 1000.0  # [bit/s]: a packet takes 1 s

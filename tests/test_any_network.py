@@ -15,12 +15,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2plab.congestion import FixedWindow, PathRate
-from p2plab.endpoint import RttEstimator
+from p2plab.core.endpoint import RttEstimator
+from p2plab.core.link import (
+    LOSS,
+    AnyLink,
+    Channel,
+    Fate,
+    GilbertElliott,
+    Link,
+    ScriptedLink,
+)
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.window import FixedWindow
 from p2plab.errors import P2PLabError
-from p2plab.link import LOSS, AnyLink, Channel, Fate, GilbertElliott, Link, ScriptedLink
+from p2plab.fast.fast import FastReceiver, FastSender
+from p2plab.fast.rate_control import PathRate
 from p2plab.museum import EXHIBITS
-from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
@@ -28,8 +38,7 @@ from p2plab.protocols.selective_repeat import (
     SelectiveRepeatSender,
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 
 WINDOW = 3
 Machines = Callable[[RttEstimator, int | None], tuple[Any, Any]]

@@ -14,6 +14,9 @@ import pytest
 from loopback import PATIENCE, PICTURE, SHORT, eventually, over, same_pixels, setup
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
+from p2plab.content.transfer import State, Transfer
+from p2plab.core.link import GilbertElliott, Link, ScriptedLink
+from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.errors import (
     BadContent,
     NameTaken,
@@ -24,12 +27,9 @@ from p2plab.errors import (
     RendezvousAway,
     TransferStopped,
 )
-from p2plab.lab import Lab
-from p2plab.link import GilbertElliott, Link, ScriptedLink
-from p2plab.peer import Peer
+from p2plab.peer.lab import Lab
+from p2plab.peer.peer import Peer
 from p2plab.protocols import Setup
-from p2plab.rtt import FixedRto, Rfc6298
-from p2plab.transfer import State, Transfer
 
 ROUNDS = 60  # of rubbish for every port
 
@@ -85,7 +85,7 @@ def test_a_port_in_use(lab: Lab) -> None:
 
 
 def test_a_dead_peer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2plab.paths.PATIENCE", SHORT)
+    monkeypatch.setattr("p2plab.net.paths.PATIENCE", SHORT)
     alice = lab.peers["alice"]
     with Peer("carol", lab.url) as carol:
         carol.register()

@@ -436,7 +436,7 @@ def test_two_peers_find_each_other_and_send_a_text_and_a_picture(
     lab_page.screenshot("peer-panel-alice")
     bob.scroll_into_view_if_needed()
     picture = shown(bob.locator(".p2p-inbox img"))
-    from p2plab.sample import sample_picture
+    from p2plab.content.sample import sample_picture
 
     assert picture.tobytes() == sample_picture(128).tobytes()
     lab_page.screenshot("peer-panel-bob")

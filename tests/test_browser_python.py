@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from browser_python import in_browser_python, missing
 
-from p2plab.link import Link
+from p2plab.core.link import Link
 from p2plab.protocols import Setup
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 
 LACKS = missing()
 
@@ -15,9 +15,9 @@ PAGES = ["best_effort", "stop_and_wait", "go_back_n", "selective_repeat"]
 
 PROGRAM = f"""
 import json
-from p2plab.link import Link
+from p2plab.core.link import Link
 from p2plab.protocols import Setup
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 
 def digest(name):
     setup = Setup(name, window=4)

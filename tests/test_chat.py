@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import hears_the_end
 
-from p2plab.chat import ChatClient, ChatServer
 from p2plab.errors import (
     BadContent,
     CorruptPacket,
@@ -27,7 +26,8 @@ from p2plab.errors import (
     PeerUnreachable,
     PortInUse,
 )
-from p2plab.frames import (
+from p2plab.net.chat import ChatClient, ChatServer
+from p2plab.net.frames import (
     HEAD,
     LENGTH,
     MAX_BODY,
@@ -40,8 +40,8 @@ from p2plab.frames import (
     MessageId,
     encode,
 )
-from p2plab.inbox import Message
-from p2plab.talks import UNPROVEN_OF_SOURCE
+from p2plab.net.inbox import Message
+from p2plab.net.talks import UNPROVEN_OF_SOURCE
 
 PATIENCE = 10.0  # a test that waits longer has failed [s]
 FOR_EVER = 1_000.0

@@ -14,12 +14,13 @@ import pytest
 from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.drawing import page
 from p2plab.checker.fingerprint import difference, fingerprint
+from p2plab.checker.grader import report
 from p2plab.checker.network import BLACKOUT, DOUBLE, Fault
 from p2plab.checker.search import Found, Search
 from p2plab.checker.trial import Makers, Trial, plain
-from p2plab.congestion import FixedWindow
-from p2plab.grader import report
-from p2plab.packet import ACK, DATA, Packet
+from p2plab.core.packet import ACK, DATA, Packet
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.window import FixedWindow
 from p2plab.protocols import Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
@@ -28,7 +29,6 @@ from p2plab.protocols.selective_repeat import (
     SelectiveRepeatSender,
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
 
 
 def stop_and_wait(bits: int | None = None) -> Makers:

@@ -12,7 +12,7 @@ import pytest
 from first_attempt import Receiver, Sender
 
 from p2plab.checker import Verdict, check
-from p2plab.packet import ACK, DATA, Packet
+from p2plab.core.packet import ACK, DATA, Packet
 
 
 def verdict_on(

@@ -7,8 +7,8 @@ from first_attempt import Receiver
 
 from p2plab.checker import check
 from p2plab.checker.drawing import ladder
-from p2plab.packet import ACK, Packet
-from p2plab.trace import RETRANSMIT, SEND, TIMEOUT, Trace
+from p2plab.core.packet import ACK, Packet
+from p2plab.core.trace import RETRANSMIT, SEND, TIMEOUT, Trace
 
 
 class Impatient(first_attempt.Sender):

@@ -24,11 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from p2plab import chunks, content
-from p2plab.chunks import Assembly, cut
-from p2plab.content import Content, Parcel, Payloads
+from p2plab.content import chunks, content
+from p2plab.content.chunks import Assembly, cut
+from p2plab.content.content import Content, Parcel, Payloads
+from p2plab.content.sample import sample_picture
 from p2plab.errors import BadContent, TransferError
-from p2plab.sample import sample_picture
 
 MODES = sorted(content.BYTES_PER_PIXEL)
 SAMPLE = sample_picture(48)
@@ -756,9 +756,8 @@ def test_a_sample_of_an_impossible_size_is_refused(size: int) -> None:
 def test_the_module_needs_numpy_and_pillow_only_when_it_is_used() -> None:
     import subprocess
 
-    code = (
-        "import sys, p2plab.chunks; sys.exit(bool({'numpy', 'PIL'} & set(sys.modules)))"
-    )
+    slow = "{'numpy', 'PIL'} & set(sys.modules)"
+    code = f"import sys, p2plab.content.chunks; sys.exit(bool({slow}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -25,24 +25,24 @@ from loopback import SHORT, eventually
 from PIL import Image
 
 from p2plab import Lab, Link, Peer, sample_picture
-from p2plab.chunks import cut
-from p2plab.cli import register
-from p2plab.console import Console
+from p2plab.commands.cli import register
+from p2plab.commands.console import Console
+from p2plab.content.chunks import cut
+from p2plab.content.offer import Offer
+from p2plab.content.sources import as_path
+from p2plab.content.transfer import Transfer
+from p2plab.core.trace import SENDER
 from p2plab.errors import (
     IntroductionRefused,
     NameTaken,
     P2PLabError,
     TransferStopped,
 )
-from p2plab.frames import Frame, FrameKind, MessageId, encode
-from p2plab.inbox import Message
-from p2plab.offer import Offer
+from p2plab.net.frames import Frame, FrameKind, MessageId, encode
+from p2plab.net.inbox import Message
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.sources import as_path
-from p2plab.trace import SENDER
-from p2plab.transfer import Transfer
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
 
@@ -308,7 +308,7 @@ def test_a_protocol_whose_package_is_absent_is_answered_with_how_to_install_it(
     Image.fromarray(sample_picture(32)).save(path)
     absent = (
         "import sys; sys.modules['raptorq'] = None  # as if it were not installed\n"
-        "from p2plab.cli import main; main()"
+        "from p2plab.commands.cli import main; main()"
     )
     run = subprocess.run(
         [sys.executable, "-c", absent, "peer", "grace", "--rendezvous", lab.url],
@@ -476,7 +476,7 @@ def test_ctrl_c_stops_the_transfer_alone(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: bool
 ) -> None:
     for pause in ("EVERY", "REDRAWN"):
-        monkeypatch.setattr(f"p2plab.console.{pause}", 0.001)
+        monkeypatch.setattr(f"p2plab.commands.console.{pause}", 0.001)
     peer = lab.peer("ann")
     transfer = endless(lambda it: it.end(1.0, TransferStopped("stopped", it)))
     monkeypatch.setattr(peer, "send_picture", lambda *_: transfer)
@@ -494,7 +494,7 @@ def test_a_transfer_tells_how_far_it_is(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, terminal: bool, start: str
 ) -> None:
     for pause in ("EVERY", "REDRAWN"):
-        monkeypatch.setattr(f"p2plab.console.{pause}", 0.001)
+        monkeypatch.setattr(f"p2plab.commands.console.{pause}", 0.001)
     peer, transfer = lab.peer("ann"), endless()
     monkeypatch.setattr(peer, "send_file", lambda *_: transfer)
     console = Console(peer)
@@ -516,7 +516,7 @@ def test_a_transfer_tells_how_far_it_is(
 def test_what_arrives_is_told_now_and_then(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2plab.console.EVERY", 0.01)
+    monkeypatch.setattr("p2plab.commands.console.EVERY", 0.01)
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     console = Console(judy)
     console.stdout = screen = io.StringIO()

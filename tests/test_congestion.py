@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from p2plab.congestion import FIRST, FIRST_OF_MANY, MANY, STILL, PathRate
-from p2plab.experiments import mean_loss
-from p2plab.link import GilbertElliott, Link
-from p2plab.packet import ACK, Packet
+from p2plab.core.link import GilbertElliott, Link
+from p2plab.core.packet import ACK, Packet
+from p2plab.core.trace import DELIVER
+from p2plab.fast.rate_control import FIRST, FIRST_OF_MANY, MANY, STILL, PathRate
+from p2plab.measure.experiments import mean_loss
 from p2plab.protocols import Setup
-from p2plab.simulator import simulate
-from p2plab.trace import DELIVER
+from p2plab.sim.simulator import simulate
 
 PAYLOAD = bytes(1437)
 COUNT = 5568  # 8 MB

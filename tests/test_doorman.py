@@ -22,8 +22,8 @@ from p2plab.errors import (
     PeerUnreachable,
     RendezvousAway,
 )
-from p2plab.meetings import Meeting, Meetings
-from p2plab.peer import Peer
+from p2plab.peer.meetings import Meeting, Meetings
+from p2plab.peer.peer import Peer
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.doorman import Doorman

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from p2plab.threads import spawn
-from p2plab.widgets import echo
-from p2plab.widgets.echo import Echo
+from p2plab.net.threads import spawn
+from p2plab.ui import echo
+from p2plab.ui.echo import Echo
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from first_attempt import Receiver, Sender
 
-from p2plab.driver import Host
-from p2plab.endpoint import require_receiver, require_sender
+from p2plab.core.endpoint import require_receiver, require_sender
+from p2plab.core.link import Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, Kind, Packet, all_plain
+from p2plab.core.rtt import FixedRto
+from p2plab.core.trace import RECEIVER, SENDER, Trace
 from p2plab.errors import BrokenContract
-from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, DATA, Kind, Packet, all_plain
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver
-from p2plab.rtt import FixedRto
-from p2plab.simulator import simulate
-from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.sim.driver import Host
+from p2plab.sim.simulator import simulate
 
 
 def run(sender: Any, receiver: Any = None, payloads: int = 3, **options: Any) -> Any:

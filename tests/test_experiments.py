@@ -9,10 +9,17 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from p2plab.experiments import Experiment, goodputs, mean_loss, run_all, sweep, table
-from p2plab.link import GilbertElliott, Link
+from p2plab.core.link import GilbertElliott, Link
+from p2plab.measure.experiments import (
+    Experiment,
+    goodputs,
+    mean_loss,
+    run_all,
+    sweep,
+    table,
+)
+from p2plab.measure.summary import Summary
 from p2plab.protocols import Setup
-from p2plab.summary import Summary
 
 SETUPS = [Setup("stop_and_wait", timeout=0.15), Setup("go_back_n", 8, timeout=0.3)]
 

@@ -12,20 +12,20 @@ from loopback import PARCEL, PATIENCE, same_pixels, two_sockets
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.checker import check
-from p2plab.chunks import cut
-from p2plab.congestion import FIRST, PathRate
-from p2plab.driver import CATCH_UP, Host
+from p2plab.content.chunks import cut
+from p2plab.core.link import GilbertElliott, Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, Kind, Packet
+from p2plab.core.rtt import Rfc6298
+from p2plab.core.trace import SENDER
 from p2plab.errors import TransferRefused
-from p2plab.experiments import LINK as SLOW
-from p2plab.experiments import Experiment
-from p2plab.link import GilbertElliott, Link, ScriptedLink
-from p2plab.mixing import MOST, Unmixer, mixed, to_number, to_payload
-from p2plab.packet import ACK, DATA, Kind, Packet
+from p2plab.fast.coding import MOST, Unmixer, mixed, to_number, to_payload
+from p2plab.fast.fast import REPEATED
+from p2plab.fast.rate_control import FIRST, PathRate
+from p2plab.measure.experiments import LINK as SLOW
+from p2plab.measure.experiments import Experiment
 from p2plab.protocols import FastReceiver, FastSender, Setup
-from p2plab.protocols.fast import REPEATED
-from p2plab.rtt import Rfc6298
-from p2plab.simulator import simulate
-from p2plab.trace import SENDER
+from p2plab.sim.driver import CATCH_UP, Host
+from p2plab.sim.simulator import simulate
 
 PICTURE = [b"%4d" % number * 350 for number in range(560)]  # about 786,432 bytes
 RATE, DELAY = 100e6, 0.01

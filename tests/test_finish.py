@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from script import Script
 
-from p2plab.congestion import FixedWindow
-from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, FIN, Packet
+from p2plab.core.link import Link, ScriptedLink
+from p2plab.core.packet import ACK, FIN, Packet
+from p2plab.core.rtt import FixedRto
+from p2plab.core.window import FixedWindow
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
-from p2plab.rtt import FixedRto
-from p2plab.simulator import Run, simulate
+from p2plab.sim.simulator import Run, simulate
 
 
 def sending(tries: int = 10) -> Script:

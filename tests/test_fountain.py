@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from p2plab.congestion import PathRate
+from p2plab.core.link import Link
+from p2plab.core.packet import ACK, DATA, Packet
+from p2plab.core.rtt import Rfc6298
 from p2plab.errors import P2PLabError
-from p2plab.link import Link
-from p2plab.packet import ACK, DATA, Packet
+from p2plab.fast.rate_control import PathRate
 from p2plab.protocols import PROTOCOLS, FountainReceiver, FountainSender, Setup
-from p2plab.rtt import Rfc6298
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 
 HEAD = struct.Struct("!IIH")  # block, length, size of a symbol
 PAYLOADS = [b"%4d" % number * 300 for number in range(120)]

@@ -14,13 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import hears_the_end
 
-from p2plab.chat import ChatClient, ChatServer
 from p2plab.errors import CorruptPacket, Forged, NotDelivered, WrongPeer
-from p2plab.frames import MAX_BODY, Decoder, Frame, FrameKind, Line, MessageId, encode
-from p2plab.handshake import Tags, admit, prove
-from p2plab.inbox import Address
-from p2plab.session import CALLEE, CALLER, TAG_SIZE, Session
-from p2plab.talks import CONNECTIONS_OF_PEER, UNPROVEN_OF_SOURCE
+from p2plab.net.chat import ChatClient, ChatServer
+from p2plab.net.frames import (
+    MAX_BODY,
+    Decoder,
+    Frame,
+    FrameKind,
+    Line,
+    MessageId,
+    encode,
+)
+from p2plab.net.handshake import Tags, admit, prove
+from p2plab.net.inbox import Address
+from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session
+from p2plab.net.talks import CONNECTIONS_OF_PEER, UNPROVEN_OF_SOURCE
 
 PATIENCE = 10.0  # a test that waits longer has failed [s]
 SOON = 0.05

@@ -12,8 +12,8 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 import p2plab
 from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, PortInUse
-from p2plab.lab import Lab
-from p2plab.peer import Peer
+from p2plab.peer.lab import Lab
+from p2plab.peer.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 
 

@@ -14,11 +14,11 @@ import pytest
 from browser import ROOT
 from test_notebooks import private_jupyter, run
 
-from p2plab import packet
-from p2plab.listing import as_value, as_values, as_word, as_words, show
-from p2plab.packet import ACK
+from p2plab.core import packet
+from p2plab.core.packet import ACK
 from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitSender
+from p2plab.ui.lesson import as_value, as_values, as_word, as_words, show
 
 __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 
@@ -369,5 +369,5 @@ def test_a_listing_of_words_in_a_docstring_is_not_coloured_as_code() -> None:
 
 
 def test_a_listing_about_words_that_are_not_there_says_so() -> None:
-    with pytest.raises(ValueError, match=r"no paragraph of p2plab/packet\.py has"):
+    with pytest.raises(ValueError, match=r"no paragraph of p2plab/core/packet\.py has"):
         show(packet, about="perpetual motion")

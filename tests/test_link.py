@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2plab.link import (
+from p2plab.core.link import (
     ARRIVE,
     CORRUPT,
     DUPLICATE,

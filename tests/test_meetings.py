@@ -18,16 +18,16 @@ from loopback import (
     no_thread_stays as no_thread_stays,  # for every test here
 )
 
-from p2plab.chat import ChatClient
+from p2plab.core.packet import Kind
 from p2plab.errors import IntroductionRefused, NotDelivered
-from p2plab.packet import Kind
-from p2plab.paths import ANSWER, CHOOSE, CONFIRM, HEAR, HOST, PROBE
-from p2plab.peer import Peer
+from p2plab.net.chat import ChatClient
+from p2plab.net.paths import ANSWER, CHOOSE, CONFIRM, HEAR, HOST, PROBE
+from p2plab.peer.peer import Peer
+from p2plab.peer.witness import MOST_BYTES, number, offset, shortened, size, together
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.clock import ServerClock
 from p2plab.rendezvous.model import MAX_EVENTS, Seen
 from p2plab.rendezvous.server import RendezvousServer
-from p2plab.witness import MOST_BYTES, number, offset, shortened, size, together
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from p2plab import theory
-from p2plab.link import AnyLink, Link, ScriptedLink
-from p2plab.metrics import rtt_samples, summarise, transmissions
-from p2plab.packet import ACK, DATA, HEADER_SIZE
+from p2plab.core.link import AnyLink, Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, HEADER_SIZE
+from p2plab.core.trace import RECEIVER, SENDER, Trace
+from p2plab.measure import theory
+from p2plab.measure.metrics import rtt_samples, summarise, transmissions
+from p2plab.measure.summary import shown
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.simulator import simulate
-from p2plab.summary import shown
-from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.sim.simulator import simulate
 
 
 def run(setup: Setup, link: AnyLink, count: int = 10, size: int = 100) -> Trace:

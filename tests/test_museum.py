@@ -22,13 +22,21 @@ import pytest
 from browser import ROOT
 
 from p2plab.checker import check
+from p2plab.checker.grader import grade
+from p2plab.core.link import (
+    ARRIVE,
+    CORRUPT,
+    DUPLICATE,
+    LOSS,
+    Channel,
+    Fate,
+    ScriptedLink,
+)
+from p2plab.core.trace import RETRANSMIT, SEND
 from p2plab.errors import BrokenContract
-from p2plab.grader import grade
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, Channel, Fate, ScriptedLink
-from p2plab.listing import show
 from p2plab.museum import EXHIBITS, HEALTHY, Exhibit
-from p2plab.simulator import Simulation, simulate
-from p2plab.trace import RETRANSMIT, SEND
+from p2plab.sim.simulator import Simulation, simulate
+from p2plab.ui.lesson import show
 
 DELAY: Final = 0.05  # one way [s]
 PATIENCE: Final = 600.0  # after the network has healed [s]
@@ -344,9 +352,9 @@ def test_a_timeout_drawn_by_lot_is_another_one_the_second_time() -> None:
 
 def test_the_order_of_a_set_is_another_one_in_another_process() -> None:
     code = f"""
-from p2plab.link import ScriptedLink
+from p2plab.core.link import ScriptedLink
 from p2plab.museum import EXHIBITS
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 {inspect.getsource(digest)}
 print(digest("order_of_a_set"))
 """

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2plab.chunks import cut
-from p2plab.content import MAX_BYTES, Content
+from p2plab.content.chunks import cut
+from p2plab.content.content import MAX_BYTES, Content
+from p2plab.content.offer import MAX_OFFER, MAX_WORDS, Limits, Offer, to_words, words
 from p2plab.errors import BadContent
-from p2plab.offer import MAX_OFFER, MAX_WORDS, Limits, Offer, to_words, words
 from p2plab.protocols import PROTOCOLS, Setup
 
 CONTENT = cut(b"hello").content

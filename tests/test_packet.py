@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2plab.errors import CorruptPacket
-from p2plab.packet import (
+from p2plab.core.packet import (
     ACK,
     DATA,
     HEADER_SIZE,
@@ -23,6 +22,7 @@ from p2plab.packet import (
     unwrap,
     wrap,
 )
+from p2plab.errors import CorruptPacket
 
 STAMPS = st.none() | st.floats(0, 4294)  # [s]; they wrap after 2**32 microseconds
 WORDS = st.integers(0, 2**32 - 1)

@@ -1,4 +1,4 @@
-"""How the pages look: short modules, short functions, captions, clean notebooks."""
+"""How the pages look: captions of modules, and clean notebooks with short cells."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from browser import ROOT
 
 MODULES = sorted((ROOT / "p2plab").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LINES_OF_A_MODULE = 310  # "about 300"
-LINES_OF_A_FUNCTION = 30  # below its docstring; 25 is the aim
 LINES_OF_A_CELL = 20
 
 # What JupyterLab writes when it saves, but for the version of its Python.
@@ -63,26 +61,6 @@ def texts() -> list[Path]:
         if path.suffix in TEXTS
         and not {".ipynb_checkpoints", ".hypothesis"} & {*path.parts}
     )
-
-
-@pages(MODULES)
-def test_a_module_is_one_page(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").count("\n")
-    assert lines <= LINES_OF_A_MODULE, f"{name_of(path)} has {lines} lines"
-
-
-def has_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return ast.get_docstring(node) is not None
-
-
-@pages(MODULES)
-def test_a_function_fits_on_the_screen(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[min(has_docstring(node), len(node.body) - 1)].lineno
-            lines = (node.end_lineno or first) - first + 1
-            where = f"{name_of(path)}:{node.lineno} {node.name}"
-            assert lines <= LINES_OF_A_FUNCTION, f"{where} has {lines} lines"
 
 
 @pages(MODULES)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2plab import paths
-from p2plab.datagrams import Address
+from p2plab.core.packet import DATA, Kind, Packet, decode, encode
 from p2plab.errors import Forged
-from p2plab.packet import DATA, Kind, Packet, decode, encode
-from p2plab.paths import (
+from p2plab.net import paths
+from p2plab.net.datagrams import Address
+from p2plab.net.paths import (
     ANSWER,
     HEAR,
     HEARD,
@@ -28,7 +28,7 @@ from p2plab.paths import (
     Path,
     Prober,
 )
-from p2plab.session import CALLEE, CALLER, Session
+from p2plab.net.session import CALLEE, CALLER, Session
 
 ALICE, BOB, CAROL = ("192.168.1.2", 1), ("192.168.1.3", 2), ("192.168.1.4", 3)
 ALICE_SEEN, BOB_SEEN = ("203.0.113.1", 11), ("203.0.113.2", 12)

@@ -19,6 +19,9 @@ from loopback import (
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
+from p2plab.content.offer import Limits, Offer
+from p2plab.content.transfer import State, Transfer
+from p2plab.core.link import Link, ScriptedLink
 from p2plab.errors import (
     BadContent,
     NameTaken,
@@ -32,14 +35,11 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.inbox import Message
-from p2plab.link import Link, ScriptedLink
-from p2plab.offer import Limits, Offer
-from p2plab.peer import Peer
+from p2plab.net.inbox import Message
+from p2plab.peer.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import Limits as Many
 from p2plab.rendezvous.server import RendezvousServer
-from p2plab.transfer import State, Transfer
 
 LOSSY = Link(delay=0.001, loss=0.2, seed=1)
 BEAT = 5.0  # the shortest lease; a heart beats three times in it [s]
@@ -212,7 +212,7 @@ def test_a_full_inbox_refuses_in_words_until_it_is_cleared(
     bob: Peer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(f"p2plab.transfer.{limit}", value)
+    monkeypatch.setattr(f"p2plab.content.transfer.{limit}", value)
     alice.send_picture("bob", PICTURE).wait(PATIENCE)
     with pytest.raises(TransferRefused, match=f"inbox is full.*{told}"):
         alice.send_picture("bob", PICTURE).wait(PATIENCE)
@@ -306,7 +306,7 @@ def test_what_is_no_picture_or_has_no_receiver_is_refused_before_it_is_sent(
 def test_a_peer_that_has_died_without_a_word_is_reported_and_nothing_is_lost(
     alice: Peer, bob: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2plab.paths.PATIENCE", SHORT)
+    monkeypatch.setattr("p2plab.net.paths.PATIENCE", SHORT)
     bob.texts.stop()
     bob.pictures.close()  # its name stays at the rendezvous until the lease ends
     with pytest.raises(NotDelivered, match="nobody answers") as failed:

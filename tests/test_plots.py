@@ -20,18 +20,18 @@ from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
 from p2plab import plots
-from p2plab.experiments import sweep
-from p2plab.link import ARRIVE, AnyLink, Link, ScriptedLink
-from p2plab.metrics import summarise, transmissions
-from p2plab.packet import HEADER_SIZE, Kind
+from p2plab.content.sample import sample_picture
+from p2plab.content.transfer import simulate_picture
+from p2plab.core.link import ARRIVE, AnyLink, Link, ScriptedLink
+from p2plab.core.packet import HEADER_SIZE, Kind
+from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Trace
+from p2plab.measure.experiments import sweep
+from p2plab.measure.metrics import summarise, transmissions
 from p2plab.plots import style
 from p2plab.plots.labels import numbers
 from p2plab.protocols import Setup
 from p2plab.rendezvous.model import Seen
-from p2plab.sample import sample_picture
-from p2plab.simulator import simulate
-from p2plab.trace import OTHER, RECEIVER, SEND, SENDER, Trace
-from p2plab.transfer import simulate_picture
+from p2plab.sim.simulator import simulate
 
 Figure = Callable[[Trace, Axes | None], Axes]
 FIGURES: list[Figure] = [
@@ -427,7 +427,7 @@ def test_a_figure_can_be_drawn_in_a_thread_without_pyplot() -> None:
 
 def test_pyplot_is_loaded_only_when_a_figure_needs_it() -> None:
     code = (
-        "import sys, p2plab.plots as plots; from p2plab.trace import Trace\n"
+        "import sys, p2plab.plots as plots; from p2plab.core.trace import Trace\n"
         "plots.to_html(plots.ladder(Trace(), plots.blank()))\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from script import Script
 
-from p2plab.congestion import FixedWindow
-from p2plab.endpoint import Receiver, Sender
-from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, DATA, FIN, NAK, Packet
+from p2plab.core.endpoint import Receiver, Sender
+from p2plab.core.link import Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, FIN, NAK, Packet
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.window import FixedWindow
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
@@ -24,8 +25,7 @@ from p2plab.protocols.selective_repeat import (
     SelectiveRepeatSender,
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 
 RELIABLE = ["stop_and_wait", "go_back_n", "selective_repeat"]
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
-from p2plab.reactor import Reactor
+from p2plab.net.reactor import Reactor
 
 
 class Member:

@@ -9,10 +9,10 @@ from loopback import eventually
 from stores import cluster as cluster  # a fixture, as the next one
 from stores import real as real
 
-from p2plab.peer import Peer
+from p2plab.peer.peer import Peer
 from p2plab.rendezvous.server import RendezvousServer
-from p2plab.widgets import RedisPanel
-from p2plab.widgets.redis_panel import table
+from p2plab.ui import RedisPanel
+from p2plab.ui.redis_panel import table
 
 
 @pytest.fixture(params=["", "real", "cluster"])

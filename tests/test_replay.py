@@ -33,15 +33,15 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 from p2plab.checker import check
 from p2plab.checker.postmortem import autopsy
 from p2plab.checker.verdict import ARROWS
-from p2plab.endpoint import require_sender
+from p2plab.content.transfer import Transfer, simulate_transfer
+from p2plab.core.endpoint import require_sender
+from p2plab.core.link import Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, NAK, Kind, Packet
+from p2plab.core.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
 from p2plab.errors import BrokenContract, TransferRefused
-from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, DATA, NAK, Kind, Packet
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.replay import Raised, Recording, recording, replay
-from p2plab.simulator import simulate
-from p2plab.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
-from p2plab.transfer import Transfer, simulate_transfer
+from p2plab.sim.replay import Raised, Recording, recording, replay
+from p2plab.sim.simulator import simulate
 
 LOSSY = Link(delay=0.002, loss=0.2, seed=3)
 
@@ -257,7 +257,7 @@ def test_what_survives_the_check_survives_a_real_lossy_link(mine: Any) -> None:
 PEER = f"""{inspect.getsource(first_attempt)}
 import sys
 from p2plab.protocols import PROTOCOLS
-from p2plab.udp import UdpSocket
+from p2plab.net.udp import UdpSocket
 
 if sys.argv[1] == "knows":
     PROTOCOLS["mine"] = (lambda setup, rtt: Sender(), lambda setup: Receiver())

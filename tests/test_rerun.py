@@ -27,14 +27,14 @@ from test_replay import importable as importable
 from test_replay import mine as mine
 
 from p2plab.checker.postmortem import autopsy
-from p2plab.chunks import cut
+from p2plab.content.chunks import cut
+from p2plab.content.transfer import WHY, State, Transfer, simulate_transfer
+from p2plab.core.link import Link, ScriptedLink
+from p2plab.core.packet import DATA, MACHINE_KINDS, Packet
+from p2plab.core.trace import RECEIVER, RETRANSMIT, SEND, SENDER
 from p2plab.errors import BrokenContract, TransferStalled
-from p2plab.link import Link, ScriptedLink
-from p2plab.packet import DATA, MACHINE_KINDS, Packet
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.rerun import Rerun, rerun
-from p2plab.trace import RECEIVER, RETRANSMIT, SEND, SENDER
-from p2plab.transfer import WHY, State, Transfer, simulate_transfer
+from p2plab.sim.rerun import Rerun, rerun
 
 SAME = "Replayed into fresh machines: the same "
 
@@ -113,7 +113,7 @@ def test_a_clock_that_ticks_slowly_hides_nothing(
         def monotonic() -> float:
             return time.monotonic() // 0.0156 * 0.0156  # as on some Windows
 
-    monkeypatch.setattr("p2plab.flows.time", Coarse)
+    monkeypatch.setattr("p2plab.net.flows.time", Coarse)
     for protocol in ("go_back_n", "selective_repeat"):
         transfer = send(Setup(protocol, window=4, timeout=0.03), BAD)
         moments = {row.time for row in transfer.own_trace if row.what == SEND}

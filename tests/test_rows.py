@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from p2plab.link import Link
-from p2plab.packet import DATA
+from p2plab.core.link import Link
+from p2plab.core.packet import DATA
+from p2plab.core.rows import Row, Rows, State, States
+from p2plab.core.trace import RECEIVER, SENDER, Trace
 from p2plab.protocols import Setup
-from p2plab.rows import Row, Rows, State, States
-from p2plab.simulator import simulate
-from p2plab.trace import RECEIVER, SENDER, Trace
+from p2plab.sim.simulator import simulate
 
 ROWS: list[Row] = [
     (0.0, SENDER, "send", DATA, 0, 3, 0),

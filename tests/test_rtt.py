@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2plab.rtt import FixedRto, Rfc6298
+from p2plab.core.rtt import FixedRto, Rfc6298
 
 SAMPLES = (0.100, 0.120, 0.090, 0.300, 0.100)  # [s]
 

@@ -24,17 +24,17 @@ from loopback import (
     no_thread_stays as no_thread_stays,  # for every test here
 )
 
-from p2plab.contact import Contact, Contacts
+from p2plab.content.offer import Offer
+from p2plab.content.transfer import State, Transfer
+from p2plab.core.link import ARRIVE, DUPLICATE, FORGED, REPLAYED, Link
+from p2plab.core.packet import ACK, FIN, Kind, Packet, encode
+from p2plab.core.trace import SENDER, Event
 from p2plab.errors import PeerUnreachable, TransferStopped
-from p2plab.link import ARRIVE, DUPLICATE, FORGED, REPLAYED, Link
-from p2plab.offer import Offer
-from p2plab.packet import ACK, FIN, Kind, Packet, encode
-from p2plab.paths import HOST, OBSERVED
-from p2plab.session import CALLEE, CALLER, Session
-from p2plab.stun_server import StunServer
-from p2plab.trace import SENDER, Event
-from p2plab.transfer import State, Transfer
-from p2plab.udp import UdpSocket
+from p2plab.net.contact import Contact, Contacts
+from p2plab.net.paths import HOST, OBSERVED
+from p2plab.net.session import CALLEE, CALLER, Session
+from p2plab.net.stun_server import StunServer
+from p2plab.net.udp import UdpSocket
 
 ID, KEY = bytes(range(8)), bytes(range(32))
 
@@ -190,7 +190,7 @@ def test_a_train_is_opened_as_its_datagrams_one_by_one(kinds: list[str]) -> None
 
 
 def test_a_trace_takes_only_so_many_forgeries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2plab.flow.MOST_REJECTED", 3)
+    monkeypatch.setattr("p2plab.net.flow.MOST_REJECTED", 3)
     with met() as (here, bob, _, _), Stranger(here.address) as mallory:
         transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
         eventually(lambda: transfer.state is State.RUNNING, "it has begun")

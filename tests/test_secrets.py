@@ -21,13 +21,13 @@ from matplotlib.axes import Axes
 
 from p2plab import plots
 from p2plab.errors import RendezvousError
-from p2plab.peer import Peer
+from p2plab.peer.peer import Peer
 from p2plab.rendezvous import answers
 from p2plab.rendezvous.answers import understood
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.model import Met, Seen, legal_name
 from p2plab.rendezvous.server import RendezvousServer
-from p2plab.widgets import PeerPanel
+from p2plab.ui import PeerPanel
 
 HTML = "<b>x</b>"
 STEERING = "\x1b[31mbob\x07"

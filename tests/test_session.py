@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from p2plab.core.packet import DATA, HEADER_SIZE, MAX_PAYLOAD, Packet, decode, encode
 from p2plab.errors import CorruptPacket, Forged, Replayed
-from p2plab.packet import DATA, HEADER_SIZE, MAX_PAYLOAD, Packet, decode, encode
-from p2plab.session import (
+from p2plab.net.session import (
     CALLEE,
     CALLER,
     KEY_SIZE,

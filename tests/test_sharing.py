@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from p2plab.driver import Host, wire_size
-from p2plab.link import LOSS, OVERFLOW, Channel, Link
-from p2plab.packet import DATA, Packet
+from p2plab.core.link import LOSS, OVERFLOW, Channel, Link
+from p2plab.core.packet import DATA, Packet
+from p2plab.core.rtt import Rfc6298
+from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.protocols import SelectiveRepeatReceiver, SelectiveRepeatSender, Setup
-from p2plab.rtt import Rfc6298
-from p2plab.trace import RECEIVER, SENDER
+from p2plab.sim.driver import Host, wire_size
 
 RATE = 20e6
 LINK = Link(delay=0.025, rate=RATE, queue=83, seed=3)  # a queue as long as the path

@@ -10,13 +10,14 @@ from itertools import count, repeat
 import pytest
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
-from p2plab import Setup, sample_picture, stuck
-from p2plab.chunks import cut
+from p2plab import Setup, sample_picture
+from p2plab.content.chunks import cut
+from p2plab.core.packet import Packet
 from p2plab.errors import TransferStopped
-from p2plab.packet import Packet
+from p2plab.net import stuck
+from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.udp import UdpSocket
 
 PARCEL = cut(sample_picture(64), kind="picture", payload_size=1200)
 

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from loopback import PATIENCE, eventually, needs_ipv6
 from loopback import no_thread_stays as no_thread_stays
 
+from p2plab.core.packet import DATA, Packet
+from p2plab.core.packet import encode as encode_packet
 from p2plab.errors import CorruptPacket, PortInUse, RendezvousAway, RendezvousError
-from p2plab.packet import DATA, Packet
-from p2plab.packet import encode as encode_packet
-from p2plab.stun import (
+from p2plab.net.stun import (
     COOKIE,
     ERROR,
     ERROR_CODE,
@@ -54,8 +54,8 @@ from p2plab.stun import (
     with_integrity,
     write_address,
 )
-from p2plab.stun_client import Query, ask, observed, request
-from p2plab.stun_server import StunServer, network, refusal, response
+from p2plab.net.stun_client import Query, ask, observed, request
+from p2plab.net.stun_server import StunServer, network, refusal, response
 
 # RFC 5769, sections 2.1 to 2.4
 SAMPLE_REQUEST: Final = bytes.fromhex(

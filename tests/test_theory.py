@@ -8,7 +8,7 @@ from math import inf, nan
 
 import pytest
 
-from p2plab import theory
+from p2plab.measure import theory
 
 # Kurose & Ross, section 3.4.2: 1 Gb/s, 15 ms one way, packets of 1,000 bytes
 GIGABIT = 1e9  # bit/s

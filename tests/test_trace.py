@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p2plab.link import Link, ScriptedLink
-from p2plab.packet import ACK, DATA, Kind, Packet
+from p2plab.core.link import Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, Kind, Packet
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.trace import RECEIVER, SENDER, Event, Trace, probe
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
-from p2plab.simulator import simulate
-from p2plab.trace import RECEIVER, SENDER, Event, Trace, probe
+from p2plab.sim.simulator import simulate
 
 
 def short() -> Trace:

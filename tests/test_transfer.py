@@ -31,18 +31,18 @@ from loopback import (
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
-from p2plab.chunks import cut
+from p2plab.content.chunks import cut
+from p2plab.content.offer import Limits, Offer
+from p2plab.content.transfer import State, Transfer, simulate_picture, simulate_transfer
+from p2plab.core.link import AnyLink, GilbertElliott, Link, ScriptedLink
+from p2plab.core.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind, Packet, decode
+from p2plab.core.trace import DELIVER, RETRANSMIT, SEND, TIMEOUT
+from p2plab.core.trace import RECEIVER as RECEIVING
+from p2plab.core.trace import SENDER as SENDING
 from p2plab.errors import BadContent, TransferError, TransferStalled, TransferStopped
-from p2plab.flow import EARLY, Flow
-from p2plab.link import AnyLink, GilbertElliott, Link, ScriptedLink
-from p2plab.offer import Limits, Offer
-from p2plab.packet import ACK, DATA, FIN, MACHINE_KINDS, Kind, Packet, decode
+from p2plab.net.flow import EARLY, Flow
+from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.trace import DELIVER, RETRANSMIT, SEND, TIMEOUT
-from p2plab.trace import RECEIVER as RECEIVING
-from p2plab.trace import SENDER as SENDING
-from p2plab.transfer import State, Transfer, simulate_picture, simulate_transfer
-from p2plab.udp import UdpSocket
 
 BY_ITSELF = (SEND, RETRANSMIT, TIMEOUT)  # what a machine does of its own accord
 LOSSY = ScriptedLink(
@@ -52,8 +52,8 @@ LOSSY = ScriptedLink(
 # Another process: it takes one transfer, says what it got, and lives until it is told.
 RECEIVER = """
 import json, sys, threading
-from p2plab.offer import Limits
-from p2plab.udp import UdpSocket
+from p2plab.content.offer import Limits
+from p2plab.net.udp import UdpSocket
 ended = threading.Event()
 def news(transfer):
     if transfer.ended:
@@ -74,8 +74,8 @@ with UdpSocket(limits=Limits(patience=0.5), on_transfer=news) as here:
 SENDER = """
 import sys
 from p2plab import Link, Setup, sample_picture
-from p2plab.chunks import cut
-from p2plab.udp import UdpSocket
+from p2plab.content.chunks import cut
+from p2plab.net.udp import UdpSocket
 with UdpSocket() as here:
     transfer = here.send(
         ("127.0.0.1", int(sys.argv[1])),

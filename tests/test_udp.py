@@ -31,8 +31,12 @@ from loopback import (
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
-from p2plab.chunks import cut
-from p2plab.content import Parcel
+from p2plab.content.chunks import cut
+from p2plab.content.content import Parcel
+from p2plab.content.offer import ANSWER, Limits, Offer
+from p2plab.content.transfer import State, Transfer
+from p2plab.core.link import ScriptedLink
+from p2plab.core.packet import ACK, DATA, FIN, Kind, Packet, encode
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -42,14 +46,10 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.flows import REMEMBERED
-from p2plab.link import ScriptedLink
-from p2plab.offer import ANSWER, Limits, Offer
-from p2plab.packet import ACK, DATA, FIN, Kind, Packet, encode
+from p2plab.net.flows import REMEMBERED
+from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.best_effort import BestEffortSender
-from p2plab.transfer import State, Transfer
-from p2plab.udp import UdpSocket
 
 OFFER = Offer("mallory", PARCEL.content, Setup())
 

@@ -19,7 +19,10 @@ from loopback import eventually
 from PIL import Image
 
 import p2plab
-from p2plab.chunks import Assembly, cut
+from p2plab.content.chunks import Assembly, cut
+from p2plab.content.transfer import State, Transfer
+from p2plab.core.packet import DATA
+from p2plab.core.trace import SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.errors import (
     BadContent,
     NameTaken,
@@ -30,19 +33,16 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.inbox import Message
-from p2plab.metrics import deliveries, summarise, transmissions
-from p2plab.packet import DATA
+from p2plab.measure.metrics import deliveries, summarise, transmissions
+from p2plab.net.inbox import Message
 from p2plab.rendezvous.callers import Request
-from p2plab.trace import SEND, SENDER, TIMEOUT, Row, Trace
-from p2plab.transfer import State, Transfer
-from p2plab.widgets import PeerPanel, TransferPanel
-from p2plab.widgets.figures import FIGURES, code
-from p2plab.widgets.knobs import Knob
-from p2plab.widgets.panel import View, in_words
-from p2plab.widgets.pictures import figure
-from p2plab.widgets.requests import in_words as in_words_of
-from p2plab.widgets.runs import Order, Replay, Tally, have
+from p2plab.ui import PeerPanel, TransferPanel
+from p2plab.ui.figures import FIGURES, code
+from p2plab.ui.knobs import Knob
+from p2plab.ui.panel import View, in_words
+from p2plab.ui.pictures import figure
+from p2plab.ui.requests import in_words as in_words_of
+from p2plab.ui.runs import Order, Replay, Tally, have
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
 EVIL = "<img src=x onerror=alert(1)>"
@@ -423,7 +423,7 @@ def test_a_real_transfer_that_waits_says_for_what_and_when_it_gives_up() -> None
 def test_an_offer_that_nobody_answers_is_given_up_earlier_and_a_peer_is_told_so(
     pair: tuple[PeerPanel, PeerPanel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2plab.transfer.OFFER_PATIENCE", 3.0)
+    monkeypatch.setattr("p2plab.content.transfer.OFFER_PATIENCE", 3.0)
     alice, bob = pair
     assert bob.peer is not None
     alice.send_text("hello").wait()  # they have met
@@ -602,7 +602,7 @@ def test_before_anything_has_arrived_the_picture_is_all_holes(
         quick.wait()
     assert nothing in quick.stage.picture.value
     assert quick.transfer is not None
-    holes = p2plab.chunks.Assembly(quick.transfer.offer.content).picture()
+    holes = p2plab.content.chunks.Assembly(quick.transfer.offer.content).picture()
     assert (pixels(quick.stage.picture.value) == np.asarray(holes)).all()
 
 
@@ -749,7 +749,7 @@ def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> N
     link = p2plab.Link(0.01, loss=0.3, duplicate=0.2, reorder=0.2, seed=3)
     setup = p2plab.Setup(protocol, window=4, timeout=0.05)
     transfer = p2plab.simulate_picture(picture, setup, link, order=order)
-    parcel = p2plab.chunks.cut(picture, order=order)
+    parcel = p2plab.content.chunks.cut(picture, order=order)
     assert transfer.assembly is not None
     last = Replay(parcel, transfer.trace).at(transfer.seconds)
     assert last.data() == transfer.assembly.data()
@@ -904,9 +904,9 @@ def test_a_sender_and_a_file_with_html_in_their_names_stay_text(
     assert bob.peer is not None
     message = Message(EVIL, EVIL, 0.0, ("::1", 1), None)  # type: ignore[arg-type]
     view = bob.inbox
-    parcel = p2plab.chunks.cut(p2plab.sample_picture(64), name="<b>x")
+    parcel = p2plab.content.chunks.cut(p2plab.sample_picture(64), name="<b>x")
     setup = p2plab.Setup()
-    offer = p2plab.offer.Offer(EVIL, parcel.content, setup)
+    offer = p2plab.content.offer.Offer(EVIL, parcel.content, setup)
     view.draw([message, Transfer(1, "receiver", offer)])
     shown = "".join(each.value for each in view.box.children)
     assert shown.count("onerror") >= 3

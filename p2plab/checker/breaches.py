@@ -11,7 +11,7 @@ from p2plab.checker.network import CHANNELS, SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
 from p2plab.checker.watchdog import LIMIT, Pulse, watching
 from p2plab.checker.world import TooLong, World, at_a_limit
-from p2plab.endpoint import require_receiver, require_sender
+from p2plab.core.endpoint import require_receiver, require_sender
 from p2plab.errors import BrokenContract
 
 # What a BrokenContract says -> the short name of the promise.

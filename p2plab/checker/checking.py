@@ -10,7 +10,6 @@ from math import inf
 from time import perf_counter
 from typing import Any, Final
 
-from p2plab.amounts import count_of
 from p2plab.checker import breaches, pace, parallel
 from p2plab.checker.blame import HASHED, fickle
 from p2plab.checker.fingerprint import differs
@@ -28,7 +27,8 @@ from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
 from p2plab.checker.verdict import NOT_PROMISED, Verdict, cut
 from p2plab.checker.watchdog import LIMIT, watching
 from p2plab.checker.world import TooLong, World, at_a_limit
-from p2plab.trace import Trace
+from p2plab.core.trace import Trace
+from p2plab.core.validation import count_of
 
 BUDGET: Final = 2.0  # [s]
 OF_MANY_RUNS: Final = ("retransmission", "memory", "speed")  # not of this one

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from p2plab.checker.network import CHANNELS
 from p2plab.checker.verdict import NOT_PROMISED
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
-from p2plab.packet import Kind
-from p2plab.trace import (
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
+from p2plab.core.packet import Kind
+from p2plab.core.trace import (
     DELIVER,
     OTHER,
     RECEIVER,

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from p2plab.amounts import count_of
-from p2plab.chunks import Assembly
+from p2plab.content.chunks import Assembly
+from p2plab.core.packet import Kind, Packet
+from p2plab.core.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
+from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError
-from p2plab.packet import Kind, Packet
-from p2plab.replay import Recording
-from p2plab.rerun import Rerun, rerun
-from p2plab.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
+from p2plab.sim.replay import Recording
+from p2plab.sim.rerun import Rerun, rerun
 
 if TYPE_CHECKING:
-    from p2plab.transfer import Transfer
+    from p2plab.content.transfer import Transfer
 
 SENDS: Final = (SEND, RETRANSMIT)
 

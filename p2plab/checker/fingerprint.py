@@ -14,8 +14,8 @@ from p2plab.checker.trial import Failure, Makers, Run, Trial, plain
 from p2plab.checker.verdict import ARROWS, event
 from p2plab.checker.watchdog import Pulse, watching
 from p2plab.checker.world import TooLong, World
-from p2plab.packet import Kind
-from p2plab.trace import SEND
+from p2plab.core.packet import Kind
+from p2plab.core.trace import SEND
 
 TRIALS: Final = 80
 

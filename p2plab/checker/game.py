@@ -10,7 +10,6 @@ from html import escape
 from math import inf
 from typing import Any, Final
 
-from p2plab.amounts import count_of
 from p2plab.checker.checking import check, failed
 from p2plab.checker.network import (
     BLACKOUT,
@@ -29,8 +28,9 @@ from p2plab.checker.trial import APPLICATIONS, EAGER, STYLES, Trial, plain
 from p2plab.checker.verdict import Verdict, cut
 from p2plab.checker.watchdog import watching
 from p2plab.checker.world import World
+from p2plab.core.trace import Trace
+from p2plab.core.validation import count_of
 from p2plab.museum import EXHIBITS, Exhibit
-from p2plab.trace import Trace
 
 Packets = Iterable[int]  # counted from 1, each way by itself
 Seconds = Mapping[int, float]  # for each of these packets

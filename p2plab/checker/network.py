@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from p2plab.packet import Kind, Packet
-from p2plab.trace import RECEIVER, SENDER
+from p2plab.core.packet import Kind, Packet
+from p2plab.core.trace import RECEIVER, SENDER
 
 DELAY: Final = 0.05  # one way [s]
 RTT: Final = 2 * DELAY  # [s]

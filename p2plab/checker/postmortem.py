@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from p2plab.amounts import count_of
 from p2plab.checker.breaches import explained
 from p2plab.checker.checking import WRONG
 from p2plab.checker.drawing import headline, ladder, overtaken
@@ -18,6 +17,10 @@ from p2plab.checker.quiet import Ear
 from p2plab.checker.story import capital
 from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import UNJUDGED, Verdict, cut
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
+from p2plab.core.packet import MACHINE_KINDS, Kind, Packet
+from p2plab.core.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
+from p2plab.core.validation import count_of
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -25,13 +28,10 @@ from p2plab.errors import (
     TransferRefused,
     TransferStopped,
 )
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
-from p2plab.packet import MACHINE_KINDS, Kind, Packet
-from p2plab.replay import Recording, replay
-from p2plab.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
+from p2plab.sim.replay import Recording, replay
 
 if TYPE_CHECKING:
-    from p2plab.transfer import Transfer
+    from p2plab.content.transfer import Transfer
 
 ARRIVALS: Final = (ARRIVE, DUPLICATE)
 TRIES: Final = 3  # packets lost one after the other: nobody could do anything

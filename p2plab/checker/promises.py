@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from p2plab.amounts import count_of
 from p2plab.checker.memory import held
 from p2plab.checker.network import LATE, LATE_COPY, RTT, Fault
 from p2plab.checker.trial import Application, Failure, Run, plain
 from p2plab.checker.wire import HEAL_EACH, HEAL_PACKETS, HEAL_TIME
+from p2plab.core.validation import count_of
 
 PROMISES: Final = {
     "prefix": "what is delivered is always a prefix of what was sent",

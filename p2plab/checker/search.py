@@ -10,7 +10,6 @@ from itertools import islice
 from time import perf_counter
 from typing import Final
 
-from p2plab.amounts import count_of
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.memory import held
 from p2plab.checker.network import SIDES, Channel
@@ -52,6 +51,7 @@ from p2plab.checker.trial import (
 )
 from p2plab.checker.watchdog import Pulse
 from p2plab.checker.world import World, at_a_limit
+from p2plab.core.validation import count_of
 
 Progress = Callable[[float, str], object]
 

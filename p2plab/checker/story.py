@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from p2plab.amounts import count_of
 from p2plab.checker.network import LATE, SIDES, Fault, called
 from p2plab.checker.promises import PROMISES
 from p2plab.checker.trial import EAGER, Run
 from p2plab.checker.wire import HEAL_TIME
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE
-from p2plab.packet import ACK, Packet
-from p2plab.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Event, Trace
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE
+from p2plab.core.packet import ACK, Packet
+from p2plab.core.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Event, Trace
+from p2plab.core.validation import count_of
 
 # Broken whatever the network does: there is no need to tell the run.
 _ALWAYS: Final = ("interface", "quick", "quiet", "same again", "apart")

@@ -8,8 +8,8 @@ from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 from p2plab.checker.network import Fault
-from p2plab.driver import Host
-from p2plab.packet import Packet
+from p2plab.core.packet import Packet
+from p2plab.sim.driver import Host
 
 Makers = tuple[Callable[[], Any], Callable[[], Any]]
 

@@ -7,9 +7,9 @@ from math import inf
 from typing import Any, Final
 
 from p2plab.checker.network import CHANNELS, Fault
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE
-from p2plab.packet import Kind
-from p2plab.trace import DELIVER, OTHER, RETRANSMIT, SEND, TIMEOUT, Row, Trace
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE
+from p2plab.core.packet import Kind
+from p2plab.core.trace import DELIVER, OTHER, RETRANSMIT, SEND, TIMEOUT, Row, Trace
 
 ARROWS: Final = 25  # that a ladder shows
 NOT_PROMISED: Final = "Not promised: "

@@ -15,9 +15,9 @@ from p2plab.checker.network import (
     LOSE,
 )
 from p2plab.checker.trial import QuickHost, Run, Sent
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
+from p2plab.core.packet import MAX_PAYLOAD, Packet
 from p2plab.errors import BrokenContract
-from p2plab.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
-from p2plab.packet import MAX_PAYLOAD, Packet
 
 HEAL_TIME: Final = 600.0  # virtual time for recovery after the last fault [s]
 HEAL_PACKETS: Final = 2_000  # packets for recovery after the last fault,

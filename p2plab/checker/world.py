@@ -6,14 +6,14 @@ import heapq
 from collections.abc import Sequence
 from typing import Any, Final
 
-from p2plab.amounts import count_of
 from p2plab.checker.network import RTT
 from p2plab.checker.trial import EAGER, Failure, Makers, QuickHost, Run, Trial
 from p2plab.checker.wire import Wire
+from p2plab.core.link import CORRUPT
+from p2plab.core.trace import RECEIVER, SENDER, Trace
+from p2plab.core.validation import count_of
 from p2plab.errors import BrokenContract
-from p2plab.link import CORRUPT
 from p2plab.protocols.finish import FinishSender
-from p2plab.trace import RECEIVER, SENDER, Trace
 
 REST: Final = 0.5  # between phases [s]
 APART: Final = 0.02  # between the beginnings of two transfers [s]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from textwrap import dedent
 
-from p2plab.endpoint import Receiver, Sender
+from p2plab.core.endpoint import Receiver, Sender
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.congestion import FixedWindow
+from p2plab.core.packet import ACK, DATA, Packet, wrap
+from p2plab.core.rtt import FixedRto
+from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
 from p2plab.museum.healthy.fast_retransmit import FastRetransmitSender
-from p2plab.packet import ACK, DATA, Packet, wrap
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import SelectiveRepeatReceiver
-from p2plab.rtt import FixedRto
 
 WINDOW: Final = 4
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.congestion import FixedWindow
+from p2plab.core.packet import ACK, FIN, Packet
+from p2plab.core.rtt import FixedRto
+from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
 from p2plab.museum.healthy import finish
 from p2plab.museum.healthy.duplex import DuplexPeer
 from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
 from p2plab.museum.healthy.parity import GROUP, ParityReceiver, ParitySender, recover
-from p2plab.packet import ACK, FIN, Packet
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.finish import FinishReceiver
-from p2plab.rtt import FixedRto
 
 
 @dataclass(slots=True)

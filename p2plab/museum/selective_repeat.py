@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.congestion import FixedWindow
-from p2plab.endpoint import Sender
+from p2plab.core.endpoint import Sender
+from p2plab.core.packet import ACK, DATA, Packet, unwrap
+from p2plab.core.rtt import FixedRto
+from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
-from p2plab.packet import ACK, DATA, Packet, unwrap
 from p2plab.protocols.go_back_n import GoBackNReceiver
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
     SelectiveRepeatSender,
 )
-from p2plab.rtt import FixedRto
 
 PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
 WINDOW: Final = 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from p2plab.core.packet import ACK, DATA, Packet, wrap
+from p2plab.core.rtt import FixedRto
 from p2plab.museum.exhibit import Exhibit
-from p2plab.packet import ACK, DATA, Packet, wrap
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto
 
 PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
 

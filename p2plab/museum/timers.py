@@ -7,12 +7,12 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.congestion import FixedWindow
+from p2plab.core.packet import ACK, DATA, Packet, unwrap, wrap
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
-from p2plab.packet import ACK, DATA, Packet, unwrap, wrap
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
 
 
 @dataclass(slots=True)

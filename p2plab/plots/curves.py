@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from p2plab.link import CORRUPT, LOSS, OVERFLOW
-from p2plab.metrics import deliveries, rtt_samples, transmissions
-from p2plab.packet import DATA
+from p2plab.core.link import CORRUPT, LOSS, OVERFLOW
+from p2plab.core.packet import DATA
+from p2plab.core.trace import RECEIVER, SENDER, TIMEOUT, Trace
+from p2plab.measure.metrics import deliveries, rtt_samples, transmissions
 from p2plab.plots import style
 from p2plab.plots.style import Style, few, finish, given_or_new, time_unit
-from p2plab.trace import RECEIVER, SENDER, TIMEOUT, Trace
 
 Curve = NDArray[np.float64]
 MANY: Final = 40  # timeouts; more than that would cover each other

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from p2plab import theory
-from p2plab.amounts import count_of
-from p2plab.experiments import (
+from p2plab.core.validation import count_of
+from p2plab.measure import theory
+from p2plab.measure.experiments import (
     Experiment,
     Point,
     Result,
@@ -20,9 +20,9 @@ from p2plab.experiments import (
     goodputs,
     packets_per_payload,
 )
+from p2plab.measure.summary import shown
 from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
 from p2plab.protocols import WINDOWLESS, Setup
-from p2plab.summary import shown
 
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
 _OTHER = ("", "#888888", "h")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from p2plab.amounts import count_of
+from p2plab.core.validation import count_of
 
 
 class Label(NamedTuple):

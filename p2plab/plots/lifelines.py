@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from math import log10
 from typing import Final
 
-from p2plab.paths import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE
+from p2plab.net.paths import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE
+from p2plab.peer.witness import PROBING, number
 from p2plab.plots import style
 from p2plab.plots.style import Style
 from p2plab.rendezvous.model import Seen
-from p2plab.witness import PROBING, number
 
 MOST_ROWS: Final = 36
 ASKING: Final = ("introduce", "asked")

@@ -8,12 +8,12 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from p2plab.paths import CHOOSE, CONFIRM, FAIL, HEAR, PROBE
+from p2plab.net.paths import CHOOSE, CONFIRM, FAIL, HEAR, PROBE
+from p2plab.peer.witness import number
 from p2plab.plots import style
 from p2plab.plots.lifelines import Arrow, Row, Story, start_of, story_of
 from p2plab.plots.style import Html, Style, given_or_new, ink, say, write_nothing
 from p2plab.rendezvous.model import Seen
-from p2plab.witness import number
 
 RENDEZVOUS: Final = "rendezvous"
 _FONT: Final = 8  # [points]

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
+from p2plab.content.transfer import Transfer
 from p2plab.plots.style import given_or_new, say, side_by_side
-from p2plab.transfer import Transfer
 
 Picture = Image | np.ndarray[Any, Any]
 

@@ -10,9 +10,10 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from p2plab.link import CORRUPT, LOSS, OVERFLOW
-from p2plab.metrics import Transmission, transmissions
-from p2plab.packet import ACK, DATA, FIN, NAK, Kind
+from p2plab.core.link import CORRUPT, LOSS, OVERFLOW
+from p2plab.core.packet import ACK, DATA, FIN, NAK, Kind
+from p2plab.core.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Event, Trace
+from p2plab.measure.metrics import Transmission, transmissions
 from p2plab.plots import style
 from p2plab.plots.labels import Label, numbers, together, what_is_absent
 from p2plab.plots.style import (
@@ -25,7 +26,6 @@ from p2plab.plots.style import (
     time_unit,
     write_nothing,
 )
-from p2plab.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Event, Trace
 
 _FONT: Final = 8  # [points]
 _CROWDED: Final = 2.5  # lines of text by which a label may be away from its place

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
-from p2plab.summary import Summary, shown
+from p2plab.measure.summary import Summary, shown
 
 Style = dict[str, Any]
 Point = tuple[float, float]

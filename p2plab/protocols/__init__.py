@@ -10,24 +10,25 @@ from inspect import signature
 from operator import index
 from typing import Any, Final, cast
 
-from p2plab.amounts import number, whole
-from p2plab.congestion import FixedWindow, PathRate
-from p2plab.endpoint import Receiver, RttEstimator, Sender
-from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
-from p2plab.protocols.fast import FastReceiver, FastSender
-from p2plab.protocols.finish import FinishReceiver, FinishSender
-from p2plab.protocols.fountain import (
+from p2plab.core.endpoint import Receiver, RttEstimator, Sender
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.validation import number, whole
+from p2plab.core.window import FixedWindow
+from p2plab.fast.fast import FastReceiver, FastSender
+from p2plab.fast.fountain import (
     NEEDS_RAPTORQ,
     FountainReceiver,
     FountainSender,
 )
+from p2plab.fast.rate_control import PathRate
+from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
+from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
     SelectiveRepeatSender,
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
 
 __all__ = [
     "PROTOCOLS",

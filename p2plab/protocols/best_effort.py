@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from p2plab.packet import DATA, Packet
+from p2plab.core.packet import DATA, Packet
 
 
 @dataclass(slots=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.endpoint import (
+from p2plab.core.endpoint import (
     Receiver,
     RttEstimator,
     Sender,
     require_receiver,
     require_sender,
 )
-from p2plab.packet import ACK, FIN, Packet
+from p2plab.core.packet import ACK, FIN, Packet
 
 FIN_RTO: Final = 2.0  # the longest time until a FIN is repeated [s]
 LINGER: Final = 2 * FIN_RTO  # so that the receiver still hears the next one [s]

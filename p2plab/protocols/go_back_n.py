@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from p2plab.endpoint import RttEstimator, Window
-from p2plab.packet import ACK, DATA, Packet, unwrap, wrap
+from p2plab.core.endpoint import RttEstimator, Window
+from p2plab.core.packet import ACK, DATA, Packet, unwrap, wrap
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from p2plab.errors import (
     PeerUnreachable,
     RendezvousAway,
 )
+from p2plab.net.threads import spawn
 from p2plab.rendezvous.answers import Event
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import BEGINNING, RendezvousClient
@@ -30,7 +31,6 @@ from p2plab.rendezvous.model import (
     Registration,
     Withdrawn,
 )
-from p2plab.threads import spawn
 
 REPEAT: Final = 1.0  # s between two knocks of one introduction
 PAUSE: Final = 0.5  # s before another try, while the rendezvous is away

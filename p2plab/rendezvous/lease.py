@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from p2plab.errors import NameTaken, P2PLabError, PeerNotFound, RendezvousError
+from p2plab.net.threads import spawn
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import Registration
-from p2plab.threads import spawn
 
 
 class Lease:

@@ -19,6 +19,8 @@ import fakeredis
 import uvicorn
 
 from p2plab.errors import RendezvousError
+from p2plab.net.stun_server import start_near
+from p2plab.net.threads import spawn
 from p2plab.rendezvous.addresses import own_addresses
 from p2plab.rendezvous.api import Service, make_app
 from p2plab.rendezvous.connections import (
@@ -35,8 +37,6 @@ from p2plab.rendezvous.listening import BACKLOG, bind, url_of
 from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
 from p2plab.rendezvous.store import Store
-from p2plab.stun_server import start_near
-from p2plab.threads import spawn
 
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 START_PATIENCE = 10.0  # seconds

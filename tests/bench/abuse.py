@@ -23,8 +23,8 @@ from contestants import CLAIM, Visitor
 from processes import Server, redis
 from wire import Address, Figures, Http, Line
 
-from p2plab.stun_client import request
-from p2plab.stun_server import StunServer
+from p2plab.net.stun_client import request
+from p2plab.net.stun_server import StunServer
 
 HONEST: Final = "127.0.0.2"
 BAD: Final = "127.0.0.66"

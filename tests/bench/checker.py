@@ -14,8 +14,10 @@ from p2plab.checker import CHANNELS, Fault, check
 from p2plab.checker.network import DELAY, LOSE
 from p2plab.checker.search import Search
 from p2plab.checker.trial import Makers, Trial, plain
-from p2plab.congestion import FixedWindow
-from p2plab.link import ScriptedLink
+from p2plab.core.link import ScriptedLink
+from p2plab.core.rtt import FixedRto
+from p2plab.core.trace import RETRANSMIT, SEND
+from p2plab.core.window import FixedWindow
 from p2plab.museum import EXHIBITS
 from p2plab.protocols import (
     GoBackNReceiver,
@@ -25,9 +27,7 @@ from p2plab.protocols import (
     StopAndWaitReceiver,
     StopAndWaitSender,
 )
-from p2plab.rtt import FixedRto
-from p2plab.simulator import simulate
-from p2plab.trace import RETRANSMIT, SEND
+from p2plab.sim.simulator import simulate
 
 ROUNDS = 5
 SCHEDULES = 300

@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 
 from p2plab import Setup
-from p2plab.chunks import cut
+from p2plab.content.chunks import cut
+from p2plab.content.offer import Limits
+from p2plab.content.transfer import Transfer
 from p2plab.errors import P2PLabError
-from p2plab.offer import Limits
-from p2plab.transfer import Transfer
-from p2plab.udp import UdpSocket
+from p2plab.net.udp import UdpSocket
 
 # With its headers, and as a mix, a packet fills an Ethernet frame over IPv4.
 PAYLOAD_SIZE = 1437

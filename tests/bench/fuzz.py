@@ -34,15 +34,17 @@ from peak import peak
 from processes import resident
 from pydantic import BaseModel, ValidationError
 
-from p2plab import errors, frames, packet, stun
-from p2plab.chunks import cut
-from p2plab.offer import Offer
-from p2plab.packet import HEADER_SIZE, Kind, Packet
+from p2plab import errors
+from p2plab.content.chunks import cut
+from p2plab.content.offer import Offer
+from p2plab.content.sample import sample_picture
+from p2plab.core import packet
+from p2plab.core.packet import HEADER_SIZE, Kind, Packet
+from p2plab.net import frames, stun
+from p2plab.net.session import TAG_SIZE, Session, inside
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous import answers, forms
 from p2plab.rendezvous.answers import understood
-from p2plab.sample import sample_picture
-from p2plab.session import TAG_SIZE, Session, inside
 
 INPUTS: Final = 1_000_000
 EDGES: Final = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)

@@ -12,17 +12,18 @@ from types import SimpleNamespace
 from typing import Any, Final, Self
 from unittest.mock import patch
 
-from p2plab import frames, packet
-from p2plab.chat import ChatServer
-from p2plab.chunks import cut
-from p2plab.datagrams import Address
+from p2plab.content.chunks import cut
+from p2plab.content.sample import sample_picture
+from p2plab.core import packet
+from p2plab.core.packet import Kind
 from p2plab.errors import CorruptPacket
-from p2plab.handshake import Tags, admit, prove
-from p2plab.packet import Kind
+from p2plab.net import frames
+from p2plab.net.chat import ChatServer
+from p2plab.net.datagrams import Address
+from p2plab.net.handshake import Tags, admit, prove
+from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session, inside
+from p2plab.net.udp import UdpSocket
 from p2plab.protocols import Setup
-from p2plab.sample import sample_picture
-from p2plab.session import CALLEE, CALLER, TAG_SIZE, Session, inside
-from p2plab.udp import UdpSocket
 
 ID, KEY = bytes(range(8)), bytes(range(32))
 NONCE: Final = bytes(16)  # ours, in a handshake, so that proofs can be made in advance
@@ -229,8 +230,8 @@ class Side:
 
     def __init__(self, session: Session, setup: Setup | None = None) -> None:
         with (
-            patch("p2plab.udp.DatagramSocket", Wire),
-            patch("p2plab.udp.Reactor", Here),
+            patch("p2plab.net.udp.DatagramSocket", Wire),
+            patch("p2plab.net.udp.Reactor", Here),
             patch.object(secrets, "randbelow", lambda limit: 6),  # a transfer's number
         ):
             self.socket = UdpSocket(sealed=True)

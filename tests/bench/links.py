@@ -10,10 +10,10 @@ from typing import Final
 from figures import Figure
 
 from p2plab import Link, Setup, simulate
-from p2plab.experiments import mean_loss
-from p2plab.link import GilbertElliott
-from p2plab.packet import DATA
-from p2plab.trace import DELIVER, RETRANSMIT, SEND
+from p2plab.core.link import GilbertElliott
+from p2plab.core.packet import DATA
+from p2plab.core.trace import DELIVER, RETRANSMIT, SEND
+from p2plab.measure.experiments import mean_loss
 
 SIZE: Final = 786_432  # bytes: 512 x 512 RGB
 PAYLOAD: Final = 1_433  # bytes, so that a packet fills an Ethernet frame

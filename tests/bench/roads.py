@@ -34,9 +34,9 @@ Start = Callable[[], None]  # called when imports are done and one listens
 
 def take_ours(port: int, size: int, start: Start) -> float:
     """By the fast page, without a trace; verified against its fingerprint, too."""
-    from p2plab.offer import Limits
-    from p2plab.transfer import Transfer
-    from p2plab.udp import UdpSocket
+    from p2plab.content.offer import Limits
+    from p2plab.content.transfer import Transfer
+    from p2plab.net.udp import UdpSocket
 
     came = threading.Event()
     found: list[Transfer] = []
@@ -60,8 +60,8 @@ def take_ours(port: int, size: int, start: Start) -> float:
 def give_ours(port: int, size: int, start: Start) -> None:
     """Cut bytes and send them."""
     from p2plab import Setup
-    from p2plab.chunks import cut
-    from p2plab.udp import UdpSocket
+    from p2plab.content.chunks import cut
+    from p2plab.net.udp import UdpSocket
 
     data = bytes(size)
     with UdpSocket(record=False) as udp:

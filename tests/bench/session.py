@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 
-from p2plab.chat import ChatClient, ChatServer
-from p2plab.inbox import Address
-from p2plab.packet import DATA, Packet, encode
-from p2plab.session import CALLEE, CALLER, TAG_SIZE, Session
+from p2plab.core.packet import DATA, Packet, encode
+from p2plab.net.chat import ChatClient, ChatServer
+from p2plab.net.inbox import Address
+from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session
 
 ROUNDS = 200  # short ones: the best of them had the machine to itself
 TRAIN = 64  # packets that come at once, when there is much to do

@@ -12,11 +12,11 @@ from statistics import median
 from figures import Figure, seconds
 
 from p2plab import Setup, sample_picture
-from p2plab.chunks import cut
-from p2plab.paths import HOST
+from p2plab.content.chunks import cut
+from p2plab.net.paths import HOST
+from p2plab.net.session import CALLEE, CALLER, ID_SIZE, KEY_SIZE, Session
+from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS
-from p2plab.session import CALLEE, CALLER, ID_SIZE, KEY_SIZE, Session
-from p2plab.udp import UdpSocket
 
 ROUNDS = 7
 PICTURE = sample_picture(512)

@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from p2plab.datagrams import DatagramSocket
-from p2plab.stun import HEADER_SIZE, write_address
-from p2plab.stun_client import ask, request
+from p2plab.net.datagrams import DatagramSocket
+from p2plab.net.stun import HEADER_SIZE, write_address
+from p2plab.net.stun_client import ask, request
 
 ROUNDS = 5
 SECONDS = 0.5  # of a round
@@ -26,7 +26,7 @@ SOCKETS = 16
 IN_FLIGHT = 32  # requests of one socket
 PATIENCE = 0.2  # after which what is in flight counts as lost [s]
 OURS = """
-from p2plab.stun_server import StunServer
+from p2plab.net.stun_server import StunServer
 with StunServer(per_source=10**9) as server:
     print(server.port, flush=True)
     input()

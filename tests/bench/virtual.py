@@ -22,11 +22,11 @@ from browser_python import in_browser_python, missing
 from figures import Figure, seconds
 
 from p2plab import Link, Setup, simulate
-from p2plab.congestion import FixedWindow
-from p2plab.experiments import sweep
+from p2plab.core.rtt import Rfc6298
+from p2plab.core.window import FixedWindow
+from p2plab.measure.experiments import sweep
 from p2plab.protocols import SelectiveRepeatReceiver, SelectiveRepeatSender
-from p2plab.rtt import Rfc6298
-from p2plab.simulator import Run
+from p2plab.sim.simulator import Run
 
 ROUNDS = 9
 LOSSES = (0.0, 0.05)
@@ -179,9 +179,9 @@ def trace_cost() -> Iterator[Figure]:
 
 BROWSER = """
 import json, time
-from p2plab.link import Link
+from p2plab.core.link import Link
 from p2plab.protocols import Setup
-from p2plab.simulator import simulate
+from p2plab.sim.simulator import simulate
 
 def rate(loss):
     setup, best = Setup("selective_repeat", window=64), 1e9

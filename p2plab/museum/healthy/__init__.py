@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from p2plab.congestion import FixedWindow, PathRate
-from p2plab.endpoint import Receiver, Sender
+from p2plab.core.endpoint import Receiver, Sender
+from p2plab.core.rtt import FixedRto, Rfc6298
+from p2plab.core.window import FixedWindow
+from p2plab.fast.fast import FastReceiver, FastSender
+from p2plab.fast.rate_control import PathRate
 from p2plab.museum.exhibit import Exhibit
 from p2plab.museum.healthy.alternating_bit import (
     AlternatingBitReceiver,
@@ -18,7 +21,6 @@ from p2plab.museum.healthy.duplex import DuplexPeer
 from p2plab.museum.healthy.fast_retransmit import FastRetransmitSender
 from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckSender
 from p2plab.museum.healthy.parity import ParityReceiver, ParitySender
-from p2plab.protocols.fast import FastReceiver, FastSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
@@ -26,7 +28,6 @@ from p2plab.protocols.selective_repeat import (
     SelectiveRepeatSender,
 )
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.rtt import FixedRto, Rfc6298
 
 WINDOW: Final = 4
 

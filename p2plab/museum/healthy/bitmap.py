@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2plab.packet import ACK, DATA, Packet
+from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.selective_repeat import SelectiveRepeatReceiver
 

@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.endpoint import RttEstimator
-from p2plab.packet import ACK, DATA, Packet
+from p2plab.core.endpoint import RttEstimator
+from p2plab.core.packet import ACK, DATA, Packet
 
 _LAST: Final = struct.Struct("!i")  # before every payload: the last one that arrived
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.packet import ACK, Packet
+from p2plab.core.packet import ACK, Packet
 from p2plab.protocols.go_back_n import GoBackNSender
 
 DUPLICATES: Final = 3  # RFC 5681, section 3.2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2plab.packet import ACK, NAK, Packet
+from p2plab.core.packet import ACK, NAK, Packet
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.packet import ACK, DATA, Packet
+from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 
 GROUP: Final = 3  # packets that share a parity packet

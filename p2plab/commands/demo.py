@@ -1,0 +1,113 @@
+"""The main job without a browser: a text and a picture, with every protocol."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from p2plab import plots
+from p2plab.content.sample import sample_picture
+from p2plab.content.transfer import State, Transfer
+from p2plab.core.link import Link
+from p2plab.core.validation import count_of
+from p2plab.errors import P2PLabError
+from p2plab.measure.metrics import summarise
+from p2plab.peer.lab import Lab
+from p2plab.peer.peer import Peer
+from p2plab.protocols import MISSING, PROTOCOLS, Setup
+
+TEXT: Final = "Hello, Bob!"
+SIDE: Final = 128  # pixels; small enough for stop-and-wait on a slow link
+ARROWS: Final = 40  # in a ladder; the picture needs more packets than these
+COLUMNS: Final = (
+    ("protocol", 18, "<"),
+    ("DATA sent", 10, ">"),
+    ("sent again", 11, ">"),
+    ("mixes", 7, ">"),
+    ("lost", 6, ">"),
+    ("ACKs lost", 10, ">"),
+    ("seconds", 9, ">"),
+    ("holes", 7, ">"),
+    ("picture", 11, ">"),
+)
+
+
+def demo(folder: Path, loss: float = 0.1, seed: int = 1) -> int:
+    """Run it, print a table, and write pictures and ladders to `folder` as PNG.
+
+    Returns 0 only if the text was acknowledged and every reliable transfer arrived
+    identical.
+    """
+    link = Link(delay=0.01, loss=loss, seed=seed)  # before anything is started
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lab(name="demo") as lab:
+        alice, bob = lab.peer("alice"), lab.peer("bob")
+        print(f"rendezvous at {lab.url}; {alice.name} and {bob.name} are registered")
+        delivery = alice.send_text("bob", TEXT)
+        print(
+            f"{alice.name} to {bob.name}: {TEXT!r}, acknowledged after "
+            f"{1000 * delivery.seconds:.1f} ms and "
+            f"{count_of(delivery.attempts, 'attempt')}"
+        )
+        print(
+            f"\na picture of {SIDE}x{SIDE} pixels over UDP, delay 10 ms and loss "
+            f"{loss:.0%} each way, seed {seed}:\n"
+        )
+        _print_row([name for name, _, _ in COLUMNS])
+        wrong = [name for name in PROTOCOLS if not _try(name, alice, link, folder)]
+    for why in MISSING.values():
+        print("\n" + why.removeprefix(". "))
+    print(f"\npictures and ladders are in {folder.resolve()}")
+    if wrong:
+        print(f"did not arrive identical: {', '.join(wrong)}")
+    return 1 if wrong else 0
+
+
+def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
+    """Send the picture with one protocol; whether it kept what it promises."""
+    setup = Setup(name, window=8)
+    transfer = alice.send_picture("bob", sample_picture(SIDE), setup, link)
+    with suppress(P2PLabError):
+        transfer.wait()
+    identical = transfer.assembly is not None and transfer.assembly.verify()
+    _print_row(_numbers(name, transfer, identical))
+    if transfer.error is not None and transfer.progress:  # the next may fare better
+        print(f"  {name} failed: {transfer.error}")
+    transfer.picture().save(folder / f"{name}.png")
+    ax = plots.ladder(
+        transfer.trace,
+        plots.blank(8, 6),
+        max_arrows=ARROWS,
+        note=f"The first {ARROWS} packets.",
+    )
+    ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
+    if transfer.error is not None and not transfer.progress:
+        raise transfer.error
+    promised = name != "best_effort"
+    return transfer.state is State.DONE and (identical or not promised)
+
+
+def _numbers(name: str, transfer: Transfer, identical: bool) -> list[str]:
+    summary = summarise(transfer.trace)
+    missing = transfer.assembly.missing if transfer.assembly is not None else []
+    return [
+        name,
+        f"{summary.sent}",
+        f"{summary.retransmitted}",
+        f"{summary.mixes}",
+        f"{summary.lost_data}",
+        f"{summary.lost_acks}",
+        f"{transfer.seconds:.2f}",
+        f"{len(missing)}",
+        "identical" if identical else "has holes" if missing else "changed",
+    ]
+
+
+def _print_row(cells: list[str]) -> None:
+    print(
+        "".join(
+            f"{cell:{align}{width}}"
+            for cell, (_, width, align) in zip(cells, COLUMNS, strict=True)
+        )
+    )

@@ -1,0 +1,1 @@
+"""Pictures and files in pieces, and one of them on its way."""

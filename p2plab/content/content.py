@@ -1,0 +1,216 @@
+"""What is sent: its description, the limits, and names that are safe."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Final, overload
+
+from p2plab.core.packet import MAX_PAYLOAD
+from p2plab.errors import BadContent
+
+KINDS: Final = ("picture", "file", "bytes")
+ORDERS: Final = ("rows", "interleaved", "tiles")
+BYTES_PER_PIXEL: Final = {
+    "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2, "I": 4, "F": 4, "CMYK": 4
+}  # fmt: skip
+NUMBER_SIZE: Final = 4  # [bytes]
+MAX_PIXELS: Final = 40_000_000  # a good phone's camera; shuffling them takes a second
+MAX_BYTES: Final = 100_000_000  # several seconds at what a Python socket can carry
+MAX_CHUNKS: Final = 1_000_000  # each costs memory at both ends, however small it is
+MAX_NAME: Final = 128  # characters; file systems hold 255 bytes
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+# Characters that Windows refuses, and those that turn the reading direction round:
+# "gnp.exe" could be made to look like "exe.png".
+_UNSAFE = frozenset('<>:"/\\|?*\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+
+
+def clean_name(name: str) -> str:
+    """The last part of a path, made safe as a file name on every system."""
+    name = PureWindowsPath(name).name  # takes / and \ for separators, and a drive off
+    unsafe = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves, line ends
+    name = "".join(
+        "_" if c in _UNSAFE or unicodedata.category(c) in unsafe else c for c in name
+    )
+    name = name.strip(". ")
+    if _DEVICE.match(name):
+        name = f"_{name}"
+    suffix = PurePosixPath(name).suffix
+    suffix = suffix if len(suffix) <= 16 else ""
+    stem = name.removesuffix(suffix)[: MAX_NAME - len(suffix)]
+    while len(f"{stem}{suffix}".encode()) > 200:
+        stem = stem[:-1]
+    return f"{stem}{suffix}".strip(". ") or "unnamed"
+
+
+def _shown(value: object) -> str:
+    huge = isinstance(value, int) and value.bit_length() > 64
+    return "a huge number" if huge else reprlib.repr(value)
+
+
+def _check_whole(field: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        limits = f"from {low:,} to {high:,}"
+        raise BadContent(
+            f"{field} must be a whole number {limits}, not {_shown(value)}"
+        )
+
+
+def check_one_of(field: str, value: object, choices: Sequence[str]) -> None:
+    """Raise BadContent unless the value is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise BadContent(f"{field} must be one of {choices}, not {_shown(value)}")
+
+
+def check_size(width: int, height: int, mode: str) -> None:
+    """Raise BadContent unless a picture is within our limits."""
+    if width * height > MAX_PIXELS or width < 1 or height < 1:
+        raise BadContent(
+            f"a picture of {width:,} x {height:,} pixels cannot be sent: the limit is "
+            f"1 to {MAX_PIXELS:,} pixels (content.MAX_PIXELS); send a smaller one"
+        )
+    check_bytes(width * height * BYTES_PER_PIXEL.get(mode, 1))
+
+
+def check_bytes(size: int) -> None:
+    """Raise BadContent if there is more than we send."""
+    if size > MAX_BYTES:
+        raise BadContent(
+            f"{size:,} bytes are too many to send: the limit is {MAX_BYTES:,} bytes "
+            "(content.MAX_BYTES); pictures count uncompressed"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is sent, in so few words that an offer can carry it.
+
+    Whoever holds a Content holds a possible one: BadContent names the wrong field.
+    size: bytes of the raw data. chunk_size: bytes of a full chunk, without its number.
+    sha256: hex fingerprint of the raw data, in the order in which it travels.
+    mode, width, height, order: of pictures; modes as Pillow names them.
+    """
+
+    kind: str
+    name: str
+    size: int
+    chunk_size: int
+    sha256: str
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    order: str = "rows"
+
+    def __post_init__(self) -> None:
+        check_one_of("kind", self.kind, KINDS)
+        check_one_of("order", self.order, ORDERS)
+        name, sha256 = self.name, self.sha256
+        if (
+            not isinstance(name, str)
+            or len(name) > MAX_NAME
+            or clean_name(name) != name
+        ):
+            raise BadContent(f"name must be a plain file name, not {_shown(name)}")
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise BadContent(f"sha256 must be 64 hex digits, not {_shown(sha256)}")
+        _check_whole("size", self.size, 0, MAX_BYTES)
+        _check_whole("chunk_size", self.chunk_size, 1, MAX_PAYLOAD - NUMBER_SIZE)
+        if self.kind == "picture":
+            self._check_picture()
+        elif (self.mode, self.width, self.height, self.order) != ("", 0, 0, "rows"):
+            raise BadContent(
+                f'kind "{self.kind}" has no mode, width and height; order is "rows"'
+            )
+        if self.count > MAX_CHUNKS:
+            raise BadContent(
+                f"chunk_size {self.chunk_size} makes {self.count:,} chunks, the limit "
+                f"is {MAX_CHUNKS:,} (content.MAX_CHUNKS): take a larger payload_size"
+            )
+
+    def _check_picture(self) -> None:
+        check_one_of("mode", self.mode, tuple(BYTES_PER_PIXEL))
+        _check_whole("width", self.width, 1, MAX_PIXELS)
+        _check_whole("height", self.height, 1, MAX_PIXELS)
+        check_size(self.width, self.height, self.mode)
+        unit = BYTES_PER_PIXEL[self.mode]
+        if self.size != self.width * self.height * unit:
+            raise BadContent(
+                f"size {self.size:,} does not fit a picture of width {self.width:,}, "
+                f"height {self.height:,} and mode {self.mode}"
+            )
+        if self.chunk_size % unit:
+            raise BadContent(f"chunk_size {self.chunk_size} cuts a pixel in half")
+
+    @property
+    def count(self) -> int:
+        """Number of chunks; nothing at all travels as one empty chunk."""
+        return max(1, -(-self.size // self.chunk_size))
+
+    @property
+    def payload_size(self) -> int:
+        """Bytes of a full payload, its number included."""
+        return NUMBER_SIZE + self.chunk_size
+
+    def to_dict(self) -> dict[str, str | int]:
+        """All fields, ready for JSON."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def from_dict(cls, given: object) -> Content:
+        """The Content that a peer describes; further keys are ignored.
+
+        Raises BadContent, naming the field, for anything that `cut` does not make.
+        """
+        if not isinstance(given, Mapping):
+            raise BadContent(f"a content is described by fields, not {_shown(given)}")
+        names = [field.name for field in fields(cls)]
+        for name in names:
+            if name not in given:
+                raise BadContent(f"{name} is missing in the description of the content")
+        return cls(**{name: given[name] for name in names})
+
+
+class Payloads(Sequence[bytes]):
+    """The numbered chunks of a stream, each cut anew when somebody asks for it.
+
+    So the first ones of a large file can leave while the last are not yet cut.
+    stream: the raw data, in the order in which it travels. size: bytes of a chunk.
+    """
+
+    def __init__(self, stream: bytes, size: int) -> None:
+        self._stream, self._size = stream, size
+        self._count = max(1, -(-len(stream) // size))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self.__getitem__, range(self._count))
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[bytes]: ...
+    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
+        which, stream, size = range(self._count)[at], self._stream, self._size
+        numbers = [which] if isinstance(which, int) else which
+        cut = [
+            number.to_bytes(NUMBER_SIZE, "big")
+            + stream[number * size : (number + 1) * size]
+            for number in numbers
+        ]
+        return cut[0] if isinstance(which, int) else cut
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A content, and the payloads that carry it, in the order of their numbers."""
+
+    content: Content
+    payloads: Sequence[bytes]

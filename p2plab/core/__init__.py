@@ -1,0 +1,1 @@
+"""What travels, what a machine promises, what a network does."""

@@ -1,0 +1,296 @@
+"""What the network does to a packet: loss, delay, queueing, copies, damage."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from random import Random
+from typing import Final, Protocol
+
+from p2plab.core.validation import number, whole
+
+# What can become of a packet, in the words of the trace.
+ARRIVE: Final = "arrive"
+LOSS: Final = "loss"
+OVERFLOW: Final = "overflow"  # the queue was full
+CORRUPT: Final = "corrupt"  # arrives damaged
+DUPLICATE: Final = "duplicate"  # arrives once more
+FORGED: Final = "forged"  # somebody else has made it, so it is not believed
+REPLAYED: Final = "replayed"  # somebody sends a recorded one again: not believed
+
+Fate = tuple[float, str]  # when [s], and what
+
+
+class Channel(Protocol):
+    """One direction of a link while it is in use."""
+
+    def transmit(self, size: int, now: float) -> list[Fate]:
+        """Say what becomes of a packet of `size` bytes sent at `now`: one fate or two.
+
+        A loss or overflow has the time `now`; all else has the time of its arrival.
+        """
+
+
+class AnyLink(Protocol):
+    """Both directions, before use: Link, ScriptedLink, or your own."""
+
+    def forward(self) -> Channel:
+        """A fresh channel from sender to receiver."""
+
+    def backward(self) -> Channel:
+        """A fresh channel from receiver to sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class GilbertElliott:
+    """Loss in bursts: a chain that moves between a good state and a bad one.
+
+    p: probability to go from good to bad at a packet, in (0, 1].
+    r: probability to go back, in (0, 1]; a bad spell lasts 1/r packets on average.
+    loss_bad, loss_good: probability that a packet is lost in that state.
+    Source: Gilbert (1960) and Elliott (1963); the parameters are those of netem's
+    `gemodel p r 1-h 1-k`, with 1-h as loss_bad and 1-k as loss_good.
+    """
+
+    p: float
+    r: float
+    loss_bad: float = 1.0
+    loss_good: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("p", "r"):
+            number(name, getattr(self, name), 0.1)
+        if not (0 < self.p <= 1 and 0 < self.r <= 1):
+            raise ValueError(f"p and r must be in (0, 1], got {self.p} and {self.r}")
+        _probability("loss_bad", self.loss_bad, one=True)
+        _probability("loss_good", self.loss_good)
+        if self.loss_bad == 1 and self.r < 1e-4:
+            raise ValueError(f"r = {self.r} hardly ever leaves the bad state")
+
+    @classmethod
+    def from_mean(cls, loss: float, burst: float) -> GilbertElliott:
+        """Return the chain with this mean loss in (0, 1) and mean burst >= 1 packets.
+
+        In the long run p / (p + r) of the packets meet the bad state.
+        """
+        number("loss", loss, 0.1)
+        number("burst", burst, 4)
+        if not 0 < loss < 1 or burst < 1:
+            raise ValueError(
+                f"a mean loss is in (0, 1) and a burst at least 1 packet long, got "
+                f"{loss} and {burst}"
+            )
+        r = 1 / burst
+        p = r * loss / (1 - loss)
+        if p > 1:
+            raise ValueError(f"a mean loss of {loss} needs bursts longer than {burst}")
+        return cls(p, r)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link with chance in it; the same seed makes the same network.
+
+    delay: propagation delay, one way, >= 0 [s].
+    jitter: up to this much more delay, evenly; keeps the order of packets [s].
+    loss: probability in [0, 1), or a GilbertElliott chain.
+    rate: bit/s, or None for no limit; queue: packets that wait for the transmitter
+        before the queue overflows (drop-tail), or None for no limit.
+    duplicate, corrupt: probability that a packet arrives twice, or damaged.
+    reorder: probability that a packet is held back by up to `hold` seconds, so that
+        later ones overtake it.
+    seed: any whole number; each direction has a generator of its own.
+    Both directions are alike; for two that differ see `back` in `simulate`.
+    Raises ValueError outside these ranges.
+    """
+
+    delay: float = 0.05
+    jitter: float = 0.0
+    loss: float | GilbertElliott = 0.0
+    rate: float | None = None
+    queue: int | None = None
+    duplicate: float = 0.0
+    corrupt: float = 0.0
+    reorder: float = 0.0
+    hold: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("delay", "jitter", "hold"):
+            _time(name, getattr(self, name))
+        if not isinstance(self.loss, GilbertElliott):
+            _probability("loss", self.loss)
+        for name in ("duplicate", "corrupt", "reorder"):
+            _probability(name, getattr(self, name))
+        if self.rate is not None:
+            number("rate", self.rate, 1_000_000)
+            if not self.rate > 0:
+                raise ValueError(
+                    f"rate must be above 0 bit/s, or None, got {self.rate}"
+                )
+        if self.queue is not None:
+            whole("queue", self.queue, 20)
+            if self.queue < 0:
+                raise ValueError(f"a queue holds 0 packets or more, got {self.queue}")
+
+    def forward(self) -> Channel:
+        """A fresh channel from sender to receiver."""
+        return RandomChannel(self, Random(f"{self.seed} forward"))
+
+    def backward(self) -> Channel:
+        """A fresh channel from receiver to sender."""
+        return RandomChannel(self, Random(f"{self.seed} backward"))
+
+    def lossless(self) -> Link:
+        """The same link, harming nothing: the way back when ACKs are safe."""
+        return replace(
+            self, loss=0.0, corrupt=0.0, duplicate=0.0, reorder=0.0, queue=None
+        )
+
+
+def _time(name: str, value: float) -> None:
+    number(name, value, 0.05)
+    if not 0 <= value < 3600:
+        raise ValueError(f"{name} is a time from 0 s to an hour, got {value}")
+
+
+def _probability(name: str, value: float, one: bool = False) -> None:
+    number(name, value, 0.1)
+    if not (0 <= value < 1 or (one and value == 1)):
+        limit = "[0, 1]" if one else "[0, 1)"
+        raise ValueError(
+            f"{name} is a probability in {limit}, got {value}: at 1 nothing would "
+            f"ever get through"
+        )
+
+
+@dataclass(slots=True)
+class RandomChannel:
+    """One direction of a Link in use."""
+
+    link: Link
+    rng: Random
+    bad: bool = False  # the state of the Gilbert-Elliott chain
+    last_arrival: float = 0.0  # of a packet that kept its order [s]
+    idle_at: float = 0.0  # when the transmitter has sent all that it was given [s]
+    queued: deque[float] = field(default_factory=deque)  # when each of them has left
+    faithful: bool = field(init=False)  # what arrives does so once, in order, intact
+    chancy: bool = field(init=False)  # otherwise there is nothing to draw
+
+    def __post_init__(self) -> None:
+        it = self.link
+        self.faithful = not (it.jitter or it.reorder or it.corrupt or it.duplicate)
+        self.chancy = not self.faithful or it.loss != 0
+
+    def transmit(self, size: int, now: float) -> list[Fate]:
+        link = self.link
+        leaves, lost = now, False
+        if self.chancy:
+            # Always the same draws, so that turning one knob does not reshuffle what
+            # the others do: with more loss, the same packets are lost, and some more.
+            random = self.rng.random
+            u_state, u_loss, u_corrupt = random(), random(), random()
+            u_duplicate, u_reorder, u_jitter = random(), random(), random()
+            loss = link.loss
+            lost = u_loss < (loss if type(loss) is float else self._loss(u_state))
+        if link.rate is not None:
+            if link.queue is not None and self._full(size, now):
+                return [(now, OVERFLOW)]
+            if self.idle_at > now:
+                leaves = self.idle_at
+            leaves += 8 * size / link.rate
+            self.idle_at = leaves
+        if lost:
+            return [(now, LOSS)]
+        if self.faithful:
+            return [(leaves + link.delay, ARRIVE)]
+        arrival = leaves + link.delay + link.jitter * u_jitter
+        if u_reorder < link.reorder:
+            arrival += link.hold * (u_reorder / link.reorder)
+        else:
+            arrival = self.last_arrival = max(arrival, self.last_arrival)
+        fate = (arrival, CORRUPT if u_corrupt < link.corrupt else ARRIVE)
+        return [fate, (arrival, DUPLICATE)] if u_duplicate < link.duplicate else [fate]
+
+    def _loss(self, u_state: float) -> float:
+        loss = self.link.loss
+        if not isinstance(loss, GilbertElliott):
+            return loss
+        if u_state < (loss.r if self.bad else loss.p):
+            self.bad = not self.bad
+        return loss.loss_bad if self.bad else loss.loss_good
+
+    def _full(self, size: int, now: float) -> bool:
+        """Whether there is no room; otherwise the packet takes its place."""
+        queued, link = self.queued, self.link
+        assert link.rate is not None
+        assert link.queue is not None
+        while queued and queued[0] <= now:
+            queued.popleft()
+        if len(queued) > link.queue:  # one is being sent
+            return True
+        queued.append(max(self.idle_at, now) + 8 * size / link.rate)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedLink:
+    """A link without chance: say what happens to which packet, counting from 1.
+
+    lose, corrupt, duplicate: the packets from sender to receiver that are harmed.
+    late: how much later than the others a packet arrives {packet: seconds}.
+    lose_back: the packets from receiver to sender that are lost.
+    delay: one way [s].
+    """
+
+    lose: frozenset[int] | set[int] | tuple[int, ...] = ()
+    corrupt: frozenset[int] | set[int] | tuple[int, ...] = ()
+    duplicate: frozenset[int] | set[int] | tuple[int, ...] = ()
+    late: Mapping[int, float] = field(default_factory=dict)
+    lose_back: frozenset[int] | set[int] | tuple[int, ...] = ()
+    delay: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("lose", "corrupt", "duplicate", "late", "lose_back"):
+            _packets(name, getattr(self, name))
+        for time in (self.delay, *self.late.values()):
+            number("delay", time, 0.05)
+            if time < 0:
+                raise ValueError("a delay is a time of 0 s or more")
+
+    def forward(self) -> Channel:
+        """A fresh channel from sender to receiver."""
+        return ScriptedChannel(self)
+
+    def backward(self) -> Channel:
+        """A fresh channel from receiver to sender."""
+        return ScriptedChannel(ScriptedLink(lose=self.lose_back, delay=self.delay))
+
+
+def _packets(name: str, which: Collection[int]) -> None:
+    wanted, form = (Mapping, "{3: 0.5}") if name == "late" else (Collection, "{3, 5}")
+    if not (isinstance(which, wanted) and all(isinstance(n, Integral) for n in which)):
+        raise ValueError(
+            f"{name} names packets by whole numbers, got {which!r}: write {name}={form}"
+        )
+    if min(which, default=1) < 1:
+        raise ValueError("packets are counted from 1: there is none before")
+
+
+@dataclass(slots=True)
+class ScriptedChannel:
+    """One direction of a ScriptedLink in use."""
+
+    link: ScriptedLink
+    count: int = 0  # packets so far
+
+    def transmit(self, size: int, now: float) -> list[Fate]:
+        self.count += 1
+        if self.count in self.link.lose:
+            return [(now, LOSS)]
+        arrival = now + self.link.delay + self.link.late.get(self.count, 0.0)
+        fate = CORRUPT if self.count in self.link.corrupt else ARRIVE
+        copies = [(arrival, DUPLICATE)] if self.count in self.link.duplicate else []
+        return [(arrival, fate), *copies]

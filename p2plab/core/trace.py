@@ -1,0 +1,216 @@
+"""What happened in a run: every packet's fate, and the machines' own numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from keyword import iskeyword
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from p2plab.core.packet import Kind
+from p2plab.core.rows import Row as Row  # for those who read traces, too
+from p2plab.core.rows import Rows, State, States
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# What a row can say; `link` has the words for what the network does.
+SEND: Final = "send"
+RETRANSMIT: Final = "retransmit"
+TIMEOUT: Final = "timeout"
+DELIVER: Final = "deliver"
+
+SENDER: Final = "sender"
+RECEIVER: Final = "receiver"
+OTHER: Final = {SENDER: RECEIVER, RECEIVER: SENDER}
+_WRAPPED: Final = (SENDER, RECEIVER, "machine")  # what wrappers call it
+
+_FORMAT: Final = "p2plab trace 1"
+
+
+class Event(NamedTuple):
+    """One row of a trace.
+
+    time: seconds since the run began.
+    host: SENDER or RECEIVER. A packet is sent, and lost, at the host that sent it; it
+        arrives at the other one.
+    what: send, retransmit, timeout or deliver, or one of the fates in `link`.
+    kind, seq: the packet's. A timeout has none (0, -1); a delivery counts payloads.
+    size: bytes of payload.
+    number: counts what its sender sent, so that a send and its fate can be matched.
+    """
+
+    time: float
+    host: str
+    what: str
+    kind: int
+    seq: int
+    size: int
+    number: int
+
+
+@dataclass(slots=True, init=False)
+class Trace:
+    """Everything that the driver saw, in the order in which it saw it.
+
+    rows: the fields of an Event each; plain tuples, because that is what a driver can
+        append a million times.
+    states: (time, host, values) whenever one of a machine's own numbers has changed;
+        `names` says what the values of a host mean.
+    about: what was run (protocol, link, seed, ...), for titles and for repeating it.
+    """
+
+    about: dict[str, Any]
+    names: dict[str, tuple[str, ...]]
+    rows: Rows = field(repr=False)
+    states: States = field(repr=False)
+
+    def __init__(
+        self,
+        about: dict[str, Any] | None = None,
+        names: dict[str, tuple[str, ...]] | None = None,
+        rows: Iterable[Row] = (),
+        states: Iterable[State] = (),
+    ) -> None:
+        self.about = {} if about is None else about
+        self.names = {} if names is None else names
+        self.rows = Rows(rows)
+        self.states = States(states)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Event]:
+        return map(Event._make, list(self.rows))
+
+    def table(self) -> np.ndarray[Any, Any]:
+        """Return the rows as a numpy record array with an Event's fields."""
+        import numpy as np
+
+        kinds = [("time", "f8"), ("host", "U8"), ("what", "U10"), ("kind", "i2")]
+        rest = [("seq", "i8"), ("size", "i4"), ("number", "i8")]
+        return np.array(list(self.rows), dtype=[*kinds, *rest]).view(np.recarray)
+
+    def state(self, host: str, name: str) -> np.ndarray[Any, Any]:
+        """Return one of a machine's numbers over time.
+
+        Shape (n, 2): seconds and value, not-a-number where there was none yet.
+        Raises KeyError, naming what there is, for an unknown host or name.
+        """
+        import numpy as np
+
+        if name not in self.names.get(host, ()):
+            raise KeyError(f"{host} has no {name}, only {self.names.get(host, ())}")
+        column = self.names[host].index(name)
+        pairs = [(at, _number(v[column])) for at, who, v in self.states if who == host]
+        return np.array(pairs, dtype=float).reshape(-1, 2)
+
+    def digest(self) -> str:
+        """Return a SHA-256 of rows and states: equal runs have equal digests."""
+        return hashlib.sha256(
+            _json([self.names, list(self.rows), list(self.states)]).encode()
+        ).hexdigest()
+
+    def merged(self, other: Trace, later: float = 0.0) -> Trace:
+        """Return both in one: what two hosts saw of the same run.
+
+        later: how much later than ours the other's clock was started [s].
+        """
+        rows = [(row[0] + later, *row[1:]) for row in other.rows]
+        states = [(at + later, host, v) for at, host, v in other.states]
+        return Trace(
+            {**other.about, **self.about},
+            {**other.names, **self.names},
+            sorted([*self.rows, *rows], key=lambda row: row[0]),
+            sorted([*self.states, *states], key=lambda state: state[0]),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the trace as JSON, readable by `load` and by other programs."""
+        content = {
+            "format": _FORMAT,
+            "about": self.about,
+            "names": self.names,
+            "fields": Event._fields,
+            "rows": list(self.rows),
+            "states": list(self.states),
+        }
+        Path(path).write_text(_json(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read what `save` has written; raises ValueError for anything else."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != _FORMAT:
+                raise ValueError(content["format"])
+            return cls(
+                content["about"],
+                {host: tuple(names) for host, names in content["names"].items()},
+                [_row(row) for row in content["rows"]],
+                [(at, host, tuple(values)) for at, host, values in content["states"]],
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as why:
+            raise ValueError(f"{path} is not a trace that p2plab saved: {why}") from why
+
+
+def _json(content: object) -> str:
+    # What a machine keeps beside its numbers is no part of the trace.
+    return json.dumps(content, separators=(",", ":"), default=lambda thing: None)
+
+
+def _row(row: list[Any]) -> Row:
+    time, host, what, kind, seq, size, number = row
+    return time, host, what, Kind(kind) if kind else 0, seq, size, number
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def probe(machine: object) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
+    """Return the names of a machine's own numbers, and a function that reads them.
+
+    They are the numeric fields of the machine and of the parts that it holds, such as
+    `send_base` and `rtt.srtt`. A machine that wraps a `sender`, `receiver` or `machine`
+    shows the wrapped one's numbers as its own.
+    """
+    paths = dict(_paths(machine, "", "", set()))
+    return tuple(paths), _reader(tuple(paths.values()))
+
+
+@cache
+def _reader(paths: tuple[str, ...]) -> Callable[[Any], Any]:
+    # Written out, as dataclasses write their methods: attrgetter takes four times as
+    # long, and this is called after every event of every run.
+    values = "".join(f"machine.{path}," for path in paths)
+    read: Callable[[Any], Any] = eval(f"lambda machine: ({values})")
+    return read
+
+
+def _paths(
+    thing: object, name: str, path: str, seen: set[int]
+) -> Iterator[tuple[str, str]]:
+    seen.add(id(thing))
+    for each, value in _attributes(thing).items():
+        if not each.isidentifier() or iskeyword(each):
+            continue
+        if value is None or type(value) in (int, float):
+            yield name + each, path + each
+        elif is_dataclass(value) and id(value) not in seen:
+            inner = name if each in _WRAPPED else f"{name}{each}."
+            yield from _paths(value, inner, f"{path}{each}.", seen)
+
+
+def _attributes(thing: object) -> Mapping[str, object]:
+    if is_dataclass(thing):
+        return {
+            each.name: getattr(thing, each.name)
+            for each in fields(thing)
+            if not str(each.type).startswith("Final")  # a parameter, not a state
+        }
+    return vars(thing) if hasattr(thing, "__dict__") else {}

@@ -1,0 +1,28 @@
+"""How many packets may be in flight: a window that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2plab.core.validation import whole
+
+
+@dataclass(slots=True)
+class FixedWindow:
+    """The same window for ever: no congestion control.
+
+    size: packets that may be in flight, >= 1.
+    """
+
+    size: int = 16
+
+    def __post_init__(self) -> None:
+        whole("size", self.size, 16)
+        if self.size < 1:
+            raise ValueError(f"a window holds at least 1 packet, got {self.size}")
+
+    def on_ack(self, seq: int, now: float) -> None: ...
+
+    def on_loss(self, in_flight: int, now: float) -> None: ...
+
+    def on_timeout(self, in_flight: int, now: float) -> None: ...

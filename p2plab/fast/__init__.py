@@ -1,0 +1,1 @@
+"""The protocols made for speed, and what only they need."""

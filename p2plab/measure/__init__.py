@@ -1,0 +1,1 @@
+"""Numbers from traces, sweeps over them, and the theory beside."""

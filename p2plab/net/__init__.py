@@ -1,0 +1,1 @@
+"""Real sockets: transfers over UDP, seals, paths, STUN, text over TCP."""

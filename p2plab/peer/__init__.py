@@ -1,0 +1,1 @@
+"""The faces that a notebook holds: a peer, its meetings, a lab."""

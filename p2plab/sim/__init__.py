@@ -1,0 +1,1 @@
+"""The driver of machines, virtual time, and a recorded run told again."""

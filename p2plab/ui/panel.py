@@ -1,0 +1,300 @@
+"""What every panel has: one thread that draws, and callbacks that fail aloud."""
+
+from __future__ import annotations
+
+import atexit
+import html
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import ipywidgets as widgets
+
+from p2plab.errors import P2PLabError
+from p2plab.net.threads import spawn
+from p2plab.ui.echo import THREAD, Echo
+
+FPS: Final = 12.0  # nothing holds back what a kernel pushes: the browser would lag
+FRAME: Final = 1 / FPS  # [s]
+
+_PANELS: Final[dict[str, Panel]] = {}  # one of each key, so that a cell can run twice
+
+STYLE: Final = """<style>
+.p2p-panel {max-width: 1090px; width: 100%; overflow: hidden}
+.p2p-panel .p2p-tabs {width: calc(100% - 4px)}
+.p2p-panel .widget-html-content {line-height: 1.4}
+.p2p-panel h4 {margin: 8px 0 4px; font-size: 13px; letter-spacing: .02em}
+.p2p-panel [role=alert] {margin: 2px; border-left: 4px solid #D55E00; padding: 4px 10px;
+  background: rgba(213, 94, 0, .12); overflow-wrap: anywhere}
+.p2p-panel [role=note] {margin: 2px; border-left: 4px solid #0072B2; padding: 4px 10px;
+  background: rgba(0, 114, 178, .12); overflow-wrap: anywhere}
+.p2p-panel [role=status] {min-height: 1.4em; overflow-wrap: anywhere}
+.p2p-panel progress {width: 100%; height: 14px; accent-color: #0072B2}
+.p2p-panel .p2p-upload {white-space: pre; text-align: center}
+.p2p-panel figure {margin: 0}
+.p2p-panel figure img {object-fit: contain; display: block;
+  background: var(--jp-layout-color2, #eee)}
+.p2p-panel table {border-collapse: collapse; font-variant-numeric: tabular-nums}
+.p2p-panel td, .p2p-panel th {padding: 2px 12px 2px 0; text-align: left}
+.p2p-panel td {text-align: right}
+.p2p-inbox > * {border-bottom: 1px solid var(--jp-border-color2, #ddd);
+  padding-bottom: 6px; margin-bottom: 6px}
+.p2p-panel pre {white-space: pre-wrap; margin: 0}
+</style>"""
+
+
+def in_words(why: BaseException) -> str:
+    """What a person is told of an error."""
+    if isinstance(why, P2PLabError | ValueError) and str(why):
+        return str(why)
+    return f"{type(why).__name__}: {why}"
+
+
+def open_lab(lab: Any) -> Any:
+    """The lab, or the new one of its name; what is no lab stays as it is.
+
+    Raises P2PLabError if it was closed, and not replaced.
+    """
+    lab = getattr(lab, "latest", lab)
+    if getattr(lab, "closed", False):
+        raise P2PLabError(
+            "this lab is closed: run the cell that makes it, then try this again"
+        )
+    return lab
+
+
+def said(role: str, text: str) -> str:
+    """A line of HTML for a text from anywhere, as a sentence; nothing for no text."""
+    text = text[:1].upper() + text[1:]
+    return f'<div role="{role}">{html.escape(text)}</div>' if text else ""
+
+
+def line(name: str, **layout: str) -> Any:
+    """An HTML widget that tests and styles find as `p2p-<name>`."""
+    widget = widgets.HTML(layout=widgets.Layout(**{"margin": "0", **layout}))
+    widget.add_class(f"p2p-{name}")
+    return widget
+
+
+class _Button(widgets.Button):  # type: ignore[misc]
+    """A button that acts when what was set before it was pressed has come, too."""
+
+    after: Callable[[Callable[[], object]], object] = staticmethod(lambda act: act())
+
+    def _handle_button_msg(self, _: object, content: Any, buffers: object) -> None:
+        if content.get("event") == "click":
+            self.after(self.click)
+
+
+def button(name: str, label: str, **more: Any) -> Any:
+    """A button that tests and styles find as `p2p-<name>`."""
+    each = _Button(description=label, **more)
+    each.add_class(f"p2p-{name}")
+    return each
+
+
+class View:
+    """The one thread that draws a panel: seldom, the latest state, the last one always.
+
+    draw: returns after how many seconds to draw again, or None: not before a `poke`.
+    complain: is given what `draw` raises.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[], float | None],
+        complain: Callable[[Exception], object],
+        pause: float = FRAME,
+    ) -> None:
+        self._draw, self._complain, self._pause = draw, complain, pause
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._begun = self._drawn = 0  # how often
+        self._drew = threading.Condition()
+
+    def poke(self) -> None:
+        """Something has changed: draw it soon. Any thread may call."""
+        self._news.set()
+        with self._lock:
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = spawn(self._loop, name=THREAD)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all that has happened so far is drawn; say whether it is."""
+        with self._drew:
+            wanted = self._begun + 1
+            self.poke()
+            return self._drew.wait_for(lambda: self._drawn >= wanted, timeout)
+
+    def stop(self) -> None:
+        """Draw no more; returns when the thread has ended."""
+        self._stopping.set()
+        self._news.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
+
+    def _loop(self) -> None:
+        again: float | None = None
+        while not self._stopping.is_set():
+            self._news.wait(again)
+            self._news.clear()  # before drawing: what changes meanwhile is drawn, too
+            if self._stopping.is_set():
+                return
+            began = time.perf_counter()
+            again = self._once(again)
+            # At most half of the time goes into drawing: the rest is the transfer's.
+            rest = max(self._pause, time.perf_counter() - began)
+            self._stopping.wait(rest)
+            again = None if again is None else max(0.0, again - rest)
+
+    def _once(self, again: float | None) -> float | None:
+        self._begun += 1
+        try:
+            again = self._draw()
+        except Exception as why:
+            self._complain(why)
+            again = None if again is None else 1.0  # what moved may still be moving
+        with self._drew:
+            self._drawn = self._begun
+            self._drew.notify_all()
+        return again
+
+
+class Panel:
+    """A box of widgets with a status line, a place for errors, and a view.
+
+    kind: of the panel, for its class in the page.
+    key: a new panel closes an older one of the same kind and key; by default that is
+        the one which the same cell had made before.
+    """
+
+    def __init__(self, kind: str, key: str | None = None) -> None:
+        self.key = f"{kind} {_this_cell() if key is None else key}"
+        if (older := _PANELS.pop(self.key, None)) is not None:
+            older.close("This panel was replaced by a newer one. Run its cell again.")
+        _PANELS[self.key] = self
+        self.error: Exception | None = None  # the last thing that went wrong
+        self.status = line("status")
+        self.alert = line("alert")
+        self.note = line("note")
+        self.box = widgets.VBox([])
+        self.box.add_class("p2p-panel")
+        self.box.add_class(f"p2p-{kind}-panel")
+        self.view = View(self.draw, self.complain)
+        self.echo = Echo()
+        self.closed = False
+        atexit.register(self.close)
+
+    def draw(self) -> float | None:
+        """Show the state of things; called by the view's thread alone."""
+        raise NotImplementedError
+
+    def shut(self) -> None:
+        """Stop whatever runs behind the panel."""
+
+    def tell(self, text: str) -> None:
+        """Say how things stand."""
+        self.status.value = said("status", text)
+
+    def complain(self, why: Exception, place: Any = None, more: str = "") -> None:
+        """Show an error, in words; place: the line for it, if not `alert`.
+
+        more: what one can do about it in this panel.
+        """
+        self.error = why
+        words = in_words(why)
+        if more:
+            stop = "" if words.endswith((".", "?", "!")) else "."
+            words = f"{words}{stop} {more}"
+        (place or self.alert).value = said("alert", words)
+
+    def forgive(self) -> None:
+        """Take an old error and note away."""
+        self.error = None
+        self.alert.value = self.note.value = ""
+
+    def guarded(
+        self, act: Callable[[], object], place: Any = None
+    ) -> Callable[[object], None]:
+        """A callback for a widget: what `act` raises is shown, or nobody would see."""
+
+        def callback(_: object) -> None:
+            try:
+                act()
+            except Exception as why:
+                self.complain(why, place)
+
+        return callback
+
+    def wire(self, each: Any, act: Callable[[], object], place: Any = None) -> None:
+        """Make a button act, but not on the second half of a double click."""
+
+        def pressed() -> None:
+            if not each.disabled:  # the browser may not know yet
+                act()
+
+        each.after = self.echo.then
+        each.on_click(self.guarded(pressed, place))
+
+    def work(
+        self, act: Callable[..., object], *arguments: object, place: Any = None
+    ) -> threading.Thread:
+        """Do in the background what takes its time; errors are shown."""
+
+        def job() -> None:
+            try:
+                act(*arguments)
+            except Exception as why:
+                self.complain(why, place)
+            self.view.poke()
+
+        return spawn(job, name=THREAD)
+
+    def close(self, farewell: str = "This panel was closed.") -> None:
+        """Stop everything, and leave one line where the panel was. Twice is fine."""
+        if self.closed:
+            return
+        self.closed = True
+        atexit.unregister(self.close)
+        if _PANELS.get(self.key) is self:
+            del _PANELS[self.key]
+        self.view.stop()
+        self.shut()
+        self.echo.close()
+        old, self.box.children = self.box.children, (line("closed"),)
+        self.box.children[0].value = said("status", farewell)
+        for child in old:
+            _close_all(child)
+
+    def wait_drawn(self, timeout: float) -> None:
+        """Wait for the view, and raise the last error."""
+        self.view.flush(timeout)
+        if self.error is not None:
+            raise self.error
+
+    def __repr__(self) -> str:
+        how = "closed" if self.closed else "end a notebook's cell with it to see it"
+        return f"<{type(self).__name__}, a panel: {how}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        words = f"A {type(self).__name__} was here: run this cell again to see it."
+        return {**self.box._repr_mimebundle_(**options), "text/plain": words}
+
+
+def _close_all(widget: Any) -> None:
+    for child in getattr(widget, "children", ()):
+        _close_all(child)
+    widget.close()
+
+
+def _this_cell() -> str:
+    """The notebook's name for the cell that runs now; empty where nobody knows."""
+    from IPython.core.getipython import get_ipython
+
+    parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
+    return str(parent.get("metadata", {}).get("cellId", ""))

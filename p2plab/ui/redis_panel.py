@@ -1,0 +1,87 @@
+"""What the rendezvous keeps in Redis, on the screen while it changes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from p2plab.core.validation import count_of
+from p2plab.ui.panel import STYLE, Panel, line, open_lab
+
+if TYPE_CHECKING:
+    from p2plab.peer.lab import Lab
+    from p2plab.rendezvous.contents import Kept
+    from p2plab.rendezvous.server import RendezvousServer
+
+PAUSE: Final = 1.0  # between two looks [s]
+# A border and a shadow where there is more, for those who see no scroll bar.
+LOOK: Final = """<style>
+.p2p-redis-keys {--ground: var(--jp-layout-color0, #fff); padding: 0 8px;
+  border: 1px solid var(--jp-border-color1, #bbb); background:
+  linear-gradient(var(--ground) 40%, transparent) top / 100% 40px no-repeat local,
+  linear-gradient(transparent, var(--ground) 60%) bottom / 100% 40px no-repeat local,
+  linear-gradient(rgba(127, 127, 127, .6), transparent) top / 100% 12px no-repeat,
+  linear-gradient(transparent, rgba(127, 127, 127, .6)) bottom / 100% 12px no-repeat,
+  var(--ground)}
+.p2p-redis-keys thead th {position: sticky; top: 0; background: var(--ground)}
+</style>"""
+HEAD: Final = ("key", "type", "ends in", "entries")
+
+
+class RedisPanel(Panel):
+    """A table of keys, when they end, and what is in them; looks again every second.
+
+    rendezvous: a Lab or a RendezvousServer, whose Redis is looked at, whether it is a
+    real one or a store in this process. Tokens and session keys are never shown.
+    key: see Panel.
+    """
+
+    def __init__(
+        self, rendezvous: Lab | RendezvousServer, *, key: str | None = None
+    ) -> None:
+        self._rendezvous: Any = open_lab(rendezvous)
+        super().__init__("redis", key)
+        self.table = line("redis-keys", max_height="480px", overflow="auto")
+        style = line("style")
+        style.value = STYLE + LOOK
+        self.box.children = (style, self.status, self.alert, self.table)
+        self.tell("Looking …")
+        self.view.poke()
+
+    def draw(self) -> float | None:
+        from redis.exceptions import RedisError
+
+        lab = getattr(self._rendezvous, "latest", self._rendezvous)
+        server: RendezvousServer = getattr(lab, "server", lab)
+        try:
+            found = server.contents()
+        except (RedisError, OSError) as why:
+            self.tell(f"The Redis does not answer: {why}")
+            return PAUSE
+        real = bool(server.redis_url)
+        where = "Redis" if real else "The store in this process"
+        self.tell(f"{where} holds {count_of(len(found), 'key')}.")
+        self.table.value = table(found)
+        return PAUSE
+
+
+def table(found: Iterable[Kept]) -> str:
+    """The keys as HTML."""
+    head = "".join(f'<th scope="col">{each}</th>' for each in HEAD)
+    rows = "".join(map(_row, found))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _row(kept: Kept) -> str:
+    left = "never" if kept.expires_in is None else f"{kept.expires_in:.0f} s"
+    lines = [f"{name}: {value}" if name else value for name, value in kept.entries]
+    if kept.size > len(kept.entries):
+        lines.insert(0, f"{kept.size} in all, of which")
+    short = 'style="white-space: nowrap"'
+    left_aligned = 'style="text-align: left; overflow-wrap: anywhere"'
+    entries = "<br>".join(map(html.escape, lines))
+    cells = f"<td>{kept.type}</td><td {short}>{left}</td>"
+    cells += f"<td {left_aligned}>{entries}</td>"
+    head = f'<th scope="row">{html.escape(kept.key)}</th>'
+    return f'<tr style="vertical-align: top">{head}{cells}</tr>'
