@@ -19,7 +19,7 @@ from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import LOSS, OVERFLOW, AnyLink, Channel, Link, ScriptedLink
 from p2plab.core.packet import Kind, Packet, decode, encode
-from p2plab.core.trace import RETRANSMIT, SEND, Event, Trace
+from p2plab.core.trace import RETRANSMIT, SEND, Row, Trace
 from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
 
@@ -39,7 +39,7 @@ BAD: Final = Link(
     duplicate=0.2,
     corrupt=0.1,
     reorder=0.2,
-    hold=0.01,
+    reorder_delay=0.01,
     seed=1,
 )
 
@@ -115,7 +115,7 @@ def same_pixels(transfer: Transfer) -> bool:
     return np.array_equal(picture, PICTURE)
 
 
-def without_a_fate(trace: Trace) -> list[Event]:
+def without_a_fate(trace: Trace) -> list[Row]:
     """Return the packets that were sent, and neither lost nor seen again."""
     sent = [row for row in trace if row.what in (SEND, RETRANSMIT)]
     lost = {(row.host, row.number) for row in trace if row.what in (LOSS, OVERFLOW)}
@@ -133,7 +133,7 @@ def without_a_fate(trace: Trace) -> list[Event]:
     ]
 
 
-def of_kind(trace: Trace, kind: Kind) -> list[Event]:
+def of_kind(trace: Trace, kind: Kind) -> list[Row]:
     """Return the rows about packets of one kind."""
     return [row for row in trace if row.kind == kind]
 

@@ -148,7 +148,7 @@ class OneRoundTrip:
     def on_send(self, seq: int, now: float) -> None:
         self.sent_at[seq] = self.now = now
 
-    def on_ack(self, seq: int, now: float, echo: float | None = None) -> None:
+    def on_ack(self, seq: int, now: float, ts_ecr: float | None = None) -> None:
         self.oldest, self.now = seq + 1, now
 
     def on_timeout(self) -> None: ...

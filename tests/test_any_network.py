@@ -139,7 +139,9 @@ IN_ORDER = st.builds(
     seed=st.integers(0, 10_000),
 )
 ANY = st.builds(
-    lambda link, reorder, hold: replace(link, reorder=reorder, hold=hold),
+    lambda link, reorder, reorder_delay: replace(
+        link, reorder=reorder, reorder_delay=reorder_delay
+    ),
     IN_ORDER,
     SHARES,
     st.sampled_from([0.02, 0.5, 2.0]),

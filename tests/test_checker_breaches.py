@@ -143,7 +143,7 @@ class Counts(Sender):
         packet = super().next_packet(now)
         if packet:
             type(self).made += 1
-            return packet._replace(stamp=float(self.made))
+            return packet._replace(ts_val=float(self.made))
         return None
 
 
@@ -168,7 +168,7 @@ class OnlyOnce(Sender):
 class Stamped(Sender):
     def next_packet(self, now: float) -> Any:
         packet = super().next_packet(now)
-        return packet and packet._replace(stamp="now")
+        return packet and packet._replace(ts_val="now")
 
 
 @pytest.mark.parametrize(

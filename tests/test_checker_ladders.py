@@ -8,7 +8,7 @@ from first_attempt import Receiver
 from p2plab.checker import check
 from p2plab.checker.drawing import ladder
 from p2plab.core.packet import ACK, Packet
-from p2plab.core.trace import RETRANSMIT, SEND, TIMEOUT, Trace
+from p2plab.core.trace import RETRANSMIT, SEND, TIMEOUT, Row, Trace
 
 
 class Impatient(first_attempt.Sender):
@@ -56,8 +56,8 @@ def test_it_says_which_payload_was_delivered_and_that_it_was_not_the_next() -> N
 def test_a_packet_that_was_overtaken_is_called_late() -> None:
     page = check(first_attempt.Sender, Credulous, "late")._repr_html_()
     assert "delivers payload" not in page
-    rows = [(0.0, "sender", SEND, 1, n, 1, n) for n in (0, 1)]
-    rows += [(0.1, "receiver", "arrive", 1, n, 1, n) for n in (1, 0)]
+    rows = [Row(0.0, "sender", SEND, 1, n, 1, n) for n in (0, 1)]
+    rows += [Row(0.1, "receiver", "arrive", 1, n, 1, n) for n in (1, 0)]
     assert "DATA 0 late, 0.1 s" in ladder(Trace(rows=rows))
 
 
@@ -67,5 +67,5 @@ def test_it_shows_where_an_exception_was_raised() -> None:
 
 
 def test_a_packet_under_way_is_the_beginning_of_an_arrow() -> None:
-    trace = Trace(rows=[(0.0, "sender", SEND, 1, 0, 1, 0)])
+    trace = Trace(rows=[Row(0.0, "sender", SEND, 1, 0, 1, 0)])
     assert ladder(trace).count("<line") == 2 + 3

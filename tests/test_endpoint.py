@@ -422,7 +422,7 @@ def test_a_driver_may_stop_pulling_early_and_go_on_later() -> None:
 
 
 def test_a_batch_is_heard_as_if_its_packets_had_come_one_by_one() -> None:
-    batch = [(Packet(DATA, seq, b"%d" % seq, stamp=1.0), seq) for seq in (0, 2, 1, 1)]
+    batch = [(Packet(DATA, seq, b"%d" % seq, ts_val=1.0), seq) for seq in (0, 2, 1, 1)]
     traces, heard = [], []
     for at_once in (False, True):
         trace, taken = Trace(), list[bytes]()

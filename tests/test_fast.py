@@ -40,9 +40,11 @@ def pulled(machine: Any, now: float = 0.0) -> list[int]:
     return [packet.seq for packet in iter(lambda: machine.next_packet(now), None)]
 
 
-def ack(last: int, *runs: int, echo: float | None = None, stamp: float = 0.0) -> Packet:
+def ack(
+    last: int, *runs: int, ts_ecr: float | None = None, ts_val: float = 0.0
+) -> Packet:
     payload = b"".join(run.to_bytes(2, "big") for run in runs)
-    return Packet(ACK, last, payload, stamp, echo)
+    return Packet(ACK, last, payload, ts_val, ts_ecr)
 
 
 # Ranges
@@ -51,29 +53,29 @@ def ack(last: int, *runs: int, echo: float | None = None, stamp: float = 0.0) ->
 def test_a_receiver_answers_many_packets_with_the_ranges_that_have_arrived() -> None:
     receiver = FastReceiver(32)
     for seq in (0, 1, 4, 5, 9, 2, 10, 12):
-        receiver.on_packet(Packet(DATA, seq, b"x", stamp=0.25), 0.5)
+        receiver.on_packet(Packet(DATA, seq, b"x", ts_val=0.25), 0.5)
     answer = receiver.next_packet(0.5)
-    assert answer == ack(2, 1, 2, 3, 2, 1, 1, echo=0.25, stamp=0.5)
+    assert answer == ack(2, 1, 2, 3, 2, 1, 1, ts_ecr=0.25, ts_val=0.5)
     assert receiver.next_packet(0.5) is None
 
 
 def test_a_packet_that_stays_alone_is_acknowledged_after_a_millisecond() -> None:
     receiver = FastReceiver(32)
-    receiver.on_packet(Packet(DATA, 0, b"x", stamp=0.0), 0.5)
+    receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.0), 0.5)
     assert receiver.next_packet(0.5) is None
     assert receiver.deadline == 0.501
     receiver.on_timeout(0.501)
-    assert receiver.next_packet(0.501) == ack(0, echo=0.0, stamp=0.501)
+    assert receiver.next_packet(0.501) == ack(0, ts_ecr=0.0, ts_val=0.501)
     assert receiver.deadline is None
 
 
 def test_a_copy_is_acknowledged_at_once_because_the_first_ack_may_be_lost() -> None:
     receiver = FastReceiver(32)
-    receiver.on_packet(Packet(DATA, 0, b"x", stamp=0.0), 0.5)
+    receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.0), 0.5)
     receiver.on_timeout(0.501)
     assert receiver.next_packet(0.501) is not None
-    receiver.on_packet(Packet(DATA, 0, b"x", stamp=0.6), 0.7)
-    assert receiver.next_packet(0.7) == ack(0, echo=0.6, stamp=0.7)
+    receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.6), 0.7)
+    assert receiver.next_packet(0.7) == ack(0, ts_ecr=0.6, ts_val=0.7)
 
 
 def test_a_timeout_repeats_several_packets_and_no_more_than_are_in_flight() -> None:
@@ -97,7 +99,7 @@ def test_what_was_sent_well_before_a_packet_that_has_arrived_is_lost() -> None:
     for payload in (b"b", b"c"):
         machine.send(payload)
     assert pulled(machine, 0.5)[:2] == [1, 2]
-    machine.on_packet(ack(-1, 1, 1, echo=0.5), 1.0)  # of 1, not of 0
+    machine.on_packet(ack(-1, 1, 1, ts_ecr=0.5), 1.0)  # of 1, not of 0
     assert pulled(machine, 1.0)[0] == 0
     assert list(machine.in_flight) == [2, 0]
 
@@ -114,7 +116,7 @@ def test_ranges_of_what_was_never_sent_are_ignored() -> None:
     ):
         machine.on_packet(nonsense, 0.1)
     assert machine.next_seq_num == 1
-    machine.on_packet(ack(0, echo=0.0), 0.2)
+    machine.on_packet(ack(0, ts_ecr=0.0), 0.2)
     assert machine.done
     assert machine.deadline is None
 
@@ -247,7 +249,7 @@ def test_a_polite_path_gives_way_to_a_queue_and_an_aggressive_one_does_not() -> 
         for step in range(400):  # the round trip grows from 0.1 s to 0.4 s
             rtt = min(0.1 + step / 100, 0.4)
             now = 1.0 + step / 50
-            path.on_ack(step, 1, ack(0, echo=now - rtt, stamp=now), now)
+            path.on_ack(step, 1, ack(0, ts_ecr=now - rtt, ts_val=now), now)
     assert rude.pacing_rate == 1000
     assert polite.pacing_rate is not None
     assert polite.pacing_rate < 500

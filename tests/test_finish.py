@@ -129,8 +129,8 @@ def test_a_receiver_answers_a_fin_even_after_it_has_stopped_waiting() -> None:
 
 def test_the_answer_to_a_fin_echoes_its_stamp() -> None:
     machine = FinishReceiver(GoBackNReceiver())
-    machine.on_packet(Packet(FIN, 4, stamp=1.5), 2.0)
-    assert machine.next_packet(2.0) == Packet(ACK, 4, echo=1.5)
+    machine.on_packet(Packet(FIN, 4, ts_val=1.5), 2.0)
+    assert machine.next_packet(2.0) == Packet(ACK, 4, ts_ecr=1.5)
 
 
 # Both sides

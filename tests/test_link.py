@@ -200,7 +200,9 @@ def test_jitter_is_even_between_nothing_and_its_most() -> None:
 
 
 def test_reordering_lets_later_packets_overtake() -> None:
-    arrivals = [each[0][0] for each in fates(Link(reorder=0.2, hold=0.1), 5000)]
+    arrivals = [
+        each[0][0] for each in fates(Link(reorder=0.2, reorder_delay=0.1), 5000)
+    ]
     overtaken = sum(b < a for a, b in pairwise(arrivals)) / 5000
     # by one that is not held back, or by one that is, but less
     assert overtaken == pytest.approx(0.2 * 0.8 + 0.2 * 0.2 / 2, abs=0.02)
@@ -210,7 +212,7 @@ def test_reordering_lets_later_packets_overtake() -> None:
 
 
 def test_who_is_not_held_back_keeps_the_order() -> None:
-    link = Link(reorder=0.2, hold=0.1, jitter=0.02)
+    link = Link(reorder=0.2, reorder_delay=0.1, jitter=0.02)
     arrivals = [each[0][0] - n * 0.001 for n, each in enumerate(fates(link, 2000))]
     straight = [n * 0.001 + each for n, each in enumerate(arrivals) if each <= 0.07]
     # held back by so little that it cannot be told apart: a handful
@@ -314,7 +316,7 @@ def test_a_probability_of_one_or_more_is_refused_in_words(
         Link(**{knob: value})  # type: ignore[arg-type]  # all are numbers
 
 
-@pytest.mark.parametrize("knob", ["delay", "jitter", "hold"])
+@pytest.mark.parametrize("knob", ["delay", "jitter", "reorder_delay"])
 @pytest.mark.parametrize("value", [-0.001, 3600.0, float("inf"), float("nan")])
 def test_an_impossible_time_is_refused_in_words(knob: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{knob} is a time from 0 s to an hour, got"):

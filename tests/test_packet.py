@@ -14,7 +14,7 @@ from p2plab.core.packet import (
     DATA,
     HEADER_SIZE,
     MAX_PAYLOAD,
-    STAMP_PERIOD,
+    TIMESTAMP_PERIOD,
     Kind,
     Packet,
     decode,
@@ -46,27 +46,27 @@ def test_every_field_survives_the_wire(
     assert (got_transfer, got_number) == (transfer, number)
     assert got[:3] == packet[:3]
     assert type(got.kind) is Kind
-    for stamp, was in ((got.stamp, packet.stamp), (got.echo, packet.echo)):
-        assert (stamp is None) == (was is None)
-        if stamp is not None and was is not None:
-            assert abs(stamp - was) < 1e-6
+    for ts_val, was in ((got.ts_val, packet.ts_val), (got.ts_ecr, packet.ts_ecr)):
+        assert (ts_val is None) == (was is None)
+        if ts_val is not None and was is not None:
+            assert abs(ts_val - was) < 1e-6
 
 
 @several
 @given(st.floats(0, 4294))
 def test_a_stamp_that_has_crossed_the_wire_once_does_not_change_again(
-    stamp: float,
+    ts_val: float,
 ) -> None:
-    once = decode(encode(Packet(ACK, 0, stamp=stamp)))[0]
+    once = decode(encode(Packet(ACK, 0, ts_val=ts_val)))[0]
     assert decode(encode(once))[0] == once
 
 
 def test_a_stamp_of_all_bits_is_the_first_of_the_next_turn_and_not_none() -> None:
     for turns in (1, 2):
-        stamp = turns * STAMP_PERIOD
-        got, _, _ = decode(encode(Packet(ACK, 0, stamp=stamp, echo=stamp - 1e-6)))
-        assert got.stamp == 0.0
-        assert got.echo == pytest.approx(STAMP_PERIOD - 1e-6)
+        ts_val = turns * TIMESTAMP_PERIOD
+        got, _, _ = decode(encode(Packet(ACK, 0, ts_val=ts_val, ts_ecr=ts_val - 1e-6)))
+        assert got.ts_val == 0.0
+        assert got.ts_ecr == pytest.approx(TIMESTAMP_PERIOD - 1e-6)
 
 
 @several

@@ -262,7 +262,7 @@ def pulled(prober: Prober, now: float) -> dict[Address, Packet]:
 
 
 def confirm(prober: Prober, probe: Packet, address: Address, now: float) -> None:
-    answer = Packet(Kind.PROBED, probe.seq, echo=probe.stamp)
+    answer = Packet(Kind.PROBED, probe.seq, ts_ecr=probe.ts_val)
     assert prober.on_packet(answer, address, now) is None
 
 
@@ -304,7 +304,7 @@ def test_once_a_path_is_found_only_better_ones_are_still_asked_and_not_for_long(
 def test_ipv6_goes_before_ipv4_and_host_before_heard_before_observed() -> None:
     six = ("2001:db8::1", 6)
     prober = Prober([(OBSERVED, BOB_SEEN), (HOST, BOB), (HOST, six)], 0.0)
-    prober.on_packet(Packet(Kind.PROBE, 0, stamp=0.0), NOBODY, 0.0)
+    prober.on_packet(Packet(Kind.PROBE, 0, ts_val=0.0), NOBODY, 0.0)
     probes = pulled(prober, 0.0)
     chosen = []
     for address in (BOB_SEEN, NOBODY, BOB, six, NOBODY):
@@ -384,10 +384,10 @@ def test_where_a_first_probe_comes_from_is_probed_at_once_and_only_so_many() -> 
         pulled(prober, now)
     assert now is not None
     assert now > 1.0, "its pause is long by now"
-    prober.on_packet(Packet(Kind.PROBE, 0, stamp=0.0), BOB, 1.0)
+    prober.on_packet(Packet(Kind.PROBE, 0, ts_val=0.0), BOB, 1.0)
     assert list(pulled(prober, 1.0)) == [BOB]
     for port in range(1, 100):
-        prober.on_packet(Packet(Kind.PROBE, 0, stamp=0.0), ("192.0.2.7", port), 1.001)
+        prober.on_packet(Packet(Kind.PROBE, 0, ts_val=0.0), ("192.0.2.7", port), 1.001)
     assert len(pulled(prober, 1.001)) == MOST
 
 

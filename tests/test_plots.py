@@ -24,7 +24,7 @@ from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import simulate_picture
 from p2plab.core.link import ARRIVE, AnyLink, Link, ScriptedLink
 from p2plab.core.packet import HEADER_SIZE, Kind
-from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Trace
+from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Row, Trace
 from p2plab.measure.experiments import sweep
 from p2plab.measure.metrics import summarise, transmissions
 from p2plab.plots import style
@@ -152,9 +152,17 @@ def test_on_a_link_without_delay_an_answer_does_not_hide_what_it_answers(
 def test_an_offer_and_what_accepts_it_differ_in_colour_line_and_place(ax: Axes) -> None:
     """They do not meet the link's delay, so they are level among slanted arrows."""
     trace = run(GO_BACK_4, ScriptedLink(), 4)
-    later = [(row[0] + 0.001, *row[1:]) for row in trace.rows]
+    later = [row._replace(time=row.time + 0.001) for row in trace.rows]
     rows = [
-        (at + way * 1e-4, OTHER[host] if way else host, what, kind, 0, 40, 100 + kind)
+        Row(
+            at + way * 1e-4,
+            OTHER[host] if way else host,
+            what,
+            kind,
+            0,
+            40,
+            100 + kind,
+        )
         for at, host, kind in ((0.0, SENDER, Kind.OFFER), (2e-4, RECEIVER, Kind.ACCEPT))
         for way, what in enumerate((SEND, ARRIVE))
     ] + later

@@ -137,8 +137,8 @@ def test_two_copies_of_an_ack_count_once(protocol: str) -> None:
 @pytest.mark.parametrize("protocol", RELIABLE)
 def test_an_ack_echoes_the_stamp_of_the_packet_that_it_answers(protocol: str) -> None:
     machine = receiver(protocol).machine
-    machine.on_packet(Packet(DATA, 0, b"a", stamp=2.5), 3.0)
-    assert machine.next_packet(3.0) == Packet(ACK, 0, echo=2.5)
+    machine.on_packet(Packet(DATA, 0, b"a", ts_val=2.5), 3.0)
+    assert machine.next_packet(3.0) == Packet(ACK, 0, ts_ecr=2.5)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -146,9 +146,9 @@ def test_a_packet_is_stamped_with_the_moment_it_goes_out(protocol: str) -> None:
     machine = sender(protocol).machine
     machine.send(b"a")
     packet = machine.next_packet(7.5)
-    assert packet.stamp == 7.5
+    assert packet.ts_val == 7.5
     if protocol != "fountain":  # whose packets hold a bit of everything
-        assert packet == Packet(DATA, 0, b"a", stamp=7.5)
+        assert packet == Packet(DATA, 0, b"a", ts_val=7.5)
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)
@@ -275,9 +275,9 @@ def test_go_back_n_believes_the_ack_of_a_first_copy_that_comes_after_going_back(
     for _ in range(4):
         machine.next_packet(0.0)
     machine.on_timeout(1.0)
-    assert machine.next_packet(1.0) == Packet(DATA, 0, b"a", stamp=1.0)
+    assert machine.next_packet(1.0) == Packet(DATA, 0, b"a", ts_val=1.0)
     machine.on_packet(Packet(ACK, 2), 1.1)  # 0, 1 and 2 had only been slow
-    assert machine.next_packet(1.1) == Packet(DATA, 3, b"d", stamp=1.1)
+    assert machine.next_packet(1.1) == Packet(DATA, 3, b"d", ts_val=1.1)
     assert machine.next_packet(1.1) is None
 
 

@@ -105,7 +105,7 @@ def test_a_timestamp_tells_which_copy_was_answered() -> None:
     rtt.on_send(0, 0.0)
     rtt.on_timeout()
     rtt.on_send(0, 1.0)
-    rtt.on_ack(0, 1.25, echo=1.0)  # RFC 7323, section 4
+    rtt.on_ack(0, 1.25, ts_ecr=1.0)  # RFC 7323, section 4
     assert rtt.srtt == 0.25
     assert rtt.rto == 0.75
 
@@ -114,7 +114,7 @@ def test_without_the_option_an_echo_is_not_believed() -> None:
     rtt = Rfc6298()
     rtt.on_send(0, 0.0)
     rtt.on_send(0, 1.0)
-    rtt.on_ack(0, 1.25, echo=1.0)
+    rtt.on_ack(0, 1.25, ts_ecr=1.0)
     assert rtt.srtt is None
 
 
@@ -141,7 +141,7 @@ def test_a_fixed_timeout_stays() -> None:
     rtt = FixedRto(0.5)
     rtt.on_send(0, 0.0)
     rtt.on_timeout()
-    rtt.on_ack(0, 7.0, echo=1.0)
+    rtt.on_ack(0, 7.0, ts_ecr=1.0)
     assert rtt.rto == 0.5
 
 

@@ -28,7 +28,7 @@ from p2plab.content.offer import Offer
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import ARRIVE, DUPLICATE, FORGED, REPLAYED, Link
 from p2plab.core.packet import ACK, FIN, Kind, Packet, encode
-from p2plab.core.trace import SENDER, Event
+from p2plab.core.trace import SENDER, Row
 from p2plab.errors import PeerUnreachable, TransferStopped
 from p2plab.net.contact import Contact, Contacts
 from p2plab.net.paths import HOST, OBSERVED
@@ -56,7 +56,7 @@ def met() -> Iterator[tuple[UdpSocket, Contact, UdpSocket, Contact]]:
         yield here, bob, there, alice
 
 
-def rows(transfer: Transfer, what: str) -> list[Event]:
+def rows(transfer: Transfer, what: str) -> list[Row]:
     """What this end's trace says of such packets."""
     return [each for each in transfer.own_trace if each.what == what]
 

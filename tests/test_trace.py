@@ -12,7 +12,7 @@ import pytest
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.core.packet import ACK, DATA, Kind, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
-from p2plab.core.trace import RECEIVER, SENDER, Event, Trace, probe
+from p2plab.core.trace import RECEIVER, SENDER, Row, State, Trace, probe
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.sim.simulator import simulate
@@ -40,19 +40,19 @@ def busy(protocol: str = "selective_repeat") -> Trace:
 
 def test_a_trace_tells_the_story_of_a_run_row_by_row() -> None:
     assert list(short()) == [
-        Event(0.00, SENDER, "send", DATA, 0, 1, 0),
-        Event(0.25, RECEIVER, "arrive", DATA, 0, 1, 0),
-        Event(0.25, RECEIVER, "deliver", 0, 0, 1, -1),
-        Event(0.25, RECEIVER, "send", ACK, 0, 0, 0),
-        Event(0.50, SENDER, "arrive", ACK, 0, 0, 0),
-        Event(0.50, SENDER, "send", DATA, 1, 2, 1),
-        Event(0.50, SENDER, "loss", DATA, 1, 2, 1),
-        Event(1.50, SENDER, "timeout", 0, -1, 0, -1),
-        Event(1.50, SENDER, "retransmit", DATA, 1, 2, 2),
-        Event(1.75, RECEIVER, "arrive", DATA, 1, 2, 2),
-        Event(1.75, RECEIVER, "deliver", 0, 1, 2, -1),
-        Event(1.75, RECEIVER, "send", ACK, 1, 0, 1),
-        Event(2.00, SENDER, "arrive", ACK, 1, 0, 1),
+        Row(0.00, SENDER, "send", DATA, 0, 1, 0),
+        Row(0.25, RECEIVER, "arrive", DATA, 0, 1, 0),
+        Row(0.25, RECEIVER, "deliver", 0, 0, 1, -1),
+        Row(0.25, RECEIVER, "send", ACK, 0, 0, 0),
+        Row(0.50, SENDER, "arrive", ACK, 0, 0, 0),
+        Row(0.50, SENDER, "send", DATA, 1, 2, 1),
+        Row(0.50, SENDER, "loss", DATA, 1, 2, 1),
+        Row(1.50, SENDER, "timeout", 0, -1, 0, -1),
+        Row(1.50, SENDER, "retransmit", DATA, 1, 2, 2),
+        Row(1.75, RECEIVER, "arrive", DATA, 1, 2, 2),
+        Row(1.75, RECEIVER, "deliver", 0, 1, 2, -1),
+        Row(1.75, RECEIVER, "send", ACK, 1, 0, 1),
+        Row(2.00, SENDER, "arrive", ACK, 1, 0, 1),
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_name_that_does_not_exist_is_answered_with_those_that_do() -> None:
 
 def test_a_table_has_a_column_for_each_field() -> None:
     table: Any = short().table()
-    assert table.dtype.names == Event._fields
+    assert table.dtype.names == Row._fields
     assert len(table) == 13
     assert table.time.max() == 2.0
     lost = table[table.what == "loss"]
@@ -174,7 +174,7 @@ def test_a_saved_trace_comes_back_as_it_was(protocol: str, tmp_path: Path) -> No
     loaded = Trace.load(tmp_path / "run.json")
     assert loaded == trace
     assert loaded.digest() == trace.digest()
-    assert all(type(row) is tuple for row in loaded.rows)
+    assert all(type(row) is Row for row in loaded.rows)
     assert type(loaded.rows[0][3]) is Kind
 
 
@@ -293,10 +293,10 @@ def test_what_two_hosts_saw_can_be_put_together() -> None:
 
 
 def test_a_clock_that_was_started_later_is_set_right() -> None:
-    ours = Trace(rows=[(1.0, SENDER, "send", DATA, 0, 1, 0)])
+    ours = Trace(rows=[Row(1.0, SENDER, "send", DATA, 0, 1, 0)])
     theirs = Trace(
-        rows=[(0.25, RECEIVER, "arrive", DATA, 0, 1, 0)],
-        states=[(0.25, RECEIVER, (1,))],
+        rows=[Row(0.25, RECEIVER, "arrive", DATA, 0, 1, 0)],
+        states=[State(0.25, RECEIVER, (1,))],
     )
     merged = ours.merged(theirs, later=1.0)
     assert [row.time for row in merged] == [1.0, 1.25]
@@ -306,5 +306,5 @@ def test_a_clock_that_was_started_later_is_set_right() -> None:
 
 @pytest.mark.parametrize("host", [SENDER, RECEIVER])
 def test_merging_loses_nothing_when_both_saw_something_at_one_moment(host: str) -> None:
-    trace = Trace(rows=[(1.0, host, "send", DATA, 0, 1, 0)] * 3)
+    trace = Trace(rows=[Row(1.0, host, "send", DATA, 0, 1, 0)] * 3)
     assert len(trace.merged(trace)) == 6

@@ -702,8 +702,8 @@ def test_send_takes_the_picture_and_the_numbers_of_the_transfer_before_away_at_o
 
 def test_one_of_a_thing_is_not_called_several() -> None:
     rows: list[Row] = [
-        (0.0, SENDER, SEND, DATA, 0, 9, 0),
-        (1.0, SENDER, TIMEOUT, 0, -1, 0, -1),
+        Row(0.0, SENDER, SEND, DATA, 0, 9, 0),
+        Row(1.0, SENDER, TIMEOUT, 0, -1, 0, -1),
     ]
     assert Tally().read(rows) == "1 packet sent, 0 lost, 0 sent again, 1 timeout"
     assembly = Assembly(cut(b"one").content)

@@ -15,7 +15,7 @@ from p2plab.checker.verdict import ARROWS, event
 from p2plab.checker.watchdog import Pulse, watching
 from p2plab.checker.world import TooLong, World
 from p2plab.core.packet import Kind
-from p2plab.core.trace import SEND
+from p2plab.core.trace import SEND, Row
 
 TRIALS: Final = 80
 
@@ -31,29 +31,29 @@ class Print(NamedTuple):
     size: int
     checksum: int
     begin: str
-    stamp: float | None
+    ts_val: float | None
 
     def __str__(self) -> str:
-        stamp = "" if self.stamp is None else f" (stamp {self.stamp:.6g})"
+        ts_val = "" if self.ts_val is None else f" (ts_val {self.ts_val:.6g})"
         return (
             f"{Kind(self.kind).name} {self.seq} {self.begin} of the "
-            f"{SIDES[self.way % 2]} at t={self.time:.6g} s{stamp}"
+            f"{SIDES[self.way % 2]} at t={self.time:.6g} s{ts_val}"
         )
 
     @property
     def event(self) -> dict[str, Any]:
         """As an event of a ladder."""
         time, way, number, kind, seq, size, *_ = self
-        return event((time, SIDES[way % 2], SEND, kind, seq, size, number))
+        return event(Row(time, SIDES[way % 2], SEND, kind, seq, size, number))
 
 
 def printed(run: Run) -> list[Print]:
     """Return what was sent in a run."""
     return [
         Print(
-            at, way, number, kind, seq, len(load), crc32(load), f"{load!r:.20}", stamp
+            at, way, number, kind, seq, len(load), crc32(load), f"{load!r:.20}", ts_val
         )
-        for at, way, number, (kind, seq, load, stamp, _) in run.sent
+        for at, way, number, (kind, seq, load, ts_val, _) in run.sent
     ]
 
 

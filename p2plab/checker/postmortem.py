@@ -19,7 +19,7 @@ from p2plab.checker.trial import Failure
 from p2plab.checker.verdict import UNJUDGED, Verdict, cut
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
 from p2plab.core.packet import MACHINE_KINDS, Kind, Packet
-from p2plab.core.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Row, Trace
+from p2plab.core.trace import DELIVER, RECEIVER, RETRANSMIT, SEND, SENDER, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import (
     BadContent,
@@ -103,8 +103,8 @@ def autopsy(transfer: Transfer, tape: Sequence[Recording] = ()) -> Autopsy:
 
 def _machines_only(trace: Trace) -> Trace:
     """Leave out what drivers say to each other; an overflow is a loss as well."""
-    rows: list[Row] = [
-        (*row[:2], LOSS if row[2] == OVERFLOW else row[2], *row[3:])
+    rows = [
+        row._replace(what=LOSS) if row.what == OVERFLOW else row
         for row in trace.rows
         if not row[3] or row[3] in MACHINE_KINDS
     ]

@@ -13,7 +13,7 @@ from p2plab.checker.trial import EAGER, Run
 from p2plab.checker.wire import HEAL_TIME
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE
 from p2plab.core.packet import ACK, Packet
-from p2plab.core.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Event, Trace
+from p2plab.core.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Row, Trace
 from p2plab.core.validation import count_of
 
 # Broken whatever the network does: there is no need to tell the run.
@@ -108,7 +108,7 @@ class Story:
             did = f"{did} (when {name} had arrived)"
         return self._because(cause, did, fresh)
 
-    def _because(self, cause: Event, did: str, fresh: bool) -> str:
+    def _because(self, cause: Row, did: str, fresh: bool) -> str:
         packets = self._packets(SENDER)
         name = called(packets[cause.number])
         took = "took it for a new one and " if fresh else ""
@@ -123,7 +123,7 @@ class Story:
             return f"The sender sent {name} again{why}; the receiver {took}{did}."
         return f"When {name} arrived, the receiver {did}."
 
-    def _why_again(self, cause: Event) -> str:
+    def _why_again(self, cause: Row) -> str:
         sent_at = next(
             event.time
             for event in self.trace
@@ -134,7 +134,7 @@ class Story:
                 return " when its timer fired"
         return ""
 
-    def _last_arrival(self, role: str, carrying: bytes = b"") -> Event | None:
+    def _last_arrival(self, role: str, carrying: bytes = b"") -> Row | None:
         packets = self._packets(OTHER[role])
         for event in reversed(list(self.trace)):
             arrived = event.host == role and event.what in (ARRIVE, DUPLICATE)

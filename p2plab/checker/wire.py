@@ -17,6 +17,7 @@ from p2plab.checker.network import (
 from p2plab.checker.trial import QuickHost, Run, Sent
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
 from p2plab.core.packet import MAX_PAYLOAD, Packet
+from p2plab.core.trace import Row
 from p2plab.errors import BrokenContract
 
 HEAL_TIME: Final = 600.0  # virtual time for recovery after the last fault [s]
@@ -94,7 +95,7 @@ class Wire:
 
 def require_sound(packet: Packet) -> None:
     """Raise BrokenContract unless a packet fits the header of real datagrams."""
-    _, seq, payload, stamp, echo = packet
+    _, seq, payload, ts_val, ts_ecr = packet
     said = "next_packet returned a packet whose"
     if type(payload) is not bytes or len(payload) > MAX_PAYLOAD:
         raise BrokenContract(
@@ -105,16 +106,15 @@ def require_sound(packet: Packet) -> None:
         raise BrokenContract(
             f"{said} seq is {seq!r:.60}. A seq is a whole number of 32 bits."
         )
-    for time in (stamp, echo):
+    for time in (ts_val, ts_ecr):
         if time is not None and not isinstance(time, int | float):
             raise BrokenContract(
-                f"{said} stamp or echo is {time!r:.60}. They are times in seconds, or "
-                f"None."
+                f"{said} ts_val or ts_ecr is {time!r:.60}: a time in seconds, or None."
             )
 
 
 def _note_loss(host: QuickHost, packet: Packet, number: int, now: float) -> None:
     if host.trace is not None:
         kind, seq, payload, _, _ = packet
-        row = (now, host.role, LOSS, +kind, seq, len(payload), number)
+        row = Row(now, host.role, LOSS, +kind, seq, len(payload), number)
         host.trace.rows.append(row)

@@ -79,8 +79,8 @@ class RttEstimator(Protocol):
     def on_send(self, seq: int, now: float) -> None:
         """Packet `seq` goes out, for the first time or again."""
 
-    def on_ack(self, seq: int, now: float, echo: float | None = None) -> None:
-        """Packet `seq` is acknowledged; `echo` is the ACK's echoed timestamp [s]."""
+    def on_ack(self, seq: int, now: float, ts_ecr: float | None = None) -> None:
+        """Packet `seq` is acknowledged; `ts_ecr` is the ACK's echoed timestamp [s]."""
 
     def on_timeout(self) -> None:
         """The timer has fired."""

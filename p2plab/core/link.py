@@ -99,8 +99,8 @@ class Link:
     rate: bit/s, or None for no limit; queue: packets that wait for the transmitter
         before the queue overflows (drop-tail), or None for no limit.
     duplicate, corrupt: probability that a packet arrives twice, or damaged.
-    reorder: probability that a packet is held back by up to `hold` seconds, so that
-        later ones overtake it.
+    reorder: probability that a packet is held back by up to `reorder_delay` seconds, so
+        that later ones overtake it.
     seed: any whole number; each direction has a generator of its own.
     Both directions are alike; for two that differ see `back` in `simulate`.
     Raises ValueError outside these ranges.
@@ -114,11 +114,11 @@ class Link:
     duplicate: float = 0.0
     corrupt: float = 0.0
     reorder: float = 0.0
-    hold: float = 0.1
+    reorder_delay: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("delay", "jitter", "hold"):
+        for name in ("delay", "jitter", "reorder_delay"):
             _time(name, getattr(self, name))
         if not isinstance(self.loss, GilbertElliott):
             _probability("loss", self.loss)
@@ -208,7 +208,7 @@ class RandomChannel:
             return [(leaves + link.delay, ARRIVE)]
         arrival = leaves + link.delay + link.jitter * u_jitter
         if u_reorder < link.reorder:
-            arrival += link.hold * (u_reorder / link.reorder)
+            arrival += link.reorder_delay * (u_reorder / link.reorder)
         else:
             arrival = self.last_arrival = max(arrival, self.last_arrival)
         fate = (arrival, CORRUPT if u_corrupt < link.corrupt else ARRIVE)

@@ -45,16 +45,16 @@ class Packet(NamedTuple):
         order), as in Kurose & Ross; TCP writes the same fact as the number that it
         expects next, which is one more (RFC 9293, section 3.4).
     payload: at most MAX_PAYLOAD bytes; an empty one is a payload like any other.
-    stamp: when the packet was sent, by its sender's clock [s].
-    echo: in an ACK, the stamp of the packet that it answers [s]
+    ts_val: when the packet was sent, by its sender's clock [s].
+    ts_ecr: in an ACK, the ts_val of the packet that it answers [s]
         (RFC 7323, section 3: TSval and TSecr).
     """
 
     kind: Kind
     seq: int
     payload: bytes = b""
-    stamp: float | None = None
-    echo: float | None = None
+    ts_val: float | None = None
+    ts_ecr: float | None = None
 
 
 Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
@@ -71,9 +71,9 @@ Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |   number: how many packets this side had sent before this one |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |        stamp, in microseconds; all bits set: there is none    |
+#  |       ts_val, in microseconds; all bits set: there is none    |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |        echo, in microseconds; all bits set: there is none     |
+#  |       ts_ecr, in microseconds; all bits set: there is none    |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |  payload, of any length ...
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -98,7 +98,7 @@ _WORDS: Final = {kind: int.from_bytes((*MAGIC, kind, _VERSION)) for kind in Kind
 _KINDS: Final = {word: kind for kind, word in _WORDS.items()}
 HEADER_SIZE: Final = _LEAST.size  # with the checksum behind the payload [bytes]
 _NO_TIME: Final = 0xFFFFFFFF
-STAMP_PERIOD: Final = _NO_TIME / 1e6  # after which stamps begin anew [s]
+TIMESTAMP_PERIOD: Final = _NO_TIME / 1e6  # after which stamps begin anew [s]
 _LARGEST: Final = HEADER_SIZE + MAX_PAYLOAD
 
 # Once for every packet of every transfer: each look into a class or module counts.
@@ -114,7 +114,7 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
     Stamps are rounded to microseconds and wrap after 71 minutes.
     Raises ValueError for a seq outside 32 bits or a payload over MAX_PAYLOAD.
     """
-    kind, seq, payload, stamp, echo = packet
+    kind, seq, payload, ts_val, ts_ecr = packet
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a payload holds {MAX_PAYLOAD} bytes, got {len(payload)}")
     try:
@@ -123,8 +123,8 @@ def encode(packet: Packet, transfer: int = 0, number: int = 0) -> bytes:
             transfer,
             seq,
             number,
-            _NO_TIME if stamp is None else round(stamp * 1e6) % _NO_TIME,
-            _NO_TIME if echo is None else round(echo * 1e6) % _NO_TIME,
+            _NO_TIME if ts_val is None else round(ts_val * 1e6) % _NO_TIME,
+            _NO_TIME if ts_ecr is None else round(ts_ecr * 1e6) % _NO_TIME,
         )
     except struct.error as why:
         raise ValueError(f"{packet!r} does not fit its header: {why}") from why
@@ -142,7 +142,7 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
     if crc32(datagram) != _INTACT:
         raise CorruptPacket("the checksum does not fit")
     try:
-        word, transfer, seq, number, stamp, echo = _unpack(datagram)
+        word, transfer, seq, number, ts_val, ts_ecr = _unpack(datagram)
         kind = _KINDS[word]
     except (struct.error, KeyError):
         raise CorruptPacket("the header is not one of ours") from None
@@ -151,8 +151,8 @@ def decode(datagram: bytes) -> tuple[Packet, int, int]:
         kind,
         seq,
         datagram[_PAYLOAD],
-        None if stamp == _NO_TIME else stamp / 1e6,
-        None if echo == _NO_TIME else echo / 1e6,
+        None if ts_val == _NO_TIME else ts_val / 1e6,
+        None if ts_ecr == _NO_TIME else ts_ecr / 1e6,
     )
     return _new_packet(Packet, packet), transfer, number
 

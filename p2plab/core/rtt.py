@@ -24,7 +24,7 @@ class FixedRto:
 
     def on_send(self, seq: int, now: float) -> None: ...
 
-    def on_ack(self, seq: int, now: float, echo: float | None = None) -> None: ...
+    def on_ack(self, seq: int, now: float, ts_ecr: float | None = None) -> None: ...
 
     def on_timeout(self) -> None: ...
 
@@ -62,10 +62,10 @@ class Rfc6298:
         # Karn's rule, RFC 6298 (3): once sent twice, an ACK could answer either copy.
         self.sent_at[seq] = None if seq in self.sent_at else now
 
-    def on_ack(self, seq: int, now: float, echo: float | None = None) -> None:
+    def on_ack(self, seq: int, now: float, ts_ecr: float | None = None) -> None:
         sent_at = self.sent_at.pop(seq, None)
-        if self.timestamps and echo is not None:
-            sent_at = echo
+        if self.timestamps and ts_ecr is not None:
+            sent_at = ts_ecr
         if sent_at is not None:
             self._sample(now - sent_at)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from keyword import iskeyword
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from p2plab.core.packet import Kind
-from p2plab.core.rows import Row as Row  # for those who read traces, too
-from p2plab.core.rows import Rows, State, States
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +30,8 @@ _WRAPPED: Final = (SENDER, RECEIVER, "machine")  # what wrappers call it
 _FORMAT: Final = "p2plab trace 1"
 
 
-class Event(NamedTuple):
-    """One row of a trace.
+class Row(NamedTuple):
+    """What happened at one moment.
 
     time: seconds since the run began.
     host: SENDER or RECEIVER. A packet is sent, and lost, at the host that sent it; it
@@ -53,42 +51,37 @@ class Event(NamedTuple):
     number: int
 
 
-@dataclass(slots=True, init=False)
+class State(NamedTuple):
+    """A machine's own numbers at a moment; `Trace.names` says what they mean."""
+
+    time: float
+    host: str
+    values: tuple[Any, ...]
+
+
+@dataclass(slots=True)
 class Trace:
     """Everything that the driver saw, in the order in which it saw it.
 
-    rows: the fields of an Event each; plain tuples, because that is what a driver can
-        append a million times.
-    states: (time, host, values) whenever one of a machine's own numbers has changed;
-        `names` says what the values of a host mean.
     about: what was run (protocol, link, seed, ...), for titles and for repeating it.
+    names: for each host, what the values in its states are.
+    rows: what happened, in order.
+    states: the machines' own numbers, whenever one of them has changed.
     """
 
-    about: dict[str, Any]
-    names: dict[str, tuple[str, ...]]
-    rows: Rows = field(repr=False)
-    states: States = field(repr=False)
-
-    def __init__(
-        self,
-        about: dict[str, Any] | None = None,
-        names: dict[str, tuple[str, ...]] | None = None,
-        rows: Iterable[Row] = (),
-        states: Iterable[State] = (),
-    ) -> None:
-        self.about = {} if about is None else about
-        self.names = {} if names is None else names
-        self.rows = Rows(rows)
-        self.states = States(states)
+    about: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list, repr=False)
+    states: list[State] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Event]:
-        return map(Event._make, list(self.rows))
+    def __iter__(self) -> Iterator[Row]:
+        return iter(list(self.rows))  # a driver may go on meanwhile
 
     def table(self) -> np.ndarray[Any, Any]:
-        """Return the rows as a numpy record array with an Event's fields."""
+        """Return the rows as a numpy record array with a Row's fields."""
         import numpy as np
 
         kinds = [("time", "f8"), ("host", "U8"), ("what", "U10"), ("kind", "i2")]
@@ -120,13 +113,13 @@ class Trace:
 
         later: how much later than ours the other's clock was started [s].
         """
-        rows = [(row[0] + later, *row[1:]) for row in other.rows]
-        states = [(at + later, host, v) for at, host, v in other.states]
+        rows = [row._replace(time=row.time + later) for row in other]
+        states = [each._replace(time=each.time + later) for each in list(other.states)]
         return Trace(
             {**other.about, **self.about},
             {**other.names, **self.names},
-            sorted([*self.rows, *rows], key=lambda row: row[0]),
-            sorted([*self.states, *states], key=lambda state: state[0]),
+            sorted([*self, *rows], key=lambda row: row.time),
+            sorted([*self.states, *states], key=lambda state: state.time),
         )
 
     def save(self, path: str | Path) -> None:
@@ -135,7 +128,7 @@ class Trace:
             "format": _FORMAT,
             "about": self.about,
             "names": self.names,
-            "fields": Event._fields,
+            "fields": Row._fields,
             "rows": list(self.rows),
             "states": list(self.states),
         }
@@ -152,7 +145,7 @@ class Trace:
                 content["about"],
                 {host: tuple(names) for host, names in content["names"].items()},
                 [_row(row) for row in content["rows"]],
-                [(at, host, tuple(values)) for at, host, values in content["states"]],
+                [State(at, host, tuple(v)) for at, host, v in content["states"]],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as why:
             raise ValueError(f"{path} is not a trace that p2plab saved: {why}") from why
@@ -165,7 +158,7 @@ def _json(content: object) -> str:
 
 def _row(row: list[Any]) -> Row:
     time, host, what, kind, seq, size, number = row
-    return time, host, what, Kind(kind) if kind else 0, seq, size, number
+    return Row(time, host, what, Kind(kind) if kind else 0, seq, size, number)
 
 
 def _number(value: object) -> float:

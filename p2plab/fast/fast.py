@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Final
 
 from p2plab.core.endpoint import RttEstimator
-from p2plab.core.packet import ACK, DATA, STAMP_PERIOD, Packet
+from p2plab.core.packet import ACK, DATA, TIMESTAMP_PERIOD, Packet
 from p2plab.fast.coding import MOST, Unmixer, mixed, to_number
 from p2plab.fast.rate_control import PathRate
 
@@ -133,11 +133,11 @@ class FastSender:
         self.arrivals += new
         self.send_base = max(self.send_base, min(packet.seq + 1, self.next_seq_num))
         if order >= 0:
-            self.rtt.on_ack(order, now, packet.echo)
+            self.rtt.on_ack(order, now, packet.ts_ecr)
             self.deadline = now + self.rtt.rto if self.in_flight else None
             self.path.on_ack(order, new, packet, now)
-        if packet.echo is not None:
-            self._find_lost(packet.echo, now)
+        if packet.ts_ecr is not None:
+            self._find_lost(packet.ts_ecr, now)
         if self.send_base == self.next_seq_num:
             self.numbers.clear()
 
@@ -151,10 +151,10 @@ class FastSender:
             yield range(max(seq, 0), min(seq + here, self.next_seq_num))
             seq += here
 
-    def _find_lost(self, echo: float, now: float) -> None:
+    def _find_lost(self, ts_ecr: float, now: float) -> None:
         """Give up what was sent well before a packet that has arrived."""
-        self.newest = max(self.newest, echo)
-        overtaken = self.newest - REORDERING * (now - echo)
+        self.newest = max(self.newest, ts_ecr)
+        overtaken = self.newest - REORDERING * (now - ts_ecr)
         while self.mixed_at and self.mixed_at[0] < overtaken:
             self.mixed_at.popleft()
         flight = self.in_flight.items()
@@ -204,15 +204,19 @@ class FastReceiver:
         self.deadline = None
         # The stamp tells by our clock how quickly packets arrive here.
         last, runs = self.expected_seq_num - 1, self._runs()
-        return Packet(ACK, last, runs, stamp=round(now, 6), echo=self.newest)
+        return Packet(ACK, last, runs, ts_val=round(now, 6), ts_ecr=self.newest)
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        kind, seq, payload, stamp, _ = packet
+        kind, seq, payload, ts_val, _ = packet
         if kind != DATA:
             return
         # Many have left at once, with one stamp: most are not worth a closer look.
-        if stamp != self.newest and stamp is not None and is_later(stamp, self.newest):
-            self.newest = stamp
+        if (
+            ts_val != self.newest
+            and ts_val is not None
+            and is_later(ts_val, self.newest)
+        ):
+            self.newest = ts_val
         self.waiting += 1
         if self.deadline is None:
             self.deadline = now + ACK_DELAY
@@ -262,8 +266,8 @@ class FastReceiver:
         self.deadline = None
 
 
-def is_later(stamp: float, other: float | None) -> bool:
-    """Whether a stamp is the later of two; they begin anew after STAMP_PERIOD."""
+def is_later(ts_val: float, other: float | None) -> bool:
+    """Whether a stamp is the later of two; they begin anew after TIMESTAMP_PERIOD."""
     if other is None:
         return True
-    return 0 < (stamp - other) % STAMP_PERIOD < STAMP_PERIOD / 2
+    return 0 < (ts_val - other) % TIMESTAMP_PERIOD < TIMESTAMP_PERIOD / 2

@@ -98,7 +98,7 @@ class FountainSender:
         if self.deadline is None:
             self.deadline = now + self.rtt.rto
         content = self.packets[at % len(self.packets)]
-        return Packet(DATA, -1 - seq, content, stamp=round(now, 6))
+        return Packet(DATA, -1 - seq, content, ts_val=round(now, 6))
 
     def _short(self, in_flight: int) -> bool:
         """Whether what is on its way may not be enough."""
@@ -130,7 +130,7 @@ class FountainSender:
         news = min(-1 - packet.seq, self.next_seq_num - 1) - self.newest
         if news > 0:
             self.newest += news
-            self.rtt.on_ack(self.newest, now, packet.echo)
+            self.rtt.on_ack(self.newest, now, packet.ts_ecr)
             self.path.on_ack(self.newest, news, packet, now)
             self.deadline = now + self.rtt.rto
         if complete == self.block and self.packets:
@@ -156,7 +156,7 @@ class FountainReceiver:
     window: int
     complete: int = 0  # blocks
     newest: int = -1  # the last packet that has arrived
-    echo: float | None = None  # when that was sent [s]
+    ts_ecr: float | None = None  # when that was sent [s]
     waiting: int = 0  # packets since the last ACK
     seen: set[bytes] = field(default_factory=set, repr=False)  # their numbers
     length: int = 0  # of this block [bytes]
@@ -176,7 +176,9 @@ class FountainReceiver:
             return None
         self.waiting, self.deadline = 0, None
         count = _COUNT.pack(self.complete, len(self.seen))
-        return Packet(ACK, -1 - self.newest, count, stamp=round(now, 6), echo=self.echo)
+        return Packet(
+            ACK, -1 - self.newest, count, ts_val=round(now, 6), ts_ecr=self.ts_ecr
+        )
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA or len(packet.payload) < _HEAD.size + NUMBER + 1:
@@ -185,7 +187,7 @@ class FountainReceiver:
         if self.deadline is None:
             self.deadline = now + ACK_DELAY
         if -1 - packet.seq > self.newest:
-            self.newest, self.echo = -1 - packet.seq, packet.stamp
+            self.newest, self.ts_ecr = -1 - packet.seq, packet.ts_val
         block, length, size = _HEAD.unpack_from(packet.payload)
         symbol = packet.payload[_HEAD.size :]
         if block == self.complete and symbol[:NUMBER] not in self.seen:

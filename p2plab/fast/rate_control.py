@@ -126,11 +126,11 @@ class PathRate:
         order: of the last packet that it is about, among all that were sent.
         acked: packets that it is the first to tell of.
         """
-        if ack.echo is None or ack.stamp is None:
+        if ack.ts_ecr is None or ack.ts_val is None:
             return
-        rtt = max(now - ack.echo, GRAIN)
+        rtt = max(now - ack.ts_ecr, GRAIN)
         self.least_rtt = min(self.least_rtt, rtt)
-        if ack.echo >= self.round_began:
+        if ack.ts_ecr >= self.round_began:
             self.round_rtt = min(self.round_rtt, rtt)
             if self.heard_at:
                 self.came += acked
@@ -138,12 +138,12 @@ class PathRate:
             else:
                 self.heard_at, self.first = now, order
         if self.starting:
-            self.seen = self._told or self._tell(order, acked, ack.stamp, ack.echo)
+            self.seen = self._told or self._tell(order, acked, ack.ts_val, ack.ts_ecr)
             if self.seen:
                 self._fit()
             else:
                 self.window += acked  # doubles in a round trip
-        if ack.echo >= self.round_ends:
+        if ack.ts_ecr >= self.round_ends:
             self._end_round(now)
         self._decide()
 

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW, Fate
 from p2plab.core.packet import ACK, DATA, FIN, HEADER_SIZE
-from p2plab.core.rows import Columns, Row
 from p2plab.core.trace import (
     DELIVER,
     OTHER,
@@ -21,6 +20,7 @@ from p2plab.core.trace import (
     SEND,
     SENDER,
     TIMEOUT,
+    Row,
     Trace,
 )
 from p2plab.measure.summary import Number, Summary
@@ -111,6 +111,23 @@ def _origin(row: Row) -> tuple[str, int]:
     return host if what in _UNSEEN else OTHER[host], number
 
 
+class Columns(NamedTuple):
+    """The fields of all rows of a trace, a sequence for each field."""
+
+    times: Sequence[float]
+    hosts: Sequence[str]
+    whats: Sequence[str]
+    kinds: Sequence[int]
+    seqs: Sequence[int]
+    sizes: Sequence[int]
+    numbers: Sequence[int]
+
+
+def columns(trace: Trace) -> Columns:
+    """Return the rows of a trace, column by column."""
+    return Columns(*(zip(*trace, strict=True) if trace.rows else [()] * 7))
+
+
 def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     """Return (when, round trip, again) for the first ACK that names each packet [s].
 
@@ -119,7 +136,7 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     """
     samples = []
     sent: dict[int, tuple[float, bool]] = {}
-    it = trace.rows.columns()
+    it = columns(trace)
     rows = zip(it.times, it.whats, it.kinds, it.seqs, strict=True)
     for time, what, kind, seq in compress(rows, map(SENDER.__eq__, it.hosts)):
         if what in _SENDS:
@@ -182,7 +199,7 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
 
     rate: of the link, for the utilisation [bit/s].
     """
-    it = trace.rows.columns()
+    it = columns(trace)
     seen = Counter(zip(it.hosts, it.whats, it.kinds, strict=True))
     # A sender's link writes down what it lost on the way back, too.
     told = {host for host, what, _ in seen if what not in _UNSEEN}

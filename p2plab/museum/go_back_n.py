@@ -26,7 +26,7 @@ class AcksWhatItDropped(GoBackNReceiver):
         if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class AcksTheNext(GoBackNReceiver):
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         following = wrap(self.expected_seq_num, self.seq_bits)  # the one we wait for
-        self.acks.append(Packet(ACK, following, echo=packet.stamp))
+        self.acks.append(Packet(ACK, following, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class AcksZeroForNothing(GoBackNReceiver):
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         last = wrap(max(self.expected_seq_num - 1, 0), self.seq_bits)
-        self.acks.append(Packet(ACK, last, echo=packet.stamp))
+        self.acks.append(Packet(ACK, last, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class AcksEveryOther(GoBackNReceiver):
         if self.expected_seq_num % 2:
             return  # the next ACK will speak for this packet, too
         last = wrap(self.expected_seq_num - 1, self.seq_bits)  # arrived in order
-        self.acks.append(Packet(ACK, last, echo=packet.stamp))
+        self.acks.append(Packet(ACK, last, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)

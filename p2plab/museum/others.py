@@ -94,7 +94,7 @@ class LeavesOnFinish(FinishReceiver):
             self.receiver.on_packet(packet, now)
             return
         self.total = packet.seq
-        self.fin_acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.fin_acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)

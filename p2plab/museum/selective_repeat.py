@@ -32,7 +32,7 @@ class SilentAboutThePast(SelectiveRepeatReceiver):
             self.early[seq] = packet.payload
         else:
             return  # not in the window
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
             self.inbox.append(self.early.pop(self.expected_seq_num))
             self.expected_seq_num += 1
@@ -53,7 +53,7 @@ class DeliversAsItComes(SelectiveRepeatReceiver):
         elif self.seq_bits is None and seq > self.expected_seq_num:
             return  # beyond the window: no room for it
         # A packet of before the window, too: its ACK may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
             self.early.pop(self.expected_seq_num)
             self.expected_seq_num += 1
@@ -72,7 +72,7 @@ class KeepsEverything(SelectiveRepeatReceiver):
         elif self.seq_bits is None and seq > self.expected_seq_num:
             return  # beyond the window: no room for it
         # A packet of before the window, too: its ACK may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
             self.inbox.append(self.early[self.expected_seq_num])
             self.expected_seq_num += 1
@@ -87,7 +87,7 @@ class RepeatsWhatHasArrived(SelectiveRepeatSender):
         if packet.kind != ACK or not self.send_base <= seq < self.next_seq_num:
             return  # an old ACK, arriving again, or one for a packet never sent
         self.acked.add(seq)
-        self.rtt.on_ack(seq, now, packet.echo)
+        self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.window.on_ack(seq, now)
         while self.send_base in self.acked:
             self.acked.remove(self.send_base)
@@ -107,7 +107,7 @@ class SlidesByOne(SelectiveRepeatSender):
         if self.sent_at.pop(seq, None) is None:
             self.lost.remove(seq)  # it had only been late
         self.acked.add(seq)
-        self.rtt.on_ack(seq, now, packet.echo)
+        self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.window.on_ack(seq, now)
         if self.send_base in self.acked:
             self.acked.remove(self.send_base)
@@ -124,7 +124,7 @@ class StumblesOverASecondAck(SelectiveRepeatSender):
             return  # an old ACK, arriving again, or one for a packet never sent
         del self.sent_at[seq]
         self.acked.add(seq)
-        self.rtt.on_ack(seq, now, packet.echo)
+        self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.window.on_ack(seq, now)
         while self.send_base in self.acked:
             self.acked.remove(self.send_base)

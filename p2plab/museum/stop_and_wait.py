@@ -23,7 +23,7 @@ class SilentAboutCopies(StopAndWaitReceiver):
         if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
-            self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+            self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class DeliversCopies(StopAndWaitReceiver):
         if packet.kind != DATA:
             return
         self.inbox.append(packet.payload)
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class BelievesAnyAck(StopAndWaitSender):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != ACK or self.send_base == self.sent:
             return  # one for a packet never sent
-        self.rtt.on_ack(self.send_base, now, packet.echo)
+        self.rtt.on_ack(self.send_base, now, packet.ts_ecr)
         self.send_base += 1
         self.next_seq_num = self.send_base  # even if a timeout has just stepped back
         self.deadline = None
@@ -58,7 +58,7 @@ class Apprentice(StopAndWaitSender):
         if packet.kind != ACK or packet.seq > self.send_base:
             return
         if packet.seq == self.send_base and self.next_seq_num > self.send_base:
-            self.rtt.on_ack(self.send_base, now, packet.echo)
+            self.rtt.on_ack(self.send_base, now, packet.ts_ecr)
             self.send_base += 1
         self.next_seq_num = self.send_base  # an old ACK: it has missed this packet
         self.deadline = None
@@ -75,7 +75,7 @@ class RemembersOnlyTheLast(StopAndWaitReceiver):
             self.inbox.append(packet.payload)
             self.expected_seq_num = packet.seq + 1
         # A duplicate too: the ACK of its first copy may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class KnowsCopiesByTheirContent(StopAndWaitReceiver):
             self.inbox.append(packet.payload)
             self.last = packet.payload
         # A duplicate too: the ACK of its first copy may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class DropsTheEmptyPayload(StopAndWaitReceiver):
                 self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         # A duplicate too: the ACK of its first copy may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ class TimesTheFirstCopyOnly(StopAndWaitSender):
         if self.next_seq_num > self.sent:
             self.sent = self.next_seq_num
             self.deadline = now + self.rtt.rto
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
+        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class NoTimerForTheLast(StopAndWaitSender):
         self.rtt.on_send(seq, now)
         if self.next_seq_num < len(self.payloads):
             self.deadline = now + self.rtt.rto
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
+        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class TimerLeftRunning(StopAndWaitSender):
         seq = unwrap(packet.seq, self.send_base, self.seq_bits)
         if packet.kind != ACK or seq != self.send_base or seq == self.sent:
             return  # an old ACK, arriving again, or one for a packet never sent
-        self.rtt.on_ack(seq, now, packet.echo)
+        self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.send_base += 1
         self.next_seq_num = self.send_base  # even if a timeout has just stepped back
 
@@ -98,7 +98,7 @@ class StopsAtAnyAck(GoBackNSender):
         if packet.kind != ACK or not self.send_base <= seq < self.sent:
             return  # an old ACK, arriving again, or one for a packet never sent
         for each in range(self.send_base, seq + 1):  # ACKs are cumulative
-            self.rtt.on_ack(each, now, packet.echo)
+            self.rtt.on_ack(each, now, packet.ts_ecr)
             self.window.on_ack(each, now)
         self.send_base = seq + 1
         self.next_seq_num = max(self.next_seq_num, self.send_base)

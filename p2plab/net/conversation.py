@@ -59,4 +59,4 @@ def _rows(event: Event, answered: dict[MessageId, int], start: float) -> Iterato
         nameless = what in (TIMEOUT, DELIVER)
         number = -1 if nameless else seq * _ATTEMPTS + copy
         where = -1 if what == TIMEOUT else seq
-        yield event.time - start, host, what, int(kind), where, 0, number
+        yield Row(event.time - start, host, what, int(kind), where, 0, number)

@@ -11,7 +11,7 @@ from p2plab.content.offer import ANSWER, to_words, words
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, Channel
 from p2plab.core.packet import MACHINE_KINDS, Kind, Numbered, Packet, all_plain, encode
-from p2plab.core.trace import RECEIVER, SEND, SENDER
+from p2plab.core.trace import RECEIVER, SEND, SENDER, Row
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -306,4 +306,4 @@ class Flow:
     def _row(self, now: float, host: str, what: str, packet: Packet, nr: int) -> None:
         if self._trace is not None:
             kind, seq, payload, _, _ = packet
-            self._trace.rows.append((now, host, what, +kind, seq, len(payload), nr))
+            self._trace.rows.append(Row(now, host, what, +kind, seq, len(payload), nr))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import remainder
 from typing import Final, NamedTuple
 
-from p2plab.core.packet import STAMP_PERIOD, Kind, Packet
+from p2plab.core.packet import TIMESTAMP_PERIOD, Kind, Packet
 from p2plab.net.datagrams import Address
 
 # The kinds of a candidate, the best first (RFC 8445, section 5.1.2.2): its own address
@@ -120,7 +120,7 @@ class Prober:
                 each.pause = min(GROWTH * each.pause, LONGEST_PAUSE)
                 each.probed = True
                 self._note(now, PROBE, each.address, now)
-                return Packet(Kind.PROBE, place, stamp=now), each.address
+                return Packet(Kind.PROBE, place, ts_val=now), each.address
         if self.path is None and not self.failure and now >= self._end:
             self.failure = self._explanation()
             self._note(now, FAIL, None)
@@ -133,17 +133,17 @@ class Prober:
         no path when ours is found.
         """
         if packet.kind == Kind.PROBE:
-            self._note(now, HEAR, address, packet.stamp)
+            self._note(now, HEAR, address, packet.ts_val)
             self._learn(address, now)
-            self._note(now, ANSWER, address, packet.stamp)
-            return Packet(Kind.PROBED, packet.seq, echo=packet.stamp)
+            self._note(now, ANSWER, address, packet.ts_val)
+            return Packet(Kind.PROBED, packet.seq, ts_ecr=packet.ts_val)
         if packet.kind == Kind.PROBED and 0 <= packet.seq < len(self._candidates):
             each = self._candidates[packet.seq]
             # An answer from elsewhere says nothing about the address that we probed
             # (RFC 8445, section 7.2.5.2.1).
-            if each.probed and each.address == address and packet.echo is not None:
-                self._note(now, CONFIRM, address, packet.echo)
-                self._confirm(each, packet.echo, now)
+            if each.probed and each.address == address and packet.ts_ecr is not None:
+                self._note(now, CONFIRM, address, packet.ts_ecr)
+                self._confirm(each, packet.ts_ecr, now)
         return None
 
     def _learn(self, address: Address, now: float) -> None:
@@ -160,13 +160,13 @@ class Prober:
             each.heard, each.next_at, each.pause = True, now, FIRST_PAUSE
             self._end = max(self._end, now + PATIENCE)
 
-    def _confirm(self, each: _Candidate, echo: float, now: float) -> None:
+    def _confirm(self, each: _Candidate, ts_ecr: float, now: float) -> None:
         if self.path is None:
             self._end = now + SETTLE
         elif now >= self._end or not self._worth(each):
             return
         self._chosen, self.failure = each, ""
-        rtt = remainder(now - echo, STAMP_PERIOD)  # stamps begin anew after that
+        rtt = remainder(now - ts_ecr, TIMESTAMP_PERIOD)  # stamps begin anew after that
         self.path = Path(each.kind, each.address, max(0.0, rtt))
         self._note(now, CHOOSE, each.address)
 
@@ -192,8 +192,12 @@ class Prober:
         )
 
     def _note(
-        self, now: float, what: str, address: Address | None, stamp: float | None = None
+        self,
+        now: float,
+        what: str,
+        address: Address | None,
+        ts_val: float | None = None,
     ) -> None:
         if len(self.events) < KEPT_EVENTS:
-            probe = 0 if stamp is None else round(stamp % STAMP_PERIOD * 1e6)
+            probe = 0 if ts_val is None else round(ts_val % TIMESTAMP_PERIOD * 1e6)
             self.events.append(Event(now, what, address, probe))

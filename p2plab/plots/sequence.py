@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW
 from p2plab.core.packet import ACK, DATA, FIN, NAK, Kind
-from p2plab.core.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Event, Trace
+from p2plab.core.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Row, Trace
 from p2plab.measure.metrics import Transmission, transmissions
 from p2plab.plots import style
 from p2plab.plots.labels import Label, numbers, together, what_is_absent
@@ -145,7 +145,7 @@ def _last_moment(move: Transmission) -> float:
     return move.moment if move.arrived_at is None else move.arrived_at
 
 
-def _meanwhile(trace: Trace, moves: Sequence[Transmission]) -> list[Event]:
+def _meanwhile(trace: Trace, moves: Sequence[Transmission]) -> list[Row]:
     """The sender's timeouts and the deliveries while these were on their way."""
     if not moves:
         return []

@@ -28,7 +28,7 @@ class BestEffortSender:
             return None  # nothing to send
         seq = self.next_seq_num
         self.next_seq_num += 1
-        return Packet(DATA, seq, self.payloads[seq], stamp=now)
+        return Packet(DATA, seq, self.payloads[seq], ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         return  # nobody answers, and nobody listens

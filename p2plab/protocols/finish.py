@@ -72,11 +72,11 @@ class FinishSender:
         self.fins += 1
         self.rtt.on_send(self.total, now)
         self.fin_deadline = now + min(self.rtt.rto, FIN_RTO)
-        return Packet(FIN, self.total, stamp=now)
+        return Packet(FIN, self.total, ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if self.fins and packet.kind == ACK and packet.seq == self.total:
-            self.rtt.on_ack(self.total, now, packet.echo)
+            self.rtt.on_ack(self.total, now, packet.ts_ecr)
             self.confirmed = True
             self.fin_deadline = None
         else:
@@ -130,7 +130,7 @@ class FinishReceiver:
             return
         self.total = packet.seq
         self.fin_deadline = now + self.linger
-        self.fin_acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.fin_acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
     def on_timeout(self, now: float) -> None:
         if self.receiver.deadline is not None:

@@ -45,14 +45,14 @@ class GoBackNSender:
         self.rtt.on_send(seq, now)
         if self.deadline is None:  # the one timer runs for the oldest packet
             self.deadline = now + self.rtt.rto
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
+        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         seq = unwrap(packet.seq, self.send_base, self.seq_bits)
         if packet.kind != ACK or not self.send_base <= seq < self.sent:
             return  # an old ACK, arriving again, or one for a packet never sent
         for each in range(self.send_base, seq + 1):  # ACKs are cumulative
-            self.rtt.on_ack(each, now, packet.echo)
+            self.rtt.on_ack(each, now, packet.ts_ecr)
             self.window.on_ack(each, now)
         self.send_base = seq + 1
         self.next_seq_num = max(self.next_seq_num, self.send_base)
@@ -89,7 +89,7 @@ class GoBackNReceiver:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         last = wrap(self.expected_seq_num - 1, self.seq_bits)  # arrived in order
-        self.acks.append(Packet(ACK, last, echo=packet.stamp))
+        self.acks.append(Packet(ACK, last, ts_ecr=packet.ts_val))
 
     def on_timeout(self, now: float) -> None:
         return

@@ -54,7 +54,7 @@ class SelectiveRepeatSender:
             self.next_seq_num += 1
         self.rtt.on_send(seq, now)
         self.sent_at[seq] = now
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
+        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         seq = unwrap(packet.seq, self.send_base, self.seq_bits)
@@ -65,7 +65,7 @@ class SelectiveRepeatSender:
         if self.sent_at.pop(seq, None) is None:
             self.lost.remove(seq)  # it had only been late
         self.acked.add(seq)
-        self.rtt.on_ack(seq, now, packet.echo)
+        self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.window.on_ack(seq, now)
         while self.send_base in self.acked:
             self.acked.remove(self.send_base)
@@ -111,7 +111,7 @@ class SelectiveRepeatReceiver:
         elif self.seq_bits is None and seq > self.expected_seq_num:
             return  # beyond the window: no room for it
         # A packet of before the window, too: its ACK may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
             self.inbox.append(self.early.pop(self.expected_seq_num))
             self.expected_seq_num += 1

@@ -43,13 +43,13 @@ class StopAndWaitSender:
         self.sent = max(self.sent, self.next_seq_num)
         self.rtt.on_send(seq, now)
         self.deadline = now + self.rtt.rto
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], stamp=now)
+        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         seq = unwrap(packet.seq, self.send_base, self.seq_bits)
         if packet.kind != ACK or seq != self.send_base or seq == self.sent:
             return  # an old ACK, arriving again, or one for a packet never sent
-        self.rtt.on_ack(seq, now, packet.echo)
+        self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.send_base += 1
         self.next_seq_num = self.send_base  # even if a timeout has just stepped back
         self.deadline = None
@@ -83,7 +83,7 @@ class StopAndWaitReceiver:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         # A duplicate too: the ACK of its first copy may have been lost.
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
     def on_timeout(self, now: float) -> None:
         return

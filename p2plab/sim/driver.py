@@ -13,8 +13,18 @@ from p2plab.core.endpoint import (
     require_sender,
 )
 from p2plab.core.link import CORRUPT
-from p2plab.core.packet import ACK, HEADER_SIZE, MACHINE_KINDS, STAMP_PERIOD, Packet
-from p2plab.core.trace import DELIVER, RETRANSMIT, SEND, SENDER, TIMEOUT, Trace, probe
+from p2plab.core.packet import ACK, HEADER_SIZE, MACHINE_KINDS, TIMESTAMP_PERIOD, Packet
+from p2plab.core.trace import (
+    DELIVER,
+    RETRANSMIT,
+    SEND,
+    SENDER,
+    TIMEOUT,
+    Row,
+    State,
+    Trace,
+    probe,
+)
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
@@ -32,10 +42,10 @@ def wire_size(packet: Packet) -> int:
 
 def _in_this_period(packet: Packet, now: float) -> Packet:
     """Return a packet whose echo counts the periods of stamps that have passed."""
-    if packet.echo is None:
+    if packet.ts_ecr is None:
         return packet
-    turns = (now - packet.echo) // STAMP_PERIOD
-    return packet._replace(echo=packet.echo + turns * STAMP_PERIOD)
+    turns = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
+    return packet._replace(ts_ecr=packet.ts_ecr + turns * TIMESTAMP_PERIOD)
 
 
 class Host:
@@ -64,13 +74,10 @@ class Host:
         "_fired_at",
         "_last_state",
         "_log",
-        "_log_head",
-        "_log_values",
         "_look_at",
         "_looked_at",
         "_next_payload",
         "_on_corrupt",
-        "_own",
         "_pull_at",
         "_read",
         "_seen",
@@ -121,9 +128,6 @@ class Host:
         self._last_state: object = None
         if trace is not None:
             trace.names[role], self._read = probe(machine)
-            self._own = role, len(trace.names[role])
-            self._log_values = trace.states.values.extend
-            self._log_head = trace.states.heads.extend
 
     def wake_at(self) -> float | None:
         """Return when to `fire` or to pull again, whichever comes first [s]."""
@@ -152,10 +156,10 @@ class Host:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
         if self._log is not None:
             kind, seq, payload, _, _ = packet
-            self._log((now, self.role, what, kind, seq, len(payload), number))
+            self._log(Row(now, self.role, what, kind, seq, len(payload), number))
         self._fed += 1
         self.heard_at = now
-        if now >= STAMP_PERIOD:
+        if now >= TIMESTAMP_PERIOD:
             packet = _in_this_period(packet, now)
         try:
             self.machine.on_packet(packet, now)
@@ -169,12 +173,12 @@ class Host:
     ) -> None:
         """Hand over what has arrived at once; the same as to feed one by one."""
         role, log, on_packet = self.role, self._log, self.machine.on_packet
-        delivers, late = self._next_payload is not None, now >= STAMP_PERIOD
+        delivers, late = self._next_payload is not None, now >= TIMESTAMP_PERIOD
         self.heard_at = now
         for packet, number in packets:
             if log is not None:
                 kind, seq, payload, _, _ = packet
-                log((now, role, what, kind, seq, len(payload), number))
+                log(Row(now, role, what, kind, seq, len(payload), number))
             self._fed += 1
             if late:
                 packet = _in_this_period(packet, now)
@@ -189,7 +193,7 @@ class Host:
         """Write down the end of a packet that no machine hears of."""
         if self._log is not None:
             kind, seq, size = packet.kind, packet.seq, len(packet.payload)
-            self._log((now, self.role, what, kind, seq, size, number))
+            self._log(Row(now, self.role, what, kind, seq, size, number))
 
     def damage(self, packet: Packet, now: float, number: int) -> None:
         """Tell that `packet` has arrived damaged: only the trace knows which it was."""
@@ -213,7 +217,7 @@ class Host:
 
     def _time_out(self, now: float, deadline: float) -> None:
         if self._log is not None:
-            self._log((now, self.role, TIMEOUT, 0, -1, 0, -1))
+            self._log(Row(now, self.role, TIMEOUT, 0, -1, 0, -1))
         if now != self._fired_at:
             self._fired_at, self._timeouts = now, 0
         self._timeouts += 1
@@ -253,7 +257,7 @@ class Host:
                 if kind != ACK:
                     what = RETRANSMIT if seen.get(seq) is payload else SEND
                     seen[seq] = payload
-                log((now, role, what, kind, seq, len(payload), number))
+                log(Row(now, role, what, kind, seq, len(payload), number))
             self.number = number + 1
             self._fired = False
             if paced is not None and (rate := paced.pacing_rate):
@@ -278,8 +282,7 @@ class Host:
             state = self._read(self.machine)
             if state != self._last_state:
                 self._last_state = state
-                self._log_values(state)
-                self._log_head((now, self._own))
+                self.trace.states.append(State(now, self.role, state))
 
     def _deliver(self, now: float) -> None:
         next_payload, on_payload = self._next_payload, self.on_payload
@@ -294,7 +297,7 @@ class Host:
             if number > PULL_LIMIT and number > PULL_LIMIT + 2 * self._fed:
                 raise self._breach.endless(now, "next_payload", number, "is waiting")
             if self._log is not None:
-                self._log((now, self.role, DELIVER, 0, number, len(payload), -1))
+                self._log(Row(now, self.role, DELIVER, 0, number, len(payload), -1))
             self.payloads = number + 1
             self.moved_at = now
             if on_payload is not None:

@@ -27,7 +27,7 @@ LINKS: Final = {
     "20 % loss": replace(FAST, loss=0.2),
     "slow, 2 % loss": Link(delay=0.05, rate=20e6, queue=167, loss=0.02),
     "5 % in bursts of 8": replace(FAST, loss=GilbertElliott.from_mean(0.05, 8)),
-    "5 % held back": replace(FAST, jitter=0.005, reorder=0.05, hold=0.005),
+    "5 % held back": replace(FAST, jitter=0.005, reorder=0.05, reorder_delay=0.005),
 }
 
 

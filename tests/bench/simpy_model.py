@@ -27,7 +27,7 @@ class Packet(NamedTuple):
     number: int
     seq: int
     payload: bytes
-    stamp: float
+    ts_val: float
 
 
 class Line:
@@ -128,7 +128,7 @@ class Sender:
             ack = yield self.acks.get()
             event = self.acked.get(ack.seq)
             if event is not None and not event.triggered:
-                self.rtt.sample(self.env.now - ack.stamp)
+                self.rtt.sample(self.env.now - ack.ts_val)
                 event.succeed()
 
 
@@ -148,7 +148,7 @@ class Receiver:
             while len(self.delivered) in early:
                 self.line.note("receiver", "deliver", packet)
                 self.delivered.append(early.pop(len(self.delivered)))
-            ack = Packet(ACK, self.line.sent, packet.seq, b"", packet.stamp)
+            ack = Packet(ACK, self.line.sent, packet.seq, b"", packet.ts_val)
             self.line.send(ack)
 
 

@@ -33,12 +33,12 @@ class AlternatingBitSender:
             return None  # nothing to send, or one packet is in flight
         self.rtt.on_send(self.bit, now)
         self.deadline = now + self.rtt.rto
-        return Packet(DATA, self.bit, self.waiting[0], stamp=now)
+        return Packet(DATA, self.bit, self.waiting[0], ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != ACK or packet.seq != self.bit or self.deadline is None:
             return  # the ACK of the packet before, arriving again
-        self.rtt.on_ack(self.bit, now, packet.echo)
+        self.rtt.on_ack(self.bit, now, packet.ts_ecr)
         self.waiting.popleft()
         self.bit = 1 - self.bit
         self.deadline = None
@@ -69,7 +69,7 @@ class AlternatingBitReceiver:
         if packet.seq == self.bit:
             self.inbox.append(packet.payload)
             self.bit = 1 - self.bit
-        self.acks.append(Packet(ACK, packet.seq, echo=packet.stamp))
+        self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
 
     def on_timeout(self, now: float) -> None:
         return

@@ -30,7 +30,7 @@ class BitmapSender(GoBackNSender):
         named = [*range(self.send_base, packet.seq + 1), *_mapped(packet)]
         news = [seq for seq in named if seq < self.sent and seq not in self.arrived]
         for seq in news:
-            self.rtt.on_ack(seq, now, packet.echo)
+            self.rtt.on_ack(seq, now, packet.ts_ecr)
             self.window.on_ack(seq, now)
             self.arrived.add(seq)
         while self.send_base in self.arrived:
@@ -64,4 +64,4 @@ class BitmapReceiver(SelectiveRepeatReceiver):
         bits = sum(1 << seq - self.expected_seq_num - 1 for seq in self.early)
         here = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
         last = self.expected_seq_num - 1  # arrived in order
-        self.acks.append(Packet(ACK, last, here, echo=packet.stamp))
+        self.acks.append(Packet(ACK, last, here, ts_ecr=packet.ts_val))

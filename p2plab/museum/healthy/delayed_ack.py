@@ -18,7 +18,9 @@ class DelayedAckReceiver(GoBackNReceiver):
     """
 
     delay: Final[float] = 0.1
-    echo: float | None = None  # the stamp of the oldest packet not yet acknowledged [s]
+    ts_ecr: float | None = (
+        None  # the ts_val of the oldest packet not yet acknowledged [s]
+    )
     deadline: float | None = None  # while a packet waits for its ACK [s]
 
     def on_packet(self, packet: Packet, now: float) -> None:
@@ -26,7 +28,7 @@ class DelayedAckReceiver(GoBackNReceiver):
             return
         first = self.deadline is None
         if first:
-            self.echo = packet.stamp
+            self.ts_ecr = packet.ts_val
         if packet.seq == self.expected_seq_num:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
@@ -39,5 +41,5 @@ class DelayedAckReceiver(GoBackNReceiver):
         self._acknowledge()
 
     def _acknowledge(self) -> None:
-        self.acks.append(Packet(ACK, self.expected_seq_num - 1, echo=self.echo))
+        self.acks.append(Packet(ACK, self.expected_seq_num - 1, ts_ecr=self.ts_ecr))
         self.deadline = None

@@ -28,7 +28,7 @@ class DuplexPeer:
     expected_seq_num: int = 0  # the other side's next packet
     inbox: deque[bytes] = field(default_factory=deque, repr=False)
     answer: bool = False  # whether something has arrived and was not yet acknowledged
-    echo: float | None = None  # its stamp [s]
+    ts_ecr: float | None = None  # its ts_val [s]
     deadline: float | None = None  # when our retransmission timer fires [s]
 
     @property
@@ -49,30 +49,30 @@ class DuplexPeer:
             self.rtt.on_send(seq, now)
             self.deadline = now + self.rtt.rto
             payload = _LAST.pack(last) + self.payloads[seq]
-            packet = Packet(DATA, seq, payload, stamp=now, echo=self.echo)
+            packet = Packet(DATA, seq, payload, ts_val=now, ts_ecr=self.ts_ecr)
         elif self.answer:
-            packet = Packet(ACK, last, echo=self.echo)
+            packet = Packet(ACK, last, ts_ecr=self.ts_ecr)
         else:
             return None
-        self.answer, self.echo = False, None
+        self.answer, self.ts_ecr = False, None
         return packet
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind == ACK:
-            self.on_ack(packet.seq, packet.echo, now)
+            self.on_ack(packet.seq, packet.ts_ecr, now)
         elif packet.kind == DATA and len(packet.payload) >= _LAST.size:
             (last,) = _LAST.unpack_from(packet.payload)
-            self.on_ack(last, packet.echo, now)
+            self.on_ack(last, packet.ts_ecr, now)
             if packet.seq == self.expected_seq_num:
                 self.inbox.append(packet.payload[_LAST.size :])
                 self.expected_seq_num += 1
-            self.answer, self.echo = True, packet.stamp
+            self.answer, self.ts_ecr = True, packet.ts_val
 
-    def on_ack(self, last: int, echo: float | None, now: float) -> None:
+    def on_ack(self, last: int, ts_ecr: float | None, now: float) -> None:
         """The other side says which of our packets was the last that it has."""
         if last != self.send_base or self.next_seq_num == self.send_base:
             return  # nothing new, or a packet that is not in flight
-        self.rtt.on_ack(last, now, echo)
+        self.rtt.on_ack(last, now, ts_ecr)
         self.send_base += 1
         self.deadline = None
 

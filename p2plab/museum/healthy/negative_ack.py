@@ -19,7 +19,7 @@ class NegativeAckSender(StopAndWaitSender):
         if packet.seq != self.send_base or self.next_seq_num == self.send_base:
             return  # about a packet that is not in flight
         if packet.kind == ACK:
-            self.rtt.on_ack(self.send_base, now, packet.echo)
+            self.rtt.on_ack(self.send_base, now, packet.ts_ecr)
             self.send_base += 1
             self.deadline = None
         elif packet.kind == NAK:

@@ -50,7 +50,7 @@ class ParitySender(GoBackNSender):
         first = self.groups * GROUP
         self.groups += 1
         parity = combine(self.payloads[first : first + GROUP])
-        return Packet(DATA, -self.groups, parity, stamp=now)
+        return Packet(DATA, -self.groups, parity, ts_val=now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
         GoBackNSender.on_packet(self, packet, now)
@@ -82,7 +82,7 @@ class ParityReceiver(GoBackNReceiver):
             self.inbox.append(self.kept[self.expected_seq_num])
             self.expected_seq_num += 1
         self.forget()
-        self.acks.append(Packet(ACK, self.expected_seq_num - 1, echo=packet.stamp))
+        self.acks.append(Packet(ACK, self.expected_seq_num - 1, ts_ecr=packet.ts_val))
 
     def repair(self, group: int) -> None:
         """Work out the packet of a group that is missing, if it is only one."""
