@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from few_bits import receiving, sending
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,16 +46,16 @@ Machines = Callable[[RttEstimator, int | None], tuple[Any, Any]]
 
 PAGES: dict[str, Machines] = {
     "stop_and_wait": lambda rtt, bits: (
-        StopAndWaitSender(rtt, bits),
-        StopAndWaitReceiver(bits),
+        sending(StopAndWaitSender(rtt), bits),
+        receiving(StopAndWaitReceiver(), bits),
     ),
     "go_back_n": lambda rtt, bits: (
-        GoBackNSender(rtt, FixedWindow(WINDOW), bits),
-        GoBackNReceiver(bits),
+        sending(GoBackNSender(rtt, FixedWindow(WINDOW)), bits),
+        receiving(GoBackNReceiver(), bits),
     ),
     "selective_repeat": lambda rtt, bits: (
-        SelectiveRepeatSender(rtt, FixedWindow(WINDOW), bits),
-        SelectiveRepeatReceiver(WINDOW, bits),
+        sending(SelectiveRepeatSender(rtt, FixedWindow(WINDOW)), bits),
+        receiving(SelectiveRepeatReceiver(WINDOW), bits, WINDOW),
     ),
 }
 NUMBERED = {  # every packet has a number of its own, and a timer that only learns

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import pytest
+from few_bits import receiving, sending
 
 from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.drawing import page
@@ -24,6 +25,7 @@ from p2plab.core.window import FixedWindow
 from p2plab.protocols import Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.modulo import ModuloSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
     SelectiveRepeatSender,
@@ -33,22 +35,22 @@ from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSende
 
 def stop_and_wait(bits: int | None = None) -> Makers:
     return (
-        lambda: StopAndWaitSender(FixedRto(1.0), bits),
-        lambda: StopAndWaitReceiver(bits),
+        lambda: sending(StopAndWaitSender(FixedRto(1.0)), bits),
+        lambda: receiving(StopAndWaitReceiver(), bits),
     )
 
 
 def go_back_n(window: int, bits: int | None = None) -> Makers:
     return (
-        lambda: GoBackNSender(Rfc6298(), FixedWindow(window), bits),
-        lambda: GoBackNReceiver(bits),
+        lambda: sending(GoBackNSender(Rfc6298(), FixedWindow(window)), bits),
+        lambda: receiving(GoBackNReceiver(), bits),
     )
 
 
 def selective_repeat(window: int, bits: int | None = None) -> Makers:
     return (
-        lambda: SelectiveRepeatSender(Rfc6298(), FixedWindow(window), bits),
-        lambda: SelectiveRepeatReceiver(window, bits),
+        lambda: sending(SelectiveRepeatSender(Rfc6298(), FixedWindow(window)), bits),
+        lambda: receiving(SelectiveRepeatReceiver(window), bits, window),
     )
 
 
@@ -134,17 +136,20 @@ def test_a_window_over_half_the_numbers_is_broken_by_one_lost_ack() -> None:
 
 def test_what_a_class_does_not_promise_is_no_bug() -> None:
     @dataclass
-    class Alternating(StopAndWaitSender):
+    class Alternating(ModuloSender):
         channel = "fifo"
 
-    verdict = check(lambda: Alternating(FixedRto(1.0), 1), stop_and_wait(1)[1], "late")
+    def sender() -> Alternating:
+        return Alternating(StopAndWaitSender(FixedRto(1.0)), 1)
+
+    verdict = check(sender, stop_and_wait(1)[1], "late")
     assert verdict.promised  # a function promises nothing
 
-    class Sender(StopAndWaitSender):
+    class Sender(ModuloSender):
         channel = "fifo"
 
         def __init__(self) -> None:
-            super().__init__(FixedRto(1.0), 1)
+            super().__init__(StopAndWaitSender(FixedRto(1.0)), 1)
 
     verdict = check(Sender, stop_and_wait(1)[1], "late")
     assert (verdict.kind, verdict.title) == ("broken", "not promised")

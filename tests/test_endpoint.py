@@ -19,7 +19,6 @@ from p2plab.errors import BrokenContract
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver
-from p2plab.protocols.stop_and_wait import StopAndWaitReceiver
 from p2plab.sim.driver import Host
 from p2plab.sim.simulator import simulate
 
@@ -492,7 +491,7 @@ def test_nobody_looks_for_copies_without_a_trace() -> None:
 def test_a_number_used_for_a_new_payload_is_no_retransmission() -> None:
     result = simulate(
         Setup("stop_and_wait", seq_bits=1).sender(),
-        FinishReceiver(StopAndWaitReceiver(1)),
+        Setup("stop_and_wait", seq_bits=1).receiver(),
         [b"payload %d" % each for each in range(6)],
         Link(),
     )

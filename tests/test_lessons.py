@@ -364,7 +364,7 @@ def test_a_listing_about_some_words_has_their_paragraph_alone() -> None:
 
 
 def test_a_listing_of_words_in_a_docstring_is_not_coloured_as_code() -> None:
-    assert "<span style" not in show(GoBackNSender, about="seq_bits: bits").data
+    assert "<span style" not in show(GoBackNSender, about="Source: Kurose").data
     assert "<span style" in show(GoBackNSender, about="def on_timeout").data
 
 

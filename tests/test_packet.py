@@ -19,8 +19,6 @@ from p2plab.core.packet import (
     Packet,
     decode,
     encode,
-    unwrap,
-    wrap,
 )
 from p2plab.errors import CorruptPacket
 
@@ -145,19 +143,3 @@ def test_a_transfer_or_transmission_outside_32_bits_is_refused(word: int) -> Non
         encode(Packet(DATA, 0), transfer=word)
     with pytest.raises(ValueError, match="does not fit its header"):
         encode(Packet(DATA, 0), number=word)
-
-
-@several
-@given(st.integers(1, 31), st.integers(0, 10**6), st.data())
-def test_unwrap_finds_the_number_that_was_wrapped_within_one_turn_of_the_base(
-    bits: int, base: int, data: st.DataObject
-) -> None:
-    seq = base + data.draw(st.integers(0, 2**bits - 1))
-    assert 0 <= wrap(seq, bits) < 2**bits
-    assert unwrap(wrap(seq, bits), base, bits) == seq
-
-
-@several
-@given(st.integers(), st.integers())
-def test_without_bits_a_number_is_written_as_it_is(seq: int, base: int) -> None:
-    assert wrap(seq, None) == unwrap(seq, base, None) == seq

@@ -35,9 +35,9 @@ def run(setup: Setup, link: Any = NASTY, **options: Any) -> Run:
 
 DIGESTS = {  # their first 128 bits
     "best_effort": "3e390ba0e907b9331572595cdb8641bf",
-    "stop_and_wait": "37ceaebbb3d65feefd02cc5ba0f78717",
-    "go_back_n": "6c3ef757d8ed631a15e5865ecae6d511",
-    "selective_repeat": "fd73b6f349f671ee95c830737d643720",
+    "stop_and_wait": "e36b319d95f3a488d6fc47df0e26d383",
+    "go_back_n": "2c65e73071bcf811a1962aba8593c0f6",
+    "selective_repeat": "76e3582456c6ad5193c93c155d88d8dd",
     "fast": "ac6ee99508e7c9e81372a7f740db692e",
     "fountain": "19d5e6b33331e2dec5a6d3d50d0a6517",
 }

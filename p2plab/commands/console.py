@@ -17,7 +17,7 @@ from p2plab.net.inbox import Message
 from p2plab.net.threads import spawn
 from p2plab.peer.arrivals import arrived, ended_within, in_terminal, in_words
 from p2plab.peer.peer import Peer
-from p2plab.protocols import MISSING, PROTOCOLS, Setup
+from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
 from p2plab.rendezvous.callers import Request, settle
 from p2plab.rendezvous.model import legal_name
 

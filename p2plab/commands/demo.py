@@ -15,7 +15,7 @@ from p2plab.errors import P2PLabError
 from p2plab.measure.metrics import summarise
 from p2plab.peer.lab import Lab
 from p2plab.peer.peer import Peer
-from p2plab.protocols import MISSING, PROTOCOLS, Setup
+from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
 
 TEXT: Final = "Hello, Bob!"
 SIDE: Final = 128  # pixels; small enough for stop-and-wait on a slow link

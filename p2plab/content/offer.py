@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from p2plab.content.content import MAX_BYTES, Content
 from p2plab.errors import BadContent
-from p2plab.protocols import MISSING, PROTOCOLS, FinishReceiver, Setup
+from p2plab.protocols import FinishReceiver
+from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
 
 MAX_OFFER: Final = 4096  # bytes; a real one has about 500
 # Set in a transfer's number by its receiver: both ends may be on the same socket.

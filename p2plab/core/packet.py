@@ -182,17 +182,3 @@ def all_plain(
             return False
         arrived.update(numbers)
     return True
-
-
-def wrap(seq: int, bits: int | None) -> int:
-    """Write `seq` with `bits` bits; None leaves it as it is."""
-    return seq if bits is None else seq % (1 << bits)
-
-
-def unwrap(seq: int, base: int, bits: int | None) -> int:
-    """Return the number from `base` on that is written as `seq` with `bits` bits.
-
-    None leaves it as it is. Numbers before `base` cannot be meant: whether that is
-    safe is what the lesson on window sizes is about.
-    """
-    return seq if bits is None else base + (seq - base) % (1 << bits)

@@ -7,13 +7,13 @@ from numbers import Integral, Real
 
 def number(name: str, value: object, example: float) -> None:
     """Raise ValueError, with an example, if it is no number; numpy's are numbers."""
-    if not isinstance(value, Real):
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise ValueError(_wanted("a number", name, value, example))
 
 
 def whole(name: str, value: object, example: int) -> None:
     """Raise ValueError, with an example, if it is no whole number."""
-    if not isinstance(value, Integral):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise ValueError(_wanted("a whole number", name, value, example))
 
 

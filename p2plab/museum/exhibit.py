@@ -46,7 +46,7 @@ class Exhibit:
         kinds = dict.fromkeys(
             type(part) for each in self.make() for part in _parts(each)
         )
-        rooms = (__package__, "p2plab.protocols")
+        rooms = (__package__, "p2plab.protocols", "p2plab.fast")
         return [kind for kind in kinds if kind.__module__.startswith(rooms)]
 
     def diff(self) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.core.packet import ACK, DATA, Packet, wrap
+from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.core.rtt import FixedRto
 from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
 from p2plab.museum.healthy.fast_retransmit import FastRetransmitSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.modulo import ModuloReceiver, ModuloSender
 from p2plab.protocols.selective_repeat import SelectiveRepeatReceiver
 
 WINDOW: Final = 4
@@ -23,7 +24,7 @@ class AcksWhatItDropped(GoBackNReceiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
             return
-        if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
+        if packet.seq == self.expected_seq_num:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
@@ -36,10 +37,10 @@ class AcksTheNext(GoBackNReceiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
             return
-        if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
+        if packet.seq == self.expected_seq_num:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
-        following = wrap(self.expected_seq_num, self.seq_bits)  # the one we wait for
+        following = self.expected_seq_num  # the one we wait for
         self.acks.append(Packet(ACK, following, ts_ecr=packet.ts_val))
 
 
@@ -50,10 +51,10 @@ class AcksZeroForNothing(GoBackNReceiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
             return
-        if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
+        if packet.seq == self.expected_seq_num:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
-        last = wrap(max(self.expected_seq_num - 1, 0), self.seq_bits)
+        last = max(self.expected_seq_num - 1, 0)
         self.acks.append(Packet(ACK, last, ts_ecr=packet.ts_val))
 
 
@@ -64,12 +65,12 @@ class AcksEveryOther(GoBackNReceiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
             return
-        if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
+        if packet.seq == self.expected_seq_num:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
         if self.expected_seq_num % 2:
             return  # the next ACK will speak for this packet, too
-        last = wrap(self.expected_seq_num - 1, self.seq_bits)  # arrived in order
+        last = self.expected_seq_num - 1  # that has arrived in order
         self.acks.append(Packet(ACK, last, ts_ecr=packet.ts_val))
 
 
@@ -102,7 +103,10 @@ ROOM: Final = (
         "With two bits and a window of four, the ACK for all four and the ACK for none "
         "are the same number: one lost packet, and the sender believes in all four.",
         "fifo",
-        lambda: (GoBackNSender(FixedRto(), FixedWindow(4), 2), GoBackNReceiver(2)),
+        lambda: (
+            ModuloSender(GoBackNSender(FixedRto(), FixedWindow(4)), 2),
+            ModuloReceiver(GoBackNReceiver(), 2),
+        ),
     ),
     Exhibit(
         "dropped_packet_acknowledged",

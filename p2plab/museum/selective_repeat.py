@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2plab.core.endpoint import Sender
-from p2plab.core.packet import ACK, DATA, Packet, unwrap
+from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.core.rtt import FixedRto
 from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
 from p2plab.protocols.go_back_n import GoBackNReceiver
+from p2plab.protocols.modulo import ModuloReceiver, ModuloSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
     SelectiveRepeatSender,
@@ -25,13 +26,11 @@ class SilentAboutThePast(SelectiveRepeatReceiver):
     """Acknowledges only what is in its window."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.expected_seq_num, self.seq_bits)
-        if packet.kind != DATA:
-            return
-        if self.expected_seq_num <= seq < self.expected_seq_num + self.window:
-            self.early[seq] = packet.payload
-        else:
-            return  # not in the window
+        if packet.kind != DATA or packet.seq >= self.expected_seq_num + self.window:
+            return  # no room for it
+        if packet.seq < self.expected_seq_num:
+            return  # it is here already
+        self.early[packet.seq] = packet.payload
         self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
             self.inbox.append(self.early.pop(self.expected_seq_num))
@@ -43,15 +42,12 @@ class DeliversAsItComes(SelectiveRepeatReceiver):
     """Hands over at once what is new, and only then looks at the order."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.expected_seq_num, self.seq_bits)
-        if packet.kind != DATA:
-            return
-        if self.expected_seq_num <= seq < self.expected_seq_num + self.window:
-            if seq not in self.early:
+        if packet.kind != DATA or packet.seq >= self.expected_seq_num + self.window:
+            return  # no room for it
+        if packet.seq >= self.expected_seq_num:
+            if packet.seq not in self.early:
                 self.inbox.append(packet.payload)
-            self.early[seq] = packet.payload
-        elif self.seq_bits is None and seq > self.expected_seq_num:
-            return  # beyond the window: no room for it
+            self.early[packet.seq] = packet.payload
         # A packet of before the window, too: its ACK may have been lost.
         self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
@@ -64,13 +60,10 @@ class KeepsEverything(SelectiveRepeatReceiver):
     """Hands over from its buffer, and leaves it there."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.expected_seq_num, self.seq_bits)
-        if packet.kind != DATA:
-            return
-        if self.expected_seq_num <= seq < self.expected_seq_num + self.window:
-            self.early[seq] = packet.payload
-        elif self.seq_bits is None and seq > self.expected_seq_num:
-            return  # beyond the window: no room for it
+        if packet.kind != DATA or packet.seq >= self.expected_seq_num + self.window:
+            return  # no room for it
+        if packet.seq >= self.expected_seq_num:
+            self.early[packet.seq] = packet.payload
         # A packet of before the window, too: its ACK may have been lost.
         self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
         while self.expected_seq_num in self.early:
@@ -83,9 +76,9 @@ class RepeatsWhatHasArrived(SelectiveRepeatSender):
     """Does not stop the timer of a packet that was acknowledged."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.send_base, self.seq_bits)
+        seq = packet.seq
         if packet.kind != ACK or not self.send_base <= seq < self.next_seq_num:
-            return  # an old ACK, arriving again, or one for a packet never sent
+            return  # an old ACK, arriving again, or one for a packet not in flight
         self.acked.add(seq)
         self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.window.on_ack(seq, now)
@@ -99,16 +92,16 @@ class SlidesByOne(SelectiveRepeatSender):
     """Moves its window by one packet for an ACK."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.send_base, self.seq_bits)
+        seq = packet.seq
         if packet.kind != ACK or not self.send_base <= seq < self.next_seq_num:
-            return  # an old ACK, arriving again, or one for a packet never sent
-        if seq in self.acked:
-            return
-        if self.sent_at.pop(seq, None) is None:
-            self.lost.remove(seq)  # it had only been late
-        self.acked.add(seq)
+            return  # an old ACK, arriving again, or one for a packet not in flight
+        if seq in self.lost:
+            self.lost.remove(seq)  # it was only late
+        elif self.sent_at.pop(seq, None) is None:
+            return  # it is acknowledged already
         self.rtt.on_ack(seq, now, packet.ts_ecr)
         self.window.on_ack(seq, now)
+        self.acked.add(seq)
         if self.send_base in self.acked:
             self.acked.remove(self.send_base)
             self.send_base += 1
@@ -119,9 +112,9 @@ class StumblesOverASecondAck(SelectiveRepeatSender):
     """Expects one ACK for a packet, and no more."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.send_base, self.seq_bits)
+        seq = packet.seq
         if packet.kind != ACK or not self.send_base <= seq < self.next_seq_num:
-            return  # an old ACK, arriving again, or one for a packet never sent
+            return  # an old ACK, arriving again, or one for a packet not in flight
         del self.sent_at[seq]
         self.acked.add(seq)
         self.rtt.on_ack(seq, now, packet.ts_ecr)
@@ -147,9 +140,9 @@ class OrderOfASet(SelectiveRepeatSender):
             self.lost.append(seq)
 
 
-def correct(seq_bits: int | None = None, window: int = WINDOW) -> Sender:
+def correct(window: int = WINDOW) -> Sender:
     """The sender of selective repeat as it should be."""
-    return SelectiveRepeatSender(FixedRto(), FixedWindow(window), seq_bits)
+    return SelectiveRepeatSender(FixedRto(), FixedWindow(window))
 
 
 ROOM: Final = (
@@ -159,7 +152,10 @@ ROOM: Final = (
         "With two bits and a window of three, the next window shares numbers with the "
         "last one: a repeated old packet is put into the place of a new one.",
         "fifo",
-        lambda: (correct(2, 3), SelectiveRepeatReceiver(3, 2)),
+        lambda: (
+            ModuloSender(correct(3), 2),
+            ModuloReceiver(SelectiveRepeatReceiver(3), 2, window=3),
+        ),
     ),
     Exhibit(
         "past_not_acknowledged",

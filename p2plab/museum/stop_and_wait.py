@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.core.packet import ACK, DATA, Packet, wrap
+from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.core.rtt import FixedRto
 from p2plab.museum.exhibit import Exhibit
+from p2plab.protocols.modulo import ModuloReceiver, ModuloSender
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 
 PATIENT: Final = 10.0  # so that only the network makes copies, and no early timer [s]
@@ -20,7 +21,7 @@ class SilentAboutCopies(StopAndWaitReceiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
             return
-        if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
+        if packet.seq == self.expected_seq_num:
             self.inbox.append(packet.payload)
             self.expected_seq_num += 1
             self.acks.append(Packet(ACK, packet.seq, ts_ecr=packet.ts_val))
@@ -101,7 +102,7 @@ class DropsTheEmptyPayload(StopAndWaitReceiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA:
             return
-        if packet.seq == wrap(self.expected_seq_num, self.seq_bits):
+        if packet.seq == self.expected_seq_num:
             if packet.payload:
                 self.inbox.append(packet.payload)
             self.expected_seq_num += 1
@@ -145,7 +146,9 @@ _SHARED: Final[list[bytes]] = []
 class SharesItsList(StopAndWaitSender):
     """Makes its list once for the class, as `payloads = []` in a class does."""
 
-    payloads: list[bytes] = field(default_factory=lambda: _SHARED, repr=False)
+    payloads: list[bytes] = field(
+        default_factory=lambda: _SHARED, init=False, repr=False
+    )
 
 
 ROOM: Final = (
@@ -171,7 +174,10 @@ ROOM: Final = (
         "With no bit for a number, a repeated packet and the next one look the same: "
         "a lost ACK is enough for a payload to be delivered twice.",
         "fifo",
-        lambda: (StopAndWaitSender(FixedRto(), 0), StopAndWaitReceiver(0)),
+        lambda: (
+            ModuloSender(StopAndWaitSender(FixedRto()), 0),
+            ModuloReceiver(StopAndWaitReceiver(), 0),
+        ),
     ),
     Exhibit(
         "any_ack_believed",
@@ -179,7 +185,10 @@ ROOM: Final = (
         "The second copy of an ACK is taken for the ACK of the next packet, which then "
         "is never sent again although it was lost.",
         "dup",
-        lambda: (BelievesAnyAck(FixedRto(PATIENT), 1), StopAndWaitReceiver(1)),
+        lambda: (
+            ModuloSender(BelievesAnyAck(FixedRto(PATIENT)), 1),
+            ModuloReceiver(StopAndWaitReceiver(), 1),
+        ),
     ),
     Exhibit(
         "sorcerers_apprentice",

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from p2plab.core.packet import ACK, DATA, Packet, unwrap, wrap
+from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.window import FixedWindow
 from p2plab.museum.exhibit import Exhibit
@@ -30,7 +30,7 @@ class TimesTheFirstCopyOnly(StopAndWaitSender):
         if self.next_seq_num > self.sent:
             self.sent = self.next_seq_num
             self.deadline = now + self.rtt.rto
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
+        return Packet(DATA, seq, self.payloads[seq], ts_val=now)
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class NoTimerForTheLast(StopAndWaitSender):
         self.rtt.on_send(seq, now)
         if self.next_seq_num < len(self.payloads):
             self.deadline = now + self.rtt.rto
-        return Packet(DATA, wrap(seq, self.seq_bits), self.payloads[seq], ts_val=now)
+        return Packet(DATA, seq, self.payloads[seq], ts_val=now)
 
 
 @dataclass(slots=True)
@@ -56,10 +56,9 @@ class TimerLeftRunning(StopAndWaitSender):
     """Does not stop its timer; the next packet restarts it anyway."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.send_base, self.seq_bits)
-        if packet.kind != ACK or seq != self.send_base or seq == self.sent:
+        if packet.kind != ACK or not self.send_base <= packet.seq < self.sent:
             return  # an old ACK, arriving again, or one for a packet never sent
-        self.rtt.on_ack(seq, now, packet.ts_ecr)
+        self.rtt.on_ack(packet.seq, now, packet.ts_ecr)
         self.send_base += 1
         self.next_seq_num = self.send_base  # even if a timeout has just stepped back
 
@@ -94,13 +93,12 @@ class StopsAtAnyAck(GoBackNSender):
     """Stops its timer at every ACK, whatever is still in flight."""
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        seq = unwrap(packet.seq, self.send_base, self.seq_bits)
-        if packet.kind != ACK or not self.send_base <= seq < self.sent:
+        if packet.kind != ACK or not self.send_base <= packet.seq < self.sent:
             return  # an old ACK, arriving again, or one for a packet never sent
-        for each in range(self.send_base, seq + 1):  # ACKs are cumulative
-            self.rtt.on_ack(each, now, packet.ts_ecr)
-            self.window.on_ack(each, now)
-        self.send_base = seq + 1
+        for seq in range(self.send_base, packet.seq + 1):  # ACKs are cumulative
+            self.rtt.on_ack(seq, now, packet.ts_ecr)
+            self.window.on_ack(seq, now)
+        self.send_base = packet.seq + 1
         self.next_seq_num = max(self.next_seq_num, self.send_base)
         self.deadline = None
 

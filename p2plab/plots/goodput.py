@@ -22,7 +22,7 @@ from p2plab.measure.experiments import (
 )
 from p2plab.measure.summary import shown
 from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
-from p2plab.protocols import WINDOWLESS, Setup
+from p2plab.protocols.setup import WINDOWLESS, Setup
 
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
 _OTHER = ("", "#888888", "h")

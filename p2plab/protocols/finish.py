@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +36,7 @@ class FinishSender:
     closing: bool = False  # the application has said that there is no more
     fins: int = 0  # FINs sent
     confirmed: bool = False  # the FIN was acknowledged
+    over: bool = False  # it was, or we have asked often enough
     fin_deadline: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -49,11 +49,7 @@ class FinishSender:
 
     @property
     def done(self) -> bool:
-        return self.sender.done and (not self.closing or self._over)
-
-    @property
-    def _over(self) -> bool:
-        return self.confirmed or (self.fins == self.tries and self.fin_deadline is None)
+        return self.sender.done and (self.over or not self.closing)
 
     def send(self, payload: bytes) -> None:
         self.sender.send(payload)
@@ -67,8 +63,8 @@ class FinishSender:
         packet = self.sender.next_packet(now)
         if packet is not None or not self.closing or not self.sender.done:
             return packet
-        if self.confirmed or self.fin_deadline is not None or self.fins == self.tries:
-            return None
+        if self.over or self.fin_deadline is not None:
+            return None  # nothing more to say, or the answer is on its way
         self.fins += 1
         self.rtt.on_send(self.total, now)
         self.fin_deadline = now + min(self.rtt.rto, FIN_RTO)
@@ -77,7 +73,7 @@ class FinishSender:
     def on_packet(self, packet: Packet, now: float) -> None:
         if self.fins and packet.kind == ACK and packet.seq == self.total:
             self.rtt.on_ack(self.total, now, packet.ts_ecr)
-            self.confirmed = True
+            self.confirmed = self.over = True
             self.fin_deadline = None
         else:
             self.sender.on_packet(packet, now)
@@ -87,6 +83,7 @@ class FinishSender:
             self.sender.on_timeout(now)
         else:
             self.fin_deadline = None
+            self.over = self.fins == self.tries
 
 
 @dataclass(slots=True)
@@ -117,9 +114,8 @@ class FinishReceiver:
         inner = self.receiver.deadline
         return self.fin_deadline if inner is None else inner
 
-    @property
-    def next_payload(self) -> Callable[[], bytes | None]:
-        return self.receiver.next_payload  # its own: we have nothing to add
+    def next_payload(self) -> bytes | None:
+        return self.receiver.next_payload()
 
     def next_packet(self, now: float) -> Packet | None:
         return self.fin_acks.pop() if self.fin_acks else self.receiver.next_packet(now)

@@ -60,7 +60,7 @@ class Host:
     on_payload: gets what a receiver delivers, after every input.
     paced: the machine, or None if it does not ask its driver to space its packets.
     catch_up: by how much a paced machine may make up for a late driver [s].
-    inner: the machine, or the one that a Finish… has inside.
+    inner: the machine, or the one inside a Finish… or Modulo….
     """
 
     __slots__ = (
@@ -108,7 +108,10 @@ class Host:
         self._examine()
         self._log = None if trace is None else trace.rows.append
         self.number = self.payloads = 0  # packets sent; payloads taken, or delivered
-        self.inner = inner = getattr(machine, role, machine)
+        inner: Any = machine
+        while hasattr(inner, role):  # a Finish… or Modulo… around it
+            inner = getattr(inner, role)
+        self.inner = inner
         self._breach = Breach(type(inner).__name__)
         self._on_corrupt = getattr(inner, "on_corrupt", None)
         either: Any = machine  # what is called for every packet is looked up once

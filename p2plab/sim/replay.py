@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 from p2plab.core.endpoint import RttEstimator
 from p2plab.core.packet import Packet
 from p2plab.core.trace import RECEIVER, SENDER
-from p2plab.protocols import PROTOCOLS, Setup, built
+from p2plab.protocols.setup import PROTOCOLS, Setup, built
 
 _PLAIN: Final = (type(None), bool, int, float, str, bytes)  # what a read can be about
 

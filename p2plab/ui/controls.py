@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from p2plab.content.content import ORDERS
 from p2plab.core.link import Link
-from p2plab.protocols import AT_ONCE, PROTOCOLS, WINDOWLESS, Setup
+from p2plab.protocols.setup import AT_ONCE, PROTOCOLS, WINDOWLESS, Setup
 from p2plab.ui.choice import PictureChoice
 from p2plab.ui.knobs import COLUMN, MS, PERCENT, Knob, Timeout, dropdown
 

@@ -23,6 +23,7 @@ from p2plab.museum.healthy.negative_ack import NegativeAckReceiver, NegativeAckS
 from p2plab.museum.healthy.parity import ParityReceiver, ParitySender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
+from p2plab.protocols.modulo import ModuloReceiver, ModuloSender
 from p2plab.protocols.selective_repeat import (
     SelectiveRepeatReceiver,
     SelectiveRepeatSender,
@@ -89,15 +90,18 @@ _ROOM: Final = (
     _correct(
         "go_back_n_two_bits",
         "Go-back-N with two bits and a window of three",
-        lambda: (GoBackNSender(FixedRto(), FixedWindow(3), 2), GoBackNReceiver(2)),
+        lambda: (
+            ModuloSender(GoBackNSender(FixedRto(), FixedWindow(3)), 2),
+            ModuloReceiver(GoBackNReceiver(), 2),
+        ),
         "dup",
     ),
     _correct(
         "selective_repeat_two_bits",
         "Selective repeat with two bits and a window of two",
         lambda: (
-            SelectiveRepeatSender(FixedRto(), FixedWindow(2), 2),
-            SelectiveRepeatReceiver(2, 2),
+            ModuloSender(SelectiveRepeatSender(FixedRto(), FixedWindow(2)), 2),
+            ModuloReceiver(SelectiveRepeatReceiver(2), 2, window=2),
         ),
         "dup",
     ),

@@ -18,9 +18,7 @@ class DelayedAckReceiver(GoBackNReceiver):
     """
 
     delay: Final[float] = 0.1
-    ts_ecr: float | None = (
-        None  # the ts_val of the oldest packet not yet acknowledged [s]
-    )
+    ts_ecr: float | None = None  # of the oldest packet not yet acknowledged [s]
     deadline: float | None = None  # while a packet waits for its ACK [s]
 
     def on_packet(self, packet: Packet, now: float) -> None:
