@@ -18,15 +18,16 @@ from loopback import (
     no_thread_stays as no_thread_stays,  # for every test here
 )
 
+from p2plab.core.meeting import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE, Seen
 from p2plab.core.packet import Kind
 from p2plab.errors import IntroductionRefused, NotDelivered
 from p2plab.net.chat import ChatClient
-from p2plab.net.paths import ANSWER, CHOOSE, CONFIRM, HEAR, HOST, PROBE
+from p2plab.net.paths import HOST
 from p2plab.peer.peer import Peer
-from p2plab.peer.witness import MOST_BYTES, number, offset, shortened, size, together
+from p2plab.peer.witness import MOST_BYTES, offset, shortened, size, together
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.clock import ServerClock
-from p2plab.rendezvous.model import MAX_EVENTS, Seen
+from p2plab.rendezvous.model import MAX_EVENTS
 from p2plab.rendezvous.server import RendezvousServer
 
 
@@ -168,12 +169,12 @@ def test_no_probe_of_a_trace_is_heard_before_it_was_sent(
     eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
     rows = meeting.seen()
     for went, came in ((PROBE, HEAR), (ANSWER, CONFIRM)):
-        sent = {(e.who, number(e)): e.at for e in rows if e.what == went}
+        sent = {(e.who, e.probe): e.at for e in rows if e.what == went}
         arrived = [each for each in rows if each.what == came]
         assert arrived
         for each in arrived:
             other = "bob" if each.who == "alice" else "alice"
-            assert sent.get((other, number(each)), 0.0) <= each.at
+            assert sent.get((other, each.probe), 0.0) <= each.at
 
 
 def test_while_the_rendezvous_is_away_a_trace_has_our_own_part(

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from math import remainder
 from typing import Final, NamedTuple
 
+from p2plab.core.meeting import ANSWER as ANSWER
+from p2plab.core.meeting import CHOOSE as CHOOSE
+from p2plab.core.meeting import CONFIRM as CONFIRM
+from p2plab.core.meeting import FAIL as FAIL
+from p2plab.core.meeting import HEAR as HEAR
+from p2plab.core.meeting import PROBE as PROBE
 from p2plab.core.packet import TIMESTAMP_PERIOD, Kind, Packet
 from p2plab.net.datagrams import Address
 
@@ -24,10 +30,6 @@ PATIENCE: Final = 3.0  # [s]
 SETTLE: Final = 1.0  # how long a better path may replace the first [s]
 MOST: Final = 8  # addresses that the other side may offer, and as many more it may use
 KEPT_EVENTS: Final = 1_000
-
-# What can happen to a probe and its answer, in the words of a meeting's trace.
-PROBE, HEAR, ANSWER, CONFIRM = "probe", "hear", "answer", "confirm"
-CHOOSE, FAIL = "choose", "fail"
 
 
 class Event(NamedTuple):

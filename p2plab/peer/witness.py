@@ -7,20 +7,28 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from p2plab.core.meeting import (
+    ANSWER,
+    CONFIRM,
+    HEAR,
+    MORE,
+    PROBE,
+    PROBING,
+    REGISTER,
+    Seen,
+)
 from p2plab.errors import P2PLabError
 from p2plab.net.contact import Contact
 from p2plab.net.datagrams import Address
-from p2plab.net.paths import ANSWER, CONFIRM, HEAR, PROBE, SETTLE
+from p2plab.net.paths import SETTLE
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.model import MAX_EVENTS, Seen
+from p2plab.rendezvous.model import MAX_EVENTS
 
-REGISTER: Final = "register"
-PROBING: Final = (PROBE, HEAR, ANSWER, CONFIRM)
 SESSIONS: Final = 1_000  # that we remember
 PAUSE: Final = 0.05  # s between two looks at meetings that have just begun
 AFTERWARDS: Final = SETTLE + 0.2  # s for the other side's probes
@@ -167,7 +175,7 @@ def shortened(rows: Sequence[Seen]) -> list[Seen]:
                 continue
         kept.append(row)
     if left_out := len(rows) - len(kept):
-        kept.append(replace(kept[-1], what="more", note=f"{left_out} probes left out"))
+        kept.append(kept[-1]._replace(what=MORE, note=f"{left_out} probes left out"))
     return kept
 
 
@@ -185,7 +193,7 @@ def together(own: Sequence[Seen], others: Iterable[Seen]) -> list[Seen]:
     theirs = list(others)
     shift = offset(own, [each for each in theirs if each.who is not None])
     moved = [
-        each if each.who is None else replace(each, at=each.at + shift)
+        each if each.who is None else each._replace(at=each.at + shift)
         for each in theirs
     ]
     return sorted([*own, *moved], key=lambda each: each.at)
@@ -217,4 +225,4 @@ def quickest(
 
 def number(row: Seen) -> str:
     """Which probe a row is about, as both sides know it."""
-    return row.note.rpartition("#")[2]
+    return row.probe

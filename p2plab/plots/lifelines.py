@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 from math import log10
 from typing import Final
 
-from p2plab.net.paths import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE
-from p2plab.peer.witness import PROBING, number
+from p2plab.core.meeting import (
+    ANSWER,
+    CHOOSE,
+    CONFIRM,
+    HEAR,
+    PROBE,
+    PROBING,
+    Seen,
+)
 from p2plab.plots import style
 from p2plab.plots.style import Style
-from p2plab.rendezvous.model import Seen
 
 MOST_ROWS: Final = 36
 ASKING: Final = ("introduce", "asked")
@@ -85,7 +91,7 @@ def story_of(seen: Sequence[Seen]) -> Story:
     numbers: dict[tuple[str | None, str], int] = {}
     for each in known:
         if each.what == PROBE:
-            numbers.setdefault((each.who, number(each)), len(numbers))
+            numbers.setdefault((each.who, each.probe), len(numbers))
     rows: list[Row] = []
     for each in known:  # an answer follows its probe in the same moment
         if rows and follows(each, rows[-1].events[-1]):
@@ -166,11 +172,11 @@ def probes_of(story: Story) -> list[Arrow]:
         arrived: dict[tuple[str, str], list[Row]] = {}
         for row in story.rows:
             for each in row.of(came):
-                key = story.other(row.who), number(each)
+                key = story.other(row.who), each.probe
                 arrived.setdefault(key, []).append(row)
         for row in story.rows:
             for each in row.of(went):
-                ends = arrived.get((row.who or "", number(each)))
+                ends = arrived.get((row.who or "", each.probe))
                 other = story.other(row.who)
                 if ends:
                     arrows.append(Arrow(row, ends.pop(0), *look))

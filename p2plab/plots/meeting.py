@@ -8,12 +8,10 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from p2plab.net.paths import CHOOSE, CONFIRM, FAIL, HEAR, PROBE
-from p2plab.peer.witness import number
+from p2plab.core.meeting import CHOOSE, CONFIRM, FAIL, HEAR, PROBE, Seen
 from p2plab.plots import style
 from p2plab.plots.lifelines import Arrow, Row, Story, start_of, story_of
 from p2plab.plots.style import Html, Style, given_or_new, ink, say, write_nothing
-from p2plab.rendezvous.model import Seen
 
 RENDEZVOUS: Final = "rendezvous"
 _FONT: Final = 8  # [points]
@@ -138,7 +136,7 @@ def _words(story: Story, each: Seen) -> str:
 def _number(story: Story, each: Seen) -> int | str:
     """The number of the probe that this is about, from 0; nobody may have seen it."""
     asker = each.who if each.what in (PROBE, CONFIRM) else story.other(each.who)
-    return story.numbers.get((asker, number(each)), "?")
+    return story.numbers.get((asker, each.probe), "?")
 
 
 def _short(words: str) -> str:

@@ -9,6 +9,8 @@ import unicodedata
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
+from p2plab.core.meeting import Seen as Seen
+
 MAX_ADDRESSES = 8  # as many candidates as one ICE agent would try with patience
 MAX_NAME = 64  # characters
 MAX_NAME_BYTES = 128  # in UTF-8
@@ -145,20 +147,6 @@ class Met:
     start_in: float
     since: float = 0.0
     now: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What somebody saw of a meeting, for its trace.
-
-    at: seconds since 1970, by the server's clock. what: a word.
-    who: a peer's name; None for the rendezvous.
-    """
-
-    at: float
-    what: str
-    note: str = ""
-    who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
