@@ -218,7 +218,7 @@ def test_dragging_the_moment_shows_the_picture_as_it_was_then(
 
 
 MOMENT = """
-moment = panel.stage.moment
+moment = panel.moment
 print(round(panel.transfer.seconds, 2))
 moment.number.value, moment.slider.value, moment.slider.max
 """

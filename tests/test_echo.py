@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from p2plab.net.threads import spawn
-from p2plab.ui import echo
-from p2plab.ui.echo import Echo
+from p2plab.ui import panel
+from p2plab.ui.panel import Echo
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     def spawned(*what: Any, **more: Any) -> None:
         started.append(spawn(*what, **more))
 
-    monkeypatch.setattr(echo, "PATIENCE", 0.05)
-    monkeypatch.setattr(echo, "spawn", spawned)
+    monkeypatch.setattr(panel, "PATIENCE", 0.05)
+    monkeypatch.setattr(panel, "spawn", spawned)
     return started
 
 

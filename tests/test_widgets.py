@@ -22,7 +22,7 @@ import p2plab
 from p2plab.content.chunks import Assembly, cut
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.packet import DATA
-from p2plab.core.trace import SEND, SENDER, TIMEOUT, Row, Trace
+from p2plab.core.trace import SEND, SENDER, TIMEOUT, Row
 from p2plab.errors import (
     BadContent,
     NameTaken,
@@ -36,13 +36,12 @@ from p2plab.errors import (
 from p2plab.measure.metrics import deliveries, summarise, transmissions
 from p2plab.net.inbox import Message
 from p2plab.rendezvous.callers import Request
-from p2plab.ui import PeerPanel, TransferPanel
-from p2plab.ui.figures import FIGURES, code
-from p2plab.ui.knobs import Knob
+from p2plab.ui import PeerPanel, TransferPanel, transfer_panel
+from p2plab.ui.controls import Knob
 from p2plab.ui.panel import View, in_words
-from p2plab.ui.pictures import figure
-from p2plab.ui.requests import in_words as in_words_of
-from p2plab.ui.runs import Order, Replay, Tally, have
+from p2plab.ui.peer_panel import who_asks
+from p2plab.ui.playback import Order, Replay, Tally, figure, have
+from p2plab.ui.transfer_panel import FIGURES, code
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
 EVIL = "<img src=x onerror=alert(1)>"
@@ -83,7 +82,7 @@ def pixels(value: str) -> np.ndarray[Any, Any]:
 
 def until(panel: TransferPanel | PeerPanel, said: Callable[[str], bool]) -> None:
     """Wait until the words about the picture's progress are such."""
-    bar = panel.controls.progress if isinstance(panel, PeerPanel) else panel.stage.bar
+    bar = panel.controls.progress if isinstance(panel, PeerPanel) else panel.bar
     happened = threading.Event()
 
     def look(change: Any) -> None:
@@ -168,13 +167,13 @@ def test_an_error_begins_like_a_sentence_and_what_helps_is_another_one(
 def test_damaged_packets_are_counted_where_there_are_some_real_or_simulated(
     quick: TransferPanel,
 ) -> None:
-    assert "damaged" not in quick.run().wait().stage.bar.value
+    assert "damaged" not in quick.run().wait().bar.value
     for real in (False, True):
         quick.set(corrupt=0.3, real=real).run().wait()
         assert quick.transfer is not None
         count = summarise(quick.transfer.trace).corrupted
         assert count
-        assert f" lost, {count} damaged, " in quick.stage.bar.value
+        assert f" lost, {count} damaged, " in quick.bar.value
 
 
 def test_errors_are_told_in_words_and_unknown_ones_with_their_type() -> None:
@@ -269,14 +268,14 @@ def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) 
 def test_a_click_sends_and_the_picture_on_the_panel_is_the_one_that_arrived(
     quick: TransferPanel,
 ) -> None:
-    quick.stage.buttons["send"].click()
+    quick.buttons["send"].click()
     quick.wait()
     assert quick.transfer is not None
-    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(64)).all()
-    assert 'alt="The picture as received after' in quick.stage.picture.value
+    assert (pixels(quick.picture.value) == p2plab.sample_picture(64)).all()
+    assert 'alt="The picture as received after' in quick.picture.value
     assert 'role="status">Done after' in quick.status.value
-    assert not quick.stage.buttons["send"].disabled
-    assert quick.stage.buttons["stop"].disabled
+    assert not quick.buttons["send"].disabled
+    assert quick.buttons["stop"].disabled
 
 
 def pressed_in_a_browser(button: Any) -> None:
@@ -287,7 +286,7 @@ def pressed_in_a_browser(button: Any) -> None:
 def test_a_press_counts_when_the_browser_has_told_what_was_set_before_it(
     quick: TransferPanel,
 ) -> None:
-    pressed_in_a_browser(quick.stage.buttons["send"])
+    pressed_in_a_browser(quick.buttons["send"])
     assert quick.transfer is None
     quick.controls.protocol.value = "fast"  # what the browser had kept back
     link = quick.echo.link
@@ -301,7 +300,7 @@ def test_a_press_counts_when_the_browser_has_told_what_was_set_before_it(
 def test_a_press_counts_where_the_browser_cannot_be_asked(
     quick: TransferPanel,
 ) -> None:
-    pressed_in_a_browser(quick.stage.buttons["send"])
+    pressed_in_a_browser(quick.buttons["send"])
     eventually(lambda: quick.transfer is not None, "the press counts")
     quick.wait()
 
@@ -310,7 +309,7 @@ def test_when_it_is_over_every_figure_is_there_with_its_words(
     quick: TransferPanel,
 ) -> None:
     quick.run().wait()
-    figures = quick.stage.figures
+    figures = quick.figures
     for name in ("ladder", "over-time", "window", "rtt"):
         assert re.search(r'<img alt="[^"]{20,}"', figures[name].value), name
     assert "DATA lost" in figures["numbers"].value
@@ -319,7 +318,7 @@ def test_when_it_is_over_every_figure_is_there_with_its_words(
 def test_what_failed_is_explained_with_its_ladder_in_the_tab_that_opens(
     quick: TransferPanel,
 ) -> None:
-    tabs, autopsy = quick.stage.tabs, quick.stage.figures["autopsy"]
+    tabs, autopsy = quick.tabs, quick.figures["autopsy"]
     quick.set(protocol="best_effort", loss=0.4).run().wait()
     assert tabs.selected_index in (None, 0), "it has not failed: holes were to come"
     assert "Promise broken: what is delivered is always a prefix" in autopsy.value
@@ -345,7 +344,7 @@ def test_what_failed_is_explained_with_its_ladder_in_the_tab_that_opens(
 
 def test_the_tab_with_code_is_the_same_transfer(quick: TransferPanel) -> None:
     quick.set(protocol="go_back_n", window=4, timeout=0.1).run().wait()
-    code = quick.stage.figures["code"].value.removeprefix("<pre>")
+    code = quick.figures["code"].value.removeprefix("<pre>")
     names: dict[str, Any] = {}
     exec(code.removesuffix("</pre>").replace("&#x27;", "'"), names)
     assert quick.transfer is not None
@@ -356,14 +355,14 @@ def test_the_tab_with_code_names_the_protocol_the_default_one_too(
     quick: TransferPanel,
 ) -> None:
     quick.run().wait()
-    assert "selective_repeat" in quick.stage.figures["code"].value
+    assert "selective_repeat" in quick.figures["code"].value
 
 
 def test_the_tab_with_code_does_not_take_ones_own_picture_for_the_sample(
     quick: TransferPanel,
 ) -> None:
     quick.set(picture=255 - p2plab.sample_picture(64)).run().wait()
-    assert "a file of yours" in quick.stage.figures["code"].value
+    assert "a file of yours" in quick.figures["code"].value
 
 
 def test_a_replay_fills_the_picture_in_with_few_frames_and_takes_as_long_as_asked() -> (
@@ -372,7 +371,7 @@ def test_a_replay_fills_the_picture_in_with_few_frames_and_takes_as_long_as_aske
     panel = TransferPanel(key="test", replay=1.0, picture=64, delay=0.2, loss=0.3)
     panel.view.flush()
     frames: list[str] = []
-    panel.stage.picture.observe(lambda change: frames.append(change.new), "value")
+    panel.picture.observe(lambda change: frames.append(change.new), "value")
     began = time.perf_counter()
     panel.run().wait()
     panel.close()
@@ -387,9 +386,9 @@ def test_somebody_who_cannot_wait_sees_the_end_at_once() -> None:
     panel = TransferPanel(key="test", replay=300, picture=64, delay=0.5)
     panel.run()
     until(panel, lambda words: " s: 0 of" in words)
-    panel.stage.buttons["skip"].click()
+    panel.buttons["skip"].click()
     panel.wait(SOON)
-    assert (pixels(panel.stage.picture.value) == p2plab.sample_picture(64)).all()
+    assert (pixels(panel.picture.value) == p2plab.sample_picture(64)).all()
     panel.close()
 
 
@@ -397,7 +396,7 @@ def test_real_sockets_need_nothing_but_the_choice(quick: TransferPanel) -> None:
     quick.set(real=True, picture=128).run().wait()
     assert quick.transfer is not None
     assert quick.transfer.id, "it was simulated"
-    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(128)).all()
+    assert (pixels(quick.picture.value) == p2plab.sample_picture(128)).all()
     assert "over real sockets" in quick.status.value
 
 
@@ -408,7 +407,7 @@ def test_the_end_and_the_duration_say_where_they_end(quick: TransferPanel) -> No
     assert duration
     assert end > duration
     assert f"Done after {end:.2f} s (FIN included) in" in quick.status.value
-    assert "duration to the last delivery" in quick.stage.figures["numbers"].value
+    assert "duration to the last delivery" in quick.figures["numbers"].value
 
 
 def test_a_real_transfer_that_waits_says_for_what_and_when_it_gives_up() -> None:
@@ -459,7 +458,7 @@ def test_best_effort_leaves_holes_and_they_stay_on_the_panel(
     assert quick.transfer is not None
     assert quick.transfer.assembly is not None
     assert quick.transfer.assembly.missing
-    shown = pixels(quick.stage.picture.value)
+    shown = pixels(quick.picture.value)
     assert (shown == np.asarray(quick.transfer.picture())).all()
     assert "never arrived" in quick.status.value
 
@@ -469,7 +468,7 @@ def test_a_file_that_is_no_picture_is_met_with_words_and_nothing_is_lost(
 ) -> None:
     quick.run().wait()
     before = quick.transfer
-    shown = quick.stage.picture.value, quick.stage.bar.value
+    shown = quick.picture.value, quick.bar.value
     upload(quick, "notes.txt", b"dear diary")
     assert 'role="alert"' in quick.alert.value
     assert "notes.txt is not a picture" in quick.alert.value
@@ -477,9 +476,9 @@ def test_a_file_that_is_no_picture_is_met_with_words_and_nothing_is_lost(
     assert "kind=" not in quick.alert.value
     assert quick.controls.picture.choice.value == 64
     assert quick.view.flush()
-    assert (quick.stage.picture.value, quick.stage.bar.value) == shown
+    assert (quick.picture.value, quick.bar.value) == shown
     assert quick.transfer is before
-    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(64)).all()
+    assert (pixels(quick.picture.value) == p2plab.sample_picture(64)).all()
     quick.run().wait()
     assert quick.alert.value == ""
 
@@ -492,9 +491,9 @@ def test_an_uploaded_picture_is_shown_before_it_is_sent(quick: TransferPanel) ->
     upload(quick, "green.png", file.getvalue())
     assert quick.controls.picture.choice.label == "green.png"
     quick.view.flush()
-    assert (pixels(quick.stage.picture.value) == picture).all()
+    assert (pixels(quick.picture.value) == picture).all()
     quick.run().wait()
-    assert (pixels(quick.stage.picture.value) == picture).all()
+    assert (pixels(quick.picture.value) == picture).all()
 
 
 def test_a_knob_that_is_turned_meanwhile_counts_for_the_next_transfer(
@@ -518,7 +517,7 @@ def test_a_second_send_during_a_transfer_is_refused_and_harms_nothing(
     quick.set(delay=0.5).run()
     with pytest.raises(P2PLabError, match="on its way"):
         quick.run()
-    quick.stage.buttons["send"].click()  # the second half of a double click
+    quick.buttons["send"].click()  # the second half of a double click
     assert quick.alert.value == ""
     quick.skip().wait()
     assert quick.transfer is not None
@@ -532,7 +531,7 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     quick.replay = 300
     quick.set(real=real, protocol="stop_and_wait", delay=0.1, picture=128).run()
     until(quick, some_have_arrived)
-    quick.stage.buttons["stop"].click()
+    quick.buttons["stop"].click()
     with pytest.raises(TransferStopped):
         quick.wait()
     transfer = quick.transfer
@@ -541,12 +540,12 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     assert transfer.state is State.FAILED
     assert len(transfer.trace) > 1
     assert real or max(row.time for row in transfer.trace) <= transfer.seconds
-    shown = pixels(quick.stage.picture.value)
+    shown = pixels(quick.picture.value)
     assert (shown == np.asarray(transfer.picture())).all()
     assert "Stopped after" in quick.status.value
     assert re.search(r"you stopped it at \d+ of 42 payloads", quick.status.value)
     assert quick.alert.value == ""
-    assert "<img" in quick.stage.figures["ladder"].value
+    assert "<img" in quick.figures["ladder"].value
 
 
 @pytest.mark.parametrize("real", [True, False])
@@ -555,27 +554,27 @@ def test_after_stop_one_can_send_before_the_figures_are_drawn(
 ) -> None:
     drawing, may_go_on = threading.Event(), threading.Event()
 
-    def slow(trace: Trace) -> str:
+    def slow(name: str, *more: Any) -> str:
         drawing.set()
         may_go_on.wait(SOON)
         return "drawn at last"
 
-    monkeypatch.setitem(FIGURES, "numbers", ("Numbers", slow))
-    quick.stage.tabs.selected_index = list(FIGURES).index("numbers")  # the first drawn
+    monkeypatch.setattr(transfer_panel, "drawn", slow)
+    quick.tabs.selected_index = list(FIGURES).index("numbers")  # the first drawn
     quick.replay = 300
     quick.set(real=real, protocol="stop_and_wait", delay=0.1, picture=128).run()
     until(quick, some_have_arrived)
-    quick.stage.buttons["stop"].click()
+    quick.buttons["stop"].click()
     assert drawing.wait(SOON)
-    assert not quick.stage.buttons["send"].disabled
-    assert "being drawn" in quick.stage.figures["ladder"].value
+    assert not quick.buttons["send"].disabled
+    assert "being drawn" in quick.figures["ladder"].value
     quick.replay = 0
-    quick.set(picture=64, protocol="best_effort").stage.buttons["send"].click()
+    quick.set(picture=64, protocol="best_effort").buttons["send"].click()
     may_go_on.set()
     quick.wait()
     assert quick.transfer is not None
     assert quick.transfer.state is State.DONE
-    assert "being drawn" not in quick.stage.figures["ladder"].value
+    assert "being drawn" not in quick.figures["ladder"].value
 
 
 def test_stop_before_anything_was_sent_stops_it_too(quick: TransferPanel) -> None:
@@ -591,28 +590,28 @@ def test_before_anything_has_arrived_the_picture_is_all_holes(
     quick.replay = 300
     quick.set(real=real, delay=0.5, loss=0.95)
     quick.view.flush()
-    assert "The picture to send" in quick.stage.picture.value
+    assert "The picture to send" in quick.picture.value
     quick.run()
     assert quick.view.flush()
     nothing = "0 of 11 payloads are here"
-    assert nothing in quick.stage.picture.value
-    assert nothing in quick.stage.bar.value
+    assert nothing in quick.picture.value
+    assert nothing in quick.bar.value
     quick.stop()
     with pytest.raises(TransferStopped):
         quick.wait()
-    assert nothing in quick.stage.picture.value
+    assert nothing in quick.picture.value
     assert quick.transfer is not None
     holes = p2plab.content.chunks.Assembly(quick.transfer.offer.content).picture()
-    assert (pixels(quick.stage.picture.value) == np.asarray(holes)).all()
+    assert (pixels(quick.picture.value) == np.asarray(holes)).all()
 
 
 def test_the_figures_take_no_room_before_there_are_some(quick: TransferPanel) -> None:
-    assert quick.stage.tabs.layout.display == "none"
+    assert quick.tabs.layout.display == "none"
     quick.replay = 300
     quick.run()
-    assert quick.stage.tabs.layout.display == "none"
+    assert quick.tabs.layout.display == "none"
     quick.skip().wait()
-    assert quick.stage.tabs.layout.display is None
+    assert quick.tabs.layout.display is None
 
 
 def test_the_ladder_says_nothing_that_only_programs_can_do(
@@ -625,7 +624,7 @@ def test_the_ladder_says_nothing_that_only_programs_can_do(
         return ""
 
     monkeypatch.setattr(p2plab.plots, "to_html", keep)
-    quick.stage.names = "carol", "dave"
+    quick.names = "carol", "dave"
     quick.run().wait()
     ladder = drawn[0]
     assert [each.get_text() for each in ladder.get_xticklabels()] == ["carol", "dave"]
@@ -638,7 +637,7 @@ def test_the_ladder_of_a_burst_draws_few_packets_and_that_of_a_dialogue_more(
 ) -> None:
     for protocol, most in (("fountain", 16), ("fast", 16), ("stop_and_wait", 40)):
         quick.set(protocol=protocol, delay=0.05, picture=128).run().wait()
-        ladder = quick.stage.figures["ladder"].value
+        ladder = quick.figures["ladder"].value
         assert f"At most {most} packets are drawn." in ladder
         assert int(re.findall(r"DATA: (\d+)", ladder)[0]) <= most
 
@@ -688,16 +687,16 @@ def test_send_takes_the_picture_and_the_numbers_of_the_transfer_before_away_at_o
     quick: TransferPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick.run().wait()
-    assert "<img" in quick.stage.picture.value
-    assert "payloads are here" in quick.stage.bar.value
+    assert "<img" in quick.picture.value
+    assert "payloads are here" in quick.bar.value
     monkeypatch.setattr(quick.view, "poke", lambda: None)  # it is drawing something
     quick.run()
-    assert "<img" not in quick.stage.picture.value
-    assert "payloads" not in quick.stage.bar.value
+    assert "<img" not in quick.picture.value
+    assert "payloads" not in quick.bar.value
     monkeypatch.undo()
     quick.view.poke()
     quick.wait()
-    assert "payloads are here" in quick.stage.bar.value
+    assert "payloads are here" in quick.bar.value
 
 
 def test_one_of_a_thing_is_not_called_several() -> None:
@@ -712,19 +711,19 @@ def test_one_of_a_thing_is_not_called_several() -> None:
 
 def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> None:
     quick.set(picture=128, protocol="stop_and_wait").run().wait()
-    transfer, moment = quick.transfer, quick.stage.moment
+    transfer, moment = quick.transfer, quick.moment
     assert transfer is not None
-    ladder = quick.stage.figures["ladder"].value
+    ladder = quick.figures["ladder"].value
     moment.value = transfer.seconds / 2
     assert quick.view.flush()
-    words = quick.stage.bar.value
+    words = quick.bar.value
     when, count = transfer.seconds / 2, len(transfer.trace)
     then = sum(e.what == "deliver" and e.time <= when for e in transfer.trace)
     assert f" {then} of " in words
-    assert quick.stage.figures["ladder"].value != ladder
+    assert quick.figures["ladder"].value != ladder
     moment.value = moment.highest
     assert quick.view.flush()
-    assert (pixels(quick.stage.picture.value) == p2plab.sample_picture(128)).all()
+    assert (pixels(quick.picture.value) == p2plab.sample_picture(128)).all()
     assert len(transfer.trace) == count
 
 
@@ -1019,8 +1018,8 @@ def test_who_closes_the_panel_while_it_asks_goes_from_the_others_panel(
 
 def test_who_asked_long_ago_may_have_stopped_waiting_and_the_panel_says_so() -> None:
     request = Request("alice", "00c0ffee00c0ffee", lambda *told: None, asked_at=100.0)
-    assert in_words_of(request, 110.0) == "<b>alice</b> wants to meet you."
-    assert "3 min ago, and may have stopped waiting" in in_words_of(request, 280.0)
+    assert who_asks(request, 110.0) == "<b>alice</b> wants to meet you."
+    assert "3 min ago, and may have stopped waiting" in who_asks(request, 280.0)
 
 
 def test_a_request_with_html_in_its_name_stays_text(

@@ -3,9 +3,9 @@
 from p2plab.plots.chart import chart
 from p2plab.plots.curves import over_time, rtt, window_over_time
 from p2plab.plots.goodput import goodput_over_loss, loss_table, packets_over_loss
+from p2plab.plots.ladder import ladder, ladders
 from p2plab.plots.meeting import meeting, meeting_table
 from p2plab.plots.pictures import gallery, picture
-from p2plab.plots.sequence import ladder, ladders
 from p2plab.plots.style import alt_text, blank, show, table, to_html
 
 __all__ = [

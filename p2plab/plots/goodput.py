@@ -21,7 +21,14 @@ from p2plab.measure.experiments import (
     packets_per_payload,
 )
 from p2plab.measure.summary import shown
-from p2plab.plots.style import PROTOCOL_LOOKS, Html, Style, finish, given_or_new
+from p2plab.plots.style import (
+    PROTOCOL_LOOKS,
+    Html,
+    Style,
+    finish,
+    given_or_new,
+    html_table,
+)
 from p2plab.protocols.setup import WINDOWLESS, Setup
 
 _FILLS = ("full", "none", "left", "right")  # several setups of one protocol
@@ -82,24 +89,19 @@ def packets_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
 def loss_table(results: Sequence[Result]) -> Html:
     """Return an HTML table of both figures' numbers: means over the seeds."""
     speeds, packets = goodputs(results), curves(results, packets_per_payload)
+    rows = []
+    for loss in _at(speeds):
+        row = [f"{100 * loss:.3g}"]
+        for setup in speeds:
+            row += [_mean(speeds[setup], loss, 1e-3), _mean(packets[setup], loss, 1)]
+        rows.append(row)
     names = "".join(
         f'<th scope="colgroup" colspan="2">{html.escape(_name(setup))}</th>'
         for setup in speeds
     )
-    units = '<th scope="col">kbit/s</th><th scope="col">packets</th>' * len(speeds)
-    body = []
-    for loss in _at(speeds):
-        cells = [f'<th scope="row">{100 * loss:.3g}</th>']
-        for setup in speeds:
-            cells.append(f"<td>{_mean(speeds[setup], loss, 1e-3)}</td>")
-            cells.append(f"<td>{_mean(packets[setup], loss, 1)}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    head = f'<tr><th scope="col" rowspan="2">loss [%]</th>{names}</tr><tr>{units}</tr>'
-    caption = "Goodput, and DATA packets for each payload"
-    return Html(
-        f"<table><caption>{caption}</caption><thead>{head}</thead>"
-        f"<tbody>{''.join(body)}</tbody></table>"
-    )
+    above = f'<tr><th scope="col" rowspan="2">loss [%]</th>{names}</tr>'
+    units = ("goodput [kbit/s]", "DATA packets per payload") * len(speeds)
+    return html_table(units, rows, first="th", above=above)
 
 
 def _mean(points: Sequence[Point], loss: float, scale: float) -> str:

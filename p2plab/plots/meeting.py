@@ -2,20 +2,163 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log10
 from typing import Final
 
 from matplotlib.axes import Axes
 
-from p2plab.core.meeting import CHOOSE, CONFIRM, FAIL, HEAR, PROBE, Seen
+from p2plab.core.meeting import (
+    ACCEPT,
+    ANSWER,
+    ASKED,
+    CHOOSE,
+    CONFIRM,
+    FAIL,
+    HEAR,
+    INTRODUCE,
+    MET,
+    MORE,
+    PROBE,
+    PROBING,
+    REFUSE,
+    REFUSED,
+    REGISTER,
+    Seen,
+)
 from p2plab.plots import style
-from p2plab.plots.lifelines import Arrow, Row, Story, start_of, story_of
-from p2plab.plots.style import Html, Style, given_or_new, ink, say, write_nothing
+from p2plab.plots.ladder import FONT, Arrow, Label, Mark, lay_out
+from p2plab.plots.style import Html, Style, given_or_new, html_table, say
 
 RENDEZVOUS: Final = "rendezvous"
-_FONT: Final = 8  # [points]
+MOST_ROWS: Final = 36
 _LONGEST: Final = 26  # characters of a label
+_TOGETHER: Final = ((HEAR, ANSWER), (CONFIRM, CHOOSE))  # in one moment, and one row
+_LOOKS: Final[dict[str, Style]] = {
+    "HTTP": style.PLAIN_LINE,
+    "probe": style.DATA_LINE,
+    "answer": style.ACK_LINE,
+    "lost": style.LOSS_LINE,
+    "fate unknown": {**style.PLAIN_LINE, "linestyle": ":"},
+}
+
+
+@dataclass(eq=False, slots=True)
+class _Row:
+    """One line of the figure. y: where it is drawn, in lines of text."""
+
+    events: list[Seen]
+    y: float = 0.0
+
+    @property
+    def at(self) -> float:
+        return self.events[0].at
+
+    @property
+    def who(self) -> str | None:
+        return self.events[0].who
+
+    def of(self, *whats: str) -> list[Seen]:
+        return [each for each in self.events if each.what in whats]
+
+
+class _Story:
+    """What is drawn of a meeting, and who took part: caller, rendezvous, callee."""
+
+    def __init__(self, seen: Sequence[Seen]) -> None:
+        self.caller, self.callee = _parties(seen)
+        self.parties = (self.caller, None, self.callee)
+        known = [each for each in seen if each.who in self.parties]
+        probes = [(each.who, each.probe) for each in known if each.what == PROBE]
+        self.numbers = {each: at for at, each in enumerate(dict.fromkeys(probes))}
+        asking = [each.at for each in seen if each.what in (INTRODUCE, ASKED)]
+        self.start = min(asking or [each.at for each in seen] or [0.0])
+        self.rows: list[_Row] = []
+        for each in known:
+            last = self.rows[-1].events[-1] if self.rows else None
+            pair = last is not None and (last.what, each.what) in _TOGETHER
+            if last is not None and pair and (last.at, last.who) == (each.at, each.who):
+                self.rows[-1].events.append(each)
+            else:
+                self.rows.append(_Row([each]))
+        arrows = [*self._exchanges(), *self._probes()]
+        probing = [row for row in self.rows if row.events[0].what in PROBING]
+        left_out = probing[max(0, MOST_ROWS - len(self.rows) + len(probing)) :]
+        self.rows = [row for row in self.rows if row not in left_out]
+        self.left_out = len(left_out)
+        self.arrows = [each for each in arrows if not {*each[:2]} & {*left_out}]
+        self.height = 1.0 if self.rows else 0.0
+        for row in self.rows[:1]:
+            row.y = self.height
+        for before, row in pairwise(self.rows):  # farther below after a long wait
+            self.height += 1.0 + 0.4 * log10(1 + 1e3 * max(0.0, row.at - before.at))
+            row.y = self.height
+
+    def place(self, who: str | None) -> int:
+        return self.parties.index(who)
+
+    def other(self, who: str | None) -> str:
+        return self.callee if who == self.caller else self.caller
+
+    def number(self, each: Seen) -> int | str:
+        """Which probe it is about, counted from 0; nobody may have seen it sent."""
+        asker = each.who if each.what in (PROBE, CONFIRM) else self.other(each.who)
+        return self.numbers.get((asker, each.probe), "?")
+
+    def _exchanges(self) -> Iterable[tuple[_Row | None, _Row | None, str]]:
+        """What went to the rendezvous, and what came from there: row, row, and what."""
+        caller, callee, begun = self.caller, self.callee, []
+        for who, went, whom, came in (
+            (caller, INTRODUCE, None, ASKED),
+            (None, ASKED, callee, ASKED),
+            (callee, ACCEPT, None, MET),
+            (callee, REFUSE, None, REFUSED),
+            (None, MET, caller, MET),
+            (None, MET, callee, MET),
+            (None, REFUSED, caller, REFUSED),
+        ):
+            sent = [row for row in self.rows if row.who == who and row.of(went)]
+            got = [row for row in self.rows if row.who == whom and row.of(came)]
+            if sent and got:
+                begun.append(sent[0])
+                yield sent[0], got[0], "HTTP"
+        for row in self.rows:
+            if row not in begun and row.of(REGISTER, INTRODUCE):
+                yield row, None, "HTTP"
+
+    def _probes(self) -> Iterable[tuple[_Row | None, _Row | None, str]]:
+        """The probes and the answers, each paired with its arrival."""
+        told = {row.who for row in self.rows if row.of(MET)}
+        told -= {row.who for row in self.rows if row.of(MORE)}  # not of all
+        for went, came, what in ((PROBE, HEAR, "probe"), (ANSWER, CONFIRM, "answer")):
+            arrived: dict[tuple[str | None, str], list[_Row]] = {}
+            for row in self.rows:
+                for each in row.of(came):
+                    key = self.other(row.who), each.probe
+                    arrived.setdefault(key, []).append(row)
+            for row in self.rows:
+                for each in row.of(went):
+                    if ends := arrived.get((row.who, each.probe)):
+                        yield row, ends.pop(0), what
+                    else:
+                        lost = self.other(row.who) in told
+                        yield row, None, "lost" if lost else "fate unknown"
+            for row in (row for ends in arrived.values() for row in ends):
+                yield None, row, what
+
+
+def _parties(seen: Iterable[Seen]) -> tuple[str, str]:
+    """The names of the caller and the callee, as far as they can be told."""
+    caller, callee = "", ""
+    for each in seen:
+        if each.what == INTRODUCE:
+            caller, callee = each.who or "", each.note
+            break
+        if each.what == ASKED and each.who is not None:
+            caller, callee = each.note, each.who
+    return caller or "caller", callee or "callee"
 
 
 def meeting(seen: Sequence[Seen], ax: Axes | None = None) -> Axes:
@@ -24,119 +167,80 @@ def meeting(seen: Sequence[Seen], ax: Axes | None = None) -> Axes:
     Time runs downwards, but not to scale, since a meeting has waits of seconds and
     probes of microseconds: each row has its own time, counted from the introduction.
     """
-    story = story_of(seen)
+    story = _Story(seen)
     ax = given_or_new(ax, 10, 1.8 + 0.2 * story.height)
-    used: dict[str, Style] = {}
-    for arrow in story.arrows:
-        used.setdefault(arrow.what, arrow.look)
-        _draw(ax, story, arrow)
+    rows: list[Arrow | Mark | Label] = []
+    for start, end, what in story.arrows:
+        arrow = _arrow(story, start, end, what)
+        if what == "lost":
+            rows.append(Mark(arrow.end, what, style.LOSS_MARK))
+        rows.append(arrow)
     for row in story.rows:
-        _write(ax, story, row, used)
-    _frame(ax, story, used)
+        chosen = row.of(CHOOSE)
+        if chosen:
+            point = story.place(row.who), row.y
+            rows.append(Mark(point, "path chosen", style.CHOSEN_MARK))
+        words = "; ".join(_words(story, each) for each in chosen or row.events)
+        bold, place = bool(row.of(CHOOSE, FAIL)), story.place(row.who)
+        rows.append(Label(place, row.y, row.y, words, _colour(row), bold=bold))
+    names = f"{story.caller} (caller)", RENDEZVOUS, f"{story.callee} (callee)"
+    note = f"{story.left_out} probes are left out." if story.left_out else ""
+    lay_out(ax, names, rows, 0.0, max(1.0, story.height), note, line=1.0)
+    times = [f"{1e3 * (row.at - story.start):,.1f}" for row in story.rows]
+    ax.set_yticks([row.y for row in story.rows], times, fontsize=FONT)
+    ax.set_ylabel("time since the introduction [ms], not to scale")
     return say(ax, _sentence(story))
 
 
 def meeting_table(seen: Sequence[Seen]) -> Html:
     """Return an HTML table of the same: when, who, what; times as in the figure."""
-    start, story = start_of(seen), story_of(seen)
-    body = []
+    story, body = _Story(seen), []
     for each in seen:
-        moment = f"{1e3 * (each.at - start):,.2f}"
-        where, numbered, _ = each.note.partition(" #")
-        note = f"{where}, probe {_number(story, each)}" if numbered else each.note
-        cells = (moment, each.who or RENDEZVOUS, each.what, note)
-        body.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    head = "".join(
-        f'<th scope="col">{each}</th>' for each in ("time [ms]", "who", "what", "note")
-    )
-    rows = "".join(f"<tr>{cells}</tr>" for cells in body)
-    return Html(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+        note = f"{each.where}, probe {story.number(each)}" if each.probe else each.note
+        moment = f"{1e3 * (each.at - story.start):,.2f}"
+        body.append((moment, each.who or RENDEZVOUS, each.what, note))
+    return html_table(("time [ms]", "who", "what", "note"), body)
 
 
-def _draw(ax: Axes, story: Story, arrow: Arrow) -> None:
-    start, end = arrow.start, arrow.end
-    if start is None:  # only its arrival was seen
+def _arrow(story: _Story, start: _Row | None, end: _Row | None, what: str) -> Arrow:
+    """What went from one row to another; None: nobody saw that end of it."""
+    look = _LOOKS[what]
+    if start is None:
         assert end is not None
-        tip = story.place(end.who), end.y
-        x = tip[0] + 0.3 * (story.place(story.other(end.who)) - tip[0])
-        tail = x, end.y - 0.3
-    else:
-        tail = story.place(start.who), start.y
-        if end is None and arrow.towards is None:
-            tip = story.place(None), start.y + 0.6
-        elif end is None:
-            x = tail[0] + 0.35 * (story.place(arrow.towards) - tail[0])
-            tip = x, start.y + 0.35
-        else:  # clocks are not so exact that it could not seem to go back in time
-            tip = story.place(end.who), max(end.y, start.y)
-    tips = "-" if arrow.towards else "-|>"
-    style.arrow(ax, tail, tip, tips, arrow.what, arrow.look, 1.2)
-    if arrow.what == "lost":
-        ax.plot(*tip, zorder=3, **style.LOSS_MARK)
+        tip, other = story.place(end.who), story.place(story.other(end.who))
+        tail = tip + 0.3 * (other - tip), end.y - 0.3
+        return Arrow(tail, (tip, end.y), what, look)
+    x, y = story.place(start.who), start.y
+    if end is not None:  # clocks are not so exact that it could not seem to go back
+        return Arrow((x, y), (story.place(end.who), max(end.y, y)), what, look)
+    if what == "HTTP":
+        return Arrow((x, y), (story.place(None), y + 0.6), what, look)
+    far = x + 0.35 * (story.place(story.other(start.who)) - x)
+    return Arrow((x, y), (far, y + 0.35), what, look, arrives=False)
 
 
-def _write(ax: Axes, story: Story, row: Row, used: dict[str, Style]) -> None:
-    """Write beside a lifeline what a row says, and mark what was chosen."""
-    x = story.place(row.who)
-    if row.of(CHOOSE):
-        used["path chosen"] = style.CHOSEN_MARK
-        ax.plot(x, row.y, zorder=4, **style.CHOSEN_MARK)
-    told = row.of(CHOOSE) or row.events
-    words = "; ".join(_words(story, each) for each in told)
-    where: Style = {"ha": "right" if x == 0 else "left", "va": "center"}
-    where["x"], where["y"] = (x - 0.06 if x == 0 else x + 0.06), row.y
-    colour = _colour(row)
-    if row.who is None:
-        where = {"x": x, "y": row.y - 0.3, "ha": "center", "va": "bottom"}
-        where["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    bold = "bold" if row.of(CHOOSE) or row.of(FAIL) else "normal"
-    ax.text(
-        s=words,
-        color=ink(colour),
-        fontsize=_FONT,
-        fontweight=bold,
-        parse_math=False,
-        zorder=5,
-        in_layout=False,
-        **where,
-    )
-
-
-def _colour(row: Row) -> str:
+def _colour(row: _Row) -> str:
     if row.of(FAIL):
         return style.LOSS_COLOUR
-    if row.of(CHOOSE) or row.of(CONFIRM):
+    if row.of(CHOOSE, CONFIRM):
         return style.ACK_COLOUR
-    return style.DATA_COLOUR if row.of(PROBE) or row.of(HEAR) else style.PLAIN_COLOUR
+    return style.DATA_COLOUR if row.of(PROBE, HEAR) else style.PLAIN_COLOUR
 
 
-def _words(story: Story, each: Seen) -> str:
+def _words(story: _Story, each: Seen) -> str:
     """What is written of one thing."""
-    where = _short(each.note.partition(" #")[0])
-    probe = _number(story, each)
-    match each.what:
-        case "probe":
-            return f"probe {probe} to {where}"
-        case "hear":
-            return f"probe {probe} arrives"
-        case "answer":
-            return "is answered"
-        case "confirm":
-            return f"answer to {probe}"
-        case "choose":
-            return f"path: {where}"
-        case "asked" if each.who is not None:
-            return f"asked by {where}"
-        case "fail":
-            return "no path"
-        case _:
-            return _short(f"{each.what} {each.note}".strip())
-
-
-def _number(story: Story, each: Seen) -> int | str:
-    """The number of the probe that this is about, from 0; nobody may have seen it."""
-    asker = each.who if each.what in (PROBE, CONFIRM) else story.other(each.who)
-    return story.numbers.get((asker, each.probe), "?")
+    where, probe = _short(each.where), story.number(each)
+    told = {
+        PROBE: f"probe {probe} to {where}",
+        HEAR: f"probe {probe} arrives",
+        ANSWER: "is answered",
+        CONFIRM: f"answer to {probe}",
+        CHOOSE: f"path: {where}",
+        FAIL: "no path",
+    }
+    if each.who is not None:
+        told[ASKED] = f"asked by {where}"
+    return told.get(each.what) or _short(f"{each.what} {each.note}".strip())
 
 
 def _short(words: str) -> str:
@@ -146,34 +250,17 @@ def _short(words: str) -> str:
     return f"{words[: _LONGEST // 2]}…{words[1 - _LONGEST // 2 :]}"  # with its port
 
 
-def _frame(ax: Axes, story: Story, used: dict[str, Style]) -> None:
-    caller, _, callee = story.parties
-    names = f"{caller} (caller)", RENDEZVOUS, f"{callee} (callee)"
-    style.lifelines(ax, names, used, -0.02)
-    ax.set_xlim(-1.3, 3.3)
-    ax.set_ylim(story.height + 1, 0)  # time runs downwards
-    start = start_of([each for row in story.rows for each in row.events])
-    times = [f"{1e3 * (row.at - start):,.1f}" for row in story.rows]
-    ax.set_yticks([row.y for row in story.rows], times, fontsize=_FONT)
-    ax.set_ylabel("time since the introduction [ms], not to scale")
-    if not story.rows:
-        write_nothing(ax)
-    if story.left_out:
-        ax.set_xlabel(f"{story.left_out} probes are left out.", fontsize="small")
-
-
-def _sentence(story: Story) -> str:
+def _sentence(story: _Story) -> str:
     if not story.rows:
         return "The ladder of a meeting: nothing was seen."
-    caller, _, callee = story.parties
     events = [each for row in story.rows for each in row.events]
     probes = sum(each.what == PROBE for each in events)
-    lost = sum(arrow.what == "lost" for arrow in story.arrows)
-    took = 1e3 * (story.rows[-1].at - start_of(events))
+    lost = sum(what == "lost" for _, _, what in story.arrows)
+    took = 1e3 * (story.rows[-1].at - story.start)
     paths = [f"{e.who} chose {e.note}" for e in events if e.what == CHOOSE]
     paths += [f"{e.who} found no path" for e in events if e.what == FAIL]
     return (
-        f"The ladder of a meeting of {caller} and {callee}, introduced by the "
-        f"rendezvous: {took:.1f} ms, {probes} probes, {lost} lost. "
+        f"The ladder of a meeting of {story.caller} and {story.callee}, introduced by "
+        f"the rendezvous: {took:.1f} ms, {probes} probes, {lost} lost. "
         f"{', '.join(paths) or 'No path yet'}."
     )

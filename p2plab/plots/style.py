@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
 from p2plab.measure.summary import Summary, shown
@@ -37,7 +35,6 @@ ACK_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": "-"}
 ACCEPT_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": (0, (6, 1, 1, 1))}
 AGAIN_LINE: Final[Style] = {"color": AGAIN_COLOUR, "linestyle": "--"}
 LOSS_LINE: Final[Style] = {"color": LOSS_COLOUR, "linestyle": "-."}
-TIMEOUT_LINE: Final[Style] = {"color": TIMEOUT_COLOUR, "linestyle": ":"}
 PLAIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": "-"}
 FIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": (0, (8, 2))}
 
@@ -123,32 +120,6 @@ def finish(
     return say(ax, " ".join(filter(None, (sentence, note.replace("\n", " ")))))
 
 
-def arrow(
-    ax: Axes, start: Point, end: Point, tip: str, what: str, look: Style, width: float
-) -> None:
-    """Draw what went from lifeline to lifeline; what: its name in the legend."""
-    patch = FancyArrowPatch(start, end, arrowstyle=tip, gid=what, **look)
-    patch.set(mutation_scale=9, linewidth=width)
-    patch.shrinkA = patch.shrinkB = 0
-    ax.add_patch(patch)
-
-
-def lifelines(
-    ax: Axes, names: Sequence[str], used: Mapping[str, Style], below: float
-) -> None:
-    """Draw a line down from each name, and below them the legend of what was used."""
-    for place in range(len(names)):
-        ax.axvline(place, color="grey", linewidth=1.2, zorder=1)
-    ax.set_xticks(range(len(names)), names)
-    ax.xaxis.tick_top()
-    ax.tick_params(top=False)
-    ax.spines[["top", "right", "bottom"]].set_visible(False)
-    if handles := [Line2D([], [], label=what, **look) for what, look in used.items()]:
-        where: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, below)}
-        where["ncols"] = 2 + len(names)  # more fit below a wider figure
-        ax.legend(handles=handles, frameon=False, fontsize="small", **where)
-
-
 def write_nothing(ax: Axes) -> None:
     """Say that a figure is empty, so that nobody takes it for a broken one."""
     middle: Style = {"ha": "center", "va": "center", "transform": ax.transAxes}
@@ -225,15 +196,36 @@ class Html(str):
         return str(self)
 
 
+def html_table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    first: str = "td",
+    above: str = "",
+) -> Html:
+    """Return an HTML table of texts.
+
+    first: "th" if each row begins with its name. above: HTML before the head's row.
+    """
+    names = "".join(
+        f'<th scope="col">{html.escape(name)}</th>' if name else "<td></td>"
+        for name in head
+    )
+    body = []
+    for one, *others in rows:
+        scope = ' scope="row"' if first == "th" else ""
+        cells = "".join(f"<td>{html.escape(each)}</td>" for each in others)
+        body.append(f"<tr><{first}{scope}>{html.escape(one)}</{first}>{cells}</tr>")
+    names = f"<thead>{above}<tr>{names}</tr></thead>" if head or above else ""
+    return Html(f"<table>{names}<tbody>{''.join(body)}</tbody></table>")
+
+
 def table(summary: Summary | Mapping[str, Summary]) -> Html:
     """Return an HTML table of a run's numbers, or of several runs' side by side."""
     runs = {"": summary} if isinstance(summary, Summary) else dict(summary)
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in runs)
-    body = []
-    for rows in zip(*(run.rows() for run in runs.values()), strict=True):
-        what, _, unit = rows[0]
-        label = html.escape(f"{what} [{unit}]" if unit else what)
-        cells = "".join(f"<td>{shown(value)}</td>" for _, value, _ in rows)
-        body.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
-    head = f"<thead><tr><td></td>{head}</tr></thead>" if any(runs) else ""
-    return Html(f"<table>{head}<tbody>{''.join(body)}</tbody></table>")
+    rows = []
+    for row in zip(*(run.rows() for run in runs.values()), strict=True):
+        what, _, unit = row[0]
+        numbers = [shown(value) for _, value, _ in row]
+        rows.append((f"{what} [{unit}]" if unit else what, *numbers))
+    return html_table(("", *runs) if any(runs) else (), rows, first="th")

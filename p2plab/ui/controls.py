@@ -1,39 +1,283 @@
-"""The controls of a transfer panel: what a person sets before a picture is sent."""
+"""What a person sets in a panel: numbers, choices, a picture; in SI for the program."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from math import ceil
+from typing import Any, Final
 
 import ipywidgets as widgets
+from PIL import Image
 
+from p2plab.content.chunks import cut
 from p2plab.content.content import ORDERS
+from p2plab.content.sample import sample_picture
 from p2plab.core.link import Link
+from p2plab.errors import BadContent
 from p2plab.protocols.setup import AT_ONCE, PROTOCOLS, WINDOWLESS, Setup
-from p2plab.ui.choice import PictureChoice
-from p2plab.ui.knobs import COLUMN, MS, PERCENT, Knob, Timeout, dropdown
+from p2plab.ui.panel import line, said
+
+LABEL: Final = "118px"  # every label, so that the boxes stand in a column
+INDENT: Final = "126px"  # what has no label stands below the boxes
+ROW: Final = "calc(100% - 4px)"  # of a column: what a widget's margins leave
+BOX: Final = {"flex": "0 0 auto", "width": "200px"}  # a label with its number
+SLIDER: Final = {"flex": "1 1 60px", "width": "auto", "min_width": "60px"}
+COLUMN: Final = {"flex": "1 1 280px", "min_width": "280px", "max_width": "350px"}
+
+PERCENT: Final = 0.01
+MS: Final = 0.001
+SIZES: Final = (64, 128, 256, 512)  # of the sample picture
+_TOO_LARGE: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_OWN: Final = "own"  # the choice that stands for a picture which somebody brought
 
 
-def protocols() -> list[tuple[str, str]]:
-    """The protocols that can be chosen: title and name."""
+def named(widget: Any, name: str) -> Any:
+    """The widget, with a label of our width and found as `p2p-<name>`."""
+    widget.style.description_width = LABEL
+    widget.add_class(f"p2p-{name}")
+    return widget
+
+
+def dropdown(name: str, label: str, options: list[tuple[str, Any]], value: Any) -> Any:
+    """A choice from a list."""
+    more = {"description": label, "layout": widgets.Layout(width=ROW)}
+    return named(widgets.Dropdown(options=options, value=value, **more), name)
+
+
+def protocol_choice() -> Any:
+    """A choice of a protocol."""
+    return dropdown("protocol", "Protocol", _protocols(), "selective_repeat")
+
+
+def _protocols() -> list[tuple[str, str]]:
     known = {"stop_and_wait": "stop-and-wait", "go_back_n": "go-back-N"}
     return [(known.get(n, n.replace("_", " ")), n) for n in PROTOCOLS]
 
 
-def protocol_choice() -> Any:
-    """A choice among them."""
-    return dropdown("protocol", "Protocol", protocols(), "selective_repeat")
-
-
 def assign(controls: object, values: Mapping[str, Any]) -> None:
     """Set controls by their names; raises ValueError for names that there are not."""
-    known = vars(controls)
-    if unknown := [name for name in values if not hasattr(known.get(name), "value")]:
-        names = ", ".join(name for name in known if hasattr(known[name], "value"))
-        raise ValueError(f"there is no {', '.join(unknown)} here, only {names}")
+    known = {k: each for k, each in vars(controls).items() if hasattr(each, "value")}
+    if unknown := [name for name in values if name not in known]:
+        raise ValueError(
+            f"there is no {', '.join(unknown)} here, only {', '.join(known)}"
+        )
     for name, value in values.items():
         known[name].value = value
+
+
+class _Slider(widgets.FloatSlider):  # type: ignore[misc]
+    """A slider whose browser hears of its limits before its value.
+
+    Else it would cut a value by its old limits, and answer with what is left.
+    """
+
+    def get_state(self, *which: Any, **more: Any) -> dict[str, Any]:
+        """The same, sorted: `max` and `min` stand before `value`."""
+        return dict(sorted(super().get_state(*which, **more).items()))
+
+
+class Knob:
+    """A number box, which has a name in every reader, and a slider beside it.
+
+    name: the argument that it sets; label: what people read, with the unit.
+    low, high, start, step: in that unit; scale: how much SI one of them is.
+    What is typed outside these limits is limited, and a line below says so: a box with
+    limits of its own would do it without a word.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        low: float,
+        high: float,
+        start: float,
+        step: float = 1,
+        scale: float = 1,
+    ) -> None:
+        self.name, self.scale = name, scale
+        self.whole = scale == 1 and all(type(x) is int for x in (low, high, step))
+        box = widgets.IntText if self.whole else widgets.FloatText
+        layout, given = widgets.Layout(**BOX), {"value": start, "step": step}
+        self.number = named(box(description=label, layout=layout, **given), name)
+        layout = widgets.Layout(**SLIDER)
+        self.slider = _Slider(readout=False, min=low, max=high, layout=layout, **given)
+        self.slider.add_class(f"p2p-{name}-slider")
+        text = widgets.Text(disabled=True, layout=widgets.Layout(width=ROW))
+        self.instead = named(text, f"{name}-instead")
+        self.limited = line(f"{name}-limited", width=ROW, display="none")
+        self.number.observe(self._typed, "value")
+        self.slider.observe(self._dragged, "value")
+        self._row = widgets.HBox([self.number, self.slider], layout={"width": ROW})
+        self.box = widgets.VBox([self._row, self.instead, self.limited])
+        self.enable(True)
+
+    @property
+    def value(self) -> Any:
+        """In SI units; a whole number where only those make sense."""
+        value = self._inside(self.number.value)
+        return value if self.whole else round(value * self.scale, 12)
+
+    @value.setter
+    def value(self, value: float) -> None:
+        low, high = self.slider.min * self.scale, self.highest
+        if self.whole and value != int(value):
+            raise ValueError(f"{self.name} is a whole number, got {value}")
+        if not low <= value <= high:
+            raise ValueError(
+                f"{self.name} is {low:g} to {high:g} on this panel, got {value:g}"
+            )
+        self.number.value = self._rounded(value / self.scale)
+
+    @property
+    def highest(self) -> float:
+        """The largest value [SI]."""
+        return float(round(self.slider.max * self.scale, 12))
+
+    def enable(self, on: bool, instead: str = "") -> None:
+        """Let people turn it, or not; instead: what to show then, not its value."""
+        self.number.disabled = self.slider.disabled = not on
+        self.instead.value = "" if on else instead
+        # Nobody finds two boxes of one name while only the number is there.
+        self.instead.description = self.number.description if self.instead.value else ""
+        self._row.layout.display = "none" if self.instead.value else None
+        self.instead.layout.display = None if self.instead.value else "none"
+
+    def stretch(self, high: float) -> None:
+        """Make `high` [SI], or a bit more, the largest value, and take it."""
+        high = max(ceil(high / self.scale), 1)
+        # A slider in a browser answers a new `max` alone with its old value, and so
+        # would undo the new one: it has to hear of both at once.
+        with self.slider.hold_sync():
+            self.slider.max = max(self.slider.max, high)  # it refuses a value above
+            self.number.value = high
+            self.slider.max = high
+
+    def observe(self, callback: Callable[[object], None], names: str = "value") -> None:
+        """Call it with every new value."""
+        self.number.observe(callback, names)
+
+    def _inside(self, value: float) -> Any:
+        return self._rounded(min(max(value, self.slider.min), self.slider.max))
+
+    def _rounded(self, value: float) -> Any:
+        return int(value) if self.whole else round(value, 9)
+
+    def _typed(self, _: object) -> None:
+        typed = self.number.value
+        if typed != (value := self._inside(typed)):
+            self.number.value = value
+            most = "at least" if typed < value else "at most"
+            words = f"{most} {value:,g} here, so {typed:,g} became {value:,g}"
+            self.limited.value, self.limited.layout.display = said("note", words), None
+            return
+        self.limited.value, self.limited.layout.display = "", "none"
+        if self._apart(typed, self.slider.value):
+            self.slider.value = typed
+
+    def _dragged(self, _: object) -> None:
+        value = round(self.slider.value / self.number.step) * self.number.step
+        if self._apart(value, self.number.value):
+            self.number.value = self._rounded(value)
+
+    def _apart(self, one: float, other: float) -> bool:
+        # A slider in a browser answers 9.999999999999998 when it is told 10; to correct
+        # it would pull it back from wherever a quick hand has moved it meanwhile.
+        return bool(abs(one - other) > 0.51 * self.number.step)
+
+
+class Timeout:
+    """The retransmission timeout: learnt from round trips, or fixed."""
+
+    def __init__(self) -> None:
+        ways = [("adaptive (RFC 6298)", "adaptive"), ("fixed", "fixed")]
+        self.way = dropdown("timeout-way", "Timeout", ways, "adaptive")
+        self.fixed = Knob("timeout", "fixed at [ms]", 5, 5000, 250, 5, MS)
+        self.fixed.enable(False)
+        fixed = self.fixed.enable
+        self.way.observe(lambda _: fixed(self.way.value == "fixed"), "value")
+        self.box = widgets.VBox([self.way, self.fixed.box])
+
+    @property
+    def value(self) -> float | None:
+        """Seconds, or None if it is learnt."""
+        return self.fixed.value if self.way.value == "fixed" else None
+
+    @value.setter
+    def value(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self.fixed.value = seconds
+        self.way.value = "adaptive" if seconds is None else "fixed"
+
+    def observe(self, callback: Callable[[object], None], names: str = "value") -> None:
+        """Call it with every new value."""
+        self.way.observe(callback, names)
+        self.fixed.observe(callback, names)
+
+
+class PictureChoice:
+    """A sample picture in several sizes, or one that somebody brings."""
+
+    def __init__(self, size: int = 256) -> None:
+        self._own: object = None
+        self._samples: list[tuple[str, Any]] = [
+            (f"landscape, {each} × {each}", each) for each in SIZES
+        ]
+        self.choice = dropdown("picture-choice", "Picture", self._samples, size)
+        self.upload = widgets.FileUpload(
+            accept="image/*",
+            description="Upload a picture\n",  # the count of files goes below, unseen
+            icon="",  # what room there is, the words need
+            layout=widgets.Layout(width="auto", margin=f"2px 2px 2px {INDENT}"),
+        )
+        self.upload.add_class("p2p-upload")
+        self.box = widgets.VBox([self.choice, self.upload])
+
+    @property
+    def value(self) -> object:
+        """Whatever `send_picture` takes; BadContent meets what it refuses."""
+        chosen = self.choice.value
+        return self._own if chosen == _OWN else sample_picture(chosen)
+
+    @value.setter
+    def value(self, picture: object) -> None:
+        if not isinstance(picture, int):
+            cut(picture, kind="picture")
+            self._take(picture, "your picture")
+        elif picture in SIZES:
+            self.choice.value = picture
+        else:
+            raise ValueError(f"the sample has sizes {SIZES}, got {picture}")
+
+    def observe(self, callback: Callable[[object], None], names: str = "value") -> None:
+        """Call it with every new choice."""
+        self.choice.observe(callback, names)
+
+    def take_upload(self) -> None:
+        """Choose what was uploaded; raises BadContent, and then nothing changes."""
+        files = self.upload.value
+        if not files:
+            return
+        self.upload.value = ()  # or nobody would hear of the same file again
+        name = str(files[0]["name"])
+        try:
+            cut(files, kind="picture")
+        except BadContent as why:
+            if isinstance(why.__cause__, _TOO_LARGE):  # it could be read
+                raise
+            raise BadContent(
+                f"the file {name} is not a picture that can be read: "
+                "choose a PNG, JPEG, GIF or WebP file"
+            ) from why
+        self._take(files, name)
+
+    def _take(self, picture: object, label: str) -> None:
+        if self.choice.value == _OWN:  # or nobody would hear of the second one
+            self.choice.value = SIZES[0]
+        self._own = picture
+        self.choice.options = [*self._samples, (label[:40], _OWN)]
+        self.choice.value = _OWN
 
 
 class TransferControls:
@@ -51,20 +295,21 @@ class TransferControls:
         self.reorder = Knob("reorder", "Reordering [%]", 0, 50, 0, 1, PERCENT)
         self.seed = Knob("seed", "Seed", 0, 999, 1)
         self.picture = PictureChoice()
-        self.order = dropdown(
-            "order", "Cutting order", [(each, each) for each in ORDERS], "rows"
-        )
+        orders = [(each, each) for each in ORDERS]
+        self.order = dropdown("order", "Cutting order", orders, "rows")
         ways = [("simulated", False), ("real sockets", True)]
         self.real = dropdown("real", "Run it", ways, False)
         self.knobs = [self.loss, self.delay, self.jitter, self.duplicate]
         self.knobs += [self.corrupt, self.reorder, self.seed]
+        self.all = [self.real, self.protocol, self.window, self.timeout, self.picture]
+        self.all += [self.order, *self.knobs]
         self.protocol.observe(self._chosen, "value")
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Set some; raises ValueError for unknown names and impossible values."""
         if (name := values.get("protocol")) is not None:
             Setup(name)  # says it well if there is no such protocol
-            self.protocol.options = protocols()
+            self.protocol.options = _protocols()
         if values.get("order", "rows") not in ORDERS:
             raise ValueError(f"order is one of {ORDERS}, got {values['order']!r}")
         assign(self, values)
@@ -82,23 +327,15 @@ class TransferControls:
         """The link that is set."""
         return Link(**{each.name: each.value for each in self.knobs})
 
-    def observe(self, callback: Callable[[object], None]) -> None:
-        """Call it when something is changed."""
-        choices = [self.protocol, self.order, self.real]
-        for each in choices:
-            each.observe(callback, "value")
-        others: list[Knob | Timeout | PictureChoice] = [self.window, *self.knobs]
-        for control in (*others, self.timeout, self.picture):
-            control.observe(callback)
-
     def columns(self, below: Any) -> Any:
         """All of them, in two columns; `below` stands under the second one."""
-        boxes = [self.window.box, self.timeout.box, self.picture.box]
-        left = [self.real, self.protocol, *boxes, self.order]
-        right = [*(each.box for each in self.knobs), below]
-        layout = widgets.Layout(**COLUMN)
-        boxes = [widgets.VBox(each, layout=layout) for each in (left, right)]
-        return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap"))
+        boxes = [getattr(each, "box", each) for each in self.all]
+        many, layout = len(boxes) - len(self.knobs), widgets.Layout(**COLUMN)
+        halves = boxes[:many], [*boxes[many:], below]
+        return widgets.HBox(
+            [widgets.VBox(each, layout=layout) for each in halves],
+            layout=widgets.Layout(flex_flow="row wrap"),
+        )
 
     def _chosen(self, _: object) -> None:
         name = self.protocol.value

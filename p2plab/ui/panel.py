@@ -1,4 +1,4 @@
-"""What every panel has: one thread that draws, and callbacks that fail aloud."""
+"""What every panel has: one thread that draws, and errors that are shown."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import ipywidgets as widgets
 
-from p2plab.errors import P2PLabError
+from p2plab.errors import P2PLabError, TransferError
 from p2plab.net.threads import spawn
-from p2plab.ui.echo import THREAD, Echo
 
 FPS: Final = 12.0  # nothing holds back what a kernel pushes: the browser would lag
 FRAME: Final = 1 / FPS  # [s]
+
+THREAD: Final = "p2plab panel"  # what those of a panel are called
+PATIENCE: Final = 1.0  # with a browser that does not answer [s]
 
 _PANELS: Final[dict[str, Panel]] = {}  # one of each key, so that a cell can run twice
 
@@ -108,61 +110,104 @@ class View:
         pause: float = FRAME,
     ) -> None:
         self._draw, self._complain, self._pause = draw, complain, pause
-        self._news = threading.Event()
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
+        self._change = threading.Condition()
+        self._asked = self._drawn = 0  # pokes, and how many of them were drawn
+        self._stopped = False
         self._thread: threading.Thread | None = None
-        self._begun = self._drawn = 0  # how often
-        self._drew = threading.Condition()
 
     def poke(self) -> None:
         """Something has changed: draw it soon. Any thread may call."""
-        self._news.set()
-        with self._lock:
-            if self._thread is None and not self._stopping.is_set():
+        with self._change:
+            self._asked += 1
+            if self._thread is None and not self._stopped:
                 self._thread = spawn(self._loop, name=THREAD)
+            self._change.notify_all()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all that has happened so far is drawn; say whether it is."""
-        with self._drew:
-            wanted = self._begun + 1
+        with self._change:
             self.poke()
-            return self._drew.wait_for(lambda: self._drawn >= wanted, timeout)
+            asked = self._asked
+            return self._change.wait_for(lambda: self._drawn >= asked, timeout)
 
     def stop(self) -> None:
         """Draw no more; returns when the thread has ended."""
-        self._stopping.set()
-        self._news.set()
-        with self._lock:
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(5.0)
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(5.0)
 
     def _loop(self) -> None:
         again: float | None = None
-        while not self._stopping.is_set():
-            self._news.wait(again)
-            self._news.clear()  # before drawing: what changes meanwhile is drawn, too
-            if self._stopping.is_set():
-                return
+        while True:
+            with self._change:
+                news = lambda: self._stopped or self._asked > self._drawn  # noqa: E731
+                self._change.wait_for(news, again)
+                if self._stopped:
+                    return
+                asked = self._asked  # what changes while it is drawn is drawn again
             began = time.perf_counter()
-            again = self._once(again)
+            try:
+                again = self._draw()
+            except Exception as why:
+                self._complain(why)
+                again = None if again is None else 1.0  # what moved may be moving yet
             # At most half of the time goes into drawing: the rest is the transfer's.
             rest = max(self._pause, time.perf_counter() - began)
-            self._stopping.wait(rest)
+            with self._change:
+                self._drawn = asked
+                self._change.notify_all()
+                self._change.wait_for(lambda: self._stopped, rest)
             again = None if again is None else max(0.0, again - rest)
 
-    def _once(self, again: float | None) -> float | None:
-        self._begun += 1
-        try:
-            again = self._draw()
-        except Exception as why:
-            self._complain(why)
-            again = None if again is None else 1.0  # what moved may still be moving
-        with self._drew:
-            self._drawn = self._begun
-            self._drew.notify_all()
-        return again
+
+class Echo:
+    """Two numbers that a browser keeps alike: when it has told us the second one, all
+    that was set in it before it heard of the first one has come, too.
+
+    A browser tells of one change, and keeps the later ones of the same widget back
+    until the kernel is done with the first; the press of a button it tells at once.
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._answered = widgets.IntText(), widgets.IntText()
+        one, other = (self._asked, "value"), (self._answered, "value")
+        self.link = widgets.jsdlink(one, other)
+        self._waiting: list[tuple[int, Callable[[], object]]] = []
+        self._change = threading.Condition()  # its lock: one act after the other
+        self._answered.observe(lambda change: self._act(change.new), "value")
+
+    def then(self, act: Callable[[], object]) -> None:
+        """Do it when the browser has answered, or after PATIENCE."""
+        number = self._asked.value + 1
+        with self._change:
+            self._waiting.append((number, act))
+        spawn(self._watch, number, name=THREAD)
+        self._asked.value = number
+
+    def close(self) -> None:
+        """Ask no more, and do nothing that still waits."""
+        with self._change:
+            self._waiting.clear()
+            self._change.notify_all()
+        for each in (self.link, self._asked, self._answered):
+            each.close()
+
+    def _watch(self, number: int) -> None:
+        def acted() -> bool:
+            return all(number != each for each, _ in self._waiting)
+
+        with self._change:
+            if not self._change.wait_for(acted, PATIENCE):
+                self._act(number)
+
+    def _act(self, until: int) -> None:
+        with self._change:
+            while self._waiting and self._waiting[0][0] <= until:
+                _, act = self._waiting.pop(0)
+                self._change.notify_all()
+                act()
 
 
 class Panel:
@@ -179,14 +224,14 @@ class Panel:
             older.close("This panel was replaced by a newer one. Run its cell again.")
         _PANELS[self.key] = self
         self.error: Exception | None = None  # the last thing that went wrong
-        self.status = line("status")
-        self.alert = line("alert")
-        self.note = line("note")
+        self.status, self.alert, self.note = line("status"), line("alert"), line("note")
         self.box = widgets.VBox([])
         self.box.add_class("p2p-panel")
         self.box.add_class(f"p2p-{kind}-panel")
         self.view = View(self.draw, self.complain)
         self.echo = Echo()
+        self.busy: set[Any] = set()  # the buttons whose work goes on
+        self._threads: list[threading.Thread] = []
         self.closed = False
         atexit.register(self.close)
 
@@ -218,42 +263,55 @@ class Panel:
         self.error = None
         self.alert.value = self.note.value = ""
 
-    def guarded(
-        self, act: Callable[[], object], place: Any = None
-    ) -> Callable[[object], None]:
-        """A callback for a widget: what `act` raises is shown, or nobody would see."""
+    def attempt(self, act: Callable[[], object], place: Any = None) -> bool:
+        """Do it now, and show what it raises; say whether it was done."""
+        try:
+            act()
+        except Exception as why:
+            self.complain(why, place)
+            return False
+        return True
 
-        def callback(_: object) -> None:
-            try:
-                act()
-            except Exception as why:
-                self.complain(why, place)
+    def start(
+        self, act: Callable[[], object], *buttons: Any, place: Any = None
+    ) -> None:
+        """Attempt it in the background; the buttons are off until it is done.
 
-        return callback
-
-    def wire(self, each: Any, act: Callable[[], object], place: Any = None) -> None:
-        """Make a button act, but not on the second half of a double click."""
-
-        def pressed() -> None:
-            if not each.disabled:  # the browser may not know yet
-                act()
-
-        each.after = self.echo.then
-        each.on_click(self.guarded(pressed, place))
-
-    def work(
-        self, act: Callable[..., object], *arguments: object, place: Any = None
-    ) -> threading.Thread:
-        """Do in the background what takes its time; errors are shown."""
+        What is done once and for all leaves them so, until somebody draws them anew.
+        """
 
         def job() -> None:
-            try:
-                act(*arguments)
-            except Exception as why:
-                self.complain(why, place)
+            done = self.attempt(act, place)
+            self.busy.difference_update(buttons)
+            for each in () if done else buttons:
+                each.disabled = False
             self.view.poke()
 
-        return spawn(job, name=THREAD)
+        self.busy.update(buttons)
+        for each in buttons:
+            each.disabled = True
+        self._threads = [each for each in self._threads if each.is_alive()]
+        self._threads.append(spawn(job, name=THREAD))
+        self.view.poke()
+
+    def join(self, timeout: float) -> None:
+        """Wait for what was started; raises TransferError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise TransferError(f"not at its end after {timeout:g} s")
+
+    def listen(
+        self, control: Any, act: Callable[[], object], place: Any = None
+    ) -> None:
+        """Attempt it when a button is pressed, or when a control has a new value."""
+        if not isinstance(control, widgets.Button):
+            control.observe(lambda _: self.attempt(act, place), "value")
+            return
+        control.after = self.echo.then
+        # A double click counts once: the browser may not know yet that it is off.
+        control.on_click(lambda each: each.disabled or self.attempt(act, place))
 
     def close(self, farewell: str = "This panel was closed.") -> None:
         """Stop everything, and leave one line where the panel was. Twice is fine."""

@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+import html
 import time
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
+
+import ipywidgets as widgets
 
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import Link
 from p2plab.errors import NotDelivered, P2PLabError, TransferStopped
+from p2plab.net.inbox import Message
+from p2plab.peer.arrivals import arrived
 from p2plab.protocols import Setup
-from p2plab.ui.controls import assign
-from p2plab.ui.inbox import InboxView
-from p2plab.ui.jobs import Jobs
-from p2plab.ui.panel import FRAME, Panel, open_lab, said
-from p2plab.ui.peer_controls import PeerControls, help_with, standing
-from p2plab.ui.requests import RequestsView
+from p2plab.rendezvous.callers import Request, settle
+from p2plab.rendezvous.doorman import A_PERSON
+from p2plab.rendezvous.model import LOBBY
+from p2plab.ui.controls import (
+    COLUMN,
+    INDENT,
+    MS,
+    PERCENT,
+    ROW,
+    Knob,
+    PictureChoice,
+    assign,
+    dropdown,
+    named,
+    protocol_choice,
+)
+from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
+from p2plab.ui.playback import bar, figure, have, silence, whose_stop
 
 if TYPE_CHECKING:
+    from p2plab.net.inbox import Event
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
     from p2plab.rendezvous.model import Listed
 
 LOOK: Final = 2.0  # between two looks at the list of peers [s]
 LOOK_AGAIN: Final = 5.0  # when the last look failed [s]
+SIDE: Final = 224  # of a picture in the inbox on the screen [CSS pixels]
+SHOWN: Final = 30  # of the newest entries; a page with hundreds of pictures is slow
+WHO: Final = [("everyone in my room", "room"), ("ask me", "ask"), ("nobody", "nobody")]
+ATTEMPT: Final = {
+    "send": "sent",
+    "resend": "sent again",
+    "timeout": "timeout",
+    "ack": "ACK",
+    "dropped": "the connection broke",
+    "unreachable": "nobody answers",
+    "unproven": "who answers has not proven to be the peer",
+}
+FIRST: Final = ("send", "unreachable", "unproven")
 
 
 class PeerPanel(Panel):
@@ -61,11 +94,18 @@ class PeerPanel(Panel):
         self._stopped: Transfer | None = None  # the last one that we stopped
         self._stale = False  # whether the results on the screen are of another peer
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
-        self.controls = PeerControls(name)
-        self._jobs = Jobs(self, self.controls.buttons, self.controls.places)
+        self.controls = it = PeerControls(name)
         self.inbox, self.requests = InboxView(), RequestsView(self)
-        self._wire()
-        self.box.children = self.controls.lay_out(
+        picture = it.picture_alert  # where it is said that something went wrong
+        self._places = {"send-text": it.text_alert}
+        self._places |= dict.fromkeys(("send-picture", "stop"), picture)
+        for each, pressed in it.buttons.items():
+            act = getattr(self, each.replace("-", "_"))  # a button for each action
+            self.listen(pressed, act, self._places.get(each))
+        self.listen(it.picture.upload, it.picture.take_upload, picture)
+        for knob in (it.ack_delay, it.ack_loss, it.accept):
+            self.listen(knob, self._obey)
+        self.box.children = it.lay_out(
             self.status, self.alert, self.note, self.requests.box, self.inbox.box
         )
         self.tell("Not registered yet: choose a name, and press Register.")
@@ -84,23 +124,20 @@ class PeerPanel(Panel):
             raise P2PLabError(f"this panel is {self.peer.name} already: leave first")
         if name is not None:
             self.controls.name.value = name
-        self._jobs.afresh("register")
+        self._afresh("register")
         self.rendezvous = open_lab(self.rendezvous)
-        self._jobs.start("register", self._register, self.controls.name.value.strip())
-        return self
+        return self._do("register", self._register, self.controls.name.value.strip())
 
     def leave(self) -> Self:
         """Give the name back, and close the peer; the inbox stays to be read."""
-        self._jobs.afresh("leave")
-        self._jobs.start("leave", self._leave)
-        return self
+        self._afresh("leave")
+        return self._do("leave", self._leave)
 
     def refresh(self) -> Self:
         """Look who is there now."""
-        self._jobs.afresh("refresh")
+        self._afresh("refresh")
         self._registered()
-        self._jobs.start("refresh", self._look_now)
-        return self
+        return self._do("refresh", self._look)
 
     def choose(self, name: str) -> Self:
         """Choose the peer to talk to. Raises PeerNotFound, RendezvousAway."""
@@ -115,7 +152,7 @@ class PeerPanel(Panel):
 
         text: what to put into the box before.
         """
-        self._jobs.afresh("send-text")
+        self._afresh("send-text")
         self.controls.attempts.value = ""
         peer, to = self._registered(), self._chosen()
         if text is not None:
@@ -123,7 +160,7 @@ class PeerPanel(Panel):
         if not self.controls.text.value:
             raise ValueError("there is no text to send: write one")
         since = time.perf_counter()
-        self._jobs.start("send-text", self._send_text, peer, to)
+        self._do("send-text", self._send_text, peer, to)
         self._texting_since = since
         return self
 
@@ -132,7 +169,7 @@ class PeerPanel(Panel):
 
         picture: a size of the sample, or whatever `Peer.send_picture` takes.
         """
-        self._jobs.afresh("send-picture")
+        self._afresh("send-picture")
         if self.transfer is not None and not self.transfer.ended:
             raise P2PLabError("a picture is on its way: stop it, or let it end")
         it, self._shown = self.controls, self.transfer
@@ -143,15 +180,14 @@ class PeerPanel(Panel):
         setup = Setup(it.protocol.value)
         loss, delay = it.loss.value, it.delay.value
         link = Link(delay, loss=loss) if loss or delay else None
-        what = to, it.picture.value, setup, link
-        self._jobs.start("send-picture", self._send_picture, peer, *what)
-        return self
+        what = peer, to, it.picture.value, setup, link
+        return self._do("send-picture", self._send_picture, *what)
 
     def stop(self) -> Self:
         """Stop the picture that is being sent."""
         if self.transfer is not None:
             self._stopped = self.transfer
-            self.work(self.transfer.stop)
+            self.start(self.transfer.stop)
         return self
 
     def wait(self, timeout: float = 60.0) -> Self:
@@ -160,7 +196,7 @@ class PeerPanel(Panel):
         Raises TransferError after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        self._jobs.join(timeout)
+        self.join(timeout)
         transfer, self._awaited = self._awaited, None
         try:
             if transfer is not None:
@@ -173,6 +209,23 @@ class PeerPanel(Panel):
     def shut(self) -> None:
         if self.peer is not None:
             self.peer.close()
+
+    def _afresh(self, name: str) -> None:
+        """Before something is tried: take away what was said of earlier attempts.
+
+        Raises P2PLabError if it is under way already.
+        """
+        if self.controls.buttons[name] in self.busy:
+            raise P2PLabError(f"{name} is under way: wait for its end")
+        self.forgive()
+        for place in self._places.values():
+            place.value = ""
+
+    def _do(self, name: str, act: Any, *arguments: object) -> Self:
+        """Do in the background what a button stands for."""
+        pressed, place = self.controls.buttons[name], self._places.get(name)
+        self.start(partial(act, *arguments), pressed, place=place)
+        return self
 
     # ---- what follows runs in the background, a thread for each thing that is begun
 
@@ -200,7 +253,7 @@ class PeerPanel(Panel):
             peer.close()
             raise
         self.peer, self._stale = peer, True
-        self._look_now()
+        self._look()
 
     def _leave(self) -> None:
         peer, self.peer = self.peer, None
@@ -209,7 +262,8 @@ class PeerPanel(Panel):
             peer.close()
         self._stale = True
 
-    def _look_now(self) -> None:
+    def _look(self) -> None:
+        """Look who is there."""
         if (peer := self.peer) is None:
             return
         self._looked_at = time.monotonic()
@@ -243,29 +297,29 @@ class PeerPanel(Panel):
         if self._stale:
             self._stale, self._shown = False, self.transfer
             it.attempts.value = it.progress.value = ""
-        it.show_waiting(peer, self._jobs.busy)
+        sending = it.buttons["send-picture"] in self.busy
+        it.show_waiting(asked(peer) if peer is not None and sending else "")
         moving = self._draw_transfer()
-        it.enable(peer is not None, moving, self._jobs.busy)
+        it.enable(peer is not None, moving, self.busy)
         self.requests.draw([] if peer is None else peer.requests)
         if peer is None:
             self.tell("Not registered: choose a name, and press Register.")
             return FRAME if moving else None
-        self._look_sometimes()
-        self.controls.list_peers(self.found)
+        pause = LOOK_AGAIN if self._trouble else LOOK
+        if time.monotonic() - self._looked_at >= pause:
+            self._looked_at = time.monotonic()
+            self.start(self._look)
+        it.list_peers(self.found)
         self.tell(self._trouble or standing(peer))
         moving |= self._draw_attempts(peer) | self.inbox.draw(peer.inbox)
         return FRAME if moving else 1.0
 
-    def _look_sometimes(self) -> None:
-        pause = LOOK_AGAIN if self._trouble else LOOK
-        if time.monotonic() - self._looked_at >= pause:
-            self._looked_at = time.monotonic()
-            self.work(self._look_now)
-
     def _draw_attempts(self, peer: Peer) -> bool:
-        since, over = self._texting_since, "send-text" not in self._jobs.busy
+        """What became of the text that is sent; whether it is on its way."""
+        since, it = self._texting_since, self.controls
+        over = it.buttons["send-text"] not in self.busy
         if since is not None:
-            self.controls.show_attempts(peer, since)
+            it.attempts.value = attempts(peer.text_events, since) or asked(peer)
             self._texting_since = None if over else since
         return since is not None
 
@@ -282,18 +336,8 @@ class PeerPanel(Panel):
         self._shown = transfer if ended else None
         return not ended
 
-    def _wire(self) -> None:
-        it = self.controls
-        for name, each in it.buttons.items():
-            act = getattr(self, name.replace("-", "_"))  # a button for each action
-            self.wire(each, act, it.places.get(name))
-        take = self.guarded(it.picture.take_upload, it.picture_alert)
-        it.picture.upload.observe(take, "value")
-        for knob in (it.ack_delay, it.ack_loss):
-            knob.observe(self.guarded(self._obey))
-        it.accept.observe(self.guarded(self._obey), "value")
-
     def _obey(self) -> None:
+        """Let the peer hear of a knob that was turned."""
         if self.peer is not None:
             self.peer.meetings.doorman.accept = self.controls.accept.value
             self.peer.texts.ack_delay = self.controls.ack_delay.value
@@ -308,3 +352,286 @@ class PeerPanel(Panel):
         if not self.controls.peers.value:
             raise P2PLabError("choose a peer first; Refresh looks who is there")
         return str(self.controls.peers.value)
+
+
+class PeerControls:
+    """All that can be set or pressed; the knobs' values are in SI units."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.room = _box("My name", name), _box("Room", LOBBY)
+        self.accept = dropdown("accept", "Who meets me", WHO, "room")
+        row = widgets.Layout(width=ROW)
+        peers = widgets.Select(options=[], rows=5, description="Peers", layout=row)
+        self.peers = named(peers, "peers")
+        text = widgets.Textarea(description="Text", placeholder="Write a text here")
+        text.layout = widgets.Layout(width=ROW, height="84px")
+        self.text = named(text, "text")
+        self.timeout = Knob("timeout", "Timeout [s]", 0.1, 10.0, 2.0, 0.1)
+        self.tries = Knob("tries", "Tries", 1, 10, 5)
+        self.picture = PictureChoice(128)
+        self.protocol = protocol_choice()
+        self.loss = Knob("loss", "Loss [%]", 0, 95, 10, 1, PERCENT)
+        self.delay = Knob("delay", "Delay [ms]", 0, 500, 20, 5, MS)
+        self.ack_delay = Knob("ack-delay", "ACK delay [s]", 0.0, 10.0, 0.0, 0.1)
+        self.ack_loss = Knob("ack-loss", "ACK loss [%]", 0, 95, 0, 5, PERCENT)
+        self.attempts = line("attempts", width=ROW, min_height="24px")
+        self.progress = line("progress", width=ROW, min_height="48px")
+        self._waiting = ""  # what is said of a picture that waits for a consent
+        blue, red = {"button_style": "primary"}, {"button_style": "danger"}
+        self.buttons = {
+            "register": button("register", "Register", **blue),
+            "leave": button("leave", "Leave", disabled=True),
+            "refresh": button("refresh", "Refresh", icon="refresh"),
+            "send-text": button("send-text", "Send text", **blue),
+            "send-picture": button("send-picture", "Send picture", **blue),
+            "stop": button("stop", "Stop", disabled=True, **red),
+        }
+        for each, it in self.buttons.items():
+            it.layout.width = "112px" if each == "send-picture" else "92px"
+        self.text_alert, self.picture_alert = line("alert"), line("alert")
+
+    def enable(self, registered: bool, sending: bool, busy: Collection[Any]) -> None:
+        """Let people do what makes sense now.
+
+        sending: whether a picture is on its way; busy: buttons whose work goes on.
+        """
+        off = {"register": registered, "leave": not registered}
+        off |= {"send-picture": sending, "stop": not sending}
+        for name, each in self.buttons.items():
+            each.disabled = each in busy or off.get(name, False)
+        self.name.disabled = self.room.disabled = self.buttons["register"].disabled
+        self.text.disabled = self.buttons["send-text"].disabled
+
+    def list_peers(self, found: Sequence[Listed]) -> None:
+        """Who is there; the chosen one also when it has gone."""
+        chosen = self.peers.value
+        options = [(each.name, each.name) for each in found]
+        if chosen is not None and (chosen, chosen) not in options:
+            options.append((f"{chosen} (gone)", chosen))
+        if options != list(self.peers.options):
+            self.peers.options = options
+            self.peers.value = chosen
+
+    def show_waiting(self, words: str) -> None:
+        """Whose word a picture waits for, before it can be sent."""
+        if words != self._waiting:
+            self._waiting = self.progress.value = words
+
+    def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
+        """How the picture that we send gets on; stopped: whether by this panel."""
+        words = f"{arrived(transfer)} arrived"
+        if ended and isinstance(transfer.error, TransferStopped):
+            words = whose_stop(transfer, stopped)
+            words = f"{words[0].upper()}{words[1:]}."
+        elif ended and transfer.error is not None:
+            words += ", then it failed"
+        elif waits := silence(transfer):
+            words += f". {waits}"
+        self.progress.value = bar(transfer.progress, words)
+
+    def lay_out(
+        self, status: Any, alert: Any, note: Any, requests: Any, inbox: Any
+    ) -> list[Any]:
+        """Three columns: me and my texts; pictures and ACKs; the inbox."""
+        columns = [
+            [
+                *(_head("Me and the others"), self.name, self.room, self.accept),
+                *(self._row("register", "leave"), alert, requests, self.peers),
+                *(self._row("refresh"), _head("Send a text over TCP"), self.text),
+                *(self.timeout.box, self.tries.box, self._row("send-text")),
+                *(self.text_alert, note, self.attempts),
+            ],
+            [
+                *(_head("Send a picture over UDP"), self.picture.box, self.protocol),
+                *(self.loss.box, self.delay.box, self._row("send-picture", "stop")),
+                *(self.picture_alert, self.progress),
+                *(_head("How I acknowledge texts"), self.ack_delay.box),
+                self.ack_loss.box,
+            ],
+            [_head("Inbox"), inbox],
+        ]
+        layout = widgets.Layout(**COLUMN)
+        boxes = [widgets.VBox(each, layout=layout) for each in columns]
+        style = line("style")
+        style.value = STYLE
+        wrap = widgets.Layout(flex_flow="row wrap")
+        return [style, status, widgets.HBox(boxes, layout=wrap)]
+
+    def _row(self, *names: str) -> Any:
+        indent = INDENT if len(names) == 1 else f"min({INDENT}, 100% - 216px)"
+        layout = widgets.Layout(margin=f"0 0 4px {indent}")
+        return widgets.HBox([self.buttons[name] for name in names], layout=layout)
+
+
+def _box(label: str, value: str) -> Any:
+    """A box for a short text; tests and styles find it by its label's last word."""
+    layout = widgets.Layout(width=ROW)
+    box = widgets.Text(value=value, description=label, layout=layout)
+    return named(box, label.split()[-1].lower())
+
+
+def _head(text: str) -> Any:
+    head = line("head")
+    head.value = f"<h4>{html.escape(text)}</h4>"
+    return head
+
+
+def help_with(transfer: Transfer) -> str:
+    """What a person at the panel can do about a transfer that failed."""
+    if not transfer.went_wrong:
+        return ""
+    cell = "In a cell, p2plab.autopsy(panel.transfer) draws what happened"
+    return f"{cell} (panel: the name that you gave this one)."
+
+
+def standing(peer: Peer) -> str:
+    """How a peer stands with the rendezvous."""
+    if peer.trouble is not None:
+        return str(peer.trouble)
+    tcp, udp = peer.texts.address[1], peer.pictures.address[1]
+    return (
+        f"Registered as {peer.name} in {peer.rendezvous.room}: texts come to "
+        f"TCP port {tcp}, pictures to UDP port {udp} of {peer.host}."
+    )
+
+
+def asked(peer: Peer) -> str:
+    """Whose word we wait for, and until when; nothing if nobody was asked."""
+    asking = list(peer.meetings.doorman.asking.values())
+    if not asking:
+        return ""
+    names = ", ".join(dict.fromkeys(name for name, _ in asking))
+    left = max(until for _, until in asking) - time.monotonic()
+    end = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
+    return f"Waiting for {html.escape(names)} to agree to meet you, until {end} …"
+
+
+def attempts(events: Sequence[Event], since: float) -> str:
+    """What became of the first text sent since then, attempt by attempt."""
+    events = [each for each in events if each.time >= since]
+    first = next((e for e in events if e.event in FIRST), None)
+    if first is None:
+        return ""
+    mine = [each for each in events if each.id == first.id and each.event in ATTEMPT]
+    words = ", ".join(ATTEMPT[each.event] for each in mine)
+    took = mine[-1].time - first.time
+    return f"{words} ({took:.1f} s)" if took >= 1 else f"{words} ({1e3 * took:.1f} ms)"
+
+
+class RequestsView:
+    """A line with two buttons for each who asks; nobody, and it takes no room.
+
+    panel: does what a button stands for, and shows what went wrong.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        self.box = widgets.VBox([])
+        self.box.add_class("p2p-requests")
+        self._panel = panel
+        self._rows: dict[tuple[str, ...], Any] = {}  # by the sessions of one peer
+
+    def draw(self, requests: Sequence[Request]) -> None:
+        """Show who waits for our word, the oldest first; who asks twice, once."""
+        theirs: dict[str, list[Request]] = {}
+        for each in requests:
+            theirs.setdefault(each.peer, []).append(each)
+        waiting = {tuple(e.session for e in each): each for each in theirs.values()}
+        if waiting.keys() != self._rows.keys():
+            self._rows = {
+                sessions: self._rows.get(sessions) or self._row(each)
+                for sessions, each in waiting.items()
+            }
+            self.box.children = list(self._rows.values())
+        for sessions, they in waiting.items():
+            self._rows[sessions].children[0].value = who_asks(
+                they[-1], time.monotonic()
+            )
+
+    def _row(self, requests: Sequence[Request]) -> Any:
+        accept = button("accept-request", "Accept", button_style="success")
+        refuse = button("refuse-request", "Refuse")
+        both, start = (accept, refuse), self._panel.start
+        for each, act in zip(both, (Request.accept, Request.refuse), strict=True):
+            each.layout.width = "76px"
+            job = partial(settle, requests, act)
+            self._panel.listen(each, partial(start, job, *both))
+        words = line("request", flex="1 1 auto")
+        return widgets.HBox([words, *both], layout=widgets.Layout(align_items="center"))
+
+
+def who_asks(request: Request, now: float) -> str:
+    """Who asks; a program waits for a person so long, and a late yes is a yes still."""
+    name = f"<b>{html.escape(request.peer)}</b>"
+    waited = now - request.asked_at
+    if waited <= A_PERSON:
+        return f"{name} wants to meet you."
+    minutes = max(1, round(waited / 60))
+    return (
+        f"{name} asked to meet you {minutes} min ago, and may have stopped waiting; "
+        "you can still accept."
+    )
+
+
+class InboxView:
+    """One HTML widget for each entry, the newest on top; only what changes is sent."""
+
+    def __init__(self) -> None:
+        layout = widgets.Layout(
+            width="100%", height="560px", overflow="hidden auto", display="block"
+        )
+        nothing = line("message")
+        nothing.value = "Nothing has come yet."
+        self.box = widgets.VBox([nothing], layout=layout)
+        self.box.add_class("p2p-inbox")
+        self._kept: list[tuple[Message | Transfer, Any]] = []  # with their lines
+        self._moving: set[Transfer] = set()
+
+    def draw(self, inbox: Sequence[Message | Transfer]) -> bool:
+        """Show what has come; say whether something is still arriving."""
+        known = {id(each) for each, _ in self._kept}
+        fresh = [each for each in inbox if id(each) not in known]
+        for each in fresh:
+            entry = line("message" if isinstance(each, Message) else "received")
+            self._kept.append((each, entry))
+            if isinstance(each, Message):
+                entry.value = _text(each)
+            else:
+                self._moving.add(each)
+        for each, entry in self._kept:
+            if isinstance(each, Transfer) and each in self._moving:
+                ended = each.ended  # asked first: the last state is drawn, too
+                entry.value = _parcel(each, ended)
+                if ended:
+                    self._moving.discard(each)
+        if fresh:
+            self.box.children = [entry for _, entry in reversed(self._kept[-SHOWN:])]
+        return bool(self._moving)
+
+
+def _from(sender: str, at: str) -> str:
+    who = html.escape(sender) or "somebody"
+    return f"<b>{who}</b> <small>{html.escape(at)}</small>"
+
+
+def _text(message: Message) -> str:
+    at = time.strftime("%H:%M:%S", time.localtime(message.received_at))
+    style = "white-space:pre-wrap;overflow-wrap:anywhere"
+    text = f'<div dir="auto" style="{style}">{html.escape(message.text)}</div>'
+    return _from(message.sender, at) + text
+
+
+def _parcel(transfer: Transfer, ended: bool) -> str:
+    content, assembly = transfer.offer.content, transfer.assembly
+    head = _from(transfer.offer.sender, content.name)
+    if assembly is None:
+        return head
+    words = have(assembly)
+    if transfer.error is not None:
+        words = f"{words}: {transfer.error}"
+    below = f'<div style="width:{SIDE}px">{bar(assembly.progress, words)}</div>'
+    if ended and assembly.complete:
+        below = f"<div>{html.escape(words)}</div>"
+    if content.kind != "picture":
+        return head + below
+    alt = f"Picture from {transfer.offer.sender}: {words}."
+    return head + figure(assembly.picture(), alt, SIDE, final=ended) + below

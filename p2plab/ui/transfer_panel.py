@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import html
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import fields
+from enum import Enum, auto
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import ipywidgets as widgets
+import numpy as np
 
 from p2plab.content.chunks import Assembly, cut
-from p2plab.errors import BadContent, P2PLabError, TransferError, TransferStopped
-from p2plab.ui.controls import TransferControls
-from p2plab.ui.panel import FRAME, Panel, open_lab, said
-from p2plab.ui.runs import (
-    AnyRun,
+from p2plab.content.sample import sample_picture
+from p2plab.core.link import Link
+from p2plab.core.trace import Trace
+from p2plab.core.validation import count_of
+from p2plab.errors import P2PLabError, TransferError, TransferStopped
+from p2plab.measure.metrics import summarise, transmissions
+from p2plab.protocols import Setup
+from p2plab.ui.controls import MS, SIZES, Knob, TransferControls
+from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
+from p2plab.ui.playback import (
     Order,
-    RealRun,
-    Replay,
-    SimulatedRun,
+    Playback,
     Tally,
-    replayed,
+    bar,
+    figure,
+    have,
     silence,
-    verdict,
+    square,
 )
-from p2plab.ui.stage import Stage
 
 if TYPE_CHECKING:
     from p2plab.content.transfer import Transfer
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
 
-HELP = "Below, Autopsy tells what happened, and Ladder draws it."
+SIDE: Final = 336  # of the picture on the screen [CSS pixels]
+TABS: Final = "600px"  # high at least, so that no figure changes the page's height
+WIDTH, HEIGHT = 9.8, 5.1  # of a figure [inch], of 100 pixels
+MOST_ARROWS: Final = 40
+MOST_OF_A_BURST: Final = 16  # more arrows side by side are a block of colour
+HELP: Final = "Below, Autopsy tells what happened, and Ladder draws it."
+# What a trace tells, by the figure's class in the page.
+FIGURES: Final = {
+    "ladder": "Ladder",
+    "over-time": "Over time",
+    "window": "Window",
+    "rtt": "Round trips",
+    "numbers": "Numbers",
+}
+
+
+class Phase(Enum):
+    """What becomes of the transfer that a panel shows."""
+
+    IDLE = auto()  # nothing was sent yet
+    BEGINNING = auto()  # Send was pressed
+    PLAYING = auto()
+    DRAWING = auto()  # it is over, and not all of its figures are drawn
+    OVER = auto()
 
 
 class TransferPanel(Panel):
@@ -57,24 +91,19 @@ class TransferPanel(Panel):
         super().__init__("transfer", key)
         self.controls = TransferControls()
         self.replay = replay
+        self.names = sender, receiver
+        self.phase = Phase.IDLE
         self._lab, self._own_lab = lab, lab is None
-        self._names = sender, receiver
         self._lock = threading.Lock()  # callbacks may come from two threads at once
-        self._run: AnyRun | None = None
-        self._past: Replay | None = None
+        self._run: Playback | None = None
         self._shown_at: float | None = None  # the moment of the picture on screen [s]
-        self._undrawn: AnyRun | None = None  # it is over, without its figures yet
-        self._over = threading.Event()
-        self._preview = True  # whether to show what would be sent
-        self._blank = False  # whether to show that nothing is there yet
-        self.stage = Stage(self._names)
-        self.box.children = self.stage.lay_out(
-            self.controls, [self.status, self.alert, self.note]
-        )
-        self._wire()
+        self._ended = threading.Event()
+        self._lay_out()
+        self._enter(Phase.IDLE)
         self.set(**settings)
+        self._listen()
+        self._show_original()
         self.tell("Ready. Choose, then press Send.")
-        self.view.poke()
 
     @property
     def transfer(self) -> Transfer | None:
@@ -84,7 +113,7 @@ class TransferPanel(Panel):
     @property
     def running(self) -> bool:
         """Whether one is on its way."""
-        return self._run is not None and not self._over.is_set()
+        return self.phase in (Phase.BEGINNING, Phase.PLAYING)
 
     def set(self, **settings: Any) -> Self:
         """Turn knobs, in SI units: what Setup and Link take, and picture, order, real.
@@ -108,27 +137,18 @@ class TransferPanel(Panel):
             order = Order(
                 it.picture.value, it.setup, it.link, it.order.value, it.real.value
             )
-            self._over.clear()
-            self._past = self._shown_at = None
-            self._preview, self._blank = False, True
-            before = self._run
-            self._run = run = (
-                RealRun(order, self._peers)
-                if order.real
-                else SimulatedRun(order, self.replay)
-            )
-        self._enable(True)
-        self.stage.clear()  # at once: the view may be drawing figures for seconds
+            before = self._run, self.phase
+            self._run = run = Playback(order, self._peers, self.replay)
+            self._enter(Phase.BEGINNING)
+        self._clear()  # at once: the view may be drawing figures for seconds
         self.tell(f"Getting ready to send {run.words} …")
-        self.work(self._begin, run, before)
-        self.view.poke()
+        self.start(lambda: self._begin(run, *before))
         return self
 
     def stop(self) -> Self:
         """End it now; what has arrived and the trace stay."""
-        run = self._run
-        if run is not None and self.running:
-            self.work(run.stop)
+        if self._run is not None and self.running:
+            self.start(self._run.stop)
         return self
 
     def skip(self) -> Self:
@@ -142,7 +162,7 @@ class TransferPanel(Panel):
 
         Raises what the transfer failed with, or TransferError after `timeout` seconds.
         """
-        if self._run is not None and not self._over.wait(timeout):
+        if not self._ended.wait(timeout):
             raise TransferError(f"not at its end after {timeout:g} s", self.transfer)
         self.wait_drawn(timeout)
         if self.transfer is not None and self.transfer.error is not None:
@@ -152,22 +172,42 @@ class TransferPanel(Panel):
     def shut(self) -> None:
         if self._run is not None:
             self._run.stop()
-        self._over.set()
+        self._ended.set()
         if self._own_lab and self._lab is not None:
             self._lab.close()
 
-    def _begin(self, run: AnyRun, before: AnyRun | None) -> None:
+    def _begin(self, run: Playback, before: Playback | None, phase: Phase) -> None:
         try:
             run.begin()
         except Exception as why:
             self.complain(why)
             self._run = before  # with its picture and its trace
-            self._preview = before is None or before.transfer is None
-            earlier = "" if self._preview else " What is shown is the transfer before."
-            self.tell(f"Nothing was sent.{earlier}")
-            self._blank = False
-            self._over.set()
-            self._enable(False)
+            earlier = "What is shown is the transfer before." if before else ""
+            self.tell(f"Nothing was sent. {earlier}".strip())
+            if before is None:
+                self._show_original()
+            else:
+                self._shown_at = None
+            self._enter(phase)
+        else:
+            self._enter(Phase.PLAYING)
+
+    def _enter(self, phase: Phase) -> None:
+        """Let people press what makes sense now, and see figures if there are some."""
+        self.phase = phase
+        running, real = self.running, self._run is not None and self._run.order.real
+        self.buttons["send"].disabled = running
+        self.buttons["stop"].disabled = not running
+        self.buttons["skip"].disabled = real or not running
+        over = phase in (Phase.DRAWING, Phase.OVER)
+        self.moment.enable(over)
+        if over:
+            self.tabs.layout.display = None
+        self.tabs.layout.visibility = "visible" if over else "hidden"
+        if running:
+            self._ended.clear()
+        else:
+            self._ended.set()
 
     def _peers(self) -> tuple[Peer, Peer]:
         from p2plab.peer.lab import Lab  # and with it a web server
@@ -177,23 +217,55 @@ class TransferPanel(Panel):
         lab = self._lab = open_lab(self._lab)
         if self.closed:  # meanwhile
             self.shut()
-        sender, receiver = (lab.peers.get(n) or lab.peer(n) for n in self._names)
+        sender, receiver = (lab.peers.get(n) or lab.peer(n) for n in self.names)
         if self._own_lab:
             receiver.clear_inbox()  # the panel shows what came
         return sender, receiver
 
-    def _wire(self) -> None:
-        buttons = self.stage.buttons
-        self.wire(buttons["send"], self.run)
-        self.wire(buttons["stop"], self.stop)
-        self.wire(buttons["skip"], self.skip)
-        picture = self.controls.picture
-        picture.upload.observe(self.guarded(picture.take_upload), "value")
-        self.controls.observe(self.guarded(self._changed))
-        self.controls.picture.observe(self.guarded(self._chosen))
-        self.stage.moment.observe(lambda _: self.view.poke())
+    def _lay_out(self) -> None:
+        """The controls beside the picture, the figures below."""
+        self.buttons = {
+            "send": button("send", "Send", button_style="primary", icon="play"),
+            "stop": button("stop", "Stop", button_style="danger", icon="stop"),
+            "skip": button("skip", "To the end", icon="fast-forward"),
+        }
+        for name, each in self.buttons.items():
+            each.layout.width = "128px" if name == "skip" else "96px"
+        self.picture = line("picture", width="100%")
+        self.bar = line("bar", width="100%", min_height="84px")
+        self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
+        self.figures = {name: line(name) for name in (*FIGURES, "autopsy", "code")}
+        self.tabs = widgets.Tab(
+            list(self.figures.values()),
+            titles=[*FIGURES.values(), "Autopsy", "As code"],
+            layout=widgets.Layout(min_height=TABS, display="none"),  # before a figure
+        )
+        self.tabs.add_class("p2p-tabs")
+        controls = self.controls.columns(widgets.HBox(list(self.buttons.values())))
+        left = widgets.VBox(
+            [controls, self.moment.box, self.status, self.alert, self.note],
+            layout=widgets.Layout(flex="1 1 568px", max_width="706px"),
+        )
+        width = {"flex": "1 1 232px", "max_width": f"{SIDE}px", "margin": "0 0 0 8px"}
+        right = widgets.VBox([self.picture, self.bar], layout=widgets.Layout(**width))
+        wrap = widgets.Layout(flex_flow="row wrap")
+        style = line("style")
+        style.value = STYLE
+        above = widgets.HBox([left, right], layout=wrap)
+        self.box.children = (style, above, self.tabs)
 
-    def _changed(self) -> None:
+    def _listen(self) -> None:
+        acts = {"send": self.run, "stop": self.stop, "skip": self.skip}
+        for name, act in acts.items():
+            self.listen(self.buttons[name], act)
+        it = self.controls
+        self.listen(it.picture.upload, it.picture.take_upload)
+        for each in it.all:
+            self.listen(each, self._turned)
+        self.listen(it.picture, self._chosen)
+        self.listen(self.moment, self.view.poke)
+
+    def _turned(self) -> None:
         if self.running:
             text = "A knob was turned: that counts for the next transfer."
             self.note.value = said("note", text)
@@ -201,103 +273,190 @@ class TransferPanel(Panel):
     def _chosen(self) -> None:
         if not self.running:
             self.forgive()
-            self._preview = True
-            self.view.poke()
+            self._show_original()
 
-    def _enable(self, running: bool) -> None:
-        real = self._run is not None and self._run.order.real
-        self.stage.enable(running=running, real=real, past=self.transfer is not None)
+    def _clear(self) -> None:
+        """Take the picture and its numbers away, before there are others."""
+        self._shown_at = None
+        style = f"{square(SIDE)};background:var(--jp-layout-color2,#eee)"
+        self.picture.value, self.bar.value = f'<div style="{style}"></div>', bar(0, "")
+
+    def _show_original(self) -> None:
+        """Show what would be sent."""
+        parcel = cut(self.controls.picture.value, kind="picture")
+        whole, it = Assembly(parcel.content), parcel.content
+        for payload in parcel.payloads:
+            whole.add(payload)
+        words = f"The picture to send: {it.width} × {it.height} pixels."
+        self.picture.value = figure(whole.picture(), words, SIDE, final=True)
+        packets = f"{count_of(it.count, 'payload')} of up to {it.chunk_size:,} bytes"
+        self.bar.value = bar(0, f"{words} It will travel as {packets}.")
+
+    def _show(
+        self, assembly: Assembly, moment: float, counts: str = "", *, final: bool
+    ) -> None:
+        """Show what has arrived by a moment [s]."""
+        words = f"The picture as received after {moment:.2f} s: {have(assembly)}."
+        self.picture.value = figure(assembly.picture(), words, SIDE, final=final)
+        words = f"{moment:.2f} s: {have(assembly)}. {counts}"
+        self.bar.value = bar(assembly.progress, words)
 
     # ---- what follows is called by the view's thread alone
 
     def draw(self) -> float | None:
         run = self._run
-        if self._preview:
-            self._preview = False
-            self._draw_preview()
-        if self._blank and run is not None:
-            self._blank = False
-            self._draw_blank(run)
-        if run is None or run.transfer is None:
-            return FRAME if self.running else None
-        if self._over.is_set():
-            if self._undrawn is run:
-                self._draw_figures(run, run.transfer)
-            elif self.stage.moment.value != self._shown_at:
-                self._draw_moment(run, run.transfer)
+        if run is None:
             return None
-        if run.over:
-            self._undrawn = run
-            self._draw_end(run, run.transfer)
+        if self.phase is Phase.BEGINNING:
+            if run.parcel is not None:
+                self._show(Assembly(run.parcel.content), 0.0, final=False)
+            return FRAME
+        if run.transfer is None:
+            return None
+        if self.phase is Phase.PLAYING:
+            if run.over:
+                self._draw_end(run, run.transfer)
+                return 0.0
+            self._draw_live(run, run.transfer)
+            return FRAME
+        if self.phase is Phase.DRAWING:
+            self._draw_figures(run, run.transfer)
             return 0.0
-        self._draw_live(run, run.transfer)
-        return FRAME
+        if self.moment.value != self._shown_at:
+            self._draw_moment(run, run.transfer)
+        return None
 
-    def _draw_preview(self) -> None:
-        try:
-            parcel = cut(self.controls.picture.value, kind="picture")
-        except BadContent:
-            if self.running or self._preview:
-                return  # something else is wanted by now
-            raise
-        whole = Assembly(parcel.content)
-        for payload in parcel.payloads:
-            whole.add(payload)
-        self.stage.show_original(whole)
-
-    def _draw_blank(self, run: AnyRun) -> None:
-        """What the receiver has before the first payload; it may take long to come."""
-        order = run.order
-        try:
-            parcel = cut(order.picture, kind="picture", order=order.order)
-        except BadContent:
-            return  # whoever sends it says so
-        nothing = Assembly(parcel.content)
-        self.stage.show(nothing, 0.0, final=False)
-        self.stage.count(nothing, 0.0)
-
-    def _draw_live(self, run: AnyRun, transfer: Transfer) -> None:
+    def _draw_live(self, run: Playback, transfer: Transfer) -> None:
         moment = run.moment
-        assembly = run.assembly or Assembly(transfer.offer.content)
-        self.stage.show(assembly, moment, final=False)
         counts = run.tally.read(transfer.own_trace.rows, moment)
-        self.stage.count(assembly, moment, counts)
+        self._show(run.assembly, moment, counts, final=False)
         waits = silence(transfer) if run.order.real else ""
         self.tell(f"Sending {run.words} … {waits}")
 
-    def _draw_end(self, run: AnyRun, transfer: Transfer) -> None:
-        stage = self.stage
+    def _draw_end(self, run: Playback, transfer: Transfer) -> None:
         try:
             run.finish()
             assembly = transfer.assembly or Assembly(transfer.offer.content)
-            stage.show(assembly, transfer.seconds, final=True)
             counts = run.tally.read(transfer.own_trace.rows)
-            stage.count(assembly, transfer.seconds, counts)
-            stage.moment.stretch(transfer.seconds)
-            self._shown_at = stage.moment.value
-            self.tell(verdict(run, transfer))
+            self._show(assembly, transfer.seconds, counts, final=True)
+            self.moment.stretch(transfer.seconds)
+            self._shown_at = self.moment.value
+            self.tell(run.verdict())
             if transfer.error and not isinstance(transfer.error, TransferStopped):
                 self.complain(transfer.error, more=HELP)
-            stage.show_code(run.order)
+            for each in self.figures.values():
+                each.value = "<p>This is being drawn …</p>"
+            self.figures["code"].value = code(run.order)
         finally:
-            self._over.set()
-            self._enable(False)
+            self._enter(Phase.DRAWING)
 
-    def _draw_figures(self, run: AnyRun, transfer: Transfer) -> None:
-        """Draw what takes long, unless the next transfer has begun meanwhile."""
-        self._undrawn = None
-        self.stage.show_autopsy(transfer)
-        if not self.stage.show_figures(transfer.trace, lambda: self._run is run):
-            self._undrawn = run  # the next one may come to nothing
+    def _draw_figures(self, run: Playback, transfer: Transfer) -> None:
+        """Draw what takes long, the open tab first, until another transfer begins."""
+        self._draw_autopsy(transfer)
+        names, first = list(FIGURES), self.tabs.selected_index or 0
+        for name in names[first:] + names[:first]:
+            if self._run is not run:
+                return  # it may come to nothing: then these are drawn after all
+            self.figures[name].value = drawn(name, transfer.trace, self.names)
+        with self._lock:
+            if self._run is run and self.phase is Phase.DRAWING:
+                self.phase = Phase.OVER
 
-    def _draw_moment(self, run: AnyRun, transfer: Transfer) -> None:
+    def _draw_autopsy(self, transfer: Transfer) -> None:
+        """Say what went wrong, and open that tab if a transfer has failed."""
+        from p2plab.checker.postmortem import autopsy
+
+        tab, words = list(self.figures).index("autopsy"), "<p>Nothing went wrong, "
+        words += "so there is nothing to explain.</p>"
+        if transfer.went_wrong:
+            words = autopsy(transfer)._repr_html_()
+        self.figures["autopsy"].value = words
+        if transfer.went_wrong and transfer.error is not None:
+            self.tabs.selected_index = tab
+        elif self.tabs.selected_index == tab:
+            self.tabs.selected_index = 0
+
+    def _draw_moment(self, run: Playback, transfer: Transfer) -> None:
         """Go back to a moment of a transfer that is over."""
-        stage, moment = self.stage, self.stage.moment.value
-        if self._past is None:
-            self._past = replayed(run.order, transfer)
-        end = moment >= stage.moment.highest
-        assembly = (transfer.assembly if end else None) or self._past.at(moment)
-        stage.show(assembly, moment, final=True)
-        stage.count(assembly, moment, Tally().read(transfer.own_trace.rows, moment))
-        self._shown_at = moment
-        stage.show_ladder(transfer.trace, 0.0 if end else moment)
+        moment = self.moment.value
+        end = moment >= self.moment.highest
+        assembly = (transfer.assembly if end else None) or run.replay.at(moment)
+        counts = Tally().read(transfer.own_trace.rows, moment)
+        self._show(assembly, moment, counts, final=True)
+        self._shown_at, start = moment, 0.0 if end else moment
+        ladder = drawn("ladder", transfer.trace, self.names, start)
+        self.figures["ladder"].value = ladder
+
+
+def drawn(name: str, trace: Trace, names: tuple[str, str], start: float = 0.0) -> str:
+    """One of FIGURES as HTML; names: of who sends and receives.
+
+    start: the moment from which a ladder is drawn [s].
+    """
+    from p2plab import plots  # not before somebody looks: matplotlib takes its time
+
+    if name == "numbers":
+        return plots.table(summarise(trace))
+    ax = plots.blank(WIDTH, HEIGHT)
+    if name != "ladder":
+        draw = {"window": plots.window_over_time, "rtt": plots.rtt}
+        return plots.to_html(draw.get(name, plots.over_time)(trace, ax))
+    most = _most_arrows(trace, start)
+    note = f"At most {most} packets are drawn."
+    plots.ladder(trace, ax, start=start, max_arrows=most, names=names, note=note)
+    hint = "Drag the moment, and the ladder begins there."
+    return f"<div>{hint}</div>{plots.to_html(ax)}"
+
+
+def _most_arrows(trace: Trace, start: float) -> int:
+    """How many packets a ladder from a moment on [s] can show apart."""
+    moves = [each for each in transmissions(trace) if each.moment >= start]
+    moves = moves[:MOST_ARROWS]
+    ways = [
+        each.arrived_at - each.sent_at
+        for each in moves
+        if each.arrived_at is not None and each.sent_at is not None
+    ]
+    burst = ways and moves[-1].moment - moves[0].moment < median(ways)
+    return MOST_OF_A_BURST if burst else MOST_ARROWS
+
+
+def code(order: Order) -> str:
+    """The same transfer as a cell of a notebook."""
+    more = f', order="{order.order}"' if order.order != "rows" else ""
+    lines = [
+        "import p2plab",
+        f"picture = {_picture(order.picture)}",
+        f"setup = {_call(order.setup, Setup(order.setup.protocol))}",
+        f"link = {_call(order.link, Link())}",
+    ]
+    if order.real:
+        lines += [
+            "lab = p2plab.Lab()",
+            'alice, bob = lab.peer("alice"), lab.peer("bob")',
+            f'transfer = alice.send_picture("bob", picture, setup, link{more})',
+        ]
+    else:
+        lines += [f"transfer = p2plab.simulate_picture(picture, setup, link{more})"]
+    lines += ["transfer.wait().picture()"]
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
+def _picture(picture: object) -> str:
+    """How the sample is made; nobody knows how to make what somebody brought."""
+    for size in SIZES:
+        alike = getattr(picture, "shape", ()) == (size, size, 3)
+        if alike and np.array_equal(np.asarray(picture), sample_picture(size)):
+            return f"p2plab.sample_picture({size})"
+    return '"a file of yours"'
+
+
+def _call(thing: Setup | Link, plain: Setup | Link) -> str:
+    """How it is made: by which protocol, and with what differs from the defaults."""
+    values = [(each.name, getattr(thing, each.name)) for each in fields(thing)]
+    given = [
+        f"{name}={value!r}"
+        for name, value in values
+        if name == "protocol" or value != getattr(plain, name)
+    ]
+    return f"p2plab.{type(thing).__name__}({', '.join(given)})"
