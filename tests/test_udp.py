@@ -32,7 +32,7 @@ from loopback import (
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.content.chunks import cut
-from p2plab.content.content import Parcel
+from p2plab.content.content import Chunks
 from p2plab.content.offer import ANSWER, Limits, Offer
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import ScriptedLink
@@ -371,7 +371,7 @@ def test_content_that_is_not_what_was_offered_fails_at_both_ends() -> None:
     payloads = [*PARCEL.payloads[:-1], bytes(len(PARCEL.payloads[-1]))]
     lie = payloads[-1][:3] + PARCEL.payloads[-1][3:4] + payloads[-1][4:]
     with two_sockets() as (here, there):
-        parcel = Parcel(PARCEL.content, [*payloads[:-1], lie])
+        parcel = Chunks(PARCEL.content, [*payloads[:-1], lie])
         transfer = here.send(there.address, parcel, setup())
         received = twin(there, transfer)
         with pytest.raises(BadContent, match="fingerprint"):

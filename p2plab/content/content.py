@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Final, overload
+from typing import Final
 
 from p2plab.core.packet import MAX_PAYLOAD
 from p2plab.errors import BadContent
 
 KINDS: Final = ("picture", "file", "bytes")
 ORDERS: Final = ("rows", "interleaved", "tiles")
-BYTES_PER_PIXEL: Final = {
-    "L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2, "I": 4, "F": 4, "CMYK": 4
-}  # fmt: skip
+BYTES_PER_PIXEL: Final = {"L": 1, "I;16": 2, "RGB": 3, "RGBA": 4}
 NUMBER_SIZE: Final = 4  # [bytes]
 MAX_PIXELS: Final = 40_000_000  # a good phone's camera; shuffling them takes a second
 MAX_BYTES: Final = 100_000_000  # several seconds at what a Python socket can carry
@@ -152,6 +150,11 @@ class Content:
         """Number of chunks; nothing at all travels as one empty chunk."""
         return max(1, -(-self.size // self.chunk_size))
 
+    def size_of(self, number: int) -> int:
+        """Bytes of chunk `number`, from 0; below 0 if there is no such chunk."""
+        start = number * self.chunk_size
+        return min(self.chunk_size, self.size - start) if number < self.count else -1
+
     @property
     def payload_size(self) -> int:
         """Bytes of a full payload, its number included."""
@@ -159,7 +162,7 @@ class Content:
 
     def to_dict(self) -> dict[str, str | int]:
         """All fields, ready for JSON."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, given: object) -> Content:
@@ -176,40 +179,8 @@ class Content:
         return cls(**{name: given[name] for name in names})
 
 
-class Payloads(Sequence[bytes]):
-    """The numbered chunks of a stream, each cut anew when somebody asks for it.
-
-    So the first ones of a large file can leave while the last are not yet cut.
-    stream: the raw data, in the order in which it travels. size: bytes of a chunk.
-    """
-
-    def __init__(self, stream: bytes, size: int) -> None:
-        self._stream, self._size = stream, size
-        self._count = max(1, -(-len(stream) // size))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[bytes]:
-        return map(self.__getitem__, range(self._count))
-
-    @overload
-    def __getitem__(self, at: int) -> bytes: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[bytes]: ...
-    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
-        which, stream, size = range(self._count)[at], self._stream, self._size
-        numbers = [which] if isinstance(which, int) else which
-        cut = [
-            number.to_bytes(NUMBER_SIZE, "big")
-            + stream[number * size : (number + 1) * size]
-            for number in numbers
-        ]
-        return cut[0] if isinstance(which, int) else cut
-
-
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Chunks:
     """A content, and the payloads that carry it, in the order of their numbers."""
 
     content: Content

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
 
 from p2plab.content.chunks import Assembly, cut
-from p2plab.content.content import Parcel
+from p2plab.content.content import Chunks
 from p2plab.content.offer import Offer
 from p2plab.core.link import AnyLink, Link
 from p2plab.core.trace import OTHER, RECEIVER, SENDER, Trace
@@ -217,28 +217,28 @@ def _puzzling(error: P2PLabError) -> bool:
 
 
 def simulate_transfer(
-    parcel: Parcel,
+    chunks: Chunks,
     setup: Setup | None = None,
     link: AnyLink | None = None,
     *,
     back: AnyLink | None = None,
     patience: float = PATIENCE,
 ) -> Transfer:
-    """Move a parcel in virtual time, and return the transfer when it has ended.
+    """Move chunks in virtual time, and return the transfer when it has ended.
 
     What a peer's `send` does on real sockets, in the time that it takes to compute. The
     transfer has failed, with all that happened until then, where `simulate` raises.
     """
     setup, link = setup or Setup(), link or Link()
-    offer = Offer("", parcel.content, setup)
+    offer = Offer("", chunks.content, setup)
     transfer = Transfer(0, SENDER, offer, link=link)
-    transfer.payloads = parcel.payloads
-    transfer.assembly = assembly = Assembly(parcel.content)
+    transfer.payloads = chunks.payloads
+    transfer.assembly = assembly = Assembly(chunks.content)
     try:
         run = simulate(
             setup.sender(),
             setup.receiver(),
-            parcel.payloads,
+            chunks.payloads,
             link,
             back=back,
             patience=patience,
@@ -268,8 +268,8 @@ def simulate_picture(
 
     picture, payload_size, order: as for `chunks.cut`. Raises BadContent.
     """
-    parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
-    return simulate_transfer(parcel, setup, link, back=back)
+    chunks = cut(picture, kind="picture", payload_size=payload_size, order=order)
+    return simulate_transfer(chunks, setup, link, back=back)
 
 
 def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Self
 
-from p2plab.content.content import Parcel
+from p2plab.content.content import Chunks
 from p2plab.content.offer import ANSWER, Limits, Offer
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import FORGED, REPLAYED, AnyLink
@@ -112,7 +112,7 @@ class UdpSocket:
     def send(
         self,
         to: Address | Contact,
-        parcel: Parcel,
+        parcel: Chunks,
         setup: Setup | None = None,
         *,
         link: AnyLink | None = None,

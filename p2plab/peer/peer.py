@@ -7,7 +7,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from p2plab.content.chunks import cut
-from p2plab.content.content import Parcel
+from p2plab.content.content import Chunks
 from p2plab.content.offer import Limits, Offer
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import AnyLink
@@ -257,7 +257,7 @@ class Peer:
     def _send(
         self,
         to: str,
-        parcel: Parcel,
+        parcel: Chunks,
         setup: Setup | None,
         link: AnyLink | None,
         patience: float,

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from p2plab.content.chunks import Assembly, cut
-from p2plab.content.content import Parcel
+from p2plab.content.content import Chunks
 from p2plab.content.transfer import State, Transfer, simulate_transfer
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.core.packet import DATA
@@ -74,7 +74,7 @@ class Tally:
 class Replay:
     """The picture of a transfer that is over, at any moment of it."""
 
-    def __init__(self, parcel: Parcel, trace: Trace) -> None:
+    def __init__(self, parcel: Chunks, trace: Trace) -> None:
         self._parcel = parcel
         self._deliveries = deliveries(trace.rows, transmissions(trace))
         self._times = [at for at, _ in self._deliveries]
@@ -106,7 +106,7 @@ class Playback:
         self, order: Order, peers: Callable[[], tuple[Peer, Peer]], seconds: float
     ) -> None:
         self.order = order
-        self.parcel: Parcel | None = None
+        self.parcel: Chunks | None = None
         self.transfer: Transfer | None = None
         self.tally = Tally()
         self.stopped = False  # by who looks at it
