@@ -8,8 +8,14 @@ import time
 from collections.abc import Callable
 
 import pytest
+from loopback import PARCEL, PATIENCE, setup, two_sockets
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
+from p2plab import Setup
+from p2plab.core.packet import Packet
+from p2plab.errors import TransferStopped
+from p2plab.protocols import PROTOCOLS
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.sim.watchdog import LOOKS, Stuck, Watchdog
 
 LIMIT = 0.05  # [s]
@@ -110,6 +116,28 @@ def test_who_computes_in_many_calls_or_between_two_is_left_alone() -> None:
         looks.compute(every=watchdog.begin)
         watchdog.end()
         looks.compute()
+
+
+class Loop(StopAndWaitReceiver):
+    """Never comes back from its third packet."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        while packet.seq == 2:
+            pass
+        super().on_packet(packet, now)
+
+
+def test_a_loop_on_a_socket_ends_its_own_transfer_with_its_line_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2plab.net.threads.LIMIT", LIMIT)
+    build = (lambda setup, rtt: StopAndWaitSender(rtt)), Loop
+    monkeypatch.setitem(PROTOCOLS, "loop", build)
+    with two_sockets() as (here, there):
+        looping = here.send(there.address, PARCEL, Setup("loop"))
+        with pytest.raises(TransferStopped, match=r"Loop\.on_packet \(line \d+ of "):
+            looping.wait(PATIENCE)
+        assert here.send(there.address, PARCEL, setup()).wait(PATIENCE).progress == 1
 
 
 def test_where_no_thread_starts_nothing_is_watched(

@@ -12,9 +12,8 @@ from math import inf
 from typing import Final
 
 from p2plab.errors import P2PLabError
-from p2plab.net.contact import Contact
 from p2plab.net.datagrams import Address
-from p2plab.net.paths import ANSWER, CONFIRM, HEAR, PROBE, SETTLE
+from p2plab.net.paths import ANSWER, CONFIRM, HEAR, PROBE, SETTLE, Contact
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import MAX_EVENTS, Seen
