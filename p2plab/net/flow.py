@@ -16,7 +16,6 @@ from p2plab.core.link import (
     DUPLICATE,
     LOSS,
     OVERFLOW,
-    AnyLink,
     Channel,
     Link,
 )
@@ -47,13 +46,10 @@ class Flow:
     """The driver of one end of a transfer; its socket calls it from one thread.
 
     All times are the transfer's own: seconds since its `started_at`.
-    machine: the sending or receiving machine.
-    payloads: what the sender is to send.
-    emit: puts a datagram on the socket.
-    link, back: an emulated network, forward and back, as UdpSocket.send has them. Only
-        the sender has it, so that one person turns the knobs of both directions.
-    patience: how long to go on without a word from the other side [s].
+    machine: the sending or receiving machine. emit: puts a datagram on the socket.
     at_once: let up to EARLY packets follow the offer; they are lost if it is refused.
+    Only the sender's transfer has an emulated link, so that one person turns the knobs
+    of both directions.
 
     A turn feeds the machine all that has come at once before it pulls: after every
     other call its socket calls `finish_turn`, and then looks at `wake_at`.
@@ -64,22 +60,16 @@ class Flow:
         transfer: Transfer,
         machine: Any,
         emit: Callable[[bytes], None],
-        *,
-        payloads: Sequence[bytes] = (),
-        link: AnyLink | None = None,
-        back: AnyLink | None = None,
-        patience: float = 30.0,
         at_once: bool = False,
     ) -> None:
         self.transfer = transfer
-        transfer.payloads = payloads
-        transfer.patience = patience
         self._emit = emit
         self._forward: Channel | None = None
         self._backward: Channel | None = None
-        if link is not None or back is not None:
-            link = link or Link(delay=0.0)
-            self._forward, self._backward = link.forward(), (back or link).backward()
+        if transfer.link is not None or transfer.back is not None:
+            link = transfer.link or Link(delay=0.0)
+            self._forward = link.forward()
+            self._backward = (transfer.back or link).backward()
         self._held: list[tuple[float, int, LetOut, Packet, int, str]] = []  # till when
         self._order = count()
         content = transfer.offer.content

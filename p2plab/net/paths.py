@@ -207,11 +207,10 @@ class Prober:
             self.events.append(Event(now, what, address, probe))
 
 
-class Contact:
+class Contact(Prober):
     """A peer that we were introduced to, as a socket reaches it; all to it is sealed.
 
-    candidates: kind and address of each, as a Prober takes them.
-    starts_at: when both sides begin to probe, by time.monotonic [s].
+    candidates: as above. starts_at: when both begin to probe, by time.monotonic [s].
     emit: puts a datagram on the socket.
     """
 
@@ -222,19 +221,14 @@ class Contact:
         starts_at: float,
         emit: Callable[[bytes, Address], None],
     ) -> None:
+        super().__init__(candidates, starts_at)
         self.session = session
-        self._prober = Prober(candidates, starts_at)
         self._emit = emit
         self._heard: Address | None = None  # where its last packet came from
         self._decided = threading.Event()  # a path, or none
 
     def __repr__(self) -> str:
         return f"<Contact {self.session.peer} at {self.address}>"
-
-    @property
-    def path(self) -> Path | None:
-        """The address that has answered, how it was known, and how far it is."""
-        return self._prober.path
 
     @property
     def address(self) -> Address | None:
@@ -246,11 +240,6 @@ class Contact:
         """Whether there is a path, or the prober has given up."""
         return self._decided.is_set()
 
-    @property
-    def events(self) -> list[Event]:
-        """What became of the probes; times by time.monotonic."""
-        return list(self._prober.events)
-
     def wait(self, timeout: float = 2 * PATIENCE) -> Path:
         """Return the path, once it is found, or raise PeerUnreachable.
 
@@ -258,7 +247,7 @@ class Contact:
         """
         self._decided.wait(timeout)
         if self.path is None:
-            why = self._prober.failure or f"no path to it was found in {timeout:g} s"
+            why = self.failure or f"no path to it was found in {timeout:g} s"
             raise PeerUnreachable(
                 f"the peer {self.session.peer} cannot be reached by UDP: {why}"
             )
@@ -277,22 +266,16 @@ class Contact:
         self._heard = address
         return opened
 
-    def on_packet(self, packet: Packet, address: Address) -> None:
-        """Take a probe, or the answer to one of ours."""
-        answer = self._prober.on_packet(packet, address, time.monotonic())
+    def hear(self, packet: Packet, address: Address) -> None:
+        """Take a probe, or the answer to one of ours; `tick` is due after it."""
+        answer = self.on_packet(packet, address, time.monotonic())
         if answer is not None:
-            self._say(answer, address)
-
-    def wake_at(self) -> float | None:
-        """When to `tick`, by time.monotonic [s]."""
-        return self._prober.wake_at
+            self._emit(self.session.seal(encode(answer)), address)
 
     def tick(self) -> None:
-        """Send the probes that are due; to be called after every packet, too."""
-        while (probe := self._prober.next_probe(time.monotonic())) is not None:
-            self._say(*probe)
-        if self._prober.path is not None or self._prober.failure:
+        """Send the probes that are due."""
+        while (due := self.next_probe(time.monotonic())) is not None:
+            probe, address = due
+            self._emit(self.session.seal(encode(probe)), address)
+        if self.path is not None or self.failure:
             self._decided.set()
-
-    def _say(self, packet: Packet, address: Address) -> None:
-        self._emit(self.session.seal(encode(packet)), address)

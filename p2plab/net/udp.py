@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from p2plab.content.content import Parcel
 from p2plab.content.offer import ANSWER, Limits, Offer, to_words
@@ -79,14 +79,14 @@ class UdpSocket:
         self._socket = bound(host, port)
         self.address: Address = self._socket.getsockname()[:2]  # where it listens
         self._flows: dict[tuple[Other, int], Flow] = {}
-        self._due: dict[Flow, float] = {}  # when to `tick`, by time.monotonic [s]
         self._contacts: dict[bytes, Contact] = {}  # by session
-        self._probing: set[Contact] = set()  # those with a clock
-        self._query: tuple[Query, Address] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._query: Query | None = None
+        self._timers: dict[Flow | Contact | str, asyncio.TimerHandle] = {}
         self._closed = False  # for those who send
         self._closing = False  # for the thread
-        self._thread = SocketThread.join(self._socket, partial(self._do, self._read))
+        self._thread = SocketThread.join(
+            self._socket, partial(self._guarded, self._read)
+        )
 
     def meet(
         self,
@@ -146,26 +146,17 @@ class UdpSocket:
             at_once = at_once or setup.protocol in AT_ONCE
         else:
             to = resolved(to, self._socket.family)
-        offer = Offer(sender, parcel.content, setup)
         transfer = Transfer(
             secrets.randbelow(ANSWER - 1) + 1,
             SENDER,
-            offer,
-            link=link,
-            started_at=time.monotonic(),
-            stop=self._stop,
-            record=record,
-        )
-        flow = Flow(
-            transfer,
-            setup.sender(),
-            self._to(to),
+            Offer(sender, parcel.content, setup),
             payloads=parcel.payloads,
             link=link,
             back=back,
             patience=patience,
-            at_once=at_once,
+            record=record,
         )
+        flow = self._flow(transfer, setup.sender(), to, at_once)
         self._call(partial(self._begin, (to, transfer.id | ANSWER), flow))
         return transfer
 
@@ -185,60 +176,44 @@ class UdpSocket:
     def __exit__(self, *why: object) -> None:
         self.close()
 
-    def _stop(self, transfer: Transfer) -> None:
-        error = TransferStopped("the transfer was stopped here", transfer)
-
-        def stop() -> None:
-            for flow in list(self._flows.values()):
-                if flow.transfer is transfer:
-                    self._run(flow, partial(flow.fail, error=error))
-
-        self._call(stop)
+    def _stop(self, flow: Flow) -> None:
+        error = TransferStopped("the transfer was stopped here", flow.transfer)
+        self._call(partial(self._run, flow, partial(flow.fail, error=error)))
         if not self._thread.here:
             with contextlib.suppress(P2PLabError):
-                transfer.wait(2.0)
+                flow.transfer.wait(2.0)
+
+    def _flow(
+        self, transfer: Transfer, machine: Any, other: Other, at_once: bool = False
+    ) -> Flow:
+        transfer.started_at = time.monotonic()
+        flow = Flow(transfer, machine, self._to(other), at_once)
+        transfer.on_stop = partial(self._stop, flow)
+        return flow
 
     def _call(self, command: Callable[[], None]) -> None:
-        self._thread.call(partial(self._do, command))
+        self._thread.call(partial(self._guarded, command))
 
     # ---- everything below runs in the socket's thread
 
-    def _do(self, what: Callable[[], None]) -> None:
-        """Do something, and set the clock for what is due next."""
+    def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            what()
+            call()
         except BaseException as why:  # of no transfer's: the others must go on
             self.callback_error = why
-        if not self._closing:
-            times = [*self._due.values()]
-            times += [due for each in self._probing if (due := each.wake_at())]
-            if self._query is not None and self._query[0].deadline is not None:
-                times.append(self._query[0].deadline)
-            due = min(times, default=None)
-            if self._timer is not None:
-                self._timer.cancel()
-            tick = partial(self._do, self._tick)
-            self._timer = None if due is None else self._thread.call_at(due, tick)
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        for flow in [flow for flow, due in self._due.items() if due <= now]:
-            self._run(flow, flow.tick)
-        for contact in list(self._probing):
-            contact.tick()
-            if contact.wake_at() is None:
-                self._probing.discard(contact)
-        if self._query is not None:
-            query, to = self._query
-            if query.deadline is not None and query.deadline <= now:
-                query.on_timeout()
-            if (datagram := query.next_datagram(now)) is not None:
-                self._emit(datagram, to)
-            if query.done:
-                self._query = None
+    def _plan(
+        self, whose: Flow | Contact | str, due: float | None, tick: Callable[[], None]
+    ) -> None:
+        """Call `tick` at a time by time.monotonic [s], in place of an earlier plan."""
+        if (timer := self._timers.pop(whose, None)) is not None:
+            timer.cancel()
+        if due is not None and not self._closing:
+            call = partial(self._guarded, tick)
+            self._timers[whose] = self._thread.call_at(due, call)
 
     def _read(self) -> None:
-        """Take all that waits before anything is answered, then do what is due."""
+        """Take all that waits before anything is answered."""
         turn: dict[tuple[Other, int], list[Numbered]] = {}  # what came for each flow
         for _ in range(READS):
             try:
@@ -254,7 +229,6 @@ class UdpSocket:
                 self._run(flow, partial(flow.arrive, packets))
             else:
                 self._consider(*key, packets)
-        self._tick()
 
     def _take(
         self,
@@ -264,9 +238,8 @@ class UdpSocket:
     ) -> None:
         """Find out whose a datagram is, and for which transfer; answer probes."""
         if self._query is not None and is_stun(datagram):
-            query, _ = self._query
-            if query.on_datagram(datagram):
-                self.observed = query.address or self.observed
+            if self._query.on_datagram(datagram):
+                self.observed = self._query.address or self.observed
             return
         contact = self._contacts.get(session_id(datagram) or b"")
         try:
@@ -279,8 +252,8 @@ class UdpSocket:
             self.strays += 1
             return
         if contact is not None and not id and packet.kind in PATH_KINDS:
-            contact.on_packet(packet, address)
-            self._probing.add(contact)
+            contact.hear(packet, address)
+            self._probe(contact)
         else:
             turn.setdefault((contact or address, id), []).append((packet, number))
 
@@ -331,16 +304,9 @@ class UdpSocket:
     def _accept(
         self, other: Other, id: int, offer: Offer, packets: list[Numbered]
     ) -> None:
-        transfer = Transfer(
-            id,
-            RECEIVER,
-            offer,
-            started_at=time.monotonic(),
-            stop=self._stop,
-            record=self._record,
-        )
-        machine, patience = offer.receiver(), self.limits.patience
-        flow = Flow(transfer, machine, self._to(other), patience=patience)
+        patience, record = self.limits.patience, self._record
+        transfer = Transfer(id, RECEIVER, offer, patience=patience, record=record)
+        flow = self._flow(transfer, offer.receiver(), other)
         self._tell(transfer)  # before the sender hears of it
         # The offer first: what has overtaken it waits until it is accepted.
         packets = sorted(packets, key=lambda each: each[0].kind != Kind.OFFER)
@@ -352,7 +318,7 @@ class UdpSocket:
         """Add a flow and call `begin` as `run` does; forget the oldest ended ones."""
         ended = [each for each, other in self._flows.items() if other.closed]
         for each in ended[: max(0, len(ended) - REMEMBERED)]:
-            self._due.pop(self._flows.pop(each), None)
+            del self._flows[each]
         self._flows[key] = flow
         self._run(flow, begin)
 
@@ -374,10 +340,8 @@ class UdpSocket:
             flow.fail(now, self._explained(why))
             due = flow.wake_at()
         watchdog.end()
-        if due is None:
-            self._due.pop(flow, None)
-        else:
-            self._due[flow] = due + transfer.started_at
+        due = None if due is None else due + transfer.started_at
+        self._plan(flow, due, partial(self._run, flow, flow.tick))
         if transfer.ended and not ended:
             self._tell(transfer)
 
@@ -402,12 +366,21 @@ class UdpSocket:
         while len(self._contacts) >= MOST_CONTACTS:
             del self._contacts[next(iter(self._contacts))]
         self._contacts[contact.session.id] = contact
-        self._probing.add(contact)
-        self._tick()
+        self._probe(contact)
+
+    def _probe(self, contact: Contact) -> None:
+        contact.tick()
+        self._plan(contact, contact.wake_at, partial(self._probe, contact))
 
     def _ask(self, query: Query, to: Address) -> None:
-        self._query = query, to
-        self._tick()
+        """Go on with a question to a STUN server."""
+        self._query, now = query, time.monotonic()
+        if query.deadline is not None and query.deadline <= now:
+            query.on_timeout()
+        if (datagram := query.next_datagram(now)) is not None:
+            self._emit(datagram, to)
+        due = None if query.done else query.deadline
+        self._plan("query", due, partial(self._ask, query, to))
 
     def _to(self, other: Other) -> Callable[[bytes], None]:
         """Return what sends a datagram there."""
@@ -421,8 +394,8 @@ class UdpSocket:
 
     def _shut(self) -> None:
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         for flow in list(self._flows.values()):
             error = TransferStopped("the peer was closed", flow.transfer)
             self._run(flow, partial(flow.fail, error=error))
