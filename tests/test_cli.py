@@ -449,7 +449,9 @@ def endless(stop: Callable[[Transfer], None] | None = None) -> Transfer:
     """Return a transfer that goes on until it is stopped; a quarter has arrived."""
     content = cut(bytes(4_000), payload_size=104).content
     offer = Offer("ann", content, Setup("go_back_n"))
-    transfer = Transfer(0, SENDER, offer, stop=stop, started_at=time.monotonic())
+    transfer = Transfer(0, SENDER, offer)
+    transfer.started_at = time.monotonic()
+    transfer.on_stop = None if stop is None else partial(stop, transfer)
     transfer.acknowledged = 10
     return transfer
 

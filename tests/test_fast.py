@@ -287,27 +287,26 @@ def test_data_after_an_offer_that_is_refused_reaches_nobody() -> None:
         assert there.transfers() == []
 
 
-def test_a_lost_offer_costs_early_data_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_offer_is_repeated_while_data_follows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data = os.urandom(100_000)
     with two_sockets() as (here, there):
-        sent = here._socket.send
-        first: list[Any] = []
+        emit = here._emit
+        first: list[bytes] = []
 
-        def lose_the_first(datagrams: Any, to: Any) -> None:
-            kept = datagrams if first else [each for each in datagrams if each[2] != 5]
-            first.append(True)
-            sent(kept, to)
+        def lose_the_first(datagram: bytes, to: Any) -> None:
+            if first:
+                emit(datagram, to)
+            first.append(datagram)
 
-        monkeypatch.setattr(here._socket, "send", lose_the_first)
-        transfer = here.send(
-            there.address, cut(data), Setup("fast", window=256), at_once=True
-        )
+        monkeypatch.setattr(here, "_emit", lose_the_first)
+        setup = Setup("fast", window=256)
+        transfer = here.send(there.address, cut(data), setup, at_once=True)
         transfer.wait(PATIENCE)
+        assert first[0][2] == Kind.OFFER
         assert transfer.assembly is not None
         assert transfer.assembly.data() == data
-        twin = transfer.other_end
-        assert twin is not None
-        assert twin.complete_after is not None
 
 
 # Any network

@@ -113,7 +113,7 @@ def test_a_clock_that_ticks_slowly_hides_nothing(
         def monotonic() -> float:
             return time.monotonic() // 0.0156 * 0.0156  # as on some Windows
 
-    monkeypatch.setattr("p2plab.net.flows.time", Coarse)
+    monkeypatch.setattr("p2plab.net.udp.time", Coarse)
     for protocol in ("go_back_n", "selective_repeat"):
         transfer = send(Setup(protocol, window=4, timeout=0.03), BAD)
         moments = {row.time for row in transfer.own_trace if row.what == SEND}

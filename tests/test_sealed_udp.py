@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from loopback import (
     BAD,
     FAR,
@@ -30,8 +28,7 @@ from p2plab.core.link import ARRIVE, DUPLICATE, FORGED, REPLAYED, Link
 from p2plab.core.packet import ACK, FIN, Kind, Packet, encode
 from p2plab.core.trace import SENDER, Row
 from p2plab.errors import PeerUnreachable, TransferStopped
-from p2plab.net.contact import Contact, Contacts
-from p2plab.net.paths import HOST, OBSERVED
+from p2plab.net.paths import HOST, OBSERVED, Contact
 from p2plab.net.session import CALLEE, CALLER, Session
 from p2plab.net.stun_server import StunServer
 from p2plab.net.udp import UdpSocket
@@ -133,60 +130,6 @@ def test_a_copy_that_the_link_makes_is_a_duplicate_and_no_replay() -> None:
         transfer = here.send(bob, PARCEL, setup(), link=link).wait(PATIENCE)
         assert rows(twin(there, transfer), DUPLICATE)
         assert alice.session.replayed == bob.session.replayed == 0
-
-
-KINDS = ["real", "again", "forged", "unknown", "short", "magic", "bare", "empty"]
-
-
-def train(kinds: list[str]) -> list[bytes]:
-    """Datagrams such as may come in one train."""
-    ours, _ = sessions()
-    other = Session(bytes(8), KEY, CALLER, "bob")
-    forger = Session(ID, bytes(32), CALLER, "bob")
-    made: list[bytes] = []
-    for number, kind in enumerate(kinds):
-        datagram = encode(Packet(ACK, number), 7, number)
-        sealed = ours.seal(datagram)
-        made.append(
-            {
-                "real": sealed,
-                "again": made[-1] if made else sealed,
-                "forged": forger.seal(datagram),
-                "unknown": other.seal(datagram),
-                "short": sealed[:31],
-                "magic": b"s2" + sealed[2:],
-                "bare": datagram,
-                "empty": b"",
-            }[kind]
-        )
-    return made
-
-
-@settings(derandomize=True, deadline=None, database=None, max_examples=200)
-@given(st.lists(st.sampled_from(KINDS), max_size=12))
-@example(["real", "real", "short"])
-def test_a_train_is_opened_as_its_datagrams_one_by_one(kinds: list[str]) -> None:
-    def outcome(trains: list[list[bytes]]) -> tuple[object, ...]:
-        _, theirs = sessions()
-        alice = Contact(theirs, [], 0.0, lambda datagrams, to: None)
-        contacts = Contacts()
-        contacts.add(alice)
-        refused: list[tuple[Contact, bytes, type[Exception]]] = []
-        found = [
-            (contact, list(run))
-            for each in trains
-            for contact, run in contacts.opened(
-                each,
-                ("192.0.2.7", 5000),
-                lambda who, sealed, why: refused.append((who, sealed, type(why))),
-            )
-        ]
-        whose = [(who is alice, each) for who, run in found for each in run]
-        wrong = [(who is alice, sealed, why) for who, sealed, why in refused]
-        return whose, wrong, theirs.forged, theirs.replayed, alice.address
-
-    datagrams = train(kinds)
-    assert outcome([datagrams]) == outcome([[each] for each in datagrams])
 
 
 def test_a_trace_takes_only_so_many_forgeries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -413,54 +413,29 @@ def test_a_link_that_goes_dead_half_way_stalls_with_picture_and_trace() -> None:
 # One end alone, without a socket and a clock
 
 
-def end_turn(flow: Flow, now: float) -> None:
-    flow.finish_turn(now)
-    flow.flush()
-
-
 def test_a_word_of_stop_among_others_is_the_last_one_that_is_answered() -> None:
     emitted: list[bytes] = []
-    transfer = Transfer(1, SENDING, Offer("ann", PARCEL.content, setup()))
-    flow = Flow(transfer, setup().sender(), emitted.extend, payloads=PARCEL.payloads)
+    offer = Offer("ann", PARCEL.content, setup())
+    transfer = Transfer(1, SENDING, offer, payloads=PARCEL.payloads)
+    flow = Flow(transfer, setup().sender(), emitted.append)
     flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
-    end_turn(flow, 0.0)
+    flow.finish_turn(0.0)
     assert len(emitted) == 4, "the window"
     flow.arrive([(Packet(ACK, 0), 1), (Packet(Kind.STOP, 0), 2)], 0.1)
-    end_turn(flow, 0.1)
+    flow.finish_turn(0.1)
     assert transfer.state is State.FAILED
     assert len(emitted) == 4
     flow.arrive([(Packet(ACK, 1), 3)], 0.2)
-    end_turn(flow, 0.2)
+    flow.finish_turn(0.2)
     assert [decode(each)[0].kind for each in emitted[4:]] == [Kind.STOP]
-
-
-def test_a_long_transfer_begins_before_all_of_it_is_handed_over() -> None:
-    emitted: list[bytes] = []
-    parcel = cut(bytes(7_000), payload_size=5)
-    fast = Setup("fast", window=10_000, rate=1e9)
-    transfer = Transfer(1, SENDING, Offer("ann", parcel.content, fast))
-    machine = fast.sender()
-    flow = Flow(transfer, machine, emitted.extend, payloads=parcel.payloads)
-    flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
-    end_turn(flow, 0.0)
-    assert len(emitted) < machine.total < 200
-    assert flow.wake_at() == 0.0, "there is more to send"
-    for turn in range(1, 200):
-        flow.tick(turn / 1000)
-        end_turn(flow, turn / 1000)
-    packets = [decode(each)[0] for each in emitted]
-    assert [each.payload for each in packets[:7_000]] == list(parcel.payloads)
-    assert machine.total == 7_000
-    assert {each.seq < 0 for each in packets[7_000:]} == {True}, "mixes of what is left"
 
 
 def test_whoever_has_sent_enough_before_an_answer_sleeps_until_it_comes() -> None:
     parcel = cut(bytes(5_000), payload_size=5)
     fast = Setup("fast", window=10_000, rate=1e6)
-    transfer = Transfer(1, SENDING, Offer("ann", parcel.content, fast))
-    machine, payloads = fast.sender(), parcel.payloads
-    emitted: list[bytes] = []
-    flow = Flow(transfer, machine, emitted.extend, payloads=payloads, at_once=True)
+    offer = Offer("ann", parcel.content, fast)
+    transfer = Transfer(1, SENDING, offer, payloads=parcel.payloads)
+    flow = Flow(transfer, fast.sender(), lambda datagram: None, at_once=True)
     flow.open(0.0)
     flow.finish_turn(0.0)
     turns, now = 0, 0.0
@@ -475,8 +450,9 @@ def test_whoever_has_sent_enough_before_an_answer_sleeps_until_it_comes() -> Non
 
 
 def test_a_receiver_that_lingers_sleeps_until_it_may_go_however_impatient() -> None:
-    transfer = Transfer(1, RECEIVING, Offer("ann", PARCEL.content, setup()))
-    flow = Flow(transfer, setup().receiver(), lambda datagrams: None, patience=SHORT)
+    offer = Offer("ann", PARCEL.content, setup())
+    transfer = Transfer(1, RECEIVING, offer, patience=SHORT)
+    flow = Flow(transfer, setup().receiver(), lambda datagram: None)
     flow.arrive([(Packet(Kind.OFFER, 0), 0), (Packet(FIN, 0), 1)], 0.0)
     flow.finish_turn(0.0)
     assert transfer.ended

@@ -46,8 +46,7 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.net.flows import REMEMBERED
-from p2plab.net.udp import UdpSocket
+from p2plab.net.udp import REMEMBERED, UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.best_effort import BestEffortSender
 

@@ -57,10 +57,14 @@ class Transfer:
     id: the number that both ends know it by; 0 if it is simulated.
     role: SENDER or RECEIVER.
     offer: who sends what, and how.
-    link: the impairments, if any; the sender applies them in both directions.
-    started_at: the moment that the trace counts from, by time.monotonic() [s].
-    stop: how a driver is asked to end it.
+    payloads: what its sender was given.
+    link, back: the impairments, if any, in both directions and on the way back; the
+        sender applies them.
+    patience: how long its driver goes on without a word from the other side [s].
     record: keep a trace; without one the trace stays empty.
+
+    For its driver: started_at, the moment that the trace counts from, by
+    time.monotonic() [s]; on_stop, how the driver is asked to end it.
     """
 
     def __init__(
@@ -69,31 +73,30 @@ class Transfer:
         role: str,
         offer: Offer,
         *,
+        payloads: Sequence[bytes] = (),
         link: AnyLink | None = None,
-        started_at: float = 0.0,
-        stop: Callable[[Transfer], None] | None = None,
+        back: AnyLink | None = None,
+        patience: float = inf,
         record: bool = True,
     ) -> None:
-        self.id = id
-        self.role = role
-        self.offer = offer
-        self.link = link
-        self.started_at = started_at
+        self.id, self.role, self.offer = id, role, offer
+        self.payloads = payloads
+        self.link, self.back = link, back
+        self.patience = patience
         self.record = record
+        self.started_at = 0.0
+        self.on_stop: Callable[[], None] | None = None
         self.state = State.OFFERED
         self.error: P2PLabError | None = None
         self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
-        self.payloads: Sequence[bytes] = ()  # what its sender was given
         # until a receiver held everything; the end comes when the sender knows it [s]
         self.complete_after: float | None = None
         self.heard_at = 0.0  # when the other side last said something [s]
-        self.patience = inf  # how long its driver goes on without a word [s]
         self.acknowledged = 0  # payloads that its sender need not think of any more
         self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
         self._assembly = Assembly(offer.content) if role == RECEIVER else None
         self._other_end: Transfer | None = None
         self._ended = threading.Event()
-        self._stop = stop
         if id:  # the first one: another could only pretend to be this transfer
             _ENDS.setdefault((id, role), self)
 
@@ -153,12 +156,6 @@ class Transfer:
             return self.assembly.progress
         return min(self.acknowledged / self.offer.content.count, 1.0)
 
-    def all_there(self, machine: object) -> bool:
-        """For drivers: whether everything has arrived, as this end's machine knows."""
-        if self.role == RECEIVER:
-            return self.assembly is not None and self.assembly.verify()
-        return getattr(machine, "send_base", -1) == self.offer.content.count
-
     def picture(self) -> Image:
         """Return the picture as received so far, holes marked.
 
@@ -187,8 +184,8 @@ class Transfer:
 
     def stop(self) -> None:
         """End it now; the partial picture and the trace stay."""
-        if self._stop is not None and not self.ended:
-            self._stop(self)
+        if self.on_stop is not None and not self.ended:
+            self.on_stop()
 
     def end(self, seconds: float, error: P2PLabError | None = None) -> None:
         """For drivers: it is over, well or with `error`. Only the first call counts."""
@@ -231,8 +228,7 @@ def simulate_transfer(
     """
     setup, link = setup or Setup(), link or Link()
     offer = Offer("", chunks.content, setup)
-    transfer = Transfer(0, SENDER, offer, link=link)
-    transfer.payloads = chunks.payloads
+    transfer = Transfer(0, SENDER, offer, payloads=chunks.payloads, link=link)
     transfer.assembly = assembly = Assembly(chunks.content)
     try:
         run = simulate(

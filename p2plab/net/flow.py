@@ -1,17 +1,26 @@
-"""One end of one transfer on a real socket: offer, machine, link and end."""
+"""One end of one transfer on a real socket: offer, machine, emulated link and end."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import count, islice
 from typing import Any, Final
 
 from p2plab.content.offer import ANSWER, to_words, words
 from p2plab.content.transfer import State, Transfer
-from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, Channel
-from p2plab.core.packet import MACHINE_KINDS, Kind, Numbered, Packet, all_plain, encode
-from p2plab.core.trace import RECEIVER, SEND, SENDER, Row
+from p2plab.core.link import (
+    ARRIVE,
+    CORRUPT,
+    DUPLICATE,
+    LOSS,
+    OVERFLOW,
+    Channel,
+    Link,
+)
+from p2plab.core.packet import MACHINE_KINDS, Kind, Numbered, Packet, damaged, encode
+from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Row
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -19,10 +28,8 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.net.emulator import Emulator
-from p2plab.sim.driver import BURST, CATCH_UP, Host
+from p2plab.sim.driver import BURST, CATCH_UP, Host, wire_size
 
-PORTION: Final = 2 * BURST  # payloads handed over in one go, more than can be sent
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
 MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
@@ -30,52 +37,49 @@ OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_R
 EARLY_RTO: Final = 0.001  # the same, while data follows that waits for it [s]
 MAX_OFFER_RTO: Final = 2.0
 EARLY: Final = 512  # packets sent before the offer is answered
-MORE: Final = 16  # bytes that a packet may be longer than a payload: see mixing
-OFFERED, RUNNING, FAILED = State.OFFERED, State.RUNNING, State.FAILED  # found quicker
+MORE: Final = 16  # bytes that a packet may be longer than a payload: see coding
+
+LetOut = Callable[[Packet, int, str, float], None]  # a packet, its number, fate, when
 
 
 class Flow:
     """The driver of one end of a transfer; its socket calls it from one thread.
 
     All times are the transfer's own: seconds since its `started_at`.
-    machine: the sending or receiving machine.
-    payloads: what the sender is to send.
-    emit: puts datagrams on the socket, a turn's at once.
-    link: an artificial one, forward and backward. Only the sender has it, so that one
-        person turns the knobs of both directions.
-    patience: how long to go on without a word from the other side [s].
+    machine: the sending or receiving machine. emit: puts a datagram on the socket.
     at_once: let up to EARLY packets follow the offer; they are lost if it is refused.
+    Only the sender's transfer has an emulated link, so that one person turns the knobs
+    of both directions.
+
+    A turn feeds the machine all that has come at once before it pulls: after every
+    other call its socket calls `finish_turn`, and then looks at `wake_at`.
     """
 
     def __init__(
         self,
         transfer: Transfer,
         machine: Any,
-        emit: Callable[[Sequence[bytes]], None],
-        *,
-        payloads: Sequence[bytes] = (),
-        link: tuple[Channel, Channel] | None = None,
-        patience: float = 30.0,
+        emit: Callable[[bytes], None],
         at_once: bool = False,
     ) -> None:
         self.transfer = transfer
-        transfer.payloads = payloads
-        transfer.patience = patience
         self._emit = emit
-        self._outbox: list[bytes] = []  # datagrams of this turn
-        self._link: Emulator | None = None
-        if link is not None:
-            leave = self._outbox.append
-            self._link = Emulator(*link, transfer.role, self._row, leave, self._hear)
+        self._forward: Channel | None = None
+        self._backward: Channel | None = None
+        if transfer.link is not None or transfer.back is not None:
+            link = transfer.link or Link(delay=0.0)
+            self._forward = link.forward()
+            self._backward = (transfer.back or link).backward()
+        self._held: list[tuple[float, int, LetOut, Packet, int, str]] = []  # till when
+        self._order = count()
         content = transfer.offer.content
         self._largest = content.payload_size + MORE  # [bytes]
         self._most_arrivals = MOST_ARRIVALS * (content.count + 50)
         self._offer_at = self._more_at = math.inf  # when to repeat it, or go on [s]
         self._offer_rto = EARLY_RTO if at_once else OFFER_RTO
         self._at_once, self._early = at_once, EARLY if at_once else 0
+        self._begun = transfer.role == RECEIVER  # or the machine has its payloads
         self._fed = False  # the machine has had an input that it was not pulled for
-        self._feeding = transfer.role == SENDER  # until the machine has all payloads,
-        self._portion = PORTION  # so many in a turn
         self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
         assembly = transfer.assembly if transfer.role == RECEIVER else None
@@ -87,32 +91,30 @@ class Flow:
     @property
     def closed(self) -> bool:
         """Whether it is over, and nobody will need its answers any more."""
-        failed = self.transfer.state is FAILED
+        failed = self.transfer.state is State.FAILED
         return self.transfer.ended and (failed or self.host.machine.deadline is None)
 
     @property
     def _waits(self) -> bool:
         """Whether nothing more may leave before our offer is answered."""
-        return self.transfer.state is OFFERED and self.host.number >= self._early
+        offered = self.transfer.state is State.OFFERED
+        return offered and self.host.number >= self._early
+
+    # ---- what can happen to it
 
     def open(self, now: float) -> None:
         """Begin as a sender: offer. A receiver begins when it hears the offer."""
         self._offer(now)
-        if self._at_once:
-            self.flush()  # the other side can prepare itself, while we do
-            self._fed = True
-
-    def _offer(self, now: float) -> None:
-        self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
-        self._offer_at = now + self._offer_rto
-        self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
+        self._fed = self._at_once
 
     def arrive(self, packets: Sequence[Numbered], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
-        if self._link is None:
-            self._hear(packets, ARRIVE, now)
-        else:
-            self._link.receive(packets, now)
+        for packet, number in packets:
+            if self._backward is None or packet.kind not in MACHINE_KINDS:
+                self._hear(packet, number, ARRIVE, now)
+            else:
+                host = OTHER[self.transfer.role]
+                self._meet(self._backward, host, packet, number, self._hear, now)
 
     def reject(self, packet: Packet, number: int, what: str, now: float) -> None:
         """Note a packet that claims to be the other side's, and is not believed."""
@@ -120,61 +122,26 @@ class Flow:
             self._rejected += 1
             self._row(now, self.transfer.role, what, packet, number)
 
-    def finish_turn(self, now: float) -> None:
-        """Answer what this turn has brought: to be called after every other call.
-
-        A turn feeds the machine all that has come at once before it pulls, so that
-        the answers, too, can leave in one go, with `flush`.
-        """
-        fed, self._fed = self._fed, False
-        if fed and self.transfer.state is not FAILED:
-            self._react(now)
-        self.host.note(now)
-
-    def flush(self) -> None:
-        """Put on the socket what has gathered."""
-        if self._outbox:
-            self._emit(self._outbox)
-            self._outbox.clear()
-
     def tick(self, now: float) -> None:
         """Do what is due: repeat the offer, fire the timer, go on sending, give up."""
-        if self._link is not None:
-            self._link.tick(now)
+        while self._held and self._held[0][0] <= now:
+            _, _, let_out, packet, number, fate = heappop(self._held)
+            let_out(packet, number, fate, now)
+        transfer = self.transfer
         if self.closed:
-            return None
-        if self.transfer.state is OFFERED:
-            if self.transfer.gives_up_at <= now:
-                return self._stall(now, "nobody has answered our offer")
-            if self._offer_at <= now:
-                self._offer(now)
-            if self._waits:
-                return None
-        if not self.transfer.ended and self.transfer.gives_up_at <= now:
-            if self.transfer.all_there(self.host.inner):
-                return self.transfer.end(now)  # only the goodbye was lost
-            return self._stall(now, "the other side has said nothing")
+            return
+        if transfer.gives_up_at <= now and not transfer.ended:
+            self._give_up(now)
+            return
+        if transfer.state is State.OFFERED and self._offer_at <= now:
+            self._offer(now)
+        if self._waits:
+            return
         if (due := self.host.wake_at()) is not None and due <= now:
             self.host.fire(now)
             self._fed = True
         elif self._more_at <= now:
             self._fed = True
-        return None
-
-    def wake_at(self) -> float | None:
-        """Return when `tick` is due [s], or None."""
-        held = None if self._link is None else self._link.wake_at()
-        times = [] if held is None else [held]
-        if self.closed:
-            return min(times, default=None)
-        if not self.transfer.ended:
-            times.append(self.transfer.gives_up_at)
-        if self.transfer.state is OFFERED:
-            times.append(self._offer_at)
-        if not self._waits:
-            wake_at = self.host.wake_at()
-            times += [self._more_at] if wake_at is None else [self._more_at, wake_at]
-        return min(times)
 
     def fail(self, now: float, error: P2PLabError) -> None:
         """End with an error, and tell the other side to stop, and why."""
@@ -183,97 +150,143 @@ class Flow:
             why = "" if isinstance(error, TransferStopped) else str(error)
             self._say(Kind.STOP, now, to_words(why))
 
-    def _hear(self, packets: Sequence[Numbered], fate: str, now: float) -> None:
+    def finish_turn(self, now: float) -> None:
+        """Answer what this turn has brought."""
+        fed, self._fed = self._fed, False
+        if fed and self.transfer.state is not State.FAILED:
+            if self.transfer.role == RECEIVER:
+                self._end_receiver(now)  # before our last ACK: the sender counts on it
+            if not self._waits:
+                self._pull(now)
+        self.host.note(now)
+
+    def wake_at(self) -> float | None:
+        """Return when `tick` is due [s], or None."""
+        times = [self._held[0][0]] if self._held else []
+        if not self.closed:
+            if not self.transfer.ended:
+                times.append(self.transfer.gives_up_at)
+            if self.transfer.state is State.OFFERED:
+                times.append(self._offer_at)
+            if not self._waits:
+                due = self.host.wake_at()
+                times += [self._more_at] if due is None else [self._more_at, due]
+        return min(times, default=None)
+
+    # ---- the emulated link, for the machines' packets only, as in virtual time
+
+    def _meet(
+        self,
+        channel: Channel,
+        host: str,
+        packet: Packet,
+        number: int,
+        let_out: LetOut,
+        now: float,
+    ) -> None:
+        """Lose a packet of `host`, or hold it back until it comes out of the link."""
+        for when, fate in channel.transmit(wire_size(packet), now):
+            if fate in (LOSS, OVERFLOW):
+                self._row(now, host, fate, packet, number)
+            else:
+                entry = when, next(self._order), let_out, packet, number, fate
+                heappush(self._held, entry)
+
+    def _leave(self, packet: Packet, number: int, fate: str, now: float) -> None:
+        datagram = encode(packet, self._id, number)
         if fate == CORRUPT:
-            for packet, number in packets:
-                self.host.damage(packet, now, number)
+            # The receiver will only see rubbish, so its row is written here.
+            self._row(now, OTHER[self.transfer.role], CORRUPT, packet, number)
+            datagram = damaged(datagram, number)
+        self._emit(datagram)
+
+    # ---- what comes
+
+    def _hear(self, packet: Packet, number: int, fate: str, now: float) -> None:
+        if fate == CORRUPT:
+            self.host.damage(packet, now, number)
             self._fed = True
             return
-        if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
-            raise BadContent("far more packets have come than a transfer needs")
-        known = None if self._trace is None else self._arrived
-        if self.transfer.state is RUNNING and all_plain(packets, self._largest, known):
-            self.host.feed_all(packets, now, fate)
-            self._fed = True
-        else:
-            for packet, number in packets:
-                self._hear_one(packet, number, fate, now)
-        self.transfer.heard_at = now
-
-    def _hear_one(self, packet: Packet, number: int, fate: str, now: float) -> None:
         if packet.kind is Kind.DATA and len(packet.payload) > self._largest:
             return  # no part of what was offered, and nobody has room for it
+        if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
+            raise BadContent("far more packets have come than a transfer needs")
         what = DUPLICATE if number in self._arrived else fate
         if self._trace is not None:  # nothing else tells copies apart
             self._arrived.add(number)
+        self.transfer.heard_at = now
         if packet.kind not in MACHINE_KINDS:
             self._row(now, self.transfer.role, what, packet, number)
             self._control(packet, now)
-        elif self.transfer.state is RUNNING or self._listens(now):
+        elif self._listens(now):
             self.host.feed(packet, now, what, number)
             self._fed = True
 
     def _listens(self, now: float) -> bool:
-        if self.transfer.state is FAILED:
+        if self.transfer.state is State.FAILED:
             self._say(Kind.STOP, now)
         elif self._at_once:  # nobody answers data without having accepted it
-            self._accepted(now)
-        return self.transfer.state not in (OFFERED, FAILED)
+            self._accepted()
+        return self.transfer.state in (State.RUNNING, State.DONE)
 
     def _control(self, packet: Packet, now: float) -> None:
-        kind, offered = packet.kind, self.transfer.state is OFFERED
-        if kind == Kind.OFFER and self.transfer.role == RECEIVER:
-            if offered:
-                self.transfer.state = RUNNING
-            self._say(Kind.STOP if self.transfer.state is FAILED else Kind.ACCEPT, now)
+        transfer, kind = self.transfer, packet.kind
+        if kind == Kind.OFFER and transfer.role == RECEIVER:
+            if transfer.state is State.OFFERED:
+                transfer.state = State.RUNNING
+            failed = transfer.state is State.FAILED
+            self._say(Kind.STOP if failed else Kind.ACCEPT, now)
         elif kind == Kind.ACCEPT:
-            self._accepted(now)
-        elif kind == Kind.REFUSE and offered:
+            self._accepted()
+        elif kind == Kind.REFUSE and transfer.state is State.OFFERED:
             message = f"the offer was refused: {words(packet.payload)}"
-            self.transfer.end(now, TransferRefused(message, self.transfer))
+            transfer.end(now, TransferRefused(message, transfer))
         elif kind == Kind.STOP:
             why = f": {words(packet.payload)}" if packet.payload else ""
             message = f"the other side has stopped the transfer{why}"
-            self.transfer.end(now, TransferStopped(message, self.transfer))
+            transfer.end(now, TransferStopped(message, transfer))
 
-    def _accepted(self, now: float) -> None:
-        if self.transfer.state is OFFERED:
-            self.transfer.state = RUNNING
+    def _accepted(self) -> None:
+        if self.transfer.state is State.OFFERED:
+            self.transfer.state = State.RUNNING
             self._fed = True
 
-    def _feed(self) -> None:
-        """Hand over payloads; to a machine that knows how many will come, some."""
-        host, payloads = self.host, self.transfer.payloads
-        if not host.payloads and not host.expect_payloads(len(payloads)):
-            self._portion = len(payloads)
-        host.send(*payloads[host.payloads : host.payloads + self._portion])
-        self._feeding = host.payloads < len(payloads)
-        if not self._feeding:
-            host.machine.finish()
+    # ---- what leaves
 
-    def _react(self, now: float) -> None:
-        host = self.host
-        if self.transfer.role == RECEIVER:
-            self._end_receiver(now)  # before our last ACK: the sender may count on it
-        self._more_at = math.inf
-        if self._waits:
-            return
-        if self._feeding:
-            self._feed()
-        id, link, leave, first = self._id, self._link, self._outbox.append, host.number
+    def _offer(self, now: float) -> None:
+        self._say(Kind.OFFER, now, self.transfer.offer.to_bytes())
+        self._offer_at = now + self._offer_rto
+        self._offer_rto = min(2 * self._offer_rto, MAX_OFFER_RTO)
+
+    def _pull(self, now: float) -> None:
+        host, transfer, forward = self.host, self.transfer, self._forward
+        if not self._begun:
+            self._begun = True
+            host.send(*transfer.payloads)
+            host.machine.finish()
+        first = host.number
         for number, packet in enumerate(islice(host.pull(now), BURST), first):
-            datagram = encode(packet, id, number)
-            if link is None:
-                leave(datagram)
+            if forward is None:
+                self._emit(encode(packet, self._id, number))
             else:
-                link.send(packet, number, datagram, now)
+                role = transfer.role
+                self._meet(forward, role, packet, number, self._leave, now)
         full = host.number == first + BURST
-        if full or self._feeding:
-            self._more_at = now + (BREATH if full and host.paced is None else 0.0)
-        if self.transfer.role == SENDER and not self.transfer.ended:
-            self.transfer.acknowledged = getattr(host.inner, "send_base", host.number)
+        self._more_at = math.inf
+        if full:
+            self._more_at = now + (BREATH if host.paced is None else 0.0)
+        if transfer.role == SENDER and not transfer.ended:
+            transfer.acknowledged = getattr(host.inner, "send_base", host.number)
             if host.machine.done:
-                self.transfer.end(now)
+                transfer.end(now)
+
+    def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
+        packet = Packet(kind, 0, payload)
+        self._row(now, self.transfer.role, SEND, packet, self.host.number)
+        self._emit(encode(packet, self._id, self.host.number))
+        self.host.number += 1
+
+    # ---- how it ends
 
     def _end_receiver(self, now: float) -> None:
         assembly = self.transfer.assembly
@@ -289,19 +302,28 @@ class Flow:
         else:
             self.transfer.end(now)
 
-    def _say(self, kind: Kind, now: float, payload: bytes = b"") -> None:
-        packet = Packet(kind, 0, payload)
-        self._row(now, self.transfer.role, SEND, packet, self.host.number)
-        # Past the link, which is for the machines' packets only, as in virtual time.
-        self._outbox.append(encode(packet, self._id, self.host.number))
-        self.host.number += 1
-
-    def _stall(self, now: float, what: str) -> None:
-        message = (
-            f"{what} for {now - self.transfer.heard_at:.3g} s. Is the peer still "
-            f"there, and does the link let anything through?"
+    def _give_up(self, now: float) -> None:
+        """End for want of news: well, if only the goodbye was lost."""
+        transfer = self.transfer
+        base = getattr(self.host.inner, "send_base", None)
+        if transfer.role == RECEIVER and transfer.assembly is not None:
+            whole = transfer.assembly.verify()
+        else:
+            whole = base == transfer.offer.content.count
+        if whole:
+            transfer.end(now)
+            return
+        offered = transfer.state is State.OFFERED
+        what = (
+            "nobody has answered our offer"
+            if offered
+            else "the other side has said nothing"
         )
-        self.fail(now, TransferStalled(message, self.transfer))
+        message = (
+            f"{what} for {now - transfer.heard_at:.3g} s. Is the peer still there, and "
+            f"does the link let anything through?"
+        )
+        self.fail(now, TransferStalled(message, transfer))
 
     def _row(self, now: float, host: str, what: str, packet: Packet, nr: int) -> None:
         if self._trace is not None:

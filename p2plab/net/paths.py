@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import remainder
 from typing import Final, NamedTuple
@@ -13,8 +15,10 @@ from p2plab.core.meeting import CONFIRM as CONFIRM
 from p2plab.core.meeting import FAIL as FAIL
 from p2plab.core.meeting import HEAR as HEAR
 from p2plab.core.meeting import PROBE as PROBE
-from p2plab.core.packet import TIMESTAMP_PERIOD, Kind, Packet
+from p2plab.core.packet import TIMESTAMP_PERIOD, Kind, Packet, encode
+from p2plab.errors import PeerUnreachable
 from p2plab.net.datagrams import Address
+from p2plab.net.session import Session
 
 # The kinds of a candidate, the best first (RFC 8445, section 5.1.2.2): its own address
 # in our network, one that its packets have come from, one that a STUN server saw.
@@ -203,3 +207,77 @@ class Prober:
         if len(self.events) < KEPT_EVENTS:
             probe = 0 if ts_val is None else round(ts_val % TIMESTAMP_PERIOD * 1e6)
             self.events.append(Event(now, what, address, probe))
+
+
+class Contact(Prober):
+    """A peer that we were introduced to, as a socket reaches it; all to it is sealed.
+
+    candidates: as above. starts_at: when both begin to probe, by time.monotonic [s].
+    emit: puts a datagram on the socket.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        candidates: Iterable[tuple[str, Address]],
+        starts_at: float,
+        emit: Callable[[bytes, Address], None],
+    ) -> None:
+        super().__init__(candidates, starts_at)
+        self.session = session
+        self._emit = emit
+        self._heard: Address | None = None  # where its last packet came from
+        self._decided = threading.Event()  # a path, or none
+
+    def __repr__(self) -> str:
+        return f"<Contact {self.session.peer} at {self.address}>"
+
+    @property
+    def address(self) -> Address | None:
+        """Where to send: the path, or as long as there is none where it was heard."""
+        return self._heard if self.path is None else self.path.address
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a path, or the prober has given up."""
+        return self._decided.is_set()
+
+    def wait(self, timeout: float = 2 * PATIENCE) -> Path:
+        """Return the path, once it is found, or raise PeerUnreachable.
+
+        timeout: the prober gives up by itself, earlier than this [s].
+        """
+        self._decided.wait(timeout)
+        if self.path is None:
+            why = self.failure or f"no path to it was found in {timeout:g} s"
+            raise PeerUnreachable(
+                f"the peer {self.session.peer} cannot be reached by UDP: {why}"
+            )
+        return self.path
+
+    # ---- for the socket's thread
+
+    def send(self, datagram: bytes) -> None:
+        """Seal it and send it; without an address it is lost."""
+        if self.address is not None:
+            self._emit(self.session.seal(datagram), self.address)
+
+    def open(self, sealed: bytes, address: Address) -> bytes:
+        """Return what the peer has sealed; raises what Session.open does."""
+        opened = self.session.open(sealed)
+        self._heard = address
+        return opened
+
+    def hear(self, packet: Packet, address: Address) -> None:
+        """Take a probe, or the answer to one of ours; `tick` is due after it."""
+        answer = self.on_packet(packet, address, time.monotonic())
+        if answer is not None:
+            self._emit(self.session.seal(encode(answer)), address)
+
+    def tick(self) -> None:
+        """Send the probes that are due."""
+        while (due := self.next_probe(time.monotonic())) is not None:
+            probe, address = due
+            self._emit(self.session.seal(encode(probe)), address)
+        if self.path is not None or self.failure:
+            self._decided.set()

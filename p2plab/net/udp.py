@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from p2plab.content.content import Chunks
-from p2plab.content.offer import ANSWER, Limits, Offer
+from p2plab.content.offer import ANSWER, Limits, Offer, to_words
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import FORGED, REPLAYED, AnyLink
-from p2plab.core.packet import Kind, decode
-from p2plab.core.trace import SENDER
+from p2plab.core.packet import Kind, Numbered, Packet, decode, encode
+from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
     CorruptPacket,
     Forged,
     P2PLabError,
     PeerUnreachable,
+    Replayed,
     TransferStopped,
 )
-from p2plab.net.contact import PATH_KINDS, Bare, Contact, Contacts, Way
-from p2plab.net.datagrams import Address, DatagramSocket, resolved
-from p2plab.net.emulator import channels
+from p2plab.net.datagrams import LARGEST, Address, bound, resolved
 from p2plab.net.flow import Flow
-from p2plab.net.flows import Flows
-from p2plab.net.reactor import Reactor
-from p2plab.net.reception import Batch, Reception
-from p2plab.net.session import Session, inside
+from p2plab.net.paths import Contact
+from p2plab.net.session import Session, inside, session_id
 from p2plab.net.stun import is_stun
 from p2plab.net.stun_client import Query
+from p2plab.net.threads import SocketThread
 from p2plab.protocols.setup import AT_ONCE, Setup
+from p2plab.sim.watchdog import Stuck
 
-READS: Final = 64  # calls to the socket before timers get their turn
+READS: Final = 256  # datagrams until timers get their turn
+REMEMBERED: Final = 16  # ended transfers that still answer late packets
+MOST_CONTACTS: Final = 1_000  # sessions that a socket remembers
+PATH_KINDS: Final = (Kind.PROBE, Kind.PROBED)
 CLOSED: Final = "this peer is closed: make a new one"
+
+Other = Contact | Address  # who is there: a peer that we have met, or an address
 
 
 class UdpSocket:
-    """A UDP socket of a peer, and the transfers on it, driven by the reactor.
+    """A UDP socket of a peer, and the transfers on it.
 
     host, port: where to listen; port 0 lets the system choose.
     sealed: believe nothing but what a peer of a session has sealed; otherwise
         transfers with anybody are possible, too.
     record: keep a trace of what arrives.
     on_offer: asked for every offer that the limits allow; returns why to refuse it, or
-        None to take it. Called from the reactor's thread, so it must answer at once.
+        None to take it. Called from the socket's thread, so it must answer at once.
     on_transfer: told of every transfer that was accepted, and of every one that ends.
     What these two raise is kept in callback_error.
     Counted: strays, datagrams that belong to no transfer, are no packets, or are not
@@ -67,20 +73,20 @@ class UdpSocket:
         self.limits = limits or Limits()
         self.sealed = sealed
         self.strays = 0
+        self.callback_error: BaseException | None = None
         self.observed: Address | None = None  # ours, as a STUN server has seen it
-        self._socket = DatagramSocket(host, port)
-        self.address = self._socket.address  # where it listens
-        self._flows = flows = Flows(on_transfer)
-        self._reception = Reception(flows, self.limits, on_offer, record, self._stop)
-        self._contacts = Contacts()
-        self._query: tuple[Query, Address] | None = None
-        self._closing = False
-        self._reactor = Reactor.join(self)
-
-    @property
-    def callback_error(self) -> BaseException | None:
-        """What on_offer or on_transfer has raised the last time."""
-        return self._flows.callback_error
+        self._record, self._on_offer, self._on_transfer = record, on_offer, on_transfer
+        self._socket = bound(host, port)
+        self.address: Address = self._socket.getsockname()[:2]  # where it listens
+        self._flows: dict[tuple[Other, int], Flow] = {}
+        self._contacts: dict[bytes, Contact] = {}  # by session
+        self._query: Query | None = None
+        self._timers: dict[Flow | Contact | str, asyncio.TimerHandle] = {}
+        self._closed = False  # for those who send
+        self._closing = False  # for the thread
+        self._thread = SocketThread.join(
+            self._socket, partial(self._guarded, self._read)
+        )
 
     def meet(
         self,
@@ -97,17 +103,16 @@ class UdpSocket:
         usable = []
         for kind, address in candidates:
             with contextlib.suppress(PeerUnreachable):
-                usable.append((kind, resolved(address, self._socket.socket.family)))
-        starts_at = time.monotonic() + start_in
-        contact = Contact(session, usable, starts_at, self._socket.send)
-        self._reactor.call(partial(self._contacts.add, contact))
+                usable.append((kind, resolved(address, self._socket.family)))
+        contact = Contact(session, usable, time.monotonic() + start_in, self._emit)
+        self._call(partial(self._add, contact))
         return contact
 
     def observe(self, server: Address, username: bytes = b"") -> None:
         """Ask a STUN server for our address; `observed` has it once it has answered."""
         with contextlib.suppress(PeerUnreachable):
-            to = resolved(server, self._socket.socket.family)
-            self._reactor.call(partial(self._ask, Query(username), to))
+            to = resolved(server, self._socket.family)
+            self._call(partial(self._ask, Query(username), to))
 
     def send(
         self,
@@ -134,44 +139,36 @@ class UdpSocket:
         Returns at once; the transfer tells the rest. Raises PeerUnreachable for an
         address that does not exist, P2PLabError after `close`.
         """
-        if self._closing:
+        if self._closed:
             raise P2PLabError(CLOSED)
         setup = setup or Setup()
-        way: Way
         if isinstance(to, Contact):  # introduced, so it will hardly refuse
-            way, at_once = to, at_once or setup.protocol in AT_ONCE
+            at_once = at_once or setup.protocol in AT_ONCE
         else:
-            way = Bare(resolved(to, self._socket.socket.family), self._socket.send)
-        offer = Offer(sender, parcel.content, setup)
+            to = resolved(to, self._socket.family)
         transfer = Transfer(
             secrets.randbelow(ANSWER - 1) + 1,
             SENDER,
-            offer,
+            Offer(sender, parcel.content, setup),
+            payloads=parcel.payloads,
             link=link,
-            started_at=time.monotonic(),
-            stop=self._stop,
+            back=back,
+            patience=patience,
             record=record,
         )
-        flow = Flow(
-            transfer,
-            offer.setup.sender(),
-            way.send,
-            payloads=parcel.payloads,
-            link=channels(link, back),
-            patience=patience,
-            at_once=at_once,
-        )
-        key = way, transfer.id | ANSWER
-        self._reactor.call(partial(self._open, key, flow))
+        flow = self._flow(transfer, setup.sender(), to, at_once)
+        self._call(partial(self._begin, (to, transfer.id | ANSWER), flow))
         return transfer
 
     def transfers(self) -> list[Transfer]:
         """Return the transfers that this socket knows: all live ones, and late ones."""
-        return [flow.transfer for flow in self._flows]
+        return [flow.transfer for flow in list(self._flows.values())]
 
     def close(self) -> None:
         """Stop every transfer, tell the other sides, and give the port back."""
-        self._reactor.leave(self, self._shut)
+        if not self._closed:
+            self._closed = True
+            self._thread.leave(self._socket, self._shut)
 
     def __enter__(self) -> Self:
         return self
@@ -179,131 +176,227 @@ class UdpSocket:
     def __exit__(self, *why: object) -> None:
         self.close()
 
-    def _stop(self, transfer: Transfer) -> None:
-        error = TransferStopped("the transfer was stopped here", transfer)
-
-        def stop() -> None:
-            for flow in self._flows:
-                if flow.transfer is transfer:
-                    self._flows.run(flow, partial(flow.fail, error=error))
-
-        self._reactor.call(stop)
-        if not self._reactor.here:
+    def _stop(self, flow: Flow) -> None:
+        error = TransferStopped("the transfer was stopped here", flow.transfer)
+        self._call(partial(self._run, flow, partial(flow.fail, error=error)))
+        if not self._thread.here:
             with contextlib.suppress(P2PLabError):
-                transfer.wait(2.0)
+                flow.transfer.wait(2.0)
 
-    # ---- everything below runs in the reactor's thread
+    def _flow(
+        self, transfer: Transfer, machine: Any, other: Other, at_once: bool = False
+    ) -> Flow:
+        transfer.started_at = time.monotonic()
+        flow = Flow(transfer, machine, self._to(other), at_once)
+        transfer.on_stop = partial(self._stop, flow)
+        return flow
 
-    def fileno(self) -> int:
-        """For the reactor."""
-        return self._socket.socket.fileno()
+    def _call(self, command: Callable[[], None]) -> None:
+        self._thread.call(partial(self._guarded, command))
 
-    def wake_at(self) -> float | None:
-        """For the reactor."""
-        times = [self._flows.wake_at(), self._contacts.wake_at()]
-        times += [] if self._query is None else [self._query[0].deadline]
-        return min((each for each in times if each is not None), default=None)
+    # ---- everything below runs in the socket's thread
 
-    def turn(self, ready: bool) -> None:
-        """For the reactor."""
+    def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            if ready:
-                self._receive()
-            self._tick()
+            call()
         except BaseException as why:  # of no transfer's: the others must go on
-            self._flows.callback_error = why
+            self.callback_error = why
 
-    def _receive(self) -> None:
-        """Take all that waits before anything is answered: answers go in batches."""
-        batches: dict[tuple[Way, int], Batch] = {}  # by whom, and which transfer
-        for _ in range(READS):
-            come = self._socket.receive()
-            if come is None:
-                break
-            datagrams, address = come
-            if self._query is not None:
-                datagrams = [each for each in datagrams if not self._observe(each)]
-            bare = Bare(address, self._socket.send)
-            for contact, run in self._contacts.opened(datagrams, address, self._refuse):
-                if contact is None and self.sealed:
-                    self.strays += len(list(run))
-                else:
-                    self._sort(contact or bare, run, address, batches)
-        for (way, id), packets in batches.items():
-            self._dispatch(way, id, packets)
-
-    def _observe(self, datagram: bytes) -> bool:
-        """Take an answer of the STUN server; return whether it is one."""
-        if self._query is None or not is_stun(datagram):
-            return False
-        query, _ = self._query
-        if query.on_datagram(datagram):
-            self.observed = query.address or self.observed
-        return True
-
-    def _refuse(self, contact: Contact, sealed: bytes, why: CorruptPacket) -> None:
-        """Let the trace of the transfer show a packet that was not believed."""
-        self.strays += 1
-        with contextlib.suppress(CorruptPacket):
-            packet, id, number = decode(inside(sealed))
-            flow = self._flows.get((contact, id))
-            if flow is not None:
-                word = FORGED if isinstance(why, Forged) else REPLAYED
-                self._flows.run(flow, partial(flow.reject, packet, number, word))
-
-    def _sort(
-        self,
-        way: Way,
-        datagrams: Iterable[bytes],
-        address: Address,
-        batches: dict[tuple[Way, int], Batch],
+    def _plan(
+        self, whose: Flow | Contact | str, due: float | None, tick: Callable[[], None]
     ) -> None:
-        """Add packets to the batches of their transfers; answer probes at once."""
-        last = -1  # no transfer's id
-        for datagram in datagrams:
+        """Call `tick` at a time by time.monotonic [s], in place of an earlier plan."""
+        if (timer := self._timers.pop(whose, None)) is not None:
+            timer.cancel()
+        if due is not None and not self._closing:
+            call = partial(self._guarded, tick)
+            self._timers[whose] = self._thread.call_at(due, call)
+
+    def _read(self) -> None:
+        """Take all that waits before anything is answered."""
+        turn: dict[tuple[Other, int], list[Numbered]] = {}  # what came for each flow
+        for _ in range(READS):
             try:
-                packet, id, number = decode(datagram)
-            except CorruptPacket:
-                self.strays += 1
+                datagram, address = self._socket.recvfrom(LARGEST)
+            except BlockingIOError:
+                break
+            except OSError:  # Windows reports here that an earlier one found nobody
                 continue
-            if id != last:
-                if not id and packet.kind in PATH_KINDS and isinstance(way, Contact):
-                    self._contacts.on_packet(way, packet, address)
-                    continue
-                add = batches.setdefault((way, id), []).append
-                last = id or -1  # what carries no id may be a probe: look at each
-            add((packet, number))
+            self._take(datagram, address[:2], turn)
+        for key, packets in turn.items():
+            flow = self._flows.get(key)
+            if flow is not None:
+                self._run(flow, partial(flow.arrive, packets))
+            else:
+                self._consider(*key, packets)
 
-    def _dispatch(self, way: Way, id: int, packets: Batch) -> None:
-        flow = self._flows.get((way, id))
-        if flow is not None:
-            self._flows.run(flow, partial(flow.arrive, packets))
+    def _take(
+        self,
+        datagram: bytes,
+        address: Address,
+        turn: dict[tuple[Other, int], list[Numbered]],
+    ) -> None:
+        """Find out whose a datagram is, and for which transfer; answer probes."""
+        if self._query is not None and is_stun(datagram):
+            if self._query.on_datagram(datagram):
+                self.observed = self._query.address or self.observed
             return
-        self.strays += sum(packet.kind != Kind.OFFER for packet, _ in packets)
-        self._reception.take(way, id, packets)
+        contact = self._contacts.get(session_id(datagram) or b"")
+        try:
+            if contact is not None:
+                datagram = self._opened(contact, datagram, address)
+            elif self.sealed:
+                raise Forged("this is nobody's whom we have met")
+            packet, id, number = decode(datagram)
+        except CorruptPacket:
+            self.strays += 1
+            return
+        if contact is not None and not id and packet.kind in PATH_KINDS:
+            contact.hear(packet, address)
+            self._probe(contact)
+        else:
+            turn.setdefault((contact or address, id), []).append((packet, number))
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self._flows.tick()
-        self._contacts.tick()
-        if self._query is not None:
-            query, to = self._query
-            if query.deadline is not None and query.deadline <= now:
-                query.on_timeout()
-            if (datagram := query.next_datagram(now)) is not None:
-                self._socket.send([datagram], to)
-            if query.done:
-                self._query = None
+    def _opened(self, contact: Contact, sealed: bytes, address: Address) -> bytes:
+        """Open it, or let the trace of the transfer show that it was not believed."""
+        try:
+            return contact.open(sealed, address)
+        except (Forged, Replayed) as why:
+            packet, id, number = decode(inside(sealed))
+            if (flow := self._flows.get((contact, id))) is not None:
+                word = FORGED if isinstance(why, Forged) else REPLAYED
+                self._run(flow, partial(flow.reject, packet, number, word))
+            raise
+
+    def _consider(self, other: Other, id: int, packets: list[Numbered]) -> None:
+        """Take an offer, or say why not: both cost one datagram. All else is stray."""
+        offers = [packet for packet, _ in packets if packet.kind == Kind.OFFER]
+        self.strays += len(packets) - len(offers)
+        if not offers:
+            return
+        try:
+            offer = Offer.from_bytes(offers[0].payload)
+            if isinstance(other, Contact):
+                offer = replace(offer, sender=other.session.peer)  # whatever it says
+            why = self._objection(offer, other)
+            if why is None:
+                self._accept(other, id, offer, packets)
+                return
+        except P2PLabError as error:
+            why = str(error)
+        except BaseException as error:  # a protocol of one's own may call exit()
+            why = f"the receiver cannot take it: {error!r}"
+        self._to(other)(encode(Packet(Kind.REFUSE, 0, to_words(why)), id | ANSWER))
+
+    def _objection(self, offer: Offer, other: Other) -> str | None:
+        live = [each for each in self.transfers() if not each.ended]
+        arriving = sum(each.role == RECEIVER for each in live)
+        why = self.limits.objection(offer, arriving)
+        address = other.address if isinstance(other, Contact) else other
+        if why is not None or self._on_offer is None or address is None:
+            return why
+        try:
+            return self._on_offer(offer, address)
+        except Exception as error:  # not the sender's fault
+            self.callback_error = error
+            return "the receiver was asked, and failed to answer"
+
+    def _accept(
+        self, other: Other, id: int, offer: Offer, packets: list[Numbered]
+    ) -> None:
+        patience, record = self.limits.patience, self._record
+        transfer = Transfer(id, RECEIVER, offer, patience=patience, record=record)
+        flow = self._flow(transfer, offer.receiver(), other)
+        self._tell(transfer)  # before the sender hears of it
+        # The offer first: what has overtaken it waits until it is accepted.
+        packets = sorted(packets, key=lambda each: each[0].kind != Kind.OFFER)
+        self._open((other, id), flow, partial(flow.arrive, packets))
+
+    def _open(
+        self, key: tuple[Other, int], flow: Flow, begin: Callable[[float], None]
+    ) -> None:
+        """Add a flow and call `begin` as `run` does; forget the oldest ended ones."""
+        ended = [each for each, other in self._flows.items() if other.closed]
+        for each in ended[: max(0, len(ended) - REMEMBERED)]:
+            del self._flows[each]
+        self._flows[key] = flow
+        self._run(flow, begin)
+
+    def _begin(self, key: tuple[Other, int], flow: Flow) -> None:
+        closed = partial(flow.fail, error=P2PLabError(CLOSED))
+        self._open(key, flow, closed if self._closing else flow.open)
+
+    def _run(self, flow: Flow, call: Callable[[float], None]) -> None:
+        """Call with the transfer's time; an error ends that transfer and no other."""
+        transfer, watchdog = flow.transfer, self._thread.watchdog
+        ended = transfer.ended
+        now = time.monotonic() - transfer.started_at
+        watchdog.begin()
+        try:
+            call(now)
+            flow.finish_turn(now)
+            due = flow.wake_at()
+        except BaseException as why:  # a machine may call exit()
+            flow.fail(now, self._explained(why))
+            due = flow.wake_at()
+        watchdog.end()
+        due = None if due is None else due + transfer.started_at
+        self._plan(flow, due, partial(self._run, flow, flow.tick))
+        if transfer.ended and not ended:
+            self._tell(transfer)
+
+    def _explained(self, why: BaseException) -> P2PLabError:
+        if isinstance(why, P2PLabError):
+            return why
+        if isinstance(why, Stuck):
+            limit = self._thread.watchdog.computing
+            return P2PLabError(f"after {limit:g} s of computing, {why}")
+        what = "a mistake in the protocol, or in p2plab, ended the transfer"
+        return P2PLabError(f"{what}: {why!r}")
+
+    def _tell(self, transfer: Transfer) -> None:
+        try:
+            if self._on_transfer is not None:
+                self._on_transfer(transfer)
+        except Exception as why:  # not the transfer's fault
+            self.callback_error = why
+
+    def _add(self, contact: Contact) -> None:
+        """Believe it from now on; the oldest of MOST_CONTACTS is forgotten."""
+        while len(self._contacts) >= MOST_CONTACTS:
+            del self._contacts[next(iter(self._contacts))]
+        self._contacts[contact.session.id] = contact
+        self._probe(contact)
+
+    def _probe(self, contact: Contact) -> None:
+        contact.tick()
+        self._plan(contact, contact.wake_at, partial(self._probe, contact))
 
     def _ask(self, query: Query, to: Address) -> None:
-        self._query = query, to
-        self._tick()
+        """Go on with a question to a STUN server."""
+        self._query, now = query, time.monotonic()
+        if query.deadline is not None and query.deadline <= now:
+            query.on_timeout()
+        if (datagram := query.next_datagram(now)) is not None:
+            self._emit(datagram, to)
+        due = None if query.done else query.deadline
+        self._plan("query", due, partial(self._ask, query, to))
 
-    def _open(self, key: tuple[Way, int], flow: Flow) -> None:
-        closed = partial(flow.fail, error=P2PLabError(CLOSED))
-        self._flows.open(key, flow, closed if self._closing else flow.open)
+    def _to(self, other: Other) -> Callable[[bytes], None]:
+        """Return what sends a datagram there."""
+        return (
+            other.send if isinstance(other, Contact) else partial(self._emit, to=other)
+        )
+
+    def _emit(self, datagram: bytes, to: Address) -> None:
+        with contextlib.suppress(OSError):  # a full buffer, no route, nobody: lost
+            self._socket.sendto(datagram, to)
 
     def _shut(self) -> None:
         self._closing = True
-        self._flows.fail(partial(TransferStopped, "the peer was closed"))
+        for timer in self._timers.values():
+            timer.cancel()
+        for flow in list(self._flows.values()):
+            error = TransferStopped("the peer was closed", flow.transfer)
+            self._run(flow, partial(flow.fail, error=error))
         self._socket.close()

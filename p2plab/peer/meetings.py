@@ -9,8 +9,8 @@ from typing import Final
 from weakref import WeakSet
 
 from p2plab.errors import PeerNotFound, PeerUnreachable, RendezvousAway
-from p2plab.net.contact import Contact
 from p2plab.net.datagrams import Address
+from p2plab.net.paths import Contact
 from p2plab.net.session import Session
 from p2plab.net.udp import UdpSocket
 from p2plab.peer.witness import Witness

@@ -22,9 +22,8 @@ from p2plab.core.meeting import (
     Seen,
 )
 from p2plab.errors import P2PLabError
-from p2plab.net.contact import Contact
 from p2plab.net.datagrams import Address
-from p2plab.net.paths import SETTLE
+from p2plab.net.paths import SETTLE, Contact
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import MAX_EVENTS

@@ -6,9 +6,8 @@ import secrets
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
-from types import SimpleNamespace
 from typing import Any, Final, Self
 from unittest.mock import patch
 
@@ -24,6 +23,7 @@ from p2plab.net.handshake import Tags, admit, prove
 from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session, inside
 from p2plab.net.udp import UdpSocket
 from p2plab.protocols import Setup
+from p2plab.sim.watchdog import Watchdog
 
 ID, KEY = bytes(range(8)), bytes(range(32))
 NONCE: Final = bytes(16)  # ours, in a handshake, so that proofs can be made in advance
@@ -191,38 +191,46 @@ def conversation(name: str) -> tuple[list[bytes], list[bytes]]:
 
 
 class Wire:
-    """Stands for a DatagramSocket: what is sent stays here."""
+    """Stands for a UDP socket: what is sent stays here."""
+
+    family = socket.AF_INET
 
     def __init__(self, host: str, port: int) -> None:
-        self.address: Address = (host, 5000)
-        self.socket = SimpleNamespace(family=socket.AF_INET)
         self.inbox: deque[bytes] = deque()
         self.sent: list[bytes] = []
 
-    def send(self, datagrams: Sequence[bytes], to: Address) -> None:
-        self.sent += datagrams
+    def getsockname(self) -> Address:
+        return "127.0.0.1", 5000
 
-    def receive(self) -> tuple[Sequence[bytes], Address] | None:
-        return ([self.inbox.popleft()], THERE) if self.inbox else None
+    def sendto(self, datagram: bytes, to: Address) -> None:
+        self.sent.append(datagram)
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def recvfrom(self, largest: int) -> tuple[bytes, Address]:
+        if not self.inbox:
+            raise BlockingIOError
+        return self.inbox.popleft(), THERE
 
 
 class Here:
-    """Stands for the reactor: everything is done at once, by the caller."""
+    """Stands for the thread of sockets: everything is done at once, by the caller."""
 
     here = True
+    ready: Callable[[], None]
+
+    def __init__(self) -> None:
+        self.watchdog = Watchdog(1.0)
 
     @classmethod
-    def join(cls, member: object) -> Self:
-        return cls()
+    def join(cls, sock: object, on_ready: Callable[[], None]) -> Self:
+        one = cls()
+        one.ready = on_ready
+        return one
 
     def call(self, command: Callable[[], None]) -> None:
         command()
 
-    def leave(self, member: object, last: Callable[[], None]) -> None:
-        last()
+    def call_at(self, when: float, command: Callable[[], None]) -> None:
+        """The clock is ours: see Side.turn."""
 
 
 class Side:
@@ -230,8 +238,8 @@ class Side:
 
     def __init__(self, session: Session, setup: Setup | None = None) -> None:
         with (
-            patch("p2plab.net.udp.DatagramSocket", Wire),
-            patch("p2plab.net.udp.Reactor", Here),
+            patch("p2plab.net.udp.bound", Wire),
+            patch("p2plab.net.udp.SocketThread", Here),
             patch.object(secrets, "randbelow", lambda limit: 6),  # a transfer's number
         ):
             self.socket = UdpSocket(sealed=True)
@@ -240,11 +248,12 @@ class Side:
                 parcel = cut(sample_picture(16), payload_size=100)
                 self.socket.send(contact, parcel, setup)
         self.wire: Any = self.socket._socket
+        self.thread: Any = self.socket._thread
 
     def turn(self, *sealed: bytes) -> list[bytes]:
         """Let this arrive; return what is sent."""
         self.wire.inbox.extend(sealed)
-        self.socket.turn(bool(sealed))
+        self.thread.ready()
         sent, self.wire.sent = self.wire.sent, []
         return list(sent)
 

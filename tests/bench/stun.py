@@ -11,12 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from p2plab.net.datagrams import DatagramSocket
+from p2plab.net.datagrams import bound
 from p2plab.net.stun import HEADER_SIZE, write_address
 from p2plab.net.stun_client import ask, request
 
@@ -47,8 +47,8 @@ class Asker:
 
     def __init__(self, server: tuple[str, int]) -> None:
         self.server = server
-        self.datagrams = DatagramSocket("127.0.0.1", 0)
-        seen = write_address(self.datagrams.address, b"\x21\x12\xa4\x42")
+        self.socket = bound("127.0.0.1", 0)
+        seen = write_address(self.socket.getsockname(), b"\x21\x12\xa4\x42")
         self.right = b"\x00\x20\x00\x08" + seen  # the same in every answer
         self.waiting: set[bytes] = set()
         self.answers = self.lost = 0
@@ -59,12 +59,13 @@ class Asker:
         self.lost += len(self.waiting)
         self.waiting = {secrets.token_bytes(12) for _ in range(IN_FLIGHT)}
         self.sent_at = time.perf_counter()
-        self.datagrams.send([request(each) for each in self.waiting], self.server)
+        for each in self.waiting:
+            self.socket.sendto(request(each), self.server)
 
     def receive(self) -> None:
         """Take all that has come."""
-        while received := self.datagrams.receive():
-            for answer in map(bytes, received[0]):
+        with suppress(BlockingIOError):
+            while answer := self.socket.recv(2048):
                 transaction = answer[8:HEADER_SIZE]
                 if transaction in self.waiting:
                     assert answer[HEADER_SIZE:32] == self.right, "a wrong answer"
@@ -74,7 +75,7 @@ class Asker:
 
 def load(server: tuple[str, int], pid: int) -> Round:
     """Ask through all the sockets for SECONDS."""
-    askers = {each.datagrams.socket: each for each in map(Asker, [server] * SOCKETS)}
+    askers = {each.socket: each for each in map(Asker, [server] * SOCKETS)}
     before, start = cpu_time(pid), time.perf_counter()
     for asker in askers.values():
         asker.send()
@@ -86,7 +87,7 @@ def load(server: tuple[str, int], pid: int) -> Round:
                 asker.send()
     seconds, after = time.perf_counter() - start, cpu_time(pid)
     for asker in askers.values():
-        asker.datagrams.close()
+        asker.socket.close()
     cpu = None if before is None or after is None else after - before
     answers = sum(asker.answers for asker in askers.values())
     return Round(answers, sum(asker.lost for asker in askers.values()), seconds, cpu)

@@ -1,0 +1,152 @@
+"""A call that never comes back is interrupted, and no other."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from loopback import PARCEL, PATIENCE, setup, two_sockets
+from loopback import no_thread_stays as no_thread_stays  # for every test here
+
+from p2plab import Setup
+from p2plab.core.packet import Packet
+from p2plab.errors import TransferStopped
+from p2plab.protocols import PROTOCOLS
+from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.sim.watchdog import LOOKS, Stuck, Watchdog
+
+LIMIT = 0.05  # [s]
+
+
+class Looks:
+    """Looks of a watchdog, to count time by."""
+
+    def __init__(self) -> None:
+        self.seen = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.seen.release()
+
+    def wait(self) -> None:
+        for _ in range(3 * LOOKS):
+            assert self.seen.acquire(timeout=20)
+
+    def compute(self, every: Callable[[], None] = lambda: None) -> None:
+        for _ in range(3 * LOOKS):
+            while not self.seen.acquire(blocking=False):
+                every()
+
+
+def never_back() -> None:
+    while True:
+        pass
+
+
+def test_who_computes_in_one_call_for_ever_is_interrupted_and_its_line_is_told() -> (
+    None
+):
+    with Watchdog(LIMIT) as watchdog:
+        watchdog.begin()
+        with pytest.raises(Stuck) as raised:
+            never_back()
+    line = raised.value.line
+    assert line is not None
+    assert line.function == "never_back"
+    assert line.file == __file__
+    assert line.number > never_back.__code__.co_firstlineno
+    assert sum(raised.value.seen.values()) > len(raised.value.stack)
+
+
+def test_who_swallows_it_is_interrupted_again() -> None:
+    def swallows() -> None:
+        with contextlib.suppress(BaseException):
+            never_back()
+        never_back()
+
+    with Watchdog(LIMIT) as watchdog:
+        watchdog.begin()
+        with pytest.raises(Stuck):
+            swallows()
+
+
+def test_who_waits_without_computing_is_left_alone_unless_waiting_has_a_limit() -> None:
+    looks = Looks()
+    with Watchdog(LIMIT, on_look=looks) as watchdog:
+        watchdog.begin()
+        looks.wait()
+
+    def waits() -> None:
+        while True:
+            time.sleep(0.001)
+
+    with Watchdog(LIMIT, 2 * LIMIT) as watchdog:
+        watchdog.begin()
+        with pytest.raises(Stuck):
+            waits()
+
+
+@pytest.mark.skipif(
+    not hasattr(time, "pthread_getcpuclockid"),
+    reason="this system does not tell how long a single thread has computed",
+)
+def test_who_waits_while_others_compute_is_left_alone() -> None:
+    looks, over = Looks(), threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            pass
+
+    other = threading.Thread(target=compute)
+    other.start()
+    try:
+        with Watchdog(LIMIT, on_look=looks) as watchdog:
+            watchdog.begin()
+            looks.wait()
+    finally:
+        over.set()
+        other.join()
+
+
+def test_who_computes_in_many_calls_or_between_two_is_left_alone() -> None:
+    looks = Looks()
+    with Watchdog(LIMIT, on_look=looks) as watchdog:
+        looks.compute(every=watchdog.begin)
+        watchdog.end()
+        looks.compute()
+
+
+class Loop(StopAndWaitReceiver):
+    """Never comes back from its third packet."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        while packet.seq == 2:
+            pass
+        super().on_packet(packet, now)
+
+
+def test_a_loop_on_a_socket_ends_its_own_transfer_with_its_line_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2plab.net.threads.LIMIT", LIMIT)
+    build = (lambda setup, rtt: StopAndWaitSender(rtt)), Loop
+    monkeypatch.setitem(PROTOCOLS, "loop", build)
+    with two_sockets() as (here, there):
+        looping = here.send(there.address, PARCEL, Setup("loop"))
+        with pytest.raises(TransferStopped, match=r"Loop\.on_packet \(line \d+ of "):
+            looping.wait(PATIENCE)
+        assert here.send(there.address, PARCEL, setup()).wait(PATIENCE).progress == 1
+
+
+def test_where_no_thread_starts_nothing_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with Watchdog(LIMIT) as watchdog:
+        watchdog.begin()
+        watchdog.end()
