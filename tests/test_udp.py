@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 import random
 import threading
@@ -421,6 +422,17 @@ def test_news_come_when_a_transfer_begins_and_when_it_ends_also_by_stop() -> Non
             news.clear()
         here.send(there.address, PARCEL).wait(PATIENCE)
         eventually(lambda: len(news) == 2, "both news have come")
+
+
+def test_news_come_in_the_context_in_which_the_socket_was_made() -> None:
+    cell = contextvars.ContextVar("cell", default="first")
+    cells: list[str] = []
+    with two_sockets(on_transfer=lambda transfer: cells.append(cell.get())) as ends:
+        here, there = ends
+        cell.set("second")
+        assert moves_a_picture(here, there)
+        there.send(here.address, PARCEL, link=FAR).stop()
+        assert cells == ["first"] * 3
 
 
 @pytest.mark.parametrize("act", [Transfer.stop, None])

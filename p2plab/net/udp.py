@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -83,6 +84,8 @@ class UdpSocket:
         self._query: Query | None = None
         self._timers: dict[Flow | Contact | str, asyncio.TimerHandle] = {}
         self._closed = False
+        # In a notebook the context says which cell a callback's output belongs to.
+        self._context = contextvars.copy_context()
         self._thread = SocketThread.join(
             self._socket, partial(self._guarded, self._read)
         )
@@ -198,7 +201,7 @@ class UdpSocket:
 
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            call()
+            self._context.run(call)
         except BaseException as why:  # of no transfer's: the others must go on
             self.callback_error = why
 
