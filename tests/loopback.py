@@ -14,7 +14,9 @@ from typing import Any, Final, Self, TypeVar
 import numpy as np
 import pytest
 
-from p2plab.content.chunks import cut
+from p2plab.content.chunks import Assembly, cut
+from p2plab.content.content import Chunks
+from p2plab.content.offer import Limits
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import LOSS, OVERFLOW, AnyLink, Channel, Link, ScriptedLink
@@ -92,6 +94,30 @@ def two_sockets(**options: Any) -> Iterator[tuple[UdpSocket, UdpSocket]]:
         yield here, there
 
 
+@contextmanager
+def both_ends(
+    setup: Setup | None = None,
+    link: AnyLink | None = None,
+    *,
+    limits: Limits | None = None,
+    parcel: Chunks = PARCEL,
+    **options: Any,
+) -> Iterator[tuple[Transfer, Transfer]]:
+    """Yield a transfer between two new sockets, and what its receiver sees of it.
+
+    limits: of the receiver. options: of `send`.
+    """
+    with UdpSocket() as here, UdpSocket(limits=limits) as there:
+        transfer = here.send(there.address, parcel, setup, link=link, **options)
+        yield transfer, twin(there, transfer)
+
+
+def assembled(transfer: Transfer) -> Assembly:
+    """Return what has arrived."""
+    assert transfer.assembly is not None
+    return transfer.assembly
+
+
 def twin(there: UdpSocket, transfer: Transfer) -> Transfer:
     """Return the other end of a transfer, once it is there."""
 
@@ -110,9 +136,7 @@ def over(transfer: Transfer) -> Transfer:
 
 def same_pixels(transfer: Transfer) -> bool:
     """Say whether the picture has arrived as it was."""
-    assert transfer.assembly is not None
-    picture = np.asarray(transfer.picture())
-    return np.array_equal(picture, PICTURE)
+    return np.array_equal(np.asarray(transfer.picture()), PICTURE)
 
 
 def without_a_fate(trace: Trace) -> list[Row]:

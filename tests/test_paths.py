@@ -67,7 +67,9 @@ class World:
     def run(self, until: float) -> None:
         """Let everything happen that is due by then."""
         while True:
-            times = [t for h in self.hosts.values() if (t := h.wake_at()) is not None]
+            times = [
+                t for h in self.hosts.values() if (t := h.prober.wake_at) is not None
+            ]
             now = min([*times, *(each[0] for each in self.flying[:1])], default=until)
             if now >= until:
                 return
@@ -79,40 +81,36 @@ class World:
                 host.pull(now)
 
 
-@dataclass
 class Host:
-    """What a socket does with a session and a prober: seal, open, ask, answer."""
+    """A peer on the network: its contact with the other one, which has seals."""
 
-    world: World
-    address: Address
-    session: Session
-    candidates: list[tuple[str, Address]]
-    starts_at: float = 0.0
-    prober: Prober | None = None
-    refused: int = 0
-
-    def __post_init__(self) -> None:
-        self.world.hosts[self.address] = self
-
-    def wake_at(self) -> float | None:
-        return self.starts_at if self.prober is None else self.prober.wake_at
+    def __init__(
+        self,
+        world: World,
+        address: Address,
+        session: Session,
+        candidates: list[tuple[str, Address]],
+        starts_at: float = 0.0,
+    ) -> None:
+        self.world, self.address, self.session = world, address, session
+        self.prober = Prober(candidates, starts_at)
+        self.starts_at = starts_at
+        self.refused = 0
+        world.hosts[address] = self
 
     def receive(self, sealed: bytes, sender: Address, now: float) -> None:
-        if self.prober is None:
+        if now < self.starts_at:
             return
         try:
             packet, _, _ = decode(self.session.open(sealed))
         except Forged:
             self.refused += 1
             return
-        answer = self.prober.on_packet(packet, sender, now)
-        if answer is not None:
+        if (answer := self.prober.on_packet(packet, sender, now)) is not None:
             self.send(answer, sender, now)
 
     def pull(self, now: float) -> None:
-        if self.prober is None and now >= self.starts_at:
-            self.prober = Prober(self.candidates, now)
-        while self.prober is not None and (due := self.prober.next_probe(now)):
+        while due := self.prober.next_probe(now):
             self.send(*due, now)
 
     def send(self, packet: Packet, to: Address, now: float) -> None:
@@ -120,12 +118,13 @@ class Host:
 
     @property
     def path(self) -> Path | None:
-        assert self.prober is not None, "it has not begun"
         return self.prober.path
 
     def when(self, what: str) -> list[float]:
-        assert self.prober is not None
         return [each.time for each in self.prober.events if each.what == what]
+
+    def addresses(self, what: str) -> list[Address | None]:
+        return [each.address for each in self.prober.events if each.what == what]
 
 
 def introduced(
@@ -149,7 +148,7 @@ def test_two_peers_that_begin_together_have_a_path_after_one_round_trip() -> Non
         assert host.path[:2] == (HOST, other)
         assert host.path.rtt == pytest.approx(0.06, abs=2e-6)
         assert host.when(paths.CHOOSE) == [pytest.approx(0.06)]
-        assert host.wake_at() is None, "nothing more to do until somebody asks"
+        assert host.prober.wake_at is None, "nothing more to do until somebody asks"
     assert not world.flying
 
 
@@ -162,15 +161,10 @@ def test_probes_are_repeated_at_growing_pauses_until_patience_ends() -> None:
     assert pauses[-1] == max(pauses) == pytest.approx(0.25)
     assert sent[-1] < PATIENCE
     assert alice.when(paths.FAIL) == [PATIENCE]
-    assert alice.prober is not None
     assert "no answer within 3 s from host 198.51.100.9 port 9" in alice.prober.failure
     assert "no probe arrived" in alice.prober.failure
-
-
-def test_who_is_offered_no_address_fails_in_words_too() -> None:
     alice, _ = introduced(world := World(), [], [], late=HOUR)
     world.run(HOUR)
-    assert alice.prober is not None
     assert "has offered no address" in alice.prober.failure
 
 
@@ -199,7 +193,6 @@ def test_after_failing_it_still_answers_and_a_late_path_ends_the_failure() -> No
     world = World()
     alice, bob = introduced(world, [(HOST, BOB)], [(HOST, ALICE)], late=60.0)
     world.run(59.0)
-    assert alice.prober is not None
     assert alice.prober.failure
     world.run(HOUR)
     assert bob.path is not None
@@ -222,9 +215,7 @@ def test_a_wrong_peer_at_the_address_stays_unheard() -> None:
     assert carol.path is None
     assert carol.refused > 0
     assert alice.refused > 0
-    assert alice.prober is not None
-    heard = {e.address for e in alice.prober.events if e.what == paths.HEAR}
-    assert heard == {BOB_SEEN}
+    assert set(alice.addresses(HEAR)) == {BOB_SEEN}
 
 
 def test_a_path_at_home_that_answers_late_replaces_the_one_through_the_router() -> None:
@@ -244,9 +235,7 @@ def test_a_path_at_home_that_answers_late_replaces_the_one_through_the_router() 
     world.put = router  # type: ignore[method-assign]  # between two hosts
     world.source = lambda sender, to: asked["at"] if sender == BOB else sender
     world.run(HOUR)
-    assert alice.prober is not None
-    chosen = [e.address for e in alice.prober.events if e.what == paths.CHOOSE]
-    assert chosen == [BOB_SEEN, BOB]
+    assert alice.addresses(paths.CHOOSE) == [BOB_SEEN, BOB]
     assert alice.path is not None
     assert alice.path[:2] == (HOST, BOB)
     assert bob.path is not None
@@ -341,7 +330,6 @@ def test_a_way_that_works_in_one_direction_only_is_no_path() -> None:
     world.run(HOUR)
     assert alice.path is None
     assert bob.path is None
-    assert alice.prober is not None
     assert "its own probes arrived here" in alice.prober.failure
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2plab.core.packet import DATA, HEADER_SIZE, MAX_PAYLOAD, Packet, decode, encode
-from p2plab.errors import CorruptPacket, Forged, Replayed
+from p2plab.errors import Forged, Replayed
 from p2plab.net.session import (
     CALLEE,
     CALLER,
@@ -82,18 +82,12 @@ def test_any_bytes_are_forged_and_nothing_worse(datagram: bytes) -> None:
     assert named is None or named == datagram[8:16]
 
 
-def test_our_own_packet_sent_back_to_us_is_forged() -> None:
-    alice, _ = both()
-    with pytest.raises(Forged):
-        alice.open(alice.seal(b"mirror"))
-
-
 @pytest.mark.parametrize(
     "other",
     [
         pytest.param(both(key=bytes(KEY_SIZE))[0], id="another key"),
         pytest.param(both(id=bytes(8))[0], id="another session with the same key"),
-        pytest.param(Session(ID, KEY, CALLEE, "bob"), id="the same role"),
+        pytest.param(Session(ID, KEY, CALLEE, "bob"), id="the same role, or a mirror"),
     ],
 )
 def test_who_is_not_the_other_side_of_this_session_opens_nothing(
@@ -140,15 +134,6 @@ def test_any_order_with_copies_each_packet_once_and_all_within_the_window(
         newest = max(newest, number)
 
 
-def test_reordering_as_wide_as_the_window_costs_no_packet() -> None:
-    alice, bob = both()
-    packets = [alice.seal(b"") for _ in range(4 * WINDOW)]
-    for at in range(0, len(packets), WINDOW):
-        for sealed in reversed(packets[at : at + WINDOW]):
-            bob.open(sealed)
-    assert bob.replayed == 0
-
-
 def test_a_forged_counter_does_not_move_the_window() -> None:
     alice, bob = both()
     sealed = alice.seal(b"early")
@@ -185,11 +170,6 @@ def test_threads_that_seal_at_once_never_use_one_counter_twice() -> None:
 )
 def test_what_is_not_sealed_belongs_to_no_session(datagram: bytes) -> None:
     assert session_id(datagram) is None
-
-
-def test_a_sealed_packet_is_no_packet_to_who_knows_no_sessions() -> None:
-    with pytest.raises(CorruptPacket):
-        decode(both()[0].seal(encode(Packet(DATA, 1))))
 
 
 def test_neither_repr_nor_errors_show_the_key() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import socket
 import threading
 import time
@@ -68,21 +67,3 @@ def test_a_command_runs_in_the_thread_and_after_its_end_by_who_gives_it() -> Non
     member.leave()
     member.thread.call(command)
     assert ran == [thread, threading.current_thread()]
-
-
-def test_a_turn_sees_the_context_in_which_its_socket_joined() -> None:
-    cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell", default="none")
-    seen: list[str] = []
-
-    class Curious(Member):
-        def turn(self) -> None:
-            seen.append(cell.get())
-            super().turn()
-
-    other = Member()  # its context, of before, is not the one
-    cell.set("seventh")
-    member = Curious()
-    member.wake()
-    member.leave()
-    other.leave()
-    assert seen == ["seventh"]

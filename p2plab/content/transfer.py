@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 KEEP: Final = 100  # transfers that an inbox holds; then offers are refused
 KEEP_BYTES: Final = 500_000_000  # likewise
 OFFER_PATIENCE: Final = 10.0  # with who does not answer an offer [s]
-
-
 WHY: Final = "What happened is a ladder: p2plab.autopsy(transfer)"
 
 
@@ -228,13 +226,14 @@ def simulate_transfer(
     """
     setup, link = setup or Setup(), link or Link()
     offer = Offer("", chunks.content, setup)
-    transfer = Transfer(0, SENDER, offer, payloads=chunks.payloads, link=link)
+    payloads = chunks.payloads
+    transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link, back=back)
     transfer.assembly = assembly = Assembly(chunks.content)
     try:
         run = simulate(
             setup.sender(),
             setup.receiver(),
-            chunks.payloads,
+            payloads,
             link,
             back=back,
             patience=patience,

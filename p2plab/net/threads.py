@@ -67,9 +67,8 @@ class SocketThread:
     def join(cls, sock: socket.socket, on_ready: Callable[[], None]) -> SocketThread:
         """Call `on_ready` in this process's thread whenever something waits at `sock`.
 
-        It runs in the context of whoever joins, as in `spawn`, and must not raise.
+        It must not raise.
         """
-        context = contextvars.copy_context()
         with cls._lock:
             shared = cls._shared
             if shared is None or not shared._thread.is_alive():  # or after a fork
@@ -77,7 +76,7 @@ class SocketThread:
                 shared._thread.start()
             shared._sockets += 1
             add = shared._loop.add_reader
-            shared._loop.call_soon_threadsafe(add, sock, on_ready, context=context)
+            shared._loop.call_soon_threadsafe(add, sock, on_ready)
         return shared
 
     @property

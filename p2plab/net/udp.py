@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -82,8 +83,9 @@ class UdpSocket:
         self._contacts: dict[bytes, Contact] = {}  # by session
         self._query: Query | None = None
         self._timers: dict[Flow | Contact | str, asyncio.TimerHandle] = {}
-        self._closed = False  # for those who send
-        self._closing = False  # for the thread
+        self._closed = False
+        # In a notebook the context says which cell a callback's output belongs to.
+        self._context = contextvars.copy_context()
         self._thread = SocketThread.join(
             self._socket, partial(self._guarded, self._read)
         )
@@ -157,7 +159,8 @@ class UdpSocket:
             record=record,
         )
         flow = self._flow(transfer, setup.sender(), to, at_once)
-        self._call(partial(self._begin, (to, transfer.id | ANSWER), flow))
+        key = to, transfer.id | ANSWER
+        self._call(partial(self._begin, key, flow, flow.open))
         return transfer
 
     def transfers(self) -> list[Transfer]:
@@ -198,7 +201,7 @@ class UdpSocket:
 
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            call()
+            self._context.run(call)
         except BaseException as why:  # of no transfer's: the others must go on
             self.callback_error = why
 
@@ -208,7 +211,7 @@ class UdpSocket:
         """Call `tick` at a time by time.monotonic [s], in place of an earlier plan."""
         if (timer := self._timers.pop(whose, None)) is not None:
             timer.cancel()
-        if due is not None and not self._closing:
+        if due is not None and not self._closed:
             call = partial(self._guarded, tick)
             self._timers[whose] = self._thread.call_at(due, call)
 
@@ -310,21 +313,19 @@ class UdpSocket:
         self._tell(transfer)  # before the sender hears of it
         # The offer first: what has overtaken it waits until it is accepted.
         packets = sorted(packets, key=lambda each: each[0].kind != Kind.OFFER)
-        self._open((other, id), flow, partial(flow.arrive, packets))
+        self._begin((other, id), flow, partial(flow.arrive, packets))
 
-    def _open(
-        self, key: tuple[Other, int], flow: Flow, begin: Callable[[float], None]
+    def _begin(
+        self, key: tuple[Other, int], flow: Flow, call: Callable[[float], None]
     ) -> None:
-        """Add a flow and call `begin` as `run` does; forget the oldest ended ones."""
+        """Add a flow and `run` the call; forget the oldest ended ones."""
         ended = [each for each, other in self._flows.items() if other.closed]
         for each in ended[: max(0, len(ended) - REMEMBERED)]:
             del self._flows[each]
         self._flows[key] = flow
-        self._run(flow, begin)
-
-    def _begin(self, key: tuple[Other, int], flow: Flow) -> None:
-        closed = partial(flow.fail, error=P2PLabError(CLOSED))
-        self._open(key, flow, closed if self._closing else flow.open)
+        if self._closed:
+            call = partial(flow.fail, error=P2PLabError(CLOSED))
+        self._run(flow, call)
 
     def _run(self, flow: Flow, call: Callable[[float], None]) -> None:
         """Call with the transfer's time; an error ends that transfer and no other."""
@@ -384,16 +385,15 @@ class UdpSocket:
 
     def _to(self, other: Other) -> Callable[[bytes], None]:
         """Return what sends a datagram there."""
-        return (
-            other.send if isinstance(other, Contact) else partial(self._emit, to=other)
-        )
+        if isinstance(other, Contact):
+            return other.send
+        return partial(self._emit, to=other)
 
     def _emit(self, datagram: bytes, to: Address) -> None:
         with contextlib.suppress(OSError):  # a full buffer, no route, nobody: lost
             self._socket.sendto(datagram, to)
 
     def _shut(self) -> None:
-        self._closing = True
         for timer in self._timers.values():
             timer.cancel()
         for flow in list(self._flows.values()):
