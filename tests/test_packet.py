@@ -97,7 +97,7 @@ def test_a_datagram_cut_short_or_with_a_tail_is_noticed(packet: Packet) -> None:
 
 
 def with_a_good_checksum(header: bytes) -> bytes:
-    return header + struct.pack("<I", zlib.crc32(header))
+    return header + struct.pack("!I", zlib.crc32(header))
 
 
 @pytest.mark.parametrize(

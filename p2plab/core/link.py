@@ -174,65 +174,49 @@ class RandomChannel:
     rng: Random
     bad: bool = False  # the state of the Gilbert-Elliott chain
     last_arrival: float = 0.0  # of a packet that kept its order [s]
-    idle_at: float = 0.0  # when the transmitter has sent all that it was given [s]
-    queued: deque[float] = field(default_factory=deque)  # when each of them has left
-    faithful: bool = field(init=False)  # what arrives does so once, in order, intact
-    chancy: bool = field(init=False)  # otherwise there is nothing to draw
-
-    def __post_init__(self) -> None:
-        it = self.link
-        self.faithful = not (it.jitter or it.reorder or it.corrupt or it.duplicate)
-        self.chancy = not self.faithful or it.loss != 0
+    leaving: deque[float] = field(default_factory=deque)  # when what is queued leaves
 
     def transmit(self, size: int, now: float) -> list[Fate]:
-        link = self.link
-        leaves, lost = now, False
-        if self.chancy:
-            # Always the same draws, so that turning one knob does not reshuffle what
-            # the others do: with more loss, the same packets are lost, and some more.
-            random = self.rng.random
-            u_state, u_loss, u_corrupt = random(), random(), random()
-            u_duplicate, u_reorder, u_jitter = random(), random(), random()
-            loss = link.loss
-            lost = u_loss < (loss if type(loss) is float else self._loss(u_state))
-        if link.rate is not None:
-            if link.queue is not None and self._full(size, now):
-                return [(now, OVERFLOW)]
-            if self.idle_at > now:
-                leaves = self.idle_at
-            leaves += 8 * size / link.rate
-            self.idle_at = leaves
-        if lost:
+        # Always the same draws, so that turning one knob does not reshuffle what the
+        # others do: with more loss, the same packets are lost, and some more.
+        random, link = self.rng.random, self.link
+        u_state, u_loss, u_corrupt = random(), random(), random()
+        u_duplicate, u_reorder, u_jitter = random(), random(), random()
+        loss = link.loss
+        if isinstance(loss, GilbertElliott):
+            loss = self._loss_in_state(loss, u_state)
+        leaves_at = self._transmitted_at(size, now)
+        if leaves_at is None:
+            return [(now, OVERFLOW)]
+        if u_loss < loss:
             return [(now, LOSS)]
-        if self.faithful:
-            return [(leaves + link.delay, ARRIVE)]
-        arrival = leaves + link.delay + link.jitter * u_jitter
+        arrival = leaves_at + link.delay + link.jitter * u_jitter
         if u_reorder < link.reorder:
             arrival += link.reorder_delay * (u_reorder / link.reorder)
         else:
             arrival = self.last_arrival = max(arrival, self.last_arrival)
-        fate = (arrival, CORRUPT if u_corrupt < link.corrupt else ARRIVE)
-        return [fate, (arrival, DUPLICATE)] if u_duplicate < link.duplicate else [fate]
+        fates = [(arrival, CORRUPT if u_corrupt < link.corrupt else ARRIVE)]
+        if u_duplicate < link.duplicate:
+            fates.append((arrival, DUPLICATE))
+        return fates
 
-    def _loss(self, u_state: float) -> float:
-        loss = self.link.loss
-        if not isinstance(loss, GilbertElliott):
-            return loss
-        if u_state < (loss.r if self.bad else loss.p):
+    def _loss_in_state(self, chain: GilbertElliott, u_state: float) -> float:
+        if u_state < (chain.r if self.bad else chain.p):
             self.bad = not self.bad
-        return loss.loss_bad if self.bad else loss.loss_good
+        return chain.loss_bad if self.bad else chain.loss_good
 
-    def _full(self, size: int, now: float) -> bool:
-        """Whether there is no room; otherwise the packet takes its place."""
-        queued, link = self.queued, self.link
-        assert link.rate is not None
-        assert link.queue is not None
-        while queued and queued[0] <= now:
-            queued.popleft()
-        if len(queued) > link.queue:  # one is being sent
-            return True
-        queued.append(max(self.idle_at, now) + 8 * size / link.rate)
-        return False
+    def _transmitted_at(self, size: int, now: float) -> float | None:
+        """Return when a packet has left the transmitter [s], None for a full queue."""
+        rate, queue, leaving = self.link.rate, self.link.queue, self.leaving
+        if rate is None:
+            return now
+        while leaving and leaving[0] <= now:
+            leaving.popleft()
+        if queue is not None and len(leaving) > queue:  # one is being sent
+            return None
+        leaves_at = (leaving[-1] if leaving else now) + 8 * size / rate
+        leaving.append(leaves_at)
+        return leaves_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
-from keyword import iskeyword
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -173,16 +172,12 @@ def probe(machine: object) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
     shows the wrapped one's numbers as its own.
     """
     paths = dict(_paths(machine, "", "", set()))
-    return tuple(paths), _reader(tuple(paths.values()))
-
-
-@cache
-def _reader(paths: tuple[str, ...]) -> Callable[[Any], Any]:
-    # Written out, as dataclasses write their methods: attrgetter takes four times as
-    # long, and this is called after every event of every run.
-    values = "".join(f"machine.{path}," for path in paths)
-    read: Callable[[Any], Any] = eval(f"lambda machine: ({values})")
-    return read
+    if not paths:
+        return (), lambda machine: ()
+    read = attrgetter(*paths.values())
+    if len(paths) == 1:
+        return tuple(paths), lambda machine: (read(machine),)
+    return tuple(paths), read
 
 
 def _paths(
@@ -190,7 +185,7 @@ def _paths(
 ) -> Iterator[tuple[str, str]]:
     seen.add(id(thing))
     for each, value in _attributes(thing).items():
-        if not each.isidentifier() or iskeyword(each):
+        if "." in each:  # which only setattr can write
             continue
         if value is None or type(value) in (int, float):
             yield name + each, path + each

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
-from itertools import compress, product
-from operator import itemgetter
+from math import ceil
 from statistics import fmean
 from typing import Final, NamedTuple
 
@@ -25,16 +24,9 @@ from p2plab.core.trace import (
 )
 from p2plab.measure.summary import Number, Summary
 
-_Counts = Counter[tuple[str, int]]  # what, kind
-
-_SENDS: Final = frozenset((SEND, RETRANSMIT))
-_FATES: Final = frozenset((ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE))
+_SENDS: Final = (SEND, RETRANSMIT)
+_FATES: Final = (ARRIVE, LOSS, OVERFLOW, CORRUPT, DUPLICATE)
 _UNSEEN: Final = (LOSS, OVERFLOW)  # by whoever it was sent to
-_DATA_SENT: Final = frozenset(product(_SENDS, [DATA]))
-_DATA_HEARD: Final = frozenset(product([ARRIVE, DUPLICATE], [DATA]))
-_COMES: Final = frozenset(product([RECEIVER], [ARRIVE, DUPLICATE, DELIVER]))
-
-_Useful = tuple[float, int, int]  # when, which payload, bytes
 
 
 class Transmission(NamedTuple):
@@ -80,52 +72,52 @@ def transmissions(trace: Trace) -> list[Transmission]:
 
     One host's trace will do, too.
     """
-    rows = list(trace.rows)
+    rows = list(trace)
     fates: dict[tuple[str, int], list[Fate]] = {}
     for row in rows:
-        if row[2] in _FATES:
-            fates.setdefault(_origin(row), []).append((row[0], row[2]))
-    data = (row for row in rows if row[2:4] in _DATA_SENT)
-    payloads = _payloads(map(itemgetter(2, 4, 6), data))
+        if row.what in _FATES:
+            fates.setdefault(_origin(row), []).append((row.time, row.what))
+    latest: dict[int, int] = {}  # a number on the wire -> the payload it now stands for
+    count = 0
     found = []
-    for time, host, what, kind, seq, size, number in rows:
-        if what not in _SENDS:
-            continue
-        payload = payloads[number] if kind == DATA else -1
-        fate, again = tuple(fates.pop((host, number), ())), what == RETRANSMIT
-        found.append(
-            Transmission(host, kind, seq, size, number, payload, again, time, fate)
-        )
+    for row in rows:
+        if row.what in _SENDS:
+            payload = -1
+            if row.kind == DATA:
+                if row.what == SEND or row.seq not in latest:
+                    latest[row.seq] = count
+                    count += 1
+                payload = latest[row.seq]
+            fate = fates.pop((row.host, row.number), ())
+            found.append(_transmission(row, payload, row.time, fate))
     if fates:  # arrivals that nobody saw being sent
         for row in rows:
-            if row[2] in _FATES and (left := fates.pop(_origin(row), None)):
-                packet = (_origin(row)[0], *row[3:], -1, False, None, tuple(left))
-                found.append(Transmission(*packet))
+            if row.what in _FATES and (left := fates.pop(_origin(row), None)):
+                found.append(_transmission(row, -1, None, left))
         found.sort(key=lambda each: each.moment)
     return found
 
 
 def _origin(row: Row) -> tuple[str, int]:
     """Who sent the packet that this fate is of, and its number there."""
-    _, host, what, _, _, _, number = row
-    return host if what in _UNSEEN else OTHER[host], number
+    return row.host if row.what in _UNSEEN else OTHER[row.host], row.number
 
 
-class Columns(NamedTuple):
-    """The fields of all rows of a trace, a sequence for each field."""
-
-    times: Sequence[float]
-    hosts: Sequence[str]
-    whats: Sequence[str]
-    kinds: Sequence[int]
-    seqs: Sequence[int]
-    sizes: Sequence[int]
-    numbers: Sequence[int]
-
-
-def columns(trace: Trace) -> Columns:
-    """Return the rows of a trace, column by column."""
-    return Columns(*(zip(*trace, strict=True) if trace.rows else [()] * 7))
+def _transmission(
+    row: Row, payload: int, sent_at: float | None, fates: Iterable[Fate]
+) -> Transmission:
+    host = _origin(row)[0] if sent_at is None else row.host
+    return Transmission(
+        host,
+        row.kind,
+        row.seq,
+        row.size,
+        row.number,
+        payload,
+        row.what == RETRANSMIT,
+        sent_at,
+        tuple(fates),
+    )
 
 
 def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
@@ -136,14 +128,14 @@ def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:
     """
     samples = []
     sent: dict[int, tuple[float, bool]] = {}
-    it = columns(trace)
-    rows = zip(it.times, it.whats, it.kinds, it.seqs, strict=True)
-    for time, what, kind, seq in compress(rows, map(SENDER.__eq__, it.hosts)):
-        if what in _SENDS:
-            sent[seq] = time, what == RETRANSMIT
-        elif what == ARRIVE and kind == ACK and seq in sent:
-            sent_at, again = sent.pop(seq)
-            samples.append((time, time - sent_at, again))
+    for row in trace:
+        if row.host != SENDER:
+            continue
+        if row.what in _SENDS:
+            sent[row.seq] = row.time, row.what == RETRANSMIT
+        elif row.what == ARRIVE and row.kind == ACK and row.seq in sent:
+            sent_at, again = sent.pop(row.seq)
+            samples.append((row.time, row.time - sent_at, again))
     return samples
 
 
@@ -156,42 +148,27 @@ def deliveries(
     What is delivered is the oldest that has arrived and was not delivered yet: true of
     receivers that keep order, and of those that hand over what comes.
     """
-    payloads = {move.number: move.payload for move in moves if move.payload >= 0}
-    if not payloads:  # nobody saw them being sent: a packet stands for its payload
-        payloads = {move.number: move.number for move in moves if move.kind == DATA}
-    found = _deliveries(map(itemgetter(0, 1, 2, 6, 5), rows), payloads)
-    return [(time, index) for time, index, _ in found]
+    return [(row.time, payload) for row, payload in _deliveries(rows, moves)]
 
 
 def _deliveries(
-    moments: Iterable[tuple[float, str, str, int, int]], payloads: dict[int, int]
-) -> Iterator[_Useful]:
+    rows: Sequence[Row], moves: list[Transmission]
+) -> list[tuple[Row, int]]:
+    payloads = {move.number: move.payload for move in moves if move.payload >= 0}
+    if not payloads:  # nobody saw them being sent: a packet stands for its payload
+        payloads = {move.number: move.number for move in moves if move.kind == DATA}
+    found = []
     waiting: list[int] = []
     arrived: set[int] = set()
-    for time, host, what, number, size in moments:
-        if what == DELIVER and waiting:
-            yield time, heappop(waiting), size
-        elif host == RECEIVER and what in (ARRIVE, DUPLICATE) and number in payloads:
-            index = payloads[number]
-            if index not in arrived:
-                arrived.add(index)
-                heappush(waiting, index)
-
-
-def _payloads(data: Iterable[tuple[str, int, int]]) -> dict[int, int]:
-    """Which payload each DATA packet carried, by the packet's number.
-
-    data: what, seq and number of each.
-    """
-    payloads: dict[int, int] = {}
-    latest: dict[int, int] = {}  # a number on the wire -> the payload it now stands for
-    count = 0
-    for what, seq, number in data:
-        if what == SEND or seq not in latest:
-            latest[seq] = count
-            count += 1
-        payloads[number] = latest[seq]
-    return payloads
+    for row in rows:
+        if row.what == DELIVER and waiting:
+            found.append((row, heappop(waiting)))
+        elif row.host == RECEIVER and row.what in (ARRIVE, DUPLICATE):
+            payload = payloads.get(row.number)
+            if payload is not None and payload not in arrived:
+                arrived.add(payload)
+                heappush(waiting, payload)
+    return found
 
 
 def summarise(trace: Trace, rate: float | None = None) -> Summary:
@@ -199,107 +176,71 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
 
     rate: of the link, for the utilisation [bit/s].
     """
-    it = columns(trace)
-    seen = Counter(zip(it.hosts, it.whats, it.kinds, strict=True))
+    rows, moves = list(trace), transmissions(trace)
     # A sender's link writes down what it lost on the way back, too.
-    told = {host for host, what, _ in seen if what not in _UNSEEN}
-    hosts = trace.names.keys() | told
-    counts: _Counts = Counter()
-    for (_, what, kind), times in seen.items():
-        counts[what, kind] += times
+    hosts = {row.host for row in rows if row.what not in _UNSEEN} | trace.names.keys()
+    counts = Counter((row.what, row.kind) for row in rows)
+    delivered = _deliveries(rows, moves)
     numbers: dict[str, Number] = {}
     if SENDER in hosts:
-        numbers |= _at_sender(counts, it)
-        numbers["timeouts"] = seen[SENDER, TIMEOUT, 0]
+        numbers |= _at_sender(counts, rows)
         if once := [rtt for _, rtt, again in rtt_samples(trace) if not again]:
             numbers["mean_rtt"] = fmean(once)
     if RECEIVER in hosts:
-        numbers |= _at_receiver(counts)
-        useful, first = _useful(it, SENDER in hosts)
-        numbers["delivered"] = len(useful)
-        numbers["delivered_bytes"] = sum(size for _, _, size in useful)
+        numbers |= {
+            "acks": counts[SEND, ACK] + counts[RETRANSMIT, ACK],
+            "lost_acks": counts[LOSS, ACK],
+            "corrupted": counts[CORRUPT, DATA],
+            "duplicated": counts[DUPLICATE, DATA],
+            "delivered": len(delivered),
+            "delivered_bytes": sum(row.size for row, _ in delivered),
+        }
     if {SENDER, RECEIVER} <= hosts:
-        numbers["vanished"] = _vanished(it, counts)
-        if waits := sorted(time - first[index] for time, index, _ in useful):
-            numbers["mean_delay"] = fmean(waits)
-            numbers["p95_delay"] = waits[-(-95 * len(waits) // 100) - 1]
-    if it.times:
-        ends = [time for time, _, _ in useful] if RECEIVER in hosts else _acks(it)
-        duration = max(ends, default=it.times[0]) - it.times[0]
+        numbers["vanished"] = sum(not move.fates for move in moves)
+        numbers |= _delays(moves, delivered)
+    if rows:
+        ends = [row.time for row, _ in delivered] if RECEIVER in hosts else _acks(rows)
+        duration = max(ends, default=rows[0].time) - rows[0].time
         numbers |= _speeds(duration, numbers, rate)
     return Summary(**numbers)
 
 
-# A sweep asks for nothing but these, so what follows makes neither Transmissions nor
-# rows: they would take as long as the runs. `compress` picks some at the speed of C.
-
-
-def _vanished(it: Columns, counts: _Counts) -> int:
-    """Count the packets that were seen to be sent, and have no fate at all."""
-    if not any(what in (CORRUPT, DUPLICATE) for what, _ in counts):  # no copies, then
-        sends = sum(n for (what, _), n in counts.items() if what in _SENDS)
-        fates = sum(n for (what, _), n in counts.items() if what in _FATES)
-        return max(0, sends - fates)
-    sent, fated = set(), set()  # by number; the receiver's are below 0
-    for host, what, number in zip(it.hosts, it.whats, it.numbers, strict=True):
-        if what in _SENDS:
-            sent.add(number if host == SENDER else ~number)
-        elif what in _FATES:
-            by_sender = (host == SENDER) == (what in _UNSEEN)
-            fated.add(number if by_sender else ~number)
-    return len(sent - fated)
-
-
-def _useful(it: Columns, sends: bool) -> tuple[list[_Useful], dict[int, float]]:
-    """Return each payload's delivery, and when each was first sent [s].
-
-    sends: whether those were seen. If not, a packet stands for its payload, and only
-        the copies that the network makes are known.
-    """
-    wanted = _DATA_SENT if sends else _DATA_HEARD
-    data = [*map(wanted.__contains__, zip(it.whats, it.kinds, strict=True))]
-    numbers = list(compress(it.numbers, data))
-    payloads = dict(zip(numbers, numbers, strict=True))
-    if sends:
-        sent = compress(zip(it.whats, it.seqs, it.numbers, strict=True), data)
-        payloads = _payloads(sent)
-    first: dict[int, float] = {}
-    for number, time in zip(numbers, compress(it.times, data), strict=True):
-        first.setdefault(payloads[number], time)
-    comes = map(_COMES.__contains__, zip(it.hosts, it.whats, strict=True))
-    moments = zip(it.times, it.hosts, it.whats, it.numbers, it.sizes, strict=True)
-    return list(_deliveries(compress(moments, comes), payloads)), first
-
-
-def _at_sender(counts: _Counts, it: Columns) -> dict[str, Number]:
-    below = compress(zip(it.whats, it.kinds, strict=True), map((0).__gt__, it.seqs))
+def _at_sender(counts: Counter[tuple[str, int]], rows: list[Row]) -> dict[str, Number]:
     new, again = counts[SEND, DATA], counts[RETRANSMIT, DATA]
+    mixes = [r for r in rows if r.what == SEND and r.kind == DATA and r.seq < 0]
     return {
         "sent": new + again,
         "retransmitted": again,
-        "mixes": Counter(below)[SEND, DATA],
+        "mixes": len(mixes),
         "lost_data": counts[LOSS, DATA],
         "overflowed": counts[OVERFLOW, DATA],
+        "timeouts": sum(r.what == TIMEOUT and r.host == SENDER for r in rows),
         "transmissions_per_packet": (new + again) / new if new else None,
     }
 
 
-def _at_receiver(counts: _Counts) -> dict[str, Number]:
-    return {
-        "acks": counts[SEND, ACK] + counts[RETRANSMIT, ACK],
-        "lost_acks": counts[LOSS, ACK],
-        "corrupted": counts[CORRUPT, DATA],
-        "duplicated": counts[DUPLICATE, DATA],
-    }
+def _delays(
+    moves: list[Transmission], delivered: list[tuple[Row, int]]
+) -> dict[str, Number]:
+    first: dict[int, float] = {}
+    for move in moves:
+        first.setdefault(move.payload, move.moment)
+    waits = sorted(row.time - first[payload] for row, payload in delivered)
+    if not waits:
+        return {}
+    p95 = waits[ceil(95 * len(waits) / 100) - 1]
+    return {"mean_delay": fmean(waits), "p95_delay": p95}
 
 
-def _acks(it: Columns) -> Iterator[float]:
+def _acks(rows: list[Row]) -> list[float]:
     """When payloads were acknowledged, as the sender saw it [s]."""
-    for time, what, kind in zip(it.times, it.whats, it.kinds, strict=True):
-        if kind == FIN:
-            return  # the ACKs from here on are the FIN's
-        if (what, kind) == (ARRIVE, ACK):
-            yield time
+    found = []
+    for row in rows:
+        if row.kind == FIN:
+            break  # the ACKs from here on are the FIN's
+        if row.what == ARRIVE and row.kind == ACK:
+            found.append(row.time)
+    return found
 
 
 def _speeds(

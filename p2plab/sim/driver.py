@@ -10,9 +10,9 @@ from p2plab.core.link import CORRUPT
 from p2plab.core.packet import ACK, HEADER_SIZE, MACHINE_KINDS, TIMESTAMP_PERIOD, Packet
 from p2plab.core.trace import (
     DELIVER,
-    RECEIVER,
     RETRANSMIT,
     SEND,
+    SENDER,
     TIMEOUT,
     Row,
     State,
@@ -24,7 +24,7 @@ from p2plab.sim.contract import require_machine
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
-ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that came in then
+ECHO_LIMIT: Final = 1_000_000  # packets at one moment, for those that have come in
 TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
 # A clock that wakes us every millisecond, and late at that, is enough for any pace.
 SLACK: Final = 0.001  # paced packets may leave so much too early [s]
@@ -80,13 +80,13 @@ class Host:
         self._last_payload: dict[int, bytes] = {}  # that was sent with a seq
         self._fired = False  # on_timeout was called, and nothing has come of it yet
         self._fed = 0  # packets that have come in
-        self._moment = -1.0  # the time [s] for which the next three count
-        self._fed_before = self._pulled = self._timeouts = 0
-        self._last_state: object = None
-        self._read: Callable[[Any], tuple[Any, ...]] | None = None
+        self._moment = -1.0  # the time of the last pull or timeout [s]
+        self._sent_before = self._timeouts = 0  # packets until then, timeouts at it
+        self._last_values: object = None
+        self._states: list[State] | None = None
         if trace is not None:
-            trace.names[role], read = probe(machine)
-            self._read = read if states else None
+            trace.names[role], self._read = probe(machine)
+            self._states = trace.states if states else None
 
     def wake_at(self) -> float | None:
         """Return when to `fire` or to pull again, whichever comes first [s]."""
@@ -113,13 +113,12 @@ class Host:
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
         self._record(now, what, packet, number)
-        self._count_from(now)
         self._fed += 1
         self.heard_at = now
         if packet.ts_ecr is not None and now >= TIMESTAMP_PERIOD:
             periods = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
             packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
-        self._ask(now, self.machine, "on_packet", packet, now)
+        self._ask(now, "on_packet", packet, now)
         self._deliver(now)
 
     def feed_all(
@@ -138,7 +137,7 @@ class Host:
         self._record(now, CORRUPT, packet, number)
         self.heard_at = now
         if hasattr(self.inner, "on_corrupt"):
-            self._ask(now, self.inner, "on_corrupt", now)
+            self._ask(now, "on_corrupt", now, machine=self.inner)
             self._deliver(now)
 
     def fire(self, now: float) -> None:
@@ -147,11 +146,11 @@ class Host:
         if deadline is not None and deadline <= now:
             if self.trace is not None:
                 self.trace.rows.append(Row(now, self.role, TIMEOUT, 0, -1, 0, -1))
-            self._count_from(now)
+            self._begin(now)
             self._timeouts += 1
             if self._timeouts > TIMEOUT_LIMIT:
                 raise self._still_due(now, f" {TIMEOUT_LIMIT} times", deadline)
-            self._ask(now, self.machine, "on_timeout", now)
+            self._ask(now, "on_timeout", now)
             self._fired = True
             self.note(now)  # before the pull: this is where go-back-N steps back
         self._deliver(now)
@@ -160,13 +159,17 @@ class Host:
         """Yield what the machine puts on the wire now; the caller may stop early."""
         if self._pull_at is not None and now >= self._pull_at:
             self._pull_at = None
+        self._begin(now)
         while self._pull_at is None:
-            packet = self._ask(now, self.machine, "next_packet", now)
+            packet = self._ask(now, "next_packet", now)
             if packet is None:
-                self._require_effect(now)
+                if self._fired:
+                    self._require_effect(now)
                 return
-            self._require_packet(now, packet)
-            self._require_end(now)
+            if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
+                raise self._no_packet(now, packet)
+            if self.number >= self._sent_before + PULL_LIMIT:
+                self._require_end(now)
             what = SEND
             if packet.kind != ACK:
                 if self._last_payload.get(packet.seq) is packet.payload:
@@ -175,16 +178,17 @@ class Host:
             self._record(now, what, packet, self.number)
             self.number += 1
             self._fired = False
-            self._pace(now)
+            if self.paced is not None and (rate := self.paced.pacing_rate):
+                self._pause(now, 1 / rate)
             yield packet
 
     def note(self, now: float) -> None:
         """Write down the machine's own numbers if one of them has changed."""
-        if self.trace is not None and self._read is not None:
-            state = self._read(self.machine)
-            if state != self._last_state:
-                self._last_state = state
-                self.trace.states.append(State(now, self.role, state))
+        if self._states is not None:
+            values = self._read(self.machine)
+            if values != self._last_values:
+                self._last_values = values
+                self._states.append(State(now, self.role, values))
 
     def _record(self, now: float, what: str, packet: Packet, number: int) -> None:
         if self.trace is not None:
@@ -192,22 +196,19 @@ class Host:
             row = Row(now, self.role, what, kind, seq, len(payload), number)
             self.trace.rows.append(row)
 
-    def _pace(self, now: float) -> None:
-        if self.paced is not None and (rate := self.paced.pacing_rate):
-            self._due = max(self._due, now - self.catch_up) + 1 / rate
-            if self._due >= now + SLACK:
-                self._pull_at = self._due
+    def _pause(self, now: float, gap: float) -> None:
+        self._due = max(self._due, now - self.catch_up) + gap
+        if self._due >= now + SLACK:
+            self._pull_at = self._due
 
     def _deliver(self, now: float) -> None:
-        while self.role == RECEIVER:
-            payload = self._ask(now, self.machine, "next_payload")
-            if payload is None:
-                return
+        if self.role == SENDER:
+            return
+        while (payload := self._ask(now, "next_payload")) is not None:
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 raise self._endless(now, "next_payload", self.payloads, "is waiting")
             if self.trace is not None:
-                size, which = len(payload), self.payloads
-                row = Row(now, self.role, DELIVER, 0, which, size, -1)
+                row = Row(now, self.role, DELIVER, 0, self.payloads, len(payload), -1)
                 self.trace.rows.append(row)
             self.payloads += 1
             self.moved_at = now
@@ -216,39 +217,35 @@ class Host:
 
     # The machine's promises
 
-    def _ask(self, now: float, machine: Any, method: str, *told: object) -> Any:
-        """Call a method; whatever it raises is a broken promise."""
+    def _ask(self, now: float, method: str, *told: object, machine: Any = None) -> Any:
+        """Call one of the machine's methods; whatever it raises is a broken promise."""
         try:
-            return getattr(machine, method)(*told)
+            return getattr(self.machine if machine is None else machine, method)(*told)
         except Exception as why:
             what = f"{method} raised {type(why).__name__}: {why}"
             cure = "A machine must not raise because of what it is told."
             raise self._broken(now, Promise.NO_EXCEPTION, method, what, cure) from why
 
-    def _count_from(self, now: float) -> None:
-        """Count from 0 what happens at this moment, if it is a new one."""
+    def _begin(self, now: float) -> None:
+        """Count anew what happens at one moment."""
         if now != self._moment:
-            self._moment, self._fed_before = now, self._fed
-            self._pulled = self._timeouts = 0
-
-    def _require_packet(self, now: float, answer: object) -> None:
-        if type(answer) is not Packet or answer.kind not in MACHINE_KINDS:
-            what = f"next_packet returned {answer!r:.80}"
-            cure = "Return one Packet of kind DATA, ACK, NAK or FIN, or None."
-            raise self._broken(now, Promise.PACKETS, "next_packet", what, cure)
+            self._moment, self._sent_before, self._timeouts = now, self.number, 0
 
     def _require_end(self, now: float) -> None:
-        self._count_from(now)
-        self._pulled += 1
-        echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
-        if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
-            raise self._endless(now, "next_packet", self._pulled, "may be sent now")
+        times = self.number - self._sent_before
+        if times > PULL_LIMIT + 2 * self.payloads + min(self._fed, ECHO_LIMIT):
+            raise self._endless(now, "next_packet", times, "may be sent now")
 
     def _require_effect(self, now: float) -> None:
-        deadline = self.machine.deadline
-        if self._fired and deadline is not None and deadline <= now:
-            raise self._still_due(now, ", nothing was sent,", deadline)
         self._fired = False
+        deadline = self.machine.deadline
+        if deadline is not None and deadline <= now:
+            raise self._still_due(now, ", nothing was sent,", deadline)
+
+    def _no_packet(self, now: float, answer: object) -> BrokenContract:
+        what = f"next_packet returned {answer!r:.80}"
+        cure = "Return one Packet of kind DATA, ACK, NAK or FIN, or None."
+        return self._broken(now, Promise.PACKETS, "next_packet", what, cure)
 
     def _endless(
         self, now: float, method: str, times: int, more: str

@@ -86,35 +86,32 @@ class Simulation:
         """Ask a host (0 sender, 1 receiver) what it has to send: it was told more."""
         self._wake_at[way] = self.now
 
-    def next_at(self) -> float:
-        """Return when the next event is [s]; infinite when there is none."""
-        return min(*self._wake_at, self._arrivals[0][0] if self._arrivals else inf)
-
     def step(self) -> bool:
         """Jump to the next event and let it happen; False when there is none."""
-        when = self.next_at()
-        if when == inf:
-            return False
-        self.now = max(self.now, when)
-        if self._arrivals and self._arrivals[0][0] == when:  # before a timer
-            _, _, way, what, packet, number = heappop(self._arrivals)
+        wake_at = min(self._wake_at)
+        if self._arrivals and self._arrivals[0][0] <= wake_at:  # before a timer
+            when, _, way, what, packet, number = heappop(self._arrivals)
+            host = self._hosts[way]
+            self.now = max(self.now, when)
             if what == CORRUPT:
-                self._hosts[way].damage(packet, self.now, number)
+                host.damage(packet, self.now, number)
             else:
-                self._hosts[way].feed(packet, self.now, what, number)
-        else:
-            way = self._wake_at.index(when)
+                host.feed(packet, self.now, what, number)
+        elif wake_at < inf:
+            way = self._wake_at.index(wake_at)
+            self.now = max(self.now, wake_at)
             self._hosts[way].fire(self.now)
+        else:
+            return False
         self._pull(way)
         return True
 
     def _pull(self, way: int) -> None:
         """Put on the link what a host sends now, and ask when to wake it."""
-        host = self._hosts[way]
+        host, channel = self._hosts[way], self._channels[way]
         for packet in host.pull(self.now):
             number = host.number - 1
-            fates = self._channels[way].transmit(wire_size(packet), self.now)
-            for when, what in fates:
+            for when, what in channel.transmit(wire_size(packet), self.now):
                 if what in LOST:
                     host.lose(packet, self.now, what, number)
                 else:
