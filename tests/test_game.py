@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from test_museum import FICKLE
+from test_museum import NONDETERMINISTIC
 from test_museum import PAR as RECORDED
 
 import p2plab
@@ -86,7 +86,7 @@ def test_par_can_be_reached_with_the_moves_that_the_game_has(name: str) -> None:
 
 
 def test_of_the_fickle_exhibits_only_the_one_that_shows_here_can_be_broken() -> None:
-    here, elsewhere = FICKLE
+    here, elsewhere = NONDETERMINISTIC
     assert p2plab.break_it(here, lose={1}).verdict.promise == "same again"
     attempt = p2plab.break_it(elsewhere, lose={1})
     assert not attempt.broken

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import combinations, product
 from pathlib import Path
 from random import Random
@@ -23,18 +23,13 @@ from browser import ROOT
 
 from p2plab.checker import check
 from p2plab.checker.grader import grade
-from p2plab.core.link import (
-    ARRIVE,
-    CORRUPT,
-    DUPLICATE,
-    LOSS,
-    Channel,
-    Fate,
-    ScriptedLink,
-)
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, Fate, ScriptedLink
+from p2plab.core.packet import ACK, Kind, Packet
 from p2plab.core.trace import RETRANSMIT, SEND
 from p2plab.errors import BrokenContract
 from p2plab.museum import EXHIBITS, HEALTHY, Exhibit
+from p2plab.museum.exhibit import Page
+from p2plab.protocols import go_back_n
 from p2plab.sim.simulator import Simulation, simulate
 from p2plab.ui.lesson import show
 
@@ -56,274 +51,184 @@ class Fault(NamedTuple):
     seconds: float = 0.0
 
 
-LOSE, COPY, DAMAGE, DARK = "lose", "copy", "damage", "dark"
-DELAYED, LATE_COPY = "late", "late copy"
-LOSSES: Final = ((LOSE, 0.0), (DARK, 2.5))
-COPIES: Final = (*LOSSES, (COPY, 0.0))
+LOSSES: Final = (("lose", 0.0), ("dark", 2.5))
+COPIES: Final = (*LOSSES, ("copy", 0.0))
 KINDS: Final = {
     "fifo": LOSSES,
     "dup": COPIES,
-    "late": (*COPIES, (DELAYED, 0.06), (DELAYED, 2.2), (LATE_COPY, 2.2)),
-    "corrupt": (*LOSSES, (DAMAGE, 0.0)),
+    "late": (*COPIES, ("late", 0.06), ("late", 2.2), ("late copy", 2.2)),
+    "corrupt": (*LOSSES, ("damage", 0.0)),
 }
 WEAKER: Final = {"dup": "fifo", "late": "dup", "corrupt": "fifo"}
 
 
-@dataclass
 class Network:
     """Both ways of a network with these faults, and healthy otherwise."""
 
-    faults: Iterable[Fault]
-    dark_until: float = 0.0
-    healed_at: float = 0.0
-    plan: dict[tuple[int, int], Fault] = field(init=False)
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.plan = {fault[:2]: fault for fault in faults}
+        self.dark_until = self.healed_at = 0.0
 
-    def __post_init__(self) -> None:
-        self.plan = {(fault.way, fault.number): fault for fault in self.faults}
-
-    def forward(self) -> Channel:
+    def forward(self) -> Way:
         return Way(self, 0)
 
-    def backward(self) -> Channel:
+    def backward(self) -> Way:
         return Way(self, 1)
 
 
-@dataclass
 class Way:
-    network: Network
-    way: int
-    count: int = 0
+    def __init__(self, network: Network, way: int) -> None:
+        self.network, self.way, self.count = network, way, 0
 
     def transmit(self, size: int, now: float) -> list[Fate]:
         self.count += 1
-        arrival = now + DELAY
-        fault = self.network.plan.get((self.way, self.count))
-        if fault is not None:
-            what, later = fault.what, arrival + fault.seconds
-            self.network.healed_at = max(self.network.healed_at, later)
-            if what == DARK:
-                self.network.dark_until = now + fault.seconds
-        if now < self.network.dark_until:
+        network, arrival = self.network, now + DELAY
+        _, _, what, seconds = network.plan.get(
+            (self.way, self.count), Fault(0, 0, "arrive")
+        )
+        later = arrival + seconds
+        if what != "arrive":
+            network.healed_at = max(network.healed_at, later)
+        if what == "dark":
+            network.dark_until = now + seconds
+        if now < network.dark_until or what == "lose":
             return [(now, LOSS)]
-        if fault is None:
-            return [(arrival, ARRIVE)]
         return {
-            LOSE: [(now, LOSS)],
-            COPY: [(arrival, ARRIVE), (arrival, DUPLICATE)],
-            DAMAGE: [(arrival, CORRUPT)],
-            DELAYED: [(later, ARRIVE)],
-            LATE_COPY: [(arrival, ARRIVE), (later, DUPLICATE)],
-        }[what]
+            "copy": [(arrival, ARRIVE), (arrival, DUPLICATE)],
+            "damage": [(arrival, CORRUPT)],
+            "late": [(later, ARRIVE)],
+            "late copy": [(arrival, ARRIVE), (later, DUPLICATE)],
+        }.get(what, [(arrival, ARRIVE)])
 
 
 # An application, and what it was promised
 
-
-class App(NamedTuple):
-    """Payloads, and some more when those are done and all is silent."""
-
-    first: tuple[bytes, ...]
-    later: tuple[bytes, ...] = ()
-
-
+# Payloads, and some more when those are done and all is silent.
+App = tuple[tuple[bytes, ...], ...]
 FIVE: Final = tuple(b"payload" + b"!" * number for number in range(5))
-SMALL: Final = (
-    App(()),
-    App((b"",)),
-    App((b"same", b"same")),
-    App(FIVE),
-    App(FIVE[:2], FIVE[2:4]),
-    App(tuple(b"%d" % number * 200 for number in range(12))),
+SMALL: Final[tuple[App, ...]] = (
+    ((),),
+    ((b"",),),
+    ((b"same", b"same"),),
+    (FIVE,),
+    (FIVE[:2], FIVE[2:4]),
+    (tuple(b"%d" % number * 200 for number in range(12)),),
 )
-LONG: Final = App(tuple(b"%d" % number for number in range(200)))
-
-
-class BrokenPromise(Exception):
-    """What was promised, in a word or two."""
+LONG: Final[App] = (tuple(b"%d" % number for number in range(200)),)
 
 
 def broken_promise(
-    make: Callable[[], tuple[Any, Any]], app: App, faults: Iterable[Fault]
+    make: Callable[[], tuple[Any, Any]], app: App, faults: tuple[Fault, ...]
 ) -> str:
     """Return the promise that a run breaks, or nothing."""
-    faults = tuple(faults)
     try:
-        _run(make(), app, Network(faults), len(faults))
-    except (BrokenPromise, BrokenContract) as why:
+        run(*make(), app, faults)
+    except (AssertionError, BrokenContract) as why:
         return str(why)
     return ""
 
 
-def _run(machines: tuple[Any, Any], app: App, network: Network, faults: int) -> None:
-    sender, receiver = machines
+def run(sender: Any, receiver: Any, app: App, faults: tuple[Fault, ...]) -> None:
+    """Raise AssertionError or BrokenContract when a promise is broken."""
     size = len(pickle.dumps(receiver))
     sent: list[bytes] = []
     delivered: list[bytes] = []
+    network = Network(faults)
     world = Simulation(sender, receiver, network, network, None, delivered.append)
     world.wake(1)
-    for payloads in (app.first, app.later):
-        for payload in payloads:
-            world.sender.send(payload)
-        sent += payloads
-        _until_silent(world, network, sent, delivered, faults)
-    if hasattr(sender, "finish"):
-        sender.finish()
-        _until_silent(world, network, sent, delivered, faults)
-    _promise(delivered == sent, "everything is delivered")
-    _promise(len(pickle.dumps(receiver)) < size + ROOM, "memory is bounded")
-
-
-def _until_silent(
-    world: Simulation,
-    network: Network,
-    sent: list[bytes],
-    delivered: list[bytes],
-    faults: int,
-) -> None:
-    packets = 1.4 * len(sent) + EXTRA * (1 + faults)
-    world.wake(0)
-    running = True
-    while running:
-        so_far = len(delivered)
-        running = world.step()
-        if len(delivered) > so_far:
-            _promise(delivered == sent[: len(delivered)], "a prefix is delivered")
-        _promise(world.now < network.healed_at + PATIENCE, "both sides finish")
-        _promise(world.sender.number < packets, "few packets are repeated")
-        timer = world.sender.machine.deadline
-        _promise(not world.sender.machine.done or timer is None, "done has no timer")
-    _promise(world.sender.machine.done, "the sender finishes")
-
-
-def _promise(kept: bool, promise: str) -> None:
-    if not kept:
-        raise BrokenPromise(promise)
+    for payloads in (*app, None):
+        if payloads is not None:
+            world.sender.send(*payloads)
+            sent += payloads
+        elif hasattr(sender, "finish"):
+            sender.finish()
+        world.wake(0)
+        packets = 1.4 * len(sent) + EXTRA * (1 + len(faults))
+        running = True
+        while running:
+            so_far = len(delivered)
+            running = world.step()
+            if len(delivered) > so_far:
+                assert delivered == sent[: len(delivered)], "a prefix is delivered"
+            assert world.now < network.healed_at + PATIENCE, "both sides finish"
+            assert world.sender.number < packets, "few packets are repeated"
+            assert not sender.done or sender.deadline is None, "done has no timer"
+        assert sender.done, "the sender finishes"
+    assert delivered == sent, "everything is delivered"
+    assert len(pickle.dumps(receiver)) < size + ROOM, "memory is bounded"
 
 
 # The hunt
 
 
-def single_faults(channel: str, forth: int = 10, back: int = 6) -> list[Fault]:
-    """Return what can happen to the first packets, the simplest first."""
+def schedules(
+    channel: str, count: int, forth: int = 10, back: int = 6
+) -> Iterator[tuple[Fault, ...]]:
+    """Yield all ways to do so many things to the first packets, the simplest first."""
     places = [(0, n + 1) for n in range(forth)] + [(1, n + 1) for n in range(back)]
-    return [
+    singles = [
         Fault(way, number, what, seconds)
         for what, seconds in KINDS[channel]
         for way, number in places
-        if what != DARK or number % 2
+        if what != "dark" or number % 2
     ]
-
-
-def schedules(singles: list[Fault], count: int) -> Iterator[tuple[Fault, ...]]:
-    """Return every way to combine faults, not two for one packet."""
     for faults in combinations(singles, count):
         if len({fault[:2] for fault in faults}) == count:
             yield faults
 
 
-def smallest(exhibit: Exhibit, most: int = 3) -> tuple[tuple[Fault, ...], App, str]:
-    """Return the first faults that break it, the application and the promise."""
-    singles = single_faults(exhibit.channel)
-    for count in range(most + 1):
-        for app in (*SMALL, LONG)[: 7 if count < 2 else 6]:
-            for faults in schedules(singles, count):
-                if broken := broken_promise(exhibit.make, app, faults):
-                    return faults, app, broken
+def smallest(exhibit: Exhibit) -> tuple[Fault, ...]:
+    """Return the first faults that break it."""
+    for count in range(4):
+        for app in (*SMALL, LONG) if count < 2 else SMALL:
+            for faults in schedules(exhibit.channel, count):
+                if broken_promise(exhibit.make, app, faults):
+                    return faults
     pytest.fail(f"{exhibit.name} got away with it")
 
 
 def survives(exhibit: Exhibit, channel: str, most: int = 2) -> None:
     """Fail, with the story, if at most so many faults of a class break it."""
-    singles = single_faults(channel, 5, 4)
     for count in range(most + 1):
-        for faults, app in product(schedules(singles, count), SMALL[3 : 6 - count]):
+        for faults, app in product(schedules(channel, count, 5, 4), SMALL[3:]):
             broken = broken_promise(exhibit.make, app, faults)
             assert not broken, f"{exhibit.name}: {broken} after {faults} with {app}"
-
-
-def random_schedule(channel: str, seed: int) -> tuple[App, list[Fault]]:
-    """Return faults for about every fifth of the first packets."""
-    rng = Random(seed)
-    share = rng.choice((0.05, 0.2, 0.4))
-    faults = []
-    for way, number in product((0, 1), range(1, 31)):
-        if rng.random() < share:
-            what, seconds = rng.choice(KINDS[channel])
-            faults.append(Fault(way, number, what, seconds * rng.random()))
-    return rng.choice(SMALL), faults
 
 
 # Mistakes
 
 # how many faults it takes, a black-out being one
-PAR: Final = {
-    "ack_not_repeated": 1,
-    "copies_delivered": 1,
-    "no_numbers": 1,
-    "any_ack_believed": 2,
-    "sorcerers_apprentice": 1,
-    "only_the_last_remembered": 1,
-    "copies_known_by_content": 0,
-    "empty_payload_dropped": 0,
-    "home_when_done": 0,
-    "never_done_with_nothing": 0,
-    "shared_list": 0,
-    "timer_not_restarted": 1,
-    "no_timer_for_the_last": 1,
-    "timer_left_running": 0,
-    "repetition_timed": 1,
-    "timer_stopped_at_any_ack": 1,
-    "deadline_in_the_past": 1,
-    "backs_off_for_every_packet": 2,
-    "window_as_large_as_the_numbers": 1,
-    "dropped_packet_acknowledged": 1,
-    "next_number_acknowledged": 0,
-    "zero_for_nothing": 1,
-    "every_other_acknowledged": 0,
-    "goes_back_one": 1,
-    "selective_ack_taken_as_cumulative": 1,
-    "every_duplicate_answered": 1,
-    "window_over_half_the_numbers": 1,
-    "past_not_acknowledged": 1,
-    "delivered_as_it_comes": 1,
-    "buffer_never_freed": 0,
-    "arrived_packets_repeated": 0,
-    "window_stuck_after_a_gap": 1,
-    "second_ack_raises": 2,
-    "cumulative_ack_taken_as_selective": 1,
-    "sent_once_and_hoped": 1,
-    "nak_and_no_timer": 1,
-    "damage_taken_for_an_ack": 2,
-    "damage_acknowledged": 1,
-    "parity_of_the_wrong_group": 1,
-    "parity_with_two_missing": 2,
-    "acks_only_ride_along": 0,
-    "leaves_on_finish": 1,
-    "lingers_for_ever": 0,
+FAULTS: Final = {
+    0: "copies_known_by_content empty_payload_dropped home_when_done shared_list "
+    "never_done_with_nothing timer_left_running next_number_acknowledged "
+    "every_other_acknowledged buffer_never_freed arrived_packets_repeated "
+    "acks_only_ride_along lingers_for_ever",
+    1: "ack_not_repeated copies_delivered no_numbers sorcerers_apprentice "
+    "only_the_last_remembered timer_not_restarted no_timer_for_the_last "
+    "repetition_timed timer_stopped_at_any_ack deadline_in_the_past goes_back_one "
+    "window_as_large_as_the_numbers dropped_packet_acknowledged zero_for_nothing "
+    "selective_ack_taken_as_cumulative every_duplicate_answered leaves_on_finish "
+    "window_over_half_the_numbers past_not_acknowledged delivered_as_it_comes "
+    "window_stuck_after_a_gap cumulative_ack_taken_as_selective sent_once_and_hoped "
+    "nak_and_no_timer damage_acknowledged parity_of_the_wrong_group",
+    2: "any_ack_believed backs_off_for_every_packet second_ack_raises "
+    "damage_taken_for_an_ack parity_with_two_missing",
 }
+PAR: Final = {name: count for count in FAULTS for name in FAULTS[count].split()}
 # A driver that pulls late makes one fault do for two.
 CHECKER_PAR: Final = {**PAR, "parity_with_two_missing": 1}
 # These are never the same twice, and otherwise right.
-FICKLE: Final = ("random_timer", "order_of_a_set")
+NONDETERMINISTIC: Final = ("random_timer", "order_of_a_set")
+
+
+def test_every_exhibit_has_a_record() -> None:
+    assert sorted((*PAR, *NONDETERMINISTIC)) == sorted(EXHIBITS)
 
 
 @pytest.mark.parametrize("name", PAR)
 def test_a_mistake_shows_itself_after_as_few_faults_as_recorded(name: str) -> None:
-    faults, _, _ = smallest(EXHIBITS[name])
+    faults = smallest(EXHIBITS[name])
     assert len(faults) == PAR[name], faults
-
-
-@pytest.mark.parametrize("name", [name for name in PAR if not PAR[name]])
-def test_a_mistake_that_needs_no_fault_needs_only_the_right_application(
-    name: str,
-) -> None:
-    assert any(broken_promise(EXHIBITS[name].make, app, ()) for app in SMALL)
-
-
-@pytest.mark.parametrize("name", [name for name in PAR if PAR[name]])
-def test_every_other_mistake_goes_unnoticed_on_a_healthy_network(name: str) -> None:
-    for app in (*SMALL, LONG):
-        assert not broken_promise(EXHIBITS[name].make, app, ())
 
 
 @pytest.mark.parametrize(
@@ -331,10 +236,6 @@ def test_every_other_mistake_goes_unnoticed_on_a_healthy_network(name: str) -> N
 )
 def test_a_mistake_goes_unnoticed_in_a_weaker_class_than_its_own(name: str) -> None:
     survives(EXHIBITS[name], WEAKER[EXHIBITS[name].channel])
-
-
-def test_every_exhibit_has_a_record() -> None:
-    assert {*PAR, *FICKLE} == {*EXHIBITS}
 
 
 def digest(name: str) -> str:
@@ -361,15 +262,11 @@ print(digest("order_of_a_set"))
     seen = set()
     for seed in ("1", "2", "3"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", code]
-        ran = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        )
-        seen.add(ran.stdout)
+        seen.add(subprocess.check_output([sys.executable, "-c", code], env=environment))
     assert len(seen) > 1
 
 
-@pytest.mark.parametrize("name", FICKLE)
+@pytest.mark.parametrize("name", NONDETERMINISTIC)
 def test_what_is_never_the_same_twice_is_otherwise_right(name: str) -> None:
     survives(EXHIBITS[name], "fifo")
 
@@ -378,36 +275,34 @@ def test_what_is_never_the_same_twice_is_otherwise_right(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_correct_protocol_survives_any_two_faults_of_its_class(name: str) -> None:
+def test_a_correct_protocol_survives_any_two_faults_and_damage(name: str) -> None:
     survives(HEALTHY[name], HEALTHY[name].channel)
-
-
-@pytest.mark.parametrize("name", HEALTHY)
-def test_a_correct_protocol_survives_damage_too(name: str) -> None:
     survives(HEALTHY[name], "corrupt", most=1)
+    assert not broken_promise(HEALTHY[name].make, LONG, (Fault(0, 20, "lose"),))
 
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_correct_protocol_survives_three_hundred_random_schedules(name: str) -> None:
     for seed in range(300):
         channel = "corrupt" if seed % 4 == 0 else HEALTHY[name].channel
-        app, faults = random_schedule(channel, seed)
+        rng = Random(seed)
+        app, share = rng.choice(SMALL), rng.choice((0.05, 0.2, 0.4))
+        faults = tuple(
+            Fault(way, number, what, seconds * rng.random())
+            for way, number in product((0, 1), range(1, 31))
+            for what, seconds in [rng.choice(KINDS[channel])]
+            if rng.random() < share
+        )
         broken = broken_promise(HEALTHY[name].make, app, faults)
         assert not broken, f"seed {seed}: {broken} after {faults} with {app}"
-
-
-@pytest.mark.parametrize("name", HEALTHY)
-def test_a_correct_protocol_carries_many_payloads(name: str) -> None:
-    assert not broken_promise(HEALTHY[name].make, LONG, [Fault(0, 20, LOSE)])
 
 
 @pytest.mark.parametrize(
     "name", [name for name in HEALTHY if HEALTHY[name].channel == "dup"]
 )
 def test_few_bits_for_the_numbers_do_not_survive_a_late_copy(name: str) -> None:
-    singles = single_faults("late")
-    pairs = (pair for count in (1, 2) for pair in schedules(singles, count))
-    assert any(broken_promise(HEALTHY[name].make, SMALL[5], pair) for pair in pairs)
+    late = (faults for count in (1, 2) for faults in schedules("late", count))
+    assert any(broken_promise(HEALTHY[name].make, SMALL[5], faults) for faults in late)
 
 
 def test_with_parity_a_single_loss_costs_no_time() -> None:
@@ -429,13 +324,13 @@ def test_a_map_of_what_has_arrived_saves_the_repetition_of_the_others() -> None:
     lost = ScriptedLink(lose={1}, delay=DELAY)
     run = simulate(*HEALTHY["bitmap"].make(), FIVE, lost)
     assert run.delivered == list(FIVE)
-    assert [event.seq for event in run.trace if event.what == "retransmit"] == [0]
+    assert [row.seq for row in run.trace if row.what == RETRANSMIT] == [0]
 
 
 def test_a_delayed_ack_saves_half_the_acks() -> None:
     run = simulate(*HEALTHY["delayed_ack"].make(), FIVE[:4])
-    acks = [event for event in run.trace if event[1:3] == ("receiver", "send")]
-    assert [event.seq for event in acks] == [1, 3]
+    sent = [row for row in run.trace if row.what == SEND]
+    assert [row.seq for row in sent if row.host == "receiver"] == [1, 3]
 
 
 def test_both_sides_of_a_duplex_get_what_the_other_one_sends() -> None:
@@ -446,44 +341,72 @@ def test_both_sides_of_a_duplex_get_what_the_other_one_sends() -> None:
     assert list(iter(machine.next_payload, None)) == [b"yes", b"", b"no"]
 
 
-# The labels beside the exhibits
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_packet_makes_a_correct_protocol_raise(name: str) -> None:
+    rng = Random(name)
+    for machine in HEALTHY[name].make():
+        for now in range(500):
+            packet = Packet(
+                rng.choice(list(Kind)), rng.randrange(-9, 20), rng.randbytes(now % 12)
+            )
+            machine.on_packet(packet, now)
+            machine.next_packet(now)
+
+
+# The labels beside the exhibits, and their pages
 
 
 @pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
-def test_an_exhibit_tells_its_mistake_in_a_sentence(exhibit: Exhibit) -> None:
+def test_a_mistake_is_a_sentence_and_a_small_difference(exhibit: Exhibit) -> None:
     assert exhibit.mistake.endswith((".", ").")), exhibit.mistake
     assert 40 < len(exhibit.mistake) < 250
-    assert len(exhibit.title) < 60
+    assert 0 < len(exhibit.title) < 60
     assert exhibit.channel in KINDS
-
-
-@pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
-def test_a_mistake_is_a_small_difference(exhibit: Exhibit) -> None:
-    lines = exhibit.diff().splitlines()
-    new = [line for line in lines if line[0] == "+" and line[:3] != "+++"]
-    old = [line for line in lines if line[0] == "-" and line[:3] != "---"]
-    assert len(new) < 15, exhibit.diff()
-    assert len(old) < 15, exhibit.diff()
-
-
-def test_a_difference_can_be_shown_as_a_slide() -> None:
-    assert "-    self.deadline = None" in EXHIBITS["deadline_in_the_past"].diff()
-    assert not EXHIBITS["no_numbers"].diff()
+    changed = [line for line in exhibit.diff().splitlines()[3:] if line[0] in "+-"]
+    assert len(changed) < 10, exhibit.diff()
 
 
 @pytest.mark.parametrize("exhibit", HEALTHY.values(), ids=HEALTHY)
-def test_a_correct_protocol_has_a_page_and_no_mistake(exhibit: Exhibit) -> None:
+def test_a_correct_protocol_has_pages_and_no_mistake(exhibit: Exhibit) -> None:
+    assert exhibit.title
     assert not exhibit.mistake
     assert not exhibit.diff()
     assert exhibit.channel in ("dup", "late")
+    shown = show(exhibit).data
+    assert all(type(machine).__name__ in shown for machine in exhibit.make())
 
 
-@pytest.mark.parametrize("name", HEALTHY)
-def test_the_pages_of_a_correct_protocol_can_be_shown(name: str) -> None:
-    sender, receiver = HEALTHY[name].make()
-    shown = show(HEALTHY[name]).data
-    assert f"{type(sender).__name__}" in shown
-    assert f"{type(receiver).__name__}" in shown
+def test_a_difference_can_be_shown_as_a_slide() -> None:
+    exhibit = EXHIBITS["deadline_in_the_past"]
+    assert exhibit.diff().splitlines()[3:] == [
+        "         self.rtt.on_timeout()",
+        "         self.window.on_timeout(self.next_seq_num - self.send_base, now)",
+        "         self.next_seq_num = self.send_base  # go back N",
+        "-        self.deadline = None",
+        " ",
+        " ",
+        " @dataclass(slots=True)",
+    ]
+    assert not EXHIBITS["no_numbers"].diff()
+
+
+def test_the_source_of_an_exhibit_is_its_changed_page() -> None:
+    exhibit = EXHIBITS["second_ack_raises"]
+    shown = re.sub("<.*?>", "", show(exhibit).data)
+    assert "del self.sent_at[seq]" in shown
+    sender: Any = exhibit.sender()
+    lines, first = inspect.getsourcelines(type(sender).on_packet)
+    wrong = first + lines.index("        del self.sent_at[seq]\n")
+    sender.next_seq_num = 1
+    with pytest.raises(KeyError) as raised:
+        sender.on_packet(Packet(ACK, 0), 0.0)
+    assert raised.traceback[-1].lineno == wrong - 1
+
+
+@pytest.mark.parametrize("old", ["nowhere", "packet.seq"])
+def test_a_change_that_does_not_fit_its_page_is_refused(old: str) -> None:
+    with pytest.raises(ValueError, match=r"go_back_n has these words \d times"):
+        Page(go_back_n).change(old, "new")
 
 
 def test_an_exhibit_can_be_sent_to_another_process() -> None:
@@ -491,11 +414,6 @@ def test_an_exhibit_can_be_sent_to_another_process() -> None:
     for exhibit in (*EXHIBITS.values(), *HEALTHY.values()):
         make = pickle.loads(pickle.dumps(exhibit.sender))
         assert type(make()) is type(exhibit.sender())
-
-
-def test_a_museum_is_large_enough_to_get_lost_in() -> None:
-    assert len(EXHIBITS) >= 26
-    assert len(HEALTHY) >= 9
 
 
 # The checker
@@ -517,7 +435,7 @@ def test_the_checker_accuses_no_correct_protocol(name: str) -> None:
         assert verdict.kind == "survived", verdict
 
 
-def test_the_checker_sees_two_processes_differ_in_the_order_of_a_set(
+def test_the_grader_sees_two_processes_differ_in_the_order_of_a_set(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "exhibit.py"

@@ -24,9 +24,9 @@ def recover(parity: bytes, others: Iterable[bytes]) -> bytes:
     """Return the one payload that is missing beside `others`."""
     total = int.from_bytes(parity, "little")
     total ^= int.from_bytes(combine(others), "little")
-    block = total.to_bytes((total.bit_length() + 7) // 8, "little")
-    size = int.from_bytes(block[:2], "little")
-    return block[2 : 2 + size].ljust(size, b"\0")  # zeros at the end have no bits
+    size = total % 2**16
+    payload = total >> 16 & (1 << 8 * size) - 1
+    return payload.to_bytes(size, "little")
 
 
 @dataclass(slots=True)
@@ -41,12 +41,8 @@ class ParitySender(GoBackNSender):
     groups: int = 0  # whose parity has been on the wire, or is not needed any more
 
     def next_packet(self, now: float) -> Packet | None:
-        if self.groups < self.sent // GROUP:
-            return self.next_parity(now)
-        return GoBackNSender.next_packet(self, now)
-
-    def next_parity(self, now: float) -> Packet:
-        """The parity packet of the group that has just gone out."""
+        if self.groups == self.sent // GROUP:
+            return GoBackNSender.next_packet(self, now)
         first = self.groups * GROUP
         self.groups += 1
         parity = combine(self.payloads[first : first + GROUP])
@@ -64,7 +60,7 @@ class ParityReceiver(GoBackNReceiver):
     window: packets that may wait for an earlier one; the sender's window.
     """
 
-    window: int = field(kw_only=True)
+    window: int
     kept: dict[int, bytes] = field(default_factory=dict, repr=False)  # and delivered
     parities: dict[int, bytes] = field(default_factory=dict, repr=False)  # by group
 
@@ -81,19 +77,19 @@ class ParityReceiver(GoBackNReceiver):
         while self.expected_seq_num in self.kept:
             self.inbox.append(self.kept[self.expected_seq_num])
             self.expected_seq_num += 1
-        self.forget()
+        self.forget(self.expected_seq_num // GROUP)
         self.acks.append(Packet(ACK, self.expected_seq_num - 1, ts_ecr=packet.ts_val))
 
     def repair(self, group: int) -> None:
         """Work out the packet of a group that is missing, if it is only one."""
         numbers = range(group * GROUP, (group + 1) * GROUP)
         missing = [seq for seq in numbers if seq not in self.kept]
-        if len(missing) == 1 and group in self.parities:
+        parity = self.parities.get(group)
+        if parity is not None and len(missing) == 1:
             others = [self.kept[seq] for seq in numbers if seq in self.kept]
-            self.kept[missing[0]] = recover(self.parities[group], others)
+            self.kept[missing[0]] = recover(parity, others)
 
-    def forget(self) -> None:
-        """Let go of the groups that are complete."""
-        group = self.expected_seq_num // GROUP
+    def forget(self, group: int) -> None:
+        """Let go of the groups before this one: they are complete."""
         self.kept = {s: kept for s, kept in self.kept.items() if s >= group * GROUP}
         self.parities = {g: kept for g, kept in self.parities.items() if g >= group}
