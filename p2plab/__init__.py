@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from p2plab.peer.peer import Peer
     from p2plab.sim.replay import recording
     from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
-    from p2plab.ui.lesson import as_value, as_values, as_word, as_words, show
+    from p2plab.ui.lesson import predict, show
 
 __all__ = [
     "ACK",
@@ -41,13 +41,10 @@ __all__ = [
     "Trace",
     "TransferPanel",
     "Verdict",
-    "as_value",
-    "as_values",
-    "as_word",
-    "as_words",
     "autopsy",
     "break_it",
     "check",
+    "predict",
     "recording",
     "sample_picture",
     "show",
@@ -63,13 +60,10 @@ _LATE = {
     "RedisPanel": "p2plab.ui",
     "TransferPanel": "p2plab.ui",
     "Verdict": "p2plab.checker",
-    "as_value": "p2plab.ui.lesson",
-    "as_values": "p2plab.ui.lesson",
-    "as_word": "p2plab.ui.lesson",
-    "as_words": "p2plab.ui.lesson",
     "autopsy": "p2plab.checker.postmortem",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",
+    "predict": "p2plab.ui.lesson",
     "recording": "p2plab.sim.replay",
     "sample_picture": "p2plab.content.sample",
     "show": "p2plab.ui.lesson",

@@ -6,7 +6,7 @@ import ast
 import html
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nbformat
@@ -18,7 +18,7 @@ from p2plab.core import packet
 from p2plab.core.packet import ACK
 from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitSender
-from p2plab.ui.lesson import as_value, as_values, as_word, as_words, show
+from p2plab.ui.lesson import Prediction, predict, show
 
 __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 
@@ -59,7 +59,7 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
         ("prediction = 409", "prediction = 200"),
         ("prediction = 0", "prediction = 2"),
         ("prediction = 1", "prediction = 3"),
-        ("attempts, shown = delivery.attempts, 1", "attempts, shown = 3, 3"),
+        ("attempts, shown = delivery.attempts, 1", "attempts, shown = 9, 3"),
         ("prediction = 2", "prediction = 1"),
         (
             "prediction = {'register carol': False, 'list the peers': False, "
@@ -75,7 +75,7 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         (
             "larger_mean, varies_more = 'same', 'bursts'",
-            "larger_mean, varies_more = 'same', 'coin'",
+            "larger_mean, varies_more = 'coin', 'coin'",
             "larger_mean, varies_more = ' Same', ['BURSTS']",
         ),
         ("answer = 'A'", "answer = 'B'", "answer = 'a'", "answer = ['A']"),
@@ -83,11 +83,11 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     "03-stop-and-wait.ipynb": [
         (
             "lost_data, lost_ack, be_count = 5, 5, 1",
-            "lost_data, lost_ack, be_count = 5, 5, 2",
+            "lost_data, lost_ack, be_count = 7, 7, 2",
         ),
         (
             "fastest, most_packets = 0.06, 0.06",
-            "fastest, most_packets = 1.0, 0.06",
+            "fastest, most_packets = 1.0, 1.0",
             "fastest, most_packets = 60, '60'",
         ),
         ("share, throughput = 0.0003, 300e3", "share, throughput = 0.3, 300e6"),
@@ -143,7 +143,8 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     ],
 }
 
-YET = re.compile(r"\b(prediction|answer) yet\b")
+YET = re.compile(r"\bno prediction yet\b")
+CHECK = "p2plab.predict("
 VALUE = re.compile(r"[a-z]+\.[a-z]+ - \d+|\b(?:\d[\d.e]*|True|False)\b")
 SEVERAL = re.compile(r" = \{.*:.*")
 PRAISE = re.compile(r"right\b|good\b|close\b", re.IGNORECASE)
@@ -177,7 +178,7 @@ def rehearsed(notebook: Path) -> nbformat.NotebookNode:
     cells = []
     for cell in page.cells:
         cells.append(cell)
-        if cell.cell_type == "code" and YET.search(cell.source):
+        if cell.cell_type == "code" and CHECK in cell.source:
             right, wrong, *spellings = next(predictions)
             cell.metadata.tags = ["none"]
             answers = [(each, "right") for each in (right, *spellings)]
@@ -277,64 +278,105 @@ def test_the_race_goes_on_without_a_fountain(tmp_path: Path) -> None:
     assert "fountain, window" not in pages
 
 
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
 def test_a_prediction_in_quotes_is_taken_for_what_it_says() -> None:
-    assert [as_value(each) for each in ("200", " 0.5", "True")] == [200, 0.5, True]
-    assert [as_value(each) for each in (200, 300e3, False)] == [200, 300e3, False]
-    assert as_value(None) is None
+    for answer, value in (("200", 200), (" 0.5", 0.5), ("True", True), (3e5, 3e5)):
+        assert predict("How many?", answer).value == value
+    for nothing in (None, ...):
+        assert predict("How many?", nothing).value is None
 
 
-@pytest.mark.parametrize("odd", ["many", "10 %", "", (0, 5), float("nan"), "[1]"])
+@pytest.mark.parametrize("odd", ["many", "10 %", "", (0, 5), float("nan"), "[1]", {}])
 def test_a_prediction_that_is_no_value_is_none_and_a_sentence_says_so(
     odd: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert as_value(odd) is None
-    said = capsys.readouterr().out
-    assert said.startswith(f"{odd!r} cannot be compared here: write a number")
+    assert predict("How many?", odd).value is None
+    assert said(capsys)[0].startswith(f"{odd!r} cannot be compared here: write a num")
 
 
-def test_one_value_in_place_of_several_is_none_for_each_and_a_sentence_says_so(
+def test_a_question_with_parts_takes_a_dictionary_or_a_tuple(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    both = {"A": 2, "B": None}
+    assert predict("?", {"A": "2", "C": 3}, parts="AB").value == both
+    assert predict("?", (2, None), parts="AB").value == both
     none = {"A": None, "B": None}
-    assert as_values(7, none) == as_values(None, none) == none
-    assert capsys.readouterr().out == (
-        "7 cannot be compared here: write {'A': …, 'B': …}.\n"
-    )
-    assert as_values({"A": "2", "C": 3}, "AB") == {"A": 2, "B": None}
+    assert predict("?", None, parts="AB").value == none
+    assert said(capsys) == []
+    assert predict("?", 7, parts="AB").value == none
+    assert said(capsys) == ["7 cannot be compared here: write {'A': …, 'B': …}."]
 
 
 def test_a_number_out_of_range_is_none_and_a_sentence_says_the_range(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert [as_value(each, 0, 1) for each in (0, "0.5", 1)] == [0, 0.5, 1]
-    assert as_value(-1, 0) is as_value(7, 0, 1) is None
-    assert as_values({"A": 0, "B": 1}, "AB", 1) == {"A": None, "B": 1}
-    assert capsys.readouterr().out == (
-        "-1 cannot be compared here: write a number, 0 or more.\n"
-        "7 cannot be compared here: write a number, 0 to 1.\n"
-        "0 cannot be compared here: write a number, 1 or more.\n"
-    )
+    assert [predict("?", n, least=0, most=1).value for n in (0, "0.5")] == [0, 0.5]
+    assert predict("?", -1, least=0).value is None
+    assert predict("?", 7, least=0, most=1).value is None
+    advice = [line.partition("write ")[2] for line in said(capsys)]
+    assert advice == ["a number, 0 or more.", "a number, 0 to 1."]
 
 
 def test_a_word_is_known_however_it_is_written() -> None:
     words = ("ACK", "selective_repeat")
-    for said in ("ack", " ACK ", ["Ack"], ("ack",), {"ACK"}, ACK):
-        assert as_word(said, words) == "ACK"
-    assert as_word("Selective-Repeat", words) == words[1]
-    assert as_words("ack, selective repeat", words) == set(words)
-    assert as_words([], words) == set()
-    assert as_word(None, words) is None
-    assert as_words(None, words) is None
+    for written in ("ack", " ACK ", ["Ack"], ("ack",), {"ACK"}, ACK):
+        assert predict("?", written, choices=words).value == "ACK"
+    assert predict("?", "Selective-Repeat", choices=words).value == words[1]
+    for written, meant in (
+        ("ack, selective repeat", words),
+        ([], ()),
+        ("ack", ["ACK"]),
+    ):
+        assert predict("?", written, choices=words, several=True).value == set(meant)
 
 
 @pytest.mark.parametrize("odd", ["late", "", 0, ["ack", 1], [["ack"]], b"ack", []])
 def test_a_word_that_is_no_choice_is_none_and_a_sentence_names_them(
     odd: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert as_word(odd, ("ack", "data")) is None
-    said = capsys.readouterr().out
-    assert said.startswith(f"{odd!r} cannot be compared here: write one ")
-    assert said.endswith("of 'ack', 'data'.\n")
+    assert predict("?", odd, choices=("ack", "data")).value is None
+    assert said(capsys)[0].endswith("write one of 'ack', 'data'.")
+
+
+def test_what_was_expected_is_judged_kindly_and_what_happened_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tolerance: Mapping[str, float]
+    for value, tolerance, verdict in (
+        (None, {}, "no prediction yet"),
+        (10, {}, "yes"),
+        (9, {}, "more"),
+        (11, {}, "less"),
+        (8, {"within": 2}, "yes"),
+        (5, {"factor": 2}, "yes"),
+        (21, {"factor": 2}, "less"),
+        (7, {}, "nearly"),
+    ):
+        prediction = predict("How many?", value)
+        hints = {7: "nearly"}
+        words = {"low": "more", "high": "less", "hints": hints, **tolerance}
+        prediction.compare(10, "yes", **words)  # type: ignore[arg-type]
+        assert said(capsys)[0].startswith(f"How many?: {verdict}")
+        assert prediction.seen == 10
+
+
+def test_every_part_is_judged_alone_and_praise_for_all_comes_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = {"A": 1, "B": True}
+    for value, told in (
+        ({"A": 1, "B": True}, ["A: yes", "B: yes", "All of them."]),
+        ({"A": 2, "B": None}, ["A: ah", "B: no prediction yet"]),
+        ({"A": 1, "B": False}, ["A: yes", "B: oh"]),
+    ):
+        prediction = Prediction("Which?", value)
+        prediction.compare(
+            seen, "yes", {"A": "ah", "B": "oh"}, all_right="All of them."
+        )
+        assert said(capsys) == told
 
 
 def words(page: str) -> str:

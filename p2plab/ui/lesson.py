@@ -1,4 +1,4 @@
-"""For lessons: the source of a class, function or module, and a prediction's value."""
+"""For lessons: the source of a class, function or module, and predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import html
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 from textwrap import dedent
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.display import HTML
+
+Words = str | Mapping[str, str]
 
 # Written out, because a page's own styles for <pre> differ, in dark themes most of all.
 _BOX = "padding: 0.6em 1em; overflow-x: auto; color: #1b1b1b;"
@@ -86,68 +90,130 @@ def _page(caption: str, source: str, language: str) -> str:
     return f"<figure style='margin: 0'><figcaption>{title}</figcaption>{code}</figure>"
 
 
-def as_value(prediction: Any, least: float = -math.inf, most: float = math.inf) -> Any:
-    """Return a number, or True or False, also if it was written in quotes.
-
-    None stays None. Anything else, and a number that is not in [least, most], becomes
-    None, and a printed sentence says why.
-    """
-    try:
-        quoted = isinstance(prediction, str)
-        value = ast.literal_eval(prediction) if quoted else prediction
-        if value is None or (math.isfinite(value) and least <= value <= most):
-            return value
-    except (TypeError, ValueError, SyntaxError, OverflowError):
-        pass
-    _refuse(prediction, f"write {_wanted(least, most)}")
-    return None
-
-
-def as_values(
-    predictions: Any,
-    names: Iterable[str],
+def predict(
+    question: str,
+    answer: Any,
+    *,
+    parts: Iterable[str] = (),
+    choices: Iterable[str] = (),
+    several: bool = False,
     least: float = -math.inf,
     most: float = math.inf,
-) -> dict[str, Any]:
-    """Return a value for each name, as `as_value` does, from what a student wrote.
+) -> Prediction:
+    """Take what a student expects of a run; `compare` it with what happens then.
 
-    Without a dictionary every value is None, and a printed sentence says why.
+    answer: a number, or True or False, also in quotes. None and ... are no answer yet.
+    parts: names of a question's parts; the answer is a dictionary with these names, or
+        a tuple in this order.
+    choices: the words to choose from; upper case, spaces and hyphens do not matter.
+    several: the answer is a set of these words.
+    least, most: where a number makes sense.
+    What cannot be compared counts as no answer, and a printed sentence says why.
     """
-    names = list(names)
-    if not isinstance(predictions, Mapping):
-        if predictions is not None:
+    if not (names := list(parts)):
+        return Prediction(question, _taken(answer, list(choices), several, least, most))
+    if isinstance(answer, tuple) and len(answer) == len(names):
+        answer = dict(zip(names, answer, strict=True))
+    if not isinstance(answer, Mapping):
+        if answer is not None and answer is not ...:
             wanted = ", ".join(f"{name!r}: …" for name in names)
-            _refuse(predictions, f"write {{{wanted}}}")
-        predictions = {}
-    return {name: as_value(predictions.get(name), least, most) for name in names}
+            print(f"{answer!r} cannot be compared here: write {{{wanted}}}.")
+        answer = {}
+    limits = list(choices), several, least, most
+    taken = {name: _taken(answer.get(name), *limits) for name in names}
+    return Prediction(question, taken)
 
 
-def as_word(prediction: Any, choices: Iterable[str]) -> str | None:
-    """Return which of the choices a student wrote, as `as_words` does, if it is one."""
-    choices = list(choices)
-    words = as_words(prediction, choices)
-    if words is None or len(words) == 1:
-        return words.pop() if words else None
-    _refuse(prediction, f"write one of {', '.join(map(repr, choices))}")
-    return None
+@dataclass(slots=True)
+class Prediction:
+    """What somebody expects, and afterwards what happened.
 
-
-def as_words(prediction: Any, choices: Iterable[str]) -> set[str] | None:
-    """Return which of the choices a student wrote: in a set, a list, or one alone.
-
-    Upper case, spaces and hyphens do not matter. None stays None. Anything else becomes
-    None, and a printed sentence says why.
+    value: None if there is no answer yet; a dictionary for a question with parts.
+    seen: what happened, once it was compared.
     """
-    known = {_plain(choice): choice for choice in choices}
-    if prediction is None:
+
+    question: str
+    value: Any
+    seen: Any = None
+
+    def compare(
+        self,
+        seen: Any,
+        right: Words = "Right.",
+        wrong: Words = "Think again.",
+        *,
+        low: Words = "",
+        high: Words = "",
+        hints: Mapping[Any, str] | None = None,
+        all_right: str = "",
+        within: float = 0.0,
+        factor: float = 1.0,
+    ) -> None:
+        """Print how the prediction compares with what was seen, part by part.
+
+        right, wrong, low, high: what to say; for parts also by name. Without words of
+            their own, predictions that are too low or too high are wrong ones.
+        hints: what to say to certain wrong answers.
+        all_right: what to say after the parts, if all of them are right.
+        within, factor: a number counts as right if it is so near, or so many times
+            larger or smaller at most.
+        """
+        self.seen = seen
+        parts, none = self.value, "no prediction yet"
+        if not isinstance(parts, Mapping):
+            parts, seen = {self.question: parts}, {self.question: seen}
+            none += ". Write it above, then run both cells."
+        said: dict[str, Words] = {"right": right, "wrong": wrong, "none": none}
+        said |= {"low": low or wrong, "high": high or wrong}
+        judged = {n: _judge(v, seen[n], within, factor) for n, v in parts.items()}
+        for name, verdict in judged.items():
+            words = said[verdict]
+            words = words if isinstance(words, str) else words.get(name, "")
+            if verdict not in ("right", "none") and hints is not None:
+                words = hints.get(parts[name], words)
+            print(f"{name}: {words}")
+        if all_right and {*judged.values()} == {"right"}:
+            print(all_right)
+
+
+def _judge(value: Any, truth: Any, within: float, factor: float) -> str:
+    if value is None:
+        return "none"
+    if value == truth:
+        return "right"
+    if not isinstance(truth, float | int):
+        return "wrong"
+    small, large = sorted((truth / factor, truth * factor))
+    if value < small - within:
+        return "low"
+    return "right" if value <= large + within else "high"
+
+
+def _taken(
+    answer: Any, choices: Sequence[str], several: bool, least: float, most: float
+) -> Any:
+    """The answer as something that can be compared; None, and words, if it cannot."""
+    if answer is None or answer is ...:
         return None
-    several = prediction.split(",") if isinstance(prediction, str) else prediction
-    if not isinstance(several, Iterable):
-        several = [prediction]
-    words = set(map(_plain, several))
-    if words <= known.keys():
-        return {known[word] for word in words}
-    _refuse(prediction, f"write one or more of {', '.join(map(repr, known.values()))}")
+    if choices:
+        known = {_plain(choice): choice for choice in choices}
+        parts = answer.split(",") if isinstance(answer, str) else answer
+        parts = parts if isinstance(parts, Iterable) else [answer]
+        found = frozenset(known.get(_plain(part)) for part in parts)
+        if None not in found and (several or len(found) == 1):
+            return found if several else next(iter(found))
+        wanted = "one or more" if several else "one"
+        wanted = f"{wanted} of {', '.join(map(repr, choices))}"
+    else:
+        with suppress(TypeError, ValueError, SyntaxError, OverflowError):
+            value = ast.literal_eval(answer) if isinstance(answer, str) else answer
+            if value is None or (math.isfinite(value) and least <= value <= most):
+                return value
+        wanted = "a number, such as 12 or 0.5, or True or False"
+        if math.isfinite(least):
+            limits = "or more" if math.isinf(most) else f"to {most:g}"
+            wanted = f"a number, {least:g} {limits}"
+    print(f"{answer!r} cannot be compared here: write {wanted}.")
     return None
 
 
@@ -155,14 +221,3 @@ def _plain(word: Any) -> str:
     """How it compares; the kind of a packet has a name, and so is a word as well."""
     text = str(getattr(word, "name", word))
     return re.sub(r"[\s_-]+", " ", text).strip().casefold()
-
-
-def _wanted(least: float, most: float) -> str:
-    if math.isinf(least):
-        return "a number, such as 12 or 0.5, or True or False"
-    limits = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
-    return f"a number, {limits}"
-
-
-def _refuse(prediction: Any, advice: str) -> None:
-    print(f"{prediction!r} cannot be compared here: {advice}.")

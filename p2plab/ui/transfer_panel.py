@@ -39,18 +39,21 @@ if TYPE_CHECKING:
     from p2plab.peer.peer import Peer
 
 SIDE: Final = 336  # of the picture on the screen [CSS pixels]
-TABS: Final = "600px"  # high at least, so that no figure changes the page's height
+LOW: Final = (
+    "600px"  # tabs are so high at least, so that no figure changes the page's height
+)
 WIDTH, HEIGHT = 9.8, 5.1  # of a figure [inch], of 100 pixels
 MOST_ARROWS: Final = 40
 MOST_OF_A_BURST: Final = 16  # more arrows side by side are a block of colour
 HELP: Final = "Below, Autopsy tells what happened, and Ladder draws it."
-# What a trace tells, by the figure's class in the page.
-FIGURES: Final = {
+TABS: Final = {  # a class in the page, and the title
     "ladder": "Ladder",
     "over-time": "Over time",
     "window": "Window",
     "rtt": "Round trips",
     "numbers": "Numbers",
+    "autopsy": "Autopsy",
+    "code": "As code",
 }
 
 
@@ -60,7 +63,6 @@ class Phase(Enum):
     IDLE = auto()  # nothing was sent yet
     BEGINNING = auto()  # Send was pressed
     PLAYING = auto()
-    DRAWING = auto()  # it is over, and not all of its figures are drawn
     OVER = auto()
 
 
@@ -97,6 +99,7 @@ class TransferPanel(Panel):
         self._lock = threading.Lock()  # callbacks may come from two threads at once
         self._run: Playback | None = None
         self._shown_at: float | None = None  # the moment of the picture on screen [s]
+        self._drawn: set[str] = set()  # the tabs that need not be drawn again
         self._ended = threading.Event()
         self._lay_out()
         self._enter(Phase.IDLE)
@@ -199,7 +202,7 @@ class TransferPanel(Panel):
         self.buttons["send"].disabled = running
         self.buttons["stop"].disabled = not running
         self.buttons["skip"].disabled = real or not running
-        over = phase in (Phase.DRAWING, Phase.OVER)
+        over = phase is Phase.OVER
         self.moment.enable(over)
         if over:
             self.tabs.layout.display = None
@@ -234,11 +237,11 @@ class TransferPanel(Panel):
         self.picture = line("picture", width="100%")
         self.bar = line("bar", width="100%", min_height="84px")
         self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
-        self.figures = {name: line(name) for name in (*FIGURES, "autopsy", "code")}
+        self.figures = {name: line(name) for name in TABS}
         self.tabs = widgets.Tab(
             list(self.figures.values()),
-            titles=[*FIGURES.values(), "Autopsy", "As code"],
-            layout=widgets.Layout(min_height=TABS, display="none"),  # before a figure
+            titles=list(TABS.values()),
+            layout=widgets.Layout(min_height=LOW, display="none"),  # before a figure
         )
         self.tabs.add_class("p2p-tabs")
         controls = self.controls.columns(widgets.HBox(list(self.buttons.values())))
@@ -264,6 +267,7 @@ class TransferPanel(Panel):
             self.listen(each, self._turned)
         self.listen(it.picture, self._chosen)
         self.listen(self.moment, self.view.poke)
+        self.tabs.observe(lambda _: self.view.poke(), "selected_index")
 
     def _turned(self) -> None:
         if self.running:
@@ -319,11 +323,12 @@ class TransferPanel(Panel):
                 return 0.0
             self._draw_live(run, run.transfer)
             return FRAME
-        if self.phase is Phase.DRAWING:
-            self._draw_figures(run, run.transfer)
-            return 0.0
         if self.moment.value != self._shown_at:
             self._draw_moment(run, run.transfer)
+        name = list(TABS)[self.tabs.selected_index or 0]
+        if name not in self._drawn:
+            self._drawn.add(name)
+            self.figures[name].value = self._figure(name, run, run.transfer)
         return None
 
     def _draw_live(self, run: Playback, transfer: Transfer) -> None:
@@ -344,37 +349,15 @@ class TransferPanel(Panel):
             self.tell(run.verdict())
             if transfer.error and not isinstance(transfer.error, TransferStopped):
                 self.complain(transfer.error, more=HELP)
+            self._drawn.clear()
             for each in self.figures.values():
                 each.value = "<p>This is being drawn …</p>"
-            self.figures["code"].value = code(run.order)
+            failed = transfer.went_wrong and transfer.error is not None
+            tab = list(TABS).index("autopsy")
+            if failed or self.tabs.selected_index == tab:
+                self.tabs.selected_index = tab if failed else 0
         finally:
-            self._enter(Phase.DRAWING)
-
-    def _draw_figures(self, run: Playback, transfer: Transfer) -> None:
-        """Draw what takes long, the open tab first, until another transfer begins."""
-        self._draw_autopsy(transfer)
-        names, first = list(FIGURES), self.tabs.selected_index or 0
-        for name in names[first:] + names[:first]:
-            if self._run is not run:
-                return  # it may come to nothing: then these are drawn after all
-            self.figures[name].value = drawn(name, transfer.trace, self.names)
-        with self._lock:
-            if self._run is run and self.phase is Phase.DRAWING:
-                self.phase = Phase.OVER
-
-    def _draw_autopsy(self, transfer: Transfer) -> None:
-        """Say what went wrong, and open that tab if a transfer has failed."""
-        from p2plab.checker.postmortem import autopsy
-
-        tab, words = list(self.figures).index("autopsy"), "<p>Nothing went wrong, "
-        words += "so there is nothing to explain.</p>"
-        if transfer.went_wrong:
-            words = autopsy(transfer)._repr_html_()
-        self.figures["autopsy"].value = words
-        if transfer.went_wrong and transfer.error is not None:
-            self.tabs.selected_index = tab
-        elif self.tabs.selected_index == tab:
-            self.tabs.selected_index = 0
+            self._enter(Phase.OVER)
 
     def _draw_moment(self, run: Playback, transfer: Transfer) -> None:
         """Go back to a moment of a transfer that is over."""
@@ -383,29 +366,33 @@ class TransferPanel(Panel):
         assembly = (transfer.assembly if end else None) or run.replay.at(moment)
         counts = Tally().read(transfer.own_trace.rows, moment)
         self._show(assembly, moment, counts, final=True)
-        self._shown_at, start = moment, 0.0 if end else moment
-        ladder = drawn("ladder", transfer.trace, self.names, start)
-        self.figures["ladder"].value = ladder
+        self._shown_at = moment
+        self._drawn.discard("ladder")  # it begins there
 
+    def _figure(self, name: str, run: Playback, transfer: Transfer) -> str:
+        """What is in a tab, as HTML."""
+        from p2plab import plots  # not before somebody looks: matplotlib takes its time
+        from p2plab.checker.postmortem import autopsy
 
-def drawn(name: str, trace: Trace, names: tuple[str, str], start: float = 0.0) -> str:
-    """One of FIGURES as HTML; names: of who sends and receives.
-
-    start: the moment from which a ladder is drawn [s].
-    """
-    from p2plab import plots  # not before somebody looks: matplotlib takes its time
-
-    if name == "numbers":
-        return plots.table(summarise(trace))
-    ax = plots.blank(WIDTH, HEIGHT)
-    if name != "ladder":
-        draw = {"window": plots.window_over_time, "rtt": plots.rtt}
-        return plots.to_html(draw.get(name, plots.over_time)(trace, ax))
-    most = _most_arrows(trace, start)
-    note = f"At most {most} packets are drawn."
-    plots.ladder(trace, ax, start=start, max_arrows=most, names=names, note=note)
-    hint = "Drag the moment, and the ladder begins there."
-    return f"<div>{hint}</div>{plots.to_html(ax)}"
+        trace = transfer.trace
+        if name == "numbers":
+            return plots.table(summarise(trace))
+        if name == "code":
+            return code(run.order)
+        if name == "autopsy":
+            nothing = "<p>Nothing went wrong, so there is nothing to explain.</p>"
+            return autopsy(transfer)._repr_html_() if transfer.went_wrong else nothing
+        ax = plots.blank(WIDTH, HEIGHT)
+        if name != "ladder":
+            draw = {"window": plots.window_over_time, "rtt": plots.rtt}
+            return plots.to_html(draw.get(name, plots.over_time)(trace, ax))
+        start = self.moment.value
+        start = 0.0 if start >= self.moment.highest else start
+        most = _most_arrows(trace, start)
+        more: Any = {"names": self.names, "note": f"At most {most} packets are drawn."}
+        plots.ladder(trace, ax, start=start, max_arrows=most, **more)
+        hint = "Drag the moment, and the ladder begins there."
+        return f"<div>{hint}</div>{plots.to_html(ax)}"
 
 
 def _most_arrows(trace: Trace, start: float) -> int:
