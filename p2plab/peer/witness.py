@@ -16,7 +16,7 @@ from p2plab.net.contact import Contact
 from p2plab.net.datagrams import Address
 from p2plab.net.paths import ANSWER, CONFIRM, HEAR, PROBE, SETTLE
 from p2plab.net.threads import spawn
-from p2plab.rendezvous.lease import Lease
+from p2plab.rendezvous.admission import Lease
 from p2plab.rendezvous.model import MAX_EVENTS, Seen
 
 REGISTER: Final = "register"

@@ -214,7 +214,7 @@ def standing(peer: Peer) -> str:
 
 def asked(peer: Peer) -> str:
     """Whose word we wait for, and until when; nothing if nobody was asked."""
-    asking = list(peer.meetings.doorman.asking.values())
+    asking = list(peer.meetings.admission.asking.values())
     if not asking:
         return ""
     names = ", ".join(dict.fromkeys(name for name, _ in asking))

@@ -215,7 +215,7 @@ class PeerPanel(Panel):
         self._looked_at = time.monotonic()
         try:
             self.found = peer.peers()
-            peer.meetings.doorman.forget_gone()
+            peer.meetings.admission.forget_gone()
             self._trouble = ""
         except P2PLabError as why:
             self._trouble = str(why)
@@ -295,7 +295,7 @@ class PeerPanel(Panel):
 
     def _obey(self) -> None:
         if self.peer is not None:
-            self.peer.meetings.doorman.accept = self.controls.accept.value
+            self.peer.meetings.admission.accept = self.controls.accept.value
             self.peer.texts.ack_delay = self.controls.ack_delay.value
             self.peer.texts.ack_loss = self.controls.ack_loss.value
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from p2plab.rendezvous.callers import Request, settle
-from p2plab.rendezvous.doorman import A_PERSON
+from p2plab.rendezvous.admission import A_PERSON, Request, settle
 from p2plab.ui.panel import Panel, button, line
 
 
