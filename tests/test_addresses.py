@@ -26,11 +26,8 @@ from p2plab.rendezvous.server import RendezvousServer, tell_where
 def no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide what only the default route tells."""
     ask = addresses._on_the_way
-
-    def asked(towards: str, *interface: int) -> str:
-        return "" if towards == addresses.NOWHERE else ask(towards, *interface)
-
-    monkeypatch.setattr(addresses, "_on_the_way", asked)
+    hidden = {addresses.NOWHERE: ""}
+    monkeypatch.setattr(addresses, "_on_the_way", lambda to: hidden.get(to, ask(to)))
 
 
 @pytest.fixture
@@ -40,7 +37,6 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
     def have(*these: str) -> None:
         monkeypatch.setattr(addresses, "_on_the_way", lambda *_: "")
         monkeypatch.setattr(addresses, "_of_interfaces", lambda: iter(these))
-        monkeypatch.setattr(addresses, "_of_our_name", lambda: iter(()))
 
     return have
 

@@ -41,7 +41,7 @@ from p2plab.errors import (
 from p2plab.net.frames import Frame, FrameKind, MessageId, encode
 from p2plab.net.inbox import Message
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.rendezvous.callers import Request
+from p2plab.rendezvous.admission import Request
 from p2plab.rendezvous.client import RendezvousClient
 
 P2PLAB = [sys.executable, "-m", "p2plab"]
@@ -225,7 +225,7 @@ def test_among_several_who_ask_one_is_named_and_older_requests_go_with_it() -> N
 def test_the_name_of_who_asks_cannot_steer_the_terminal(lab: Lab) -> None:
     console = Console(lab.peer("gina"))
     console.stdout = io.StringIO()
-    doorman = console.peer.meetings.doorman
+    doorman = console.peer.meetings.admission
     assert doorman.on_request is not None
     doorman.on_request(Request("\x1b[31m\rbob\u202e", "0" * 16, print))
     said = console.stdout.getvalue()

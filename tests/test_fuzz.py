@@ -9,8 +9,7 @@ import pytest
 from fuzz import damaged, targets, throw
 
 from p2plab.errors import RendezvousError
-from p2plab.rendezvous import answers
-from p2plab.rendezvous.answers import understood
+from p2plab.rendezvous.client import LISTED, understood
 
 TARGETS = targets()
 
@@ -33,4 +32,4 @@ def test_the_same_seed_throws_the_same() -> None:
 def test_a_number_without_end_is_no_answer() -> None:
     content = json.dumps({"name": "ann", "since": 10**400}).encode()
     with pytest.raises(RendezvousError, match="not a p2plab rendezvous"):
-        understood(answers.listed, 200, content, "http://127.0.0.1")
+        understood(LISTED, 200, content, "http://127.0.0.1")

@@ -25,8 +25,7 @@ from p2plab.net.chat import ChatClient
 from p2plab.net.paths import HOST
 from p2plab.peer.peer import Peer
 from p2plab.peer.witness import MOST_BYTES, offset, shortened, size, together
-from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.clock import ServerClock
+from p2plab.rendezvous.client import RendezvousClient, ServerClock
 from p2plab.rendezvous.model import MAX_EVENTS
 from p2plab.rendezvous.server import RendezvousServer
 

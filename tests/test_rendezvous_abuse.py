@@ -16,7 +16,6 @@ from abuse import (
     Damage,
     Flood,
     Introductions,
-    LongPolls,
     Looks,
     Registrations,
     Silent,
@@ -73,13 +72,6 @@ def test_a_flood_of_introductions(redis: RedisServer) -> None:
     assert damage.statuses[202] == 2 * LIMITS.introductions_to_per_source
     assert damage.statuses[429] > 0
     assert all(0 < pause <= 60 for pause in damage.pauses)
-
-
-def test_a_flood_of_callers_who_wait(redis: RedisServer) -> None:
-    damage = flooded(redis, LongPolls)
-    assert damage.statuses[200] == LIMITS.waiting_per_source
-    assert damage.statuses[429] > 0
-    assert set(damage.pauses) == {5}
 
 
 def test_a_flood_of_look_ups(redis: RedisServer) -> None:

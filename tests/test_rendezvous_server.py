@@ -23,12 +23,13 @@ from hypothesis import strategies as st
 from redis_server import RedisServer
 
 from p2plab.errors import PortInUse, RendezvousError
-from p2plab.rendezvous import short_way
+from p2plab.rendezvous import api
 from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.server import RendezvousServer
 
 CLAIM = {"addresses": ["192.168.1.7"], "tcp_port": 5001, "udp_port": 5002}
 JSON = {"Content-Type": "application/json"}
+INBOX = "/rooms/lobby/peers/nobody/inbox"
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,9 @@ def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -
     token = body.pop("token")
     assert body.pop("nonce")
     now = body.pop("now")
-    record = {"name": "ann", **CLAIM, "seen": "127.0.0.1"}
     assert body.pop("stun_port") > 0
-    assert body == {"peer": record, "lease": 30}
+    seen = {"name": "ann", "room": "lobby", "seen": "127.0.0.1", "lease": 30}
+    assert body == seen
     public = {"name": "ann", "since": now}
     assert ask(server, "GET", "/rooms/lobby/peers/ann").json() == public
     assert token not in ask(server, "GET", "/rooms/lobby/peers").text
@@ -112,8 +113,7 @@ def test_the_owner_takes_its_name_back_after_a_crash(server: RendezvousServer) -
         server, "PUT", "/rooms/lobby/peers/carol", json=moved, headers=owner(token)
     )
     assert answer.status_code == 200
-    assert answer.json()["token"] is None
-    assert answer.json()["peer"]["tcp_port"] == 6001
+    assert answer.json()["token"] == token
 
 
 def test_an_owner_beats_and_leaves(server: RendezvousServer) -> None:
@@ -170,11 +170,11 @@ def test_the_list_comes_in_pages(server: RendezvousServer) -> None:
         ("GET", "/rooms/lobby/peers/%00", 422, "invalid"),
         ("GET", "/rooms/lobby/peers/%FF%FE", 422, "invalid"),
         ("GET", "/rooms/a%20b/peers", 422, "invalid"),
-        ("GET", "/rooms/lobby/changes?after=0", 422, "invalid"),
-        ("GET", "/rooms/lobby/changes?after=٣-٠", 422, "invalid"),
-        ("GET", f"/rooms/lobby/changes?after={'9' * 16}-0", 422, "invalid"),
-        ("GET", "/rooms/lobby/changes?wait=nan", 422, "invalid"),
-        ("GET", "/rooms/lobby/changes?wait=26", 422, "invalid"),
+        ("GET", f"{INBOX}?after=0", 422, "invalid"),
+        ("GET", f"{INBOX}?after=٣-٠", 422, "invalid"),
+        ("GET", f"{INBOX}?after={'9' * 16}-0", 422, "invalid"),
+        ("GET", f"{INBOX}?wait=nan", 422, "invalid"),
+        ("GET", f"{INBOX}?wait=26", 422, "invalid"),
         ("GET", "/rooms/lobby/peers/%ED%A0%80", 422, "invalid"),
         ("GET", f"/rooms/lobby/peers/{'x' * 65}", 422, "invalid"),
         ("GET", "/rooms/lobby/peers?limit=101", 422, "invalid"),
@@ -187,7 +187,7 @@ def test_the_list_comes_in_pages(server: RendezvousServer) -> None:
 def test_a_wrong_request_is_told_what_to_do(
     server: RendezvousServer, method: str, path: str, status: int, error: str
 ) -> None:
-    assert_refused(ask(server, method, path), status, error)
+    assert_refused(ask(server, method, path, headers=owner("guess")), status, error)
 
 
 def test_405_names_all_the_methods_of_the_path(server: RendezvousServer) -> None:
@@ -235,7 +235,6 @@ def test_a_wrong_claim_is_told_the_place(
         (b"{", "application/json", "not_json"),
         (b"[" * 4000, "application/json", "not_json"),
         (b'{"a": "\xff"}', "application/json", "not_json"),
-        (b'{"a": "\\ud800"}', "application/json", "not_json"),
         (b"\x00\x01", "application/json", "not_json"),
         (json.dumps(CLAIM).encode(), "text/plain", "invalid"),
         (json.dumps(CLAIM).encode(), "application/xml; charset=\xff", "invalid"),
@@ -267,7 +266,7 @@ def test_a_body_has_at_most_4096_bytes(server: RendezvousServer) -> None:
 def test_a_body_that_does_not_come_is_not_waited_for(
     server: RendezvousServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(short_way, "BODY_PATIENCE", 0.05)
+    monkeypatch.setattr(api, "BODY_PATIENCE", 0.05)
     line = b"PUT /rooms/lobby/peers/slow HTTP/1.1\r\nHost: x\r\n"
     head = line + b"Content-Length: 99\r\n\r\n{"
     assert b"408" in talk(server, head, until=b'"body_too_slow"')
@@ -276,7 +275,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(
 def test_no_header_changes_the_address_that_is_seen(server: RendezvousServer) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
     answer = ask(server, "PUT", "/rooms/lobby/peers/frank", json=CLAIM, headers=headers)
-    assert answer.json()["peer"]["seen"] == "127.0.0.1"
+    assert answer.json()["seen"] == "127.0.0.1"
 
 
 def test_too_many_names_from_one_address_have_to_wait() -> None:
@@ -393,7 +392,7 @@ def test_it_listens_on_ipv6_too() -> None:
     with server:
         assert server.url == f"http://[::1]:{server.port}"
         answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=CLAIM)
-        assert answer.json()["peer"]["seen"] == "::1"
+        assert answer.json()["seen"] == "::1"
 
 
 def test_nothing_is_printed_whatever_comes_in() -> None:
@@ -592,7 +591,7 @@ def test_where_a_stun_request_came_from_is_told_to_whom_the_peer_meets(
 ) -> None:
     grant = ask(server, "PUT", "/rooms/lobby/peers/stunned", json=CLAIM).json()
     token, session = owner(grant["token"]), "5707ed5707ed5707"
-    server.observed("0-nobody", "203.0.113.9", 40_000)
+    server.observed("lobby/nobody/x", "203.0.113.9", 40_000)
     server.observed(grant["nonce"], "203.0.113.9", 40_000)
     wish = {"from": "stunned", "to": "stunned", "session": session}
     introductions = "/rooms/lobby/introductions"
@@ -602,6 +601,6 @@ def test_where_a_stun_request_came_from_is_told_to_whom_the_peer_meets(
     inbox = "/rooms/lobby/peers/stunned/inbox"
     event = ask(server, "GET", inbox, headers=token).json()["events"][-1]
     assert event["candidates"] == [
-        ["host", "192.168.1.7", 5002],
-        ["observed", "203.0.113.9", 40_000],
+        {"kind": "host", "address": "192.168.1.7", "port": 5002},
+        {"kind": "observed", "address": "203.0.113.9", "port": 40_000},
     ]

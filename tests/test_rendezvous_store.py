@@ -1,141 +1,148 @@
-"""Names and leases: the same promises over fakeredis, Redis, and a cluster."""
+"""Names, leases and introductions: one set of promises over three kinds of Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import unicodedata
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import SEEN, end_lease, names, refusal, take
 from stores import anyio_backend as anyio_backend
 from stores import cluster as cluster
-from stores import end_lease, key, names, page, peer, raw, record, refusal, token_for
 from stores import real as real
 from stores import store as store
 
-from p2plab.rendezvous.database import Database, Refused
 from p2plab.rendezvous.model import (
+    BEGINNING,
+    INTRODUCTION_LIFE,
     LOBBY,
+    Asked,
+    Candidate,
+    Declined,
+    Event,
     Limits,
     Listed,
-    PeerInfo,
+    Met,
+    Withdrawn,
     legal_address,
     legal_name,
 )
-from p2plab.rendezvous.names import source_of
-from p2plab.rendezvous.nodes import connect, memory
-from p2plab.rendezvous.store import Store
+from p2plab.rendezvous.store import INBOX_LIFE, Refused, Store, connect, key, source_of
 
 pytestmark = pytest.mark.anyio
+
+OWN = "a token of one's own, long enough"
+SESSION = "00c0ffee00c0ffee"
 
 
 async def test_a_free_name_is_given_with_a_token_and_can_be_looked_up(
     store: Store,
 ) -> None:
-    grant = await store.names.claim(LOBBY, peer("ann"), lease=60)
-    assert grant.peer == peer("ann")
-    assert grant.lease == 60
-    assert grant.token is not None
-    assert len(grant.token) >= 40
-    listed = Listed("ann", grant.now / 1000)
-    assert await store.names.get(LOBBY, "ann") == listed
-    assert (await page(store)).peers == (listed,)
-    assert await record(store, "ann") == peer("ann")
+    ann = await take(store, "ann")
+    assert (ann.name, ann.room, ann.lease, ann.seen) == ("ann", LOBBY, 60, SEEN)
+    assert len(ann.token) >= 40
+    assert await store.get(LOBBY, "ann") == Listed("ann", ann.now)
+    assert (await store.page(LOBBY, "", 100)).peers == [Listed("ann", ann.now)]
 
 
-async def test_the_token_itself_is_not_stored(store: Store) -> None:
-    token = await token_for(store, "ann")
-    assert token not in str(await raw(store).hgetall(key(store, "p:ann")))
+async def test_no_token_is_stored(store: Store) -> None:
+    ann = await take(store, "ann")
+    assert ann.token not in str(await store.redis.hgetall(key(LOBBY, "p:ann")))
 
 
 async def test_a_taken_name_is_refused_with_how_long_to_wait(store: Store) -> None:
-    await store.names.claim(LOBBY, peer("ann"), lease=60)
-    for token in ("", "somebody else's"):
-        refused = await refusal(
-            store.names.claim(LOBBY, peer("ann"), lease=60, token=token)
-        )
+    await take(store, "ann")
+    for token in ("", "somebody else's", OWN):
+        refused = await refusal(take(store, "ann", token))
         assert refused.reason == "name_taken"
         assert refused.retry_after == pytest.approx(60, abs=5)
 
 
-async def test_the_owner_comes_back_with_its_token_and_new_ports(store: Store) -> None:
-    token = await token_for(store, "ann")
-    moved = PeerInfo("ann", ("10.0.0.3",), 6001, 6002, "198.51.100.4")
-    assert (await store.names.claim(LOBBY, moved, lease=30, token=token)).token is None
-    assert await record(store, "ann") == moved
-    assert (await store.names.beat(LOBBY, "ann", token))[0] == 30
-
-
-async def test_a_claim_sent_twice_by_a_broken_connection_is_granted_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+async def test_the_owner_comes_back_with_its_token_and_another_lease(
+    store: Store,
 ) -> None:
-    # redis-py sends a command again when the connection breaks before the answer
-    monkeypatch.setattr("secrets.token_urlsafe", lambda size: "fresh")
+    ann = await take(store, "ann")
+    assert (await take(store, "ann", ann.token, lease=30.0)).token == ann.token
+    assert (await store.beat(LOBBY, "ann", ann.token)).lease == 30
+
+
+async def test_a_claim_whose_answer_was_lost_is_repeated_with_ones_own_token(
+    store: Store,
+) -> None:
+    store.limits = Limits(names_per_minute=1)
     for _ in range(2):
-        assert (await store.names.claim(LOBBY, peer("ann"), lease=60)).token == "fresh"
-    assert await raw(store).get(rate(store)) == "1"
+        assert (await take(store, "ann", OWN)).token == OWN
+    assert (await store.beat(LOBBY, "ann", OWN)).lease == 60
 
 
 async def test_a_heartbeat_starts_the_lease_anew(store: Store) -> None:
-    token = await token_for(store, "ann")
-    await raw(store).pexpire(key(store, "p:ann"), 1_000)
-    assert (await store.names.beat(LOBBY, "ann", token))[0] == 60
-    assert await raw(store).pttl(key(store, "p:ann")) > 50_000
+    ann = await take(store, "ann")
+    await store.redis.pexpire(key(LOBBY, "p:ann"), 1_000)
+    await store.beat(LOBBY, "ann", ann.token)
+    assert await store.redis.pttl(key(LOBBY, "p:ann")) > 50_000
 
 
-async def test_only_the_owner_beats_and_leaves(store: Store) -> None:
-    await store.names.claim(LOBBY, peer("ann"), lease=60)
-    for wish in (
-        store.names.beat(LOBBY, "ann", "guess"),
-        store.names.leave(LOBBY, "ann", "guess"),
-    ):
-        assert (await refusal(wish)).reason == "not_owner"
-    assert await record(store, "ann") == peer("ann")
+async def test_only_the_owner_beats_leaves_asks_and_reads(store: Store) -> None:
+    await two(store)
+    for token in ("guess", "", OWN):
+        for wish in (
+            store.beat(LOBBY, "ann", token),
+            store.leave(LOBBY, "ann", token),
+            store.inbox(LOBBY, "ann", token),
+            ask(store, token),
+        ):
+            assert (await refusal(wish)).reason == "not_owner"
+    assert await names(store) == ["ann", "bob"]
 
 
 async def test_who_has_left_is_gone_and_the_name_is_free(store: Store) -> None:
-    token = await token_for(store, "ann")
-    await store.names.leave(LOBBY, "ann", token)
+    ann = await take(store, "ann")
+    await store.leave(LOBBY, "ann", ann.token)
     for wish in (
-        store.names.beat(LOBBY, "ann", token),
-        store.names.leave(LOBBY, "ann", token),
+        store.beat(LOBBY, "ann", ann.token),
+        store.leave(LOBBY, "ann", ann.token),
+        store.inbox(LOBBY, "ann", ann.token),
     ):
         assert (await refusal(wish)).reason == "not_registered"
-    refused = await refusal(store.names.get(LOBBY, "ann"))
-    assert refused.reason == "no_such_peer"
+    assert (await refusal(store.get(LOBBY, "ann"))).reason == "no_such_peer"
     assert await names(store) == []
-    assert await token_for(store, "ann") != token
+    assert (await take(store, "ann")).token != ann.token
 
 
-async def test_a_lease_ends_by_itself(store: Store) -> None:
-    await store.names.claim(LOBBY, peer("ann"), lease=0.02)
+async def test_a_lease_ends_by_itself_and_then_the_name_is_anybodys(
+    store: Store,
+) -> None:
+    ann = await take(store, "ann", lease=5.0)
+    await store.redis.pexpire(key(LOBBY, "p:ann"), 20)
+    await store.redis.zadd(key(LOBBY, "exp"), {"ann": 1_000 * ann.now + 20})
     async with asyncio.timeout(5):
         while await names(store):
             await asyncio.sleep(0.002)
-    assert (await refusal(store.names.get(LOBBY, "ann"))).reason == "no_such_peer"
-
-
-async def test_after_its_lease_a_name_is_anybodys(store: Store) -> None:
-    token = await token_for(store, "ann")
-    await end_lease(store, "ann")
-    wish = store.names.beat(LOBBY, "ann", token)
+    assert (await refusal(store.get(LOBBY, "ann"))).reason == "no_such_peer"
+    wish = store.beat(LOBBY, "ann", ann.token)
     assert (await refusal(wish)).reason == "not_registered"
-    assert await token_for(store, "ann") != token
-    assert (await refusal(store.names.beat(LOBBY, "ann", token))).reason == "not_owner"
+    assert (await take(store, "ann")).token != ann.token
+    assert (await refusal(store.beat(LOBBY, "ann", ann.token))).reason == "not_owner"
 
 
-async def test_ended_names_are_reaped_a_hundred_at_a_time(store: Store) -> None:
-    redis, index = raw(store), key(store, "names")
+async def test_ended_names_are_not_listed_and_reaped_a_hundred_at_a_time(
+    store: Store,
+) -> None:
+    index = key(LOBBY, "names")
     many = [f"p{number:03}" for number in range(250)]
-    await redis.zadd(index, dict.fromkeys(many, 0))
+    await store.redis.zadd(index, dict.fromkeys(many, 0))
+    await store.redis.hset(key(LOBBY, "since"), mapping=dict.fromkeys(many, 1))
     await end_lease(store, *many)
-    await store.names.claim(LOBBY, peer("ann"), lease=60)
-    assert await redis.zcard(index) == 151
+    await take(store, "ann")
+    assert await store.redis.zcard(index) == 151
     for _ in range(2):
-        await page(store, limit=1)
-    assert await redis.zrange(index, 0, -1) == ["ann"]
-    assert await redis.zrange(key(store, "exp"), 0, -1) == ["ann"]
+        assert await names(store) == ["ann"][: 101 - await store.redis.zcard(index)]
+    assert await store.redis.zrange(index, 0, -1) == ["ann"]
+    assert await store.redis.zrange(key(LOBBY, "exp"), 0, -1) == ["ann"]
+    assert await store.redis.hkeys(key(LOBBY, "since")) == ["ann"]
 
 
 async def test_pages_hold_every_name_once_in_the_order_of_their_bytes(
@@ -143,11 +150,11 @@ async def test_pages_hold_every_name_once_in_the_order_of_their_bytes(
 ) -> None:
     many = [f"p{number}" for number in range(23)] + ["Zoë", "آوا", "हिन्दी", "李"]
     for name in many:
-        await store.names.claim(LOBBY, peer(name), lease=60)
+        await take(store, name)
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
-        part = await page(store, cursor, limit=5)
+        part = await store.page(LOBBY, cursor, 5)
         assert len(part.peers) <= 5
         seen += [found.name for found in part.peers]
         cursor = part.next
@@ -155,9 +162,9 @@ async def test_pages_hold_every_name_once_in_the_order_of_their_bytes(
 
 
 async def test_a_page_goes_on_after_a_name_that_has_gone(store: Store) -> None:
-    tokens = {name: await token_for(store, name) for name in "abcd"}
-    first = await page(store, limit=2)
-    await store.names.leave(LOBBY, "b", tokens["b"])
+    tokens = {name: (await take(store, name)).token for name in "abcd"}
+    first = await store.page(LOBBY, "", 2)
+    await store.leave(LOBBY, "b", tokens["b"])
     assert first.next == "b"
     assert await names(store, first.next, 2) == ["c", "d"]
 
@@ -166,138 +173,92 @@ async def test_a_page_goes_on_after_a_name_that_has_gone(store: Store) -> None:
 async def test_any_cursor_is_only_a_place_in_the_order(
     store: Store, cursor: str
 ) -> None:
-    await store.names.claim(LOBBY, peer("ann"), lease=60)
+    await take(store, "ann")
     assert await names(store, cursor) == (["ann"] if cursor < "ann" else [])
 
 
 async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
     store: Store,
 ) -> None:
-    store.names.limits = Limits(names_per_minute=2)
-    token = await token_for(store, "a")
-    await token_for(store, "b")
-    refused = await refusal(store.names.claim(LOBBY, peer("c"), lease=60))
+    store.limits = Limits(names_per_minute=2)
+    first = await take(store, "a")
+    await take(store, "b")
+    refused = await refusal(take(store, "c"))
     assert refused.reason == "too_many_names"
     assert refused.retry_after == pytest.approx(60, abs=5)
-    await store.names.claim(LOBBY, peer("a"), 60, token)
-    await store.names.claim(LOBBY, peer("c", seen="203.0.113.10"), lease=60)
-    await raw(store).pexpireat(rate(store), 1)  # the minute is over
-    await store.names.claim(LOBBY, peer("d"), lease=60)
+    await take(store, "a", first.token)
+    await take(store, "c", seen="203.0.113.10")
+    await store.redis.pexpireat(key("", f"rate:names:{SEEN}"), 1)  # the minute is over
+    await take(store, "d")
 
 
 async def test_a_full_room_says_when_the_first_lease_ends(store: Store) -> None:
-    store.names.limits = Limits(peers=2)
-    await store.names.claim(LOBBY, peer("a"), lease=40)
-    token = await token_for(store, "b")
-    refused = await refusal(store.names.claim(LOBBY, peer("c"), lease=60))
+    store.limits = Limits(peers=2)
+    await take(store, "a", lease=40.0)
+    second = await take(store, "b")
+    refused = await refusal(take(store, "c"))
     assert refused.reason == "room_full"
     assert refused.retry_after == pytest.approx(40, abs=5)
-    await store.names.claim(
-        LOBBY, peer("b"), lease=60, token=token
-    )  # who is in stays in
+    await take(store, "b", second.token)  # who is in stays in
     await end_lease(store, "a")
-    await store.names.claim(LOBBY, peer("c"), lease=60)
-
-
-async def test_of_many_claims_at_once_one_wins(store: Store) -> None:
-    claims = (store.names.claim(LOBBY, peer("ann"), lease=60) for _ in range(20))
-    results = await asyncio.gather(*claims, return_exceptions=True)
-    assert sum(not isinstance(result, BaseException) for result in results) == 1
-    assert sum(isinstance(result, Refused) for result in results) == 19
-
-
-async def test_a_claim_whose_answer_was_lost_is_repeated_with_ones_own_token(
-    store: Store,
-) -> None:
-    token = "a token of one's own, long enough"
-    for created in (True, False):
-        grant = await store.names.claim(LOBBY, peer("ann"), 60, token)
-        assert grant.created is created
-        assert grant.token is None
-    assert (await store.names.beat(LOBBY, "ann", token))[0] == 60
-
-
-async def test_one_name_may_live_in_two_rooms(store: Store) -> None:
-    token = await token_for(store, "ann", "red")
-    assert await token_for(store, "ann", "blue") != token
-    await store.names.leave("red", "ann", token)
-    assert await names(store, room="red") == []
-    assert await names(store, room="blue") == ["ann"]
+    await take(store, "c")
 
 
 async def test_there_are_so_many_rooms_and_an_empty_one_makes_place(
     store: Store,
 ) -> None:
-    store.names.limits = Limits(rooms=1)
-    other = next(  # one in the same shard: that is what the limit is for
-        name
-        for name in map(str, range(1_000))
-        if store.database.keys(name)[1] == store.database.keys("red")[1]
-    )
-    await store.names.claim("red", peer("ann"), lease=40)
-    refused = await refusal(store.names.claim(other, peer("bob"), lease=60))
+    store.limits = Limits(rooms=1)
+    await take(store, "ann", room="red", lease=40.0)
+    refused = await refusal(take(store, "bob", room="blue"))
     assert refused.reason == "too_many_rooms"
     assert refused.retry_after == pytest.approx(40, abs=5)
-    await store.names.claim("red", peer("bob"), lease=60)
-    rooms = f"{store.database.keys('red')[1]}rooms"
-    await store.database.command(rooms, "ZADD", rooms, 1, store.database.room("red"))
-    await store.names.claim(other, peer("bob"), lease=60)
+    await take(store, "bob", room="red")
+    await store.redis.zadd(key("", "rooms"), {"red": 1})
+    await take(store, "bob", room="blue")
 
 
-async def test_who_shows_its_nonce_has_its_observed_address_in_its_record(
+async def test_of_many_claims_at_once_one_wins(store: Store) -> None:
+    claims = (take(store, "ann") for _ in range(20))
+    results = await asyncio.gather(*claims, return_exceptions=True)
+    assert sum(not isinstance(result, BaseException) for result in results) == 1
+    assert sum(isinstance(result, Refused) for result in results) == 19
+
+
+async def test_one_name_may_live_in_two_rooms(store: Store) -> None:
+    red, blue = [await take(store, "ann", room=room) for room in ("red", "blue")]
+    assert red.token != blue.token
+    await store.leave("red", "ann", red.token)
+    assert await names(store, room="red") == []
+    assert await names(store, room="blue") == ["ann"]
+
+
+async def test_who_shows_its_last_nonces_has_its_observed_address_in_its_record(
     store: Store,
 ) -> None:
-    grant = await store.names.claim(LOBBY, peer("ann"), lease=60)
-    token = str(grant.token)
-    assert await store.names.observed(grant.nonce, "203.0.113.9", 40_001)
-    assert await store.names.observed(grant.nonce, "2001:db8::9", 40_002)
-    row = await raw(store).hgetall(key(store, "p:ann"))
+    ann = await take(store, "ann")
+    assert await store.observed(ann.nonce, "203.0.113.9", 40_001)
+    assert await store.observed(ann.nonce, "2001:db8::9", 40_002)
+    row = await store.redis.hgetall(key(LOBBY, "p:ann"))
     assert row["observed4"] == "203.0.113.9 40001"
     assert row["observed6"] == "2001:db8::9 40002"
-    _, second = await store.names.beat(LOBBY, "ann", token)
-    assert await store.names.observed(grant.nonce, "203.0.113.9", 40_003), "on its way"
-    assert await store.names.observed(second, "203.0.113.9", 40_003)
-    await store.names.beat(LOBBY, "ann", token)
-    assert not await store.names.observed(grant.nonce, "198.51.100.1", 1), "too old"
+    second = (await store.beat(LOBBY, "ann", ann.token)).nonce
+    assert await store.observed(ann.nonce, "203.0.113.9", 40_003), "on its way"
+    assert await store.observed(second, "203.0.113.9", 40_003)
+    await store.beat(LOBBY, "ann", ann.token)
+    assert not await store.observed(ann.nonce, "198.51.100.1", 1), "too old"
+    await take(store, "ann", ann.token)
+    assert "observed4" not in await store.redis.hgetall(key(LOBBY, "p:ann"))
 
 
 @pytest.mark.parametrize(
-    "nonce", ["", "0-", "0-guess", "99999-x", "x-y", "-1-x", "²-x", "0-" + "x" * 99]
+    "nonce", ["", "/", "//", "lobby/ann/guess", "lobby/bob/x", "a/b/c/d", "/" * 99]
 )
 async def test_a_nonce_that_nobody_holds_changes_nothing(
     store: Store, nonce: str
 ) -> None:
-    await token_for(store, "ann")
-    assert not await store.names.observed(nonce, "198.51.100.1", 1)
-
-
-async def test_after_a_new_registration_the_old_nonce_and_address_are_forgotten(
-    store: Store,
-) -> None:
-    grant = await store.names.claim(LOBBY, peer("ann"), lease=60)
-    await store.names.observed(grant.nonce, "203.0.113.9", 40_001)
-    await store.names.leave(LOBBY, "ann", str(grant.token))
-    await token_for(store, "ann")
-    assert not await store.names.observed(grant.nonce, "203.0.113.9", 40_001)
-    row = await raw(store).hgetall(key(store, "p:ann"))
-    assert "observed4" not in row
-
-
-@pytest.mark.parametrize("shards", [0, -1, 1025])
-async def test_an_impossible_number_of_shards_is_refused(shards: int) -> None:
-    with pytest.raises(ValueError, match=r"shards must be in 1\.\.1024"):
-        Database(memory(), shards)
-
-
-async def test_servers_that_disagree_about_shards_are_told_so(store: Store) -> None:
-    assert await store.database.agree() == ""
-    assert await store.database.agree() == ""
-    other = Database(store.database.nodes, store.database.shards + 1)
-    assert f"start it with --shards {store.database.shards}" in await other.agree()
-
-
-def rate(store: Store) -> str:
-    return f"{store.database.keys(LOBBY)[1]}rate:names:203.0.113.9"
+    await take(store, "ann")
+    assert not await store.observed(nonce, "198.51.100.1", 1)
+    assert await store.redis.exists(key(LOBBY, "p:bob")) == 0
 
 
 STEPS = st.lists(
@@ -319,39 +280,300 @@ def test_the_store_behaves_like_a_dictionary_of_tokens(
 
 async def compare_with_dictionary(steps: list[tuple[str, str]]) -> None:
     held: dict[str, str] = {}
-    store = Store(memory())
+    store = Store()
     for step, name in steps:
-        await take(step, name, store, held)
+        await do(step, name, store, held)
         assert await names(store) == sorted(held)
-    await store.database.nodes.aclose()
+    await store.aclose()
 
 
-async def take(step: str, name: str, store: Store, held: dict[str, str]) -> None:
+async def do(step: str, name: str, store: Store, held: dict[str, str]) -> None:
     token = held.get(name)
     match step, token:
         case "claim", None:
-            held[name] = await token_for(store, name)
+            held[name] = (await take(store, name)).token
         case "claim", _:
-            wish = store.names.claim(LOBBY, peer(name), lease=60)
-            assert (await refusal(wish)).reason == "name_taken"
+            assert (await refusal(take(store, name))).reason == "name_taken"
         case "end", str():
             await end_lease(store, name)
             del held[name]
         case "return", str():
-            assert (await store.names.claim(LOBBY, peer(name), 60, token)).token is None
+            assert (await take(store, name, token)).token == token
         case "beat", str():
-            assert (await store.names.beat(LOBBY, name, token))[0] == 60
+            assert (await store.beat(LOBBY, name, token)).lease == 60
         case "leave", str():
-            await store.names.leave(LOBBY, name, token)
+            await store.leave(LOBBY, name, token)
             del held[name]
         case "beat" | "leave", None:
-            act = getattr(store.names, step)
-            wish = act(LOBBY, name, "x")
+            wish = getattr(store, step)(LOBBY, name, "x")
             assert (await refusal(wish)).reason == "not_registered"
 
 
+# Introductions
+
+
+class Two(NamedTuple):
+    """The tokens of ann, who asks, and of bob."""
+
+    ann: str
+    bob: str
+
+
+async def two(store: Store) -> Two:
+    return Two((await take(store, "ann")).token, (await take(store, "bob")).token)
+
+
+async def ask(store: Store, token: str, session: str = SESSION, to: str = "bob") -> str:
+    return (await store.ask(LOBBY, "ann", token, session, to, SEEN)).state
+
+
+async def answer(
+    store: Store, token: str, accept: bool = True, why: str = "", name: str = "bob"
+) -> str:
+    return (await store.answer(LOBBY, name, token, SESSION, accept, why)).state
+
+
+async def inbox(
+    store: Store, name: str, token: str, after: str = BEGINNING
+) -> list[Event]:
+    return (await store.inbox(LOBBY, name, token, after)).events
+
+
+async def test_who_is_asked_and_accepts_is_told_together_with_the_caller(
+    store: Store,
+) -> None:
+    ann = await take(store, "ann")
+    bob = await take(store, "bob", udp_port=6002)
+    assert await store.observed(ann.nonce, "198.51.100.7", 40_000)
+    assert await ask(store, ann.token) == "asked"
+    told = await store.inbox(LOBBY, "bob", bob.token)
+    assert told.events == [Asked(SESSION, "ann")], "and nothing more before the answer"
+    assert await inbox(store, "ann", ann.token) == []
+    assert await answer(store, bob.token) == "met"
+    (here,) = await inbox(store, "ann", ann.token)
+    (there,) = await inbox(store, "bob", bob.token, told.next)
+    assert isinstance(here, Met)
+    assert isinstance(there, Met)
+    assert (here.role, here.peer, here.since) == ("caller", "bob", bob.now)
+    assert (there.role, there.peer, there.since) == ("callee", "ann", ann.now)
+    assert here.key == there.key
+    assert len(here.key) == 32
+    assert here.addresses == ("192.168.1.7", "2001:db8::7")
+    assert (here.tcp_port, here.udp_port) == (5001, 6002)
+    assert 0 <= here.start_in < 1
+    assert there.candidates == (
+        Candidate("host", "192.168.1.7", 5002),
+        Candidate("host", "2001:db8::7", 5002),
+        Candidate("observed", "198.51.100.7", 40_000),
+    )
+
+
+async def test_who_refuses_says_why_to_the_caller_and_reveals_nothing(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    assert await answer(store, tokens.bob, False, "busy") == "refused"
+    assert await inbox(store, "ann", tokens.ann) == [Declined(SESSION, "bob", "busy")]
+    assert await inbox(store, "bob", tokens.bob) == [Asked(SESSION, "ann")]
+
+
+async def test_asking_and_answering_again_changes_nothing(store: Store) -> None:
+    tokens = await two(store)
+    for _ in range(3):
+        assert await ask(store, tokens.ann) == "asked"
+    assert len(await inbox(store, "bob", tokens.bob)) == 1
+    for _ in range(3):
+        assert await answer(store, tokens.bob) == "met"
+    assert await ask(store, tokens.ann) == "met"
+    assert len(await inbox(store, "ann", tokens.ann)) == 1
+    refused = await refusal(answer(store, tokens.bob, False, "no"))
+    assert refused.reason == "answered_already"
+
+
+async def test_who_has_asked_may_withdraw_as_long_as_there_is_no_answer(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    withdraw = (tokens.ann, False, "", "ann")
+    refused = await refusal(answer(store, *withdraw))
+    assert refused.reason == "no_such_introduction"
+    await ask(store, tokens.ann)
+    place = (await store.inbox(LOBBY, "bob", tokens.bob)).next
+    for _ in range(2):  # twice is once
+        assert await answer(store, *withdraw) == "withdrawn"
+    told = await inbox(store, "bob", tokens.bob, place)
+    assert told == [Withdrawn(SESSION, "ann")]
+    for accept in (True, False):
+        refused = await refusal(answer(store, tokens.bob, accept))
+        assert refused.reason == "caller_gone"
+    assert await ask(store, tokens.ann) == "withdrawn"
+    assert await inbox(store, "bob", tokens.bob) == told, "who comes later sees no call"
+    assert await inbox(store, "ann", tokens.ann) == []
+
+
+@pytest.mark.parametrize("accept", [True, False])
+async def test_what_was_answered_cannot_be_withdrawn(
+    store: Store, accept: bool
+) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    await answer(store, tokens.bob, accept)
+    refused = await refusal(answer(store, tokens.ann, False, "", "ann"))
+    assert refused.reason == "answered_already"
+
+
+async def test_a_call_that_fell_out_of_the_inbox_is_put_in_again(store: Store) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    await store.redis.delete(key(LOBBY, "in:bob"))
+    await ask(store, tokens.ann)
+    assert len(await inbox(store, "bob", tokens.bob)) == 1
+
+
+async def test_a_session_belongs_to_one_introduction(store: Store) -> None:
+    tokens = await two(store)
+    await take(store, "carol")
+    await ask(store, tokens.ann)
+    for wish in (
+        ask(store, tokens.ann, to="carol"),
+        store.ask(LOBBY, "bob", tokens.bob, SESSION, "ann", SEEN),
+    ):
+        assert (await refusal(wish)).reason == "session_taken"
+
+
+async def test_only_who_was_asked_accepts(store: Store) -> None:
+    tokens = await two(store)
+    carol = await take(store, "carol")
+    await ask(store, tokens.ann)
+    for name, token, reason in (
+        ("bob", "guess", "not_owner"),
+        ("bob", tokens.ann, "not_owner"),
+        ("ann", tokens.ann, "no_such_introduction"),
+        ("carol", carol.token, "no_such_introduction"),
+    ):
+        assert (await refusal(answer(store, token, name=name))).reason == reason
+
+
+async def test_who_is_not_there_is_not_asked_and_does_not_answer(store: Store) -> None:
+    tokens = await two(store)
+    assert (await refusal(ask(store, tokens.ann, to="carol"))).reason == "no_such_peer"
+    await ask(store, tokens.ann)
+    await end_lease(store, "ann")
+    assert (await refusal(answer(store, tokens.bob))).reason == "caller_gone"
+    assert (await refusal(ask(store, tokens.ann))).reason == "not_registered"
+    await end_lease(store, "bob")
+    assert (await refusal(answer(store, tokens.bob))).reason == "not_registered"
+
+
+async def test_whoever_takes_a_name_over_gets_nothing_that_was_meant_for_another(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    await answer(store, tokens.bob)
+    for name, token in (("ann", tokens.ann), ("bob", tokens.bob)):
+        await store.leave(LOBBY, name, token)
+    later = await two(store)
+    assert await inbox(store, "ann", later.ann) == []
+    assert await inbox(store, "bob", later.bob) == []
+    for wish in (
+        answer(store, later.bob),
+        store.meeting(LOBBY, "ann", later.ann, SESSION),
+    ):
+        assert (await refusal(wish)).reason == "no_such_introduction"
+
+
+async def test_a_call_reaches_whoever_has_the_name_when_it_is_repeated(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    await store.leave(LOBBY, "bob", tokens.bob)
+    bob = (await take(store, "bob")).token
+    assert (await refusal(answer(store, bob))).reason == "no_such_introduction"
+    await ask(store, tokens.ann)
+    assert len(await inbox(store, "bob", bob)) == 1
+    assert await answer(store, bob) == "met"
+
+
+async def test_introductions_and_keys_end_by_themselves_and_hold_no_token(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    await answer(store, tokens.bob)
+    (met,) = await inbox(store, "ann", tokens.ann)
+    assert isinstance(met, Met)
+    row, redis = str(await store.redis.hgetall(key(LOBBY, f"i:{SESSION}"))), store.redis
+    assert not any(secret in row for secret in (*tokens, met.key.hex()))
+    for name, life in (
+        (f"i:{SESSION}", 1e3 * INTRODUCTION_LIFE),
+        ("in:ann", INBOX_LIFE),
+    ):
+        assert 0 < await redis.pttl(key(LOBBY, name)) <= life
+    await redis.delete(key(LOBBY, "in:ann"))
+    old = {"what": "asked", "session": SESSION, "peer": "bob"}
+    await redis.xadd(key(LOBBY, "in:ann"), old, id="1-0")
+    assert await inbox(store, "ann", tokens.ann) == [], "its time is over"
+
+
+async def test_a_peer_may_be_introduced_to_itself(store: Store) -> None:
+    bob = (await take(store, "bob")).token
+    await store.ask(LOBBY, "bob", bob, SESSION, "bob", SEEN)
+    await answer(store, bob)
+    told = await inbox(store, "bob", bob)
+    assert [(each.what, each.peer) for each in told] == [
+        ("asked", "bob"),
+        ("met", "bob"),
+    ]
+
+
+@pytest.mark.parametrize("of", ["from", "to", "per_source", "to_per_source"])
+async def test_so_many_introductions_a_minute_and_no_more(
+    store: Store, of: str
+) -> None:
+    store.limits = Limits(**{f"introductions_{of}": 2})
+    tokens = await two(store)
+    for number in range(2):
+        await ask(store, tokens.ann, f"{number:016x}")
+    refused = await refusal(ask(store, tokens.ann, f"{2:016x}"))
+    assert refused.reason == "too_many_introductions"
+    assert refused.retry_after == pytest.approx(60, abs=5)
+    assert await ask(store, tokens.ann, f"{0:016x}") == "asked", "a repetition is free"
+
+
+async def test_both_report_what_they_saw_and_read_it_all_in_order(
+    store: Store,
+) -> None:
+    tokens = await two(store)
+    await ask(store, tokens.ann)
+    await answer(store, tokens.bob)
+    seen = {"at": 1.0, "what": "probe", "note": ""}
+    for _ in range(2):  # the second replaces the first
+        await store.report(LOBBY, "ann", tokens.ann, SESSION, [seen])
+    rows = await store.meeting(LOBBY, "bob", tokens.bob, SESSION)
+    assert [(row.who, row.what) for row in rows] == [
+        *(("ann", "probe"), (None, "asked"), (None, "met"))
+    ]
+    carol = await take(store, "carol")
+    for name, token in (("carol", carol.token), ("ann", tokens.bob), ("ann", "")):
+        for wish in (
+            store.meeting(LOBBY, name, token, SESSION),
+            store.report(LOBBY, name, token, SESSION, []),
+        ):
+            assert (await refusal(wish)).reason == "no_such_introduction"
+
+
+# What may be a URL, a source, a name, an address
+
+
 def test_a_wrong_redis_url_is_refused_without_showing_its_password() -> None:
-    for url in ("http://user:secret@host", "redis+cluster://user:secret@host:x"):
+    for url in (
+        "http://user:secret@host",
+        "redis+cluster://user:secret@host:x",
+        "redis+cluster://user:secret@host,host:x",
+    ):
         with pytest.raises(ValueError, match="redis://host:6379/0") as caught:
             connect(url)
         assert "secret" not in str(caught.value)

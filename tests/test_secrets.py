@@ -20,12 +20,13 @@ from loopback import PATIENCE, PICTURE, eventually
 from matplotlib.axes import Axes
 
 from p2plab import plots
+from p2plab.core.meeting import Seen
 from p2plab.errors import RendezvousError
 from p2plab.peer.peer import Peer
-from p2plab.rendezvous import answers
-from p2plab.rendezvous.answers import understood
-from p2plab.rendezvous.callers import Request
-from p2plab.rendezvous.model import Met, Seen, legal_name
+from p2plab.rendezvous import client
+from p2plab.rendezvous.admission import Request
+from p2plab.rendezvous.client import understood
+from p2plab.rendezvous.model import Met, legal_name
 from p2plab.rendezvous.server import RendezvousServer
 from p2plab.ui import PeerPanel
 
@@ -97,19 +98,18 @@ def test_no_token_and_no_key_is_in_a_log_a_repr_a_trace_or_a_file(
 def test_a_rendezvous_cannot_bring_a_name_that_is_none(name: str) -> None:
     with pytest.raises(ValueError, match="a name has"):
         legal_name(name)
-    one = {"name": name, "since": 1, "what": "join"}
-    event = {"id": "1-0", "what": "asked", "session": SESSION, "peer": name, "now": 1}
+    one = {"name": name, "since": 1}
+    event = {"what": "asked", "session": SESSION, "peer": name}
     row = {"at": 1.0, "who": name, "what": "probe", "note": ""}
     readers: list[tuple[Any, dict[str, Any]]] = [
-        (answers.listed, one),
-        (answers.page, {"peers": [one], "next": None, "at": "0-0"}),
-        (answers.news, {"changes": [one], "at": "1-0", "reset": False}),
-        (answers.inbox, {"events": [event], "next": "1-0"}),
-        (answers.meeting, {"events": [row]}),
+        (client.LISTED, one),
+        (client.PAGE, {"peers": [one], "next": None}),
+        (client.INBOX, {"events": [event], "next": "1-0"}),
+        (client.MEETING, {"events": [row]}),
     ]
-    for read, answer in readers:
+    for kind, answer in readers:
         with pytest.raises(RendezvousError, match="not a p2plab rendezvous"):
-            understood(read, 200, json.dumps(answer).encode(), "http://127.0.0.1")
+            understood(kind, 200, json.dumps(answer).encode(), "http://127.0.0.1")
 
 
 def test_even_such_a_name_would_stay_text_in_panel_table_and_figure() -> None:

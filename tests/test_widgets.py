@@ -35,7 +35,7 @@ from p2plab.errors import (
 from p2plab.measure.metrics import deliveries, summarise, transmissions
 from p2plab.net.inbox import Message
 from p2plab.net.threads import spawn
-from p2plab.rendezvous.callers import Request
+from p2plab.rendezvous.admission import Request
 from p2plab.ui import PeerPanel, TransferPanel
 from p2plab.ui.controls import Knob
 from p2plab.ui.panel import Echo, View
@@ -850,7 +850,7 @@ def test_who_waits_for_a_consent_is_told_so_until_the_answer_comes(
     assert alice.view.flush()
     told = alice.controls.attempts, alice.controls.progress
     assert alice.peer
-    latest = max(until for _, until in alice.peer.meetings.doorman.asking.values())
+    latest = max(until for _, until in alice.peer.meetings.admission.asking.values())
     end = time.localtime(time.time() + latest - time.monotonic())
     words = f"Waiting for bob to agree to meet you, until {time.strftime('%X', end)} …"
     assert [each.value for each in told] == [words] * 2

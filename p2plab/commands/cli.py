@@ -67,14 +67,9 @@ def _of_rendezvous(parser: argparse.ArgumentParser) -> None:
         "redis://host:port of a real Redis, or redis+cluster://host:port of a cluster; "
         "otherwise the variable P2PLAB_REDIS_URL, or a store in this process"
     )
-    shards = (
-        "slots of a cluster to spread the rooms over, the same number for all servers "
-        "of one Redis (default %(default)s)"
-    )
     parser.add_argument("--host", **HOST)
     parser.add_argument("--port", type=int, default=0, help=port)
     parser.add_argument("--redis", metavar="URL", help=redis)
-    parser.add_argument("--shards", type=int, default=1, help=shards)
     parser.set_defaults(run=_rendezvous)
 
 
@@ -138,7 +133,7 @@ def _budget(text: str) -> float:
 def _rendezvous(wishes: argparse.Namespace) -> int:
     from p2plab.rendezvous.server import serve_forever
 
-    serve_forever(wishes.host, wishes.port, wishes.redis, wishes.shards)
+    serve_forever(wishes.host, wishes.port, wishes.redis)
     return 0
 
 

@@ -18,7 +18,7 @@ from p2plab.net.threads import spawn
 from p2plab.peer.arrivals import arrived, ended_within, in_terminal, in_words
 from p2plab.peer.peer import Peer
 from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
-from p2plab.rendezvous.callers import Request, settle
+from p2plab.rendezvous.admission import Request, settle
 from p2plab.rendezvous.model import legal_name
 
 CHOICE: Final = "".join([f"take one of {', '.join(PROTOCOLS)}", *MISSING.values()])
@@ -51,8 +51,8 @@ class Console(Cmd):
             f"{peer.pictures.address[1]}. Type help for the commands."
         )
         peer.arrivals.on_news = self._arrived
-        peer.meetings.doorman.on_request = self._ask
-        peer.meetings.doorman.on_withdrawn = self._asks_no_more
+        peer.meetings.admission.on_request = self._ask
+        peer.meetings.admission.on_withdrawn = self._asks_no_more
 
     def cmdloop(self, intro: str | None = None) -> None:
         """Read commands until one of them ends it, or Ctrl-C is pressed twice."""
@@ -262,7 +262,7 @@ class Console(Cmd):
         """Answer the peer of this name, or the only one who waits; return its name."""
         if not name and len(self.peer.requests) > 1:
             with suppress(P2PLabError):  # while it is away, they may still be there
-                self.peer.meetings.doorman.forget_gone()
+                self.peer.meetings.admission.forget_gone()
         waiting = self.peer.requests
         names = list(dict.fromkeys(each.peer for each in waiting))
         if name and (wanted := legal_name(name)) not in names:

@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakSet
 
+from p2plab.core.meeting import Seen
 from p2plab.errors import PeerNotFound, PeerUnreachable, RendezvousAway
 from p2plab.net.datagrams import Address
 from p2plab.net.paths import Contact
 from p2plab.net.session import Session
 from p2plab.net.udp import UdpSocket
 from p2plab.peer.witness import Witness
-from p2plab.rendezvous.callers import Request
-from p2plab.rendezvous.doorman import A_PERSON, Doorman, Policy
-from p2plab.rendezvous.lease import Lease
-from p2plab.rendezvous.model import Met, Seen, legal_name
+from p2plab.rendezvous.admission import (
+    A_PERSON,
+    Admission,
+    Lease,
+    Policy,
+    Request,
+)
+from p2plab.rendezvous.model import Met, legal_name
 
 MOST_MEETINGS: Final = 1_000  # whose texts we still believe
 GRACE: Final = 1.0  # the other side may connect before we were told of it [s]
@@ -71,7 +76,7 @@ class Meeting:
 class Meetings:
     """The meetings of one peer; one serves until the other has moved.
 
-    lease: our name. accept, on_request: see Doorman.
+    lease: our name. accept, on_request: see Admission.
     socket: finds the paths.
     """
 
@@ -83,14 +88,7 @@ class Meetings:
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
         self._witness = witness = Witness(lease)
-        self.doorman = Doorman(
-            lease.client,
-            lambda: lease.registration,
-            accept,
-            self._keep,
-            on_request,
-            witness.note,
-        )
+        self.admission = Admission(lease, accept, self._keep, on_request, witness.note)
         self._client = lease.client
         self._socket = socket
         self._news = threading.Condition()  # for what follows
@@ -107,8 +105,8 @@ class Meetings:
         return self._last.get(legal_name(name))
 
     def introduce(self, name: str, timeout: float = A_PERSON) -> Meeting:
-        """Meet a peer anew; raises what `Doorman.introduce` does."""
-        met = self.doorman.introduce(legal_name(name), timeout)
+        """Meet a peer anew; raises what `Admission.introduce` does."""
+        met = self.admission.introduce(legal_name(name), timeout)
         with self._news:
             return self._by_id[bytes.fromhex(met.session)]
 
@@ -152,7 +150,7 @@ class Meetings:
 
     def close(self) -> None:
         """Meet nobody any more."""
-        self.doorman.close()
+        self.admission.close()
         self._witness.close()
 
     def _keep(self, met: Met) -> None:

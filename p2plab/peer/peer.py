@@ -29,10 +29,8 @@ from p2plab.peer.arrivals import Arrivals
 from p2plab.peer.meetings import Meeting, Meetings
 from p2plab.protocols import Setup
 from p2plab.rendezvous.addresses import address_near, shut_in
-from p2plab.rendezvous.callers import Request
+from p2plab.rendezvous.admission import A_PERSON, Lease, Policy, Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import A_PERSON, Policy
-from p2plab.rendezvous.lease import Lease
 from p2plab.rendezvous.model import (
     LOBBY,
     Listed,
@@ -119,7 +117,7 @@ class Peer:
         if self._closed:
             raise P2PLabError(CLOSED)
         registration = self._lease.take(lease)
-        self.meetings.doorman.start()
+        self.meetings.admission.start()
         warn_caller(shut_in(self.texts.address[0], registration))
         return registration
 
@@ -137,7 +135,7 @@ class Peer:
     @property
     def requests(self) -> list[Request]:
         """Who wants to meet us and waits for our word, if we `accept` by "ask"."""
-        return self.meetings.doorman.requests
+        return self.meetings.admission.requests
 
     def introduce(self, to: str, timeout: float = A_PERSON) -> Meeting:
         """Meet the peer named `to`: both learn how to reach each other, and a key.

@@ -25,7 +25,7 @@ from p2plab.errors import P2PLabError
 from p2plab.net.datagrams import Address
 from p2plab.net.paths import SETTLE, Contact
 from p2plab.net.threads import spawn
-from p2plab.rendezvous.lease import Lease
+from p2plab.rendezvous.admission import Lease
 from p2plab.rendezvous.model import MAX_EVENTS
 
 SESSIONS: Final = 1_000  # that we remember

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import socket
-import struct
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+import ifaddr
 
 from p2plab.errors import P2PLabError
 from p2plab.rendezvous.model import Registration
 
-ALL_HOSTS = "224.0.0.1"  # on every network (RFC 1112, section 4)
 NOWHERE = "192.0.2.1"  # for documentation (RFC 5737): only a default route leads there
 LOCALHOST = "127.0.0.1"
 
@@ -60,7 +57,7 @@ def own_addresses() -> list[str]:
     Self-assigned ones (169.254.x.x) come last. Also without a default route, as on a
     switch that joins a few laptops and nothing else.
     """
-    found = dict.fromkeys([_on_the_way(NOWHERE), *_of_interfaces(), *_of_our_name()])
+    found = dict.fromkeys([_on_the_way(NOWHERE), *_of_interfaces()])
     usable = [each for each in found if each and not is_loopback(each)]
     return sorted(usable, key=lambda each: ip_address(each).is_link_local)
 
@@ -70,35 +67,15 @@ def is_loopback(address: str) -> bool:
     return ip_address(address).is_loopback
 
 
-def _on_the_way(towards: str, interface: int = 0) -> str:
+def _on_the_way(towards: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            if interface:
-                probe.setsockopt(
-                    socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _chosen(interface)
-                )
             probe.connect((towards, 9))
         except OSError:  # no way
             return ""
         return str(probe.getsockname()[0])
 
 
-def _chosen(interface: int) -> bytes:
-    """As IP_MULTICAST_IF wants it: for Windows a number, for others an ip_mreqn."""
-    if sys.platform == "win32":
-        return struct.pack("!I", interface)
-    return struct.pack("=4s4si", b"", b"", interface)
-
-
-def _of_interfaces() -> Iterator[str]:
-    with suppress(OSError):
-        for interface, _ in socket.if_nameindex():
-            yield _on_the_way(ALL_HOSTS, interface)
-
-
-def _of_our_name() -> Iterator[str]:
-    with suppress(OSError):
-        for *_, address in socket.getaddrinfo(
-            socket.gethostname(), None, socket.AF_INET, socket.SOCK_DGRAM
-        ):
-            yield str(address[0])
+def _of_interfaces() -> list[str]:
+    ips = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    return [str(ip.ip) for ip in ips if ip.is_IPv4]

@@ -3,306 +3,577 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Annotated, Final
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
-from pydantic import AfterValidator
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from redis.exceptions import RedisClusterException, RedisError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from p2plab.errors import RendezvousError
-from p2plab.rendezvous import forms
-from p2plab.rendezvous.database import Refused
-from p2plab.rendezvous.hub import Hub, Look
 from p2plab.rendezvous.model import (
+    BEGINNING,
     MAX_NAME_BYTES,
     MAX_PAGE,
     MAX_WAIT,
-    PeerInfo,
-    legal_name,
-    legal_session,
+    Claim,
+    Consent,
+    Inbox,
+    Limits,
+    Listed,
+    Meeting,
+    Name,
+    Page,
+    Problem,
+    Registration,
+    Renewed,
+    Report,
+    Session,
+    State,
+    Wish,
+    legal_address,
 )
-from p2plab.rendezvous.names import source_of
-from p2plab.rendezvous.nodes import AWAY
-from p2plab.rendezvous.refusals import refuse_in_one_shape, responses
-from p2plab.rendezvous.short_way import Caller, ShortWay
-from p2plab.rendezvous.store import Store
+from p2plab.rendezvous.store import Refused, Store, source_of
 
-BEGINNING: Final = "0-0"
-STREAM: Final = {
-    "description": "One answer, or with `follow` one a line.",
-    "content": {"application/x-ndjson": {}},
+MAX_BODY: Final = 4096  # bytes
+BODY_PATIENCE: Final = 5.0  # seconds for a body to arrive
+RETRY_REDIS: Final = 1.0  # seconds
+MAKE_ROOM: Final = 5.0  # seconds until a call that had to make room should come again
+
+# What went wrong, word by word: status, what it means, what to do.
+PROBLEMS = {
+    "not_json": (422, "The body is not JSON in UTF-8.", "Send a JSON object."),
+    "invalid": (422, "The request is not as it should be.", "Correct it; see /docs."),
+    "token_missing": (
+        401,
+        "This needs the owner's token.",
+        "Send the header 'Authorization: Bearer TOKEN' with the token that came with "
+        "the name.",
+    ),
+    "not_owner": (
+        403,
+        "Another peer holds this name; the token is not its owner's.",
+        "Register another name, or wait until the other peer leaves.",
+    ),
+    "no_such_peer": (
+        404,
+        "No peer of this name is registered; perhaps its lease has ended.",
+        "Look at the list of peers.",
+    ),
+    "not_registered": (
+        404,
+        "This name is not registered; perhaps its lease has ended.",
+        "If it is your own name, register it again.",
+    ),
+    "no_such_introduction": (
+        404,
+        "There is no such introduction of yours; perhaps it is over.",
+        "Ask for a new one, with a new session.",
+    ),
+    "no_such_path": (404, "There is nothing at this path.", "See /docs for the paths."),
+    "method_not_allowed": (
+        405,
+        "This path does not know this method.",
+        "Use one of the methods in the header Allow; see /docs.",
+    ),
+    "body_too_slow": (
+        408,
+        f"The body did not arrive within {BODY_PATIENCE:g} s.",
+        "Send it at once, with its true Content-Length.",
+    ),
+    "name_taken": (
+        409,
+        "Another peer holds this name.",
+        "Choose another name, or wait; the owner comes back with its token.",
+    ),
+    "session_taken": (
+        409,
+        "This session belongs to another introduction.",
+        "Choose another one, at random.",
+    ),
+    "answered_already": (
+        409,
+        "This introduction was answered already, and not like this.",
+        "Ask for a new introduction in the other direction.",
+    ),
+    "caller_gone": (
+        410,
+        "The peer that asked waits no more, or is not registered any more.",
+        "Let it ask again.",
+    ),
+    "body_too_large": (413, f"The body has more than {MAX_BODY} bytes.", "Send less."),
+    "too_many_names": (
+        429,
+        "Too many new names came from your address within a minute.",
+        "Wait, then try again; refreshing a name that you hold is not limited.",
+    ),
+    "too_many_introductions": (
+        429,
+        "Too many introductions were asked for within a minute.",
+        "Wait, then try again; repeating one that you have asked for is not limited.",
+    ),
+    "too_many_waiting": (
+        429,
+        "Too many calls of your name or your address wait here.",
+        "Let one request wait at a time, or use another server.",
+    ),
+    "too_many_look_ups": (
+        429,
+        "Too many look-ups came from your address within a second.",
+        "Wait a second, then ask again.",
+    ),
+    "bug": (500, "The rendezvous made a mistake.", "Please report what you sent."),
+    "room_full": (
+        503,
+        "The room holds as many names as it can.",
+        "Wait until others leave or their leases end, or take another room.",
+    ),
+    "too_many_rooms": (
+        503,
+        "The rendezvous holds as many rooms as it can.",
+        "Take a room that exists, or wait until one is empty.",
+    ),
+    "redis_away": (
+        503,
+        "The rendezvous cannot reach its Redis.",
+        "Try again in a moment; whoever runs it: start Redis, or correct its address. "
+        "Names that Redis has kept are still held.",
+    ),
 }
 
 
-@dataclass(slots=True)
-class Service:
-    """What answers: the store, and the hub for those who wait.
+Look = Callable[[float], Coroutine[Any, Any, Inbox]]
 
-    stun_port: where STUN is answered, or None.
-    disagreement: why this server must not serve, or empty.
+
+class Waiting:
+    """The calls that wait at their inboxes: few of one name, not all of one source."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._closed = False
+        self._tasks: dict[str, list[asyncio.Task[Inbox]]] = {}  # the oldest first
+        self._sources: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._sources.total()
+
+    async def wait(
+        self, name: str, source: str, look: Look, seconds: float
+    ) -> Inbox | None:
+        """Return what `look` finds within so many seconds; None when we close.
+
+        Of one name the newest call makes the oldest go, whose connection is most
+        likely dead. Raises Refused: too_many_waiting.
+        """
+        if self._sources[source] >= self._limits.waiting_per_source:
+            raise Refused("too_many_waiting", MAKE_ROOM)
+        tasks = self._tasks.setdefault(name, [])
+        if len(tasks) >= self._limits.waiting_per_name:
+            tasks[0].cancel()
+        task = asyncio.create_task(look(0 if self._closed else seconds))
+        tasks.append(task)
+        self._sources[source] += 1
+        try:
+            await asyncio.wait([task])
+            if task.cancelled() and self._closed:
+                return None
+            if task.cancelled():
+                raise Refused("too_many_waiting", MAKE_ROOM)
+            return task.result()
+        finally:
+            task.cancel()
+            tasks.remove(task)
+            if not tasks:
+                self._tasks.pop(name, None)
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
+
+    def close(self) -> None:
+        """Send every call home; from now on nobody waits."""
+        self._closed = True
+        for tasks in self._tasks.values():
+            for task in tasks:
+                task.cancel()
+
+
+class Service:
+    """What answers requests. stun_port: where STUN is answered, or None."""
+
+    def __init__(self, limits: Limits, make_store: Callable[[], Store]) -> None:
+        self.limits = limits
+        self.make_store = make_store
+        self.waiting = Waiting(limits)
+        self.stun_port: int | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  # while it runs
+        self.store: Store
+        self._second = 0
+        self._looks: Counter[str] = Counter()  # in this second
+
+    def count_look(self, source: str) -> None:
+        """Count a look-up. Raises Refused: too_many_look_ups."""
+        now = time.monotonic()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._looks.clear()
+        self._looks[source] += 1
+        if self._looks[source] > self.limits.look_ups_per_second:
+            raise Refused("too_many_look_ups", self._second + 1 - now)
+
+
+# ---- what the paths depend on; a plain `def` would be run in another thread
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the address as the socket tells it, and the token, or "".
+
+    No header is believed about the address.
     """
 
-    store: Store
-    hub: Hub
-    stun_port: int | None = None
-    disagreement: str = ""
-    loop: asyncio.AbstractEventLoop | None = None  # while it runs
-
-    async def greet(self) -> None:
-        """Agree with the other servers of this Redis, as soon as it answers."""
-        self.disagreement = await self.store.database.agree()
+    seen: str
+    token: str
 
 
-def nobody() -> None:
-    """Needs no token."""
+bearer = HTTPBearer(auto_error=False, description="The token of who has the name.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
-anybody = HTTPBearer(auto_error=False, description="The token, for who has the name.")
-owners = HTTPBearer(description="The token that came with the name.")
+async def service_of(request: Request) -> Service:
+    """What answers."""
+    service: Service = request.app.state.service
+    return service
 
-Anyone = Annotated[Caller, Depends(nobody)]
-Claimant = Annotated[Caller, Depends(anybody)]
-Owner = Annotated[Caller, Depends(owners)]
-Room = Annotated[str, Path(examples=["lobby"]), AfterValidator(legal_name)]
-Name = Annotated[str, Path(examples=["ann"]), AfterValidator(legal_name)]
-Asked = Annotated[str, Query(examples=["ann"]), AfterValidator(legal_name)]
-Session = Annotated[
-    str, Path(examples=["00c0ffee00c0ffee"]), AfterValidator(legal_session)
-]
-Cursor = Annotated[str, Query(max_length=MAX_NAME_BYTES)]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-After = Annotated[str, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$")]
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT, allow_inf_nan=False)]
+
+async def anybody(request: Request, credentials: Credentials) -> Caller:
+    """Who asks, with a token or without."""
+    seen = address_at(request.client.host if request.client else "127.0.0.1")
+    return Caller(seen, credentials.credentials if credentials else "")
+
+
+async def owner(request: Request, credentials: Credentials) -> Caller:
+    """Who asks, with a token. Raises Refused."""
+    if credentials is None or not credentials.credentials:
+        raise Refused("token_missing")
+    return await anybody(request, credentials)
+
+
+async def count_look(request: Request) -> None:
+    """Let a source look so often in a second, and no more.
+
+    Only GET is counted, which nobody needs to keep a name, and not inboxes: a class
+    that has looked too often loses nothing but a second.
+    """
+    caller = await anybody(request, None)
+    (await service_of(request)).count_look(source_of(caller.seen))
+
+
+Here = Annotated[Service, Depends(service_of)]
+Owner = Annotated[Caller, Depends(owner)]
+Anybody = Annotated[Caller, Depends(anybody)]
+InRoom = Annotated[Name, Path(examples=["lobby"])]
+OfPeer = Annotated[Name, Path(examples=["ann"])]
+InSession = Annotated[Session, Path()]
+LOOK: Final = [Depends(count_look)]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of one path, for the OpenAPI description."""
+    return {
+        status: {
+            "model": Problem,
+            "description": " ".join(m for s, m, _ in PROBLEMS.values() if s == status),
+        }
+        for status in (*statuses, 422, 503)
+    }
+
+
+# ---- the paths
 
 router = APIRouter()
 
 
-def service_of(caller: Caller) -> Service:
-    """What answers this caller. Raises Refused: shards_differ."""
-    service: Service = caller.service
-    if service.disagreement:
-        raise Refused("shards_differ", 60.0)
-    return service
+@router.get("/", dependencies=LOOK, responses=refusals(429))
+async def info(here: Here) -> dict[str, str]:
+    """Say what answers here, and that Redis does too. docs: where to try requests."""
+    await here.store.ping()
+    return {"service": "p2plab rendezvous", "docs": "/docs"}
 
 
-@router.get("/", responses=responses(429))
-async def info(caller: Anyone) -> forms.Info:
-    """Say what answers here, and that Redis does too."""
-    await service_of(caller).store.database.ping()
-    return forms.Info()
-
-
-@router.get("/rooms/{room}/peers/{name}", responses=responses(404, 429))
-async def look_up(caller: Anyone, room: Room, name: Name) -> forms.Public:
+@router.get(
+    "/rooms/{room}/peers/{name}", dependencies=LOOK, responses=refusals(404, 429)
+)
+async def look_up(here: Here, room: InRoom, name: OfPeer) -> Listed:
     """Say whether a peer is there; how to reach it, an introduction tells."""
-    found = await service_of(caller).store.names.get(room, name)
-    return forms.Public(name=name, since=round(found.since * 1000))
+    return await here.store.get(room, name)
 
 
 @router.put(
     "/rooms/{room}/peers/{name}",
     status_code=201,
-    response_model=forms.Granted,
-    responses=responses(408, 409, 413, 429)
-    | {200: {"model": forms.Granted, "description": "The owner came back."}},
+    responses=refusals(408, 409, 413, 429)
+    | {200: {"model": Registration, "description": "The owner came back."}},
 )
 async def register(
-    caller: Claimant, room: Room, name: Name, form: forms.Claim
-) -> tuple[int, forms.Granted]:
-    """Take a free name (201), or come back to it with its token (200)."""
-    service = service_of(caller)
-    addresses = tuple(form.addresses)
-    peer = PeerInfo(name, addresses, form.tcp_port, form.udp_port, caller.seen)
-    grant = await service.store.names.claim(room, peer, form.lease, caller.token)
-    record = forms.Record(
-        name=name,
-        addresses=form.addresses,
-        tcp_port=form.tcp_port,
-        udp_port=form.udp_port,
-        seen=caller.seen,
+    here: Here,
+    room: InRoom,
+    name: OfPeer,
+    claim: Claim,
+    caller: Anybody,
+    response: Response,
+) -> Registration:
+    """Take a free name, or come back to it with its token."""
+    granted, created = await here.store.claim(
+        room, name, claim, caller.seen, caller.token
     )
-    return 201 if grant.created else 200, forms.Granted(
-        peer=record,
-        lease=grant.lease,
-        token=grant.token,
-        nonce=grant.nonce,
-        stun_port=service.stun_port,
-        now=grant.now,
-    )
+    response.status_code = 201 if created else 200
+    return replace(granted, stun_port=here.stun_port)
 
 
-@router.post("/rooms/{room}/peers/{name}/heartbeat", responses=responses(401, 403, 404))
-async def heartbeat(caller: Owner, room: Room, name: Name) -> forms.Renewed:
+@router.post("/rooms/{room}/peers/{name}/heartbeat", responses=refusals(401, 403, 404))
+async def heartbeat(here: Here, room: InRoom, name: OfPeer, caller: Owner) -> Renewed:
     """Start the lease anew."""
-    names = service_of(caller).store.names
-    lease, nonce = await names.beat(room, name, caller.token)
-    return forms.Renewed(lease=lease, nonce=nonce)
+    return await here.store.beat(room, name, caller.token)
 
 
 @router.delete(
-    "/rooms/{room}/peers/{name}", status_code=204, responses=responses(401, 403, 404)
+    "/rooms/{room}/peers/{name}", status_code=204, responses=refusals(401, 403, 404)
 )
-async def leave(caller: Owner, room: Room, name: Name) -> None:
+async def leave(here: Here, room: InRoom, name: OfPeer, caller: Owner) -> None:
     """Give the name back."""
-    await service_of(caller).store.names.leave(room, name, caller.token)
+    await here.store.leave(room, name, caller.token)
 
 
-@router.get("/rooms/{room}/peers", responses=responses(429))
+@router.get("/rooms/{room}/peers", dependencies=LOOK, responses=refusals(429))
 async def page(
-    caller: Anyone, room: Room, cursor: Cursor = "", limit: Limit = MAX_PAGE
-) -> forms.List:
+    here: Here,
+    room: InRoom,
+    cursor: Annotated[str, Query(max_length=MAX_NAME_BYTES)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
+) -> Page:
     """List the peers in the order of names; go on with cursor = the answer's next."""
-    found = await service_of(caller).store.names.page(room, cursor, limit)
-    peers = [
-        forms.Public(name=peer.name, since=round(peer.since * 1000))
-        for peer in found.peers
-    ]
-    return forms.List(peers=peers, next=found.next, at=found.at)
-
-
-@router.get("/rooms/{room}/changes", responses=responses(429))
-async def changes(
-    caller: Anyone, room: Room, after: After = BEGINNING, wait: Wait = 0
-) -> forms.News:
-    """Say who came and went after a place (`at` of a list), or wait for it."""
-    service = service_of(caller)
-
-    async def look() -> Look[forms.News]:
-        found = await service.store.changes.look(room, after)
-        if not found.changes and not found.reset:
-            return Look(None, found.ends)
-        news = [forms.Coming(name=c.name, what=c.what) for c in found.changes]
-        return Look(forms.News(changes=news, at=found.at, reset=found.reset))
-
-    key, source = service.store.changes.key(room), source_of(caller.seen)
-    news = await service.hub.wait(key, source, wait, look)
-    return news or forms.News(changes=[], at=after, reset=False)
+    return await here.store.page(room, cursor, limit)
 
 
 @router.post(
     "/rooms/{room}/introductions",
     status_code=202,
-    responses=responses(401, 403, 404, 408, 409, 413, 429),
+    responses=refusals(401, 403, 404, 408, 409, 413, 429),
 )
-async def introduce(caller: Owner, room: Room, form: forms.Wish) -> forms.State:
+async def introduce(here: Here, room: InRoom, wish: Wish, caller: Owner) -> State:
     """Ask a peer whether it wants to be introduced; asking again knocks again."""
-    state, now = await service_of(caller).store.introductions.ask(
-        room, form.caller, caller.token, form.session, form.to, caller.seen
+    return await here.store.ask(
+        room, wish.caller, caller.token, wish.session, wish.to, caller.seen
     )
-    return forms.State(session=form.session, state=state, now=now)
 
 
 @router.post(
     "/rooms/{room}/introductions/{session}",
-    responses=responses(401, 403, 404, 408, 409, 410, 413),
+    responses=refusals(401, 403, 404, 408, 409, 410, 413),
 )
 async def answer(
-    caller: Owner, room: Room, session: Session, form: forms.Consent
-) -> forms.Settled:
+    here: Here, room: InRoom, session: InSession, consent: Consent, caller: Owner
+) -> State:
     """Accept or refuse, once; the inboxes of both tell what came of it.
 
     Who has asked withdraws by refusing, as long as there is no answer.
     """
-    state, now = await service_of(caller).store.introductions.answer(
-        room, form.name, caller.token, session, form.accept, form.why
+    return await here.store.answer(
+        room, consent.name, caller.token, session, consent.accept, consent.why
     )
-    return forms.Settled(state=state, now=now)
 
 
-@router.get(
-    "/rooms/{room}/peers/{name}/inbox",
-    response_model=forms.Inbox,
-    responses=responses(401, 403, 404, 429) | {200: STREAM},
-)
+@router.get("/rooms/{room}/peers/{name}/inbox", responses=refusals(401, 403, 404, 429))
 async def inbox(
+    here: Here,
+    room: InRoom,
+    name: OfPeer,
     caller: Owner,
-    room: Room,
-    name: Name,
-    after: After = BEGINNING,
-    wait: Wait = 0,
-    follow: bool = False,
-) -> forms.Inbox | None:
-    """Read one's inbox, or wait until something comes; all again without `after`.
+    after: Annotated[str, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$")] = BEGINNING,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT, allow_inf_nan=False)] = 0,
+) -> Inbox:
+    """Read one's inbox, or wait until something comes; all again without `after`."""
 
-    With `follow`, the answer is a line of JSON at once and for all that comes, until
-    nothing has come for the time to wait; so a peer need not ask again each time.
-    """
-    service, token = service_of(caller), caller.token
-    place, silent = after, not follow
+    def look(seconds: float) -> Coroutine[Any, Any, Inbox]:
+        return here.store.inbox(room, name, caller.token, after, seconds)
 
-    async def look() -> Look[forms.Inbox]:
-        nonlocal place, silent
-        entries, last, now = await service.store.introductions.read(
-            room, name, token, place
-        )
-        if not entries and silent:
-            return Look(None)
-        place, silent = last, True
-        events = [forms.event_of(entry, now) for entry in entries]
-        return Look(forms.Inbox(events=events, next=place))
-
-    key = service.store.introductions.inbox_key(room, name)
-    tell = caller.say if follow else None
-    source = source_of(caller.seen)
-    found = await service.hub.wait(key, source, wait, look, once=True, tell=tell)
-    return found or forms.Inbox(events=[], next=place)
+    if not wait:
+        return await look(0)
+    source, whose = source_of(caller.seen), f"{room}/{name}"
+    return await here.waiting.wait(whose, source, look, wait) or Inbox([], after)
 
 
 @router.put(
     "/rooms/{room}/introductions/{session}/events",
     status_code=204,
-    responses=responses(401, 404, 408, 413),
+    responses=refusals(401, 404, 408, 413),
 )
 async def report(
-    caller: Owner, room: Room, session: Session, form: forms.Report
+    here: Here, room: InRoom, session: InSession, report: Report, caller: Owner
 ) -> None:
     """Say what one has seen of a meeting."""
-    events = [event.model_dump() for event in form.events]
-    await service_of(caller).store.introductions.report(
-        room, form.name, caller.token, session, events
-    )
+    events = [event.model_dump() for event in report.events]
+    await here.store.report(room, report.name, caller.token, session, events)
 
 
 @router.get(
-    "/rooms/{room}/introductions/{session}/events", responses=responses(401, 404, 429)
+    "/rooms/{room}/introductions/{session}/events",
+    dependencies=LOOK,
+    responses=refusals(401, 404, 429),
 )
 async def meeting(
-    caller: Owner, room: Room, session: Session, name: Asked
-) -> forms.Meeting:
+    here: Here,
+    room: InRoom,
+    session: InSession,
+    name: Annotated[Name, Query()],
+    caller: Owner,
+) -> Meeting:
     """Tell one of the two what both and the rendezvous have seen."""
-    rows = await service_of(caller).store.introductions.meeting(
-        room, name, caller.token, session
-    )
-    return forms.Meeting(events=[forms.Witness(**row) for row in rows])
+    return Meeting(await here.store.meeting(room, name, caller.token, session))
 
 
-def make_app(service: Service) -> ShortWay:
+# ---- refusals, all in the shape of Problem
+
+
+def problem(
+    word: str, retry_after: float | None = None, message: str | None = None
+) -> Response:
+    """The answer for one of PROBLEMS; `message` replaces the general one."""
+    status, general, do = PROBLEMS[word]
+    told = Problem(word, message or general, do, retry_after)
+    headers = {}
+    if retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    # Pure ASCII, because a message may quote half a character from the request.
+    body = json.dumps(asdict(told))
+    return Response(body, status, headers, media_type="application/json")
+
+
+async def on_refused(request: Request, error: Exception) -> Response:
+    """What the store does not do."""
+    assert isinstance(error, Refused)
+    return problem(error.reason, error.retry_after)
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """A path, a query or a body is not as it should be: name the first three places."""
+    assert isinstance(error, RequestValidationError)
+    errors: Sequence[Any] = error.errors()
+    if any(each["loc"] == ("body",) for each in errors):
+        wish = "The body must be a JSON object, sent as Content-Type: application/json."
+        return problem("invalid", message=wish)
+    places = [
+        f"{'.'.join(map(str, each['loc'][1:]))}: "
+        f"{each['msg'].removeprefix('Value error, ')}"
+        for each in errors[:3]
+    ]
+    if any(each["type"] == "json_invalid" for each in errors):
+        return problem("not_json")
+    return problem("invalid", message="; ".join(places))
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    """The framework's own refusals: of bodies, and of paths that are not ours."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, Refused):
+        return await on_refused(request, error.__cause__)
+    if error.status_code == 400:
+        return problem("not_json")
+    if error.status_code != 405:
+        return problem("no_such_path")
+    here = [r for r in router.routes if r.matches(request.scope)[0] != Match.NONE]
+    methods = {method for r in here for method in getattr(r, "methods", None) or ()}
+    refusal = problem("method_not_allowed")
+    refusal.headers.update(error.headers or {})
+    if methods:  # of all that have this path, not only of the first
+        refusal.headers["Allow"] = ", ".join(sorted(methods))
+    return refusal
+
+
+async def on_redis(request: Request, error: Exception) -> Response:
+    """Redis is away, is still loading, wants a password, has no memory left, …"""
+    message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
+    return problem("redis_away", RETRY_REDIS, message)
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """Nothing that a caller sends should lead here."""
+    return problem("bug")
+
+
+class SmallBodies:
+    """Lets an application read a body only if it is small and comes soon."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Be an ASGI application."""
+        left, end = MAX_BODY, time.monotonic() + BODY_PATIENCE
+        more = True
+
+        async def limited() -> Message:
+            nonlocal left, more
+            if not more:
+                return await receive()  # it waits for the connection's end
+            try:
+                async with asyncio.timeout(end - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused("body_too_slow") from None
+            more = message.get("more_body", False)
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise Refused("body_too_large")
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+
+
+@lru_cache(4096)
+def address_at(host: str) -> str:
+    """The address of a socket as everybody writes it."""
+    return legal_address(host.partition("%")[0])
+
+
+def make_app(service: Service) -> ASGIApp:
     """The service as an ASGI application; it closes its Redis when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.loop = asyncio.get_running_loop()
-        with suppress(*AWAY):  # who asks is told, and the hub goes on trying
-            await service.greet()
-        if not service.disagreement:
-            service.hub.start(service.greet)
-            yield
-        await service.hub.close()
-        await service.store.database.nodes.aclose()
-        if service.disagreement:
-            raise RendezvousError(service.disagreement)
+        service.store = service.make_store()
+        yield
+        await service.store.aclose()
 
     app = FastAPI(
         title="p2plab rendezvous",
         description="Peers register here, are introduced, and then talk directly.",
         lifespan=lifespan,
         redirect_slashes=False,
+        exception_handlers={
+            Refused: on_refused,
+            RequestValidationError: on_invalid,
+            HTTPException: on_http,
+            RedisError: on_redis,
+            RedisClusterException: on_redis,
+            OSError: on_redis,
+            Exception: on_bug,
+        },
     )
+    app.state.service = service
     app.include_router(router)
-    refuse_in_one_shape(app)
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    return ShortWay(app, routes, service, owners)
+    app.add_middleware(SmallBodies)
+    return app

@@ -5,36 +5,93 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote, urlencode
+from threading import Lock
+from typing import Final, Self, TypeVar
+from urllib.parse import quote, urlsplit
 
-from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
-from p2plab.rendezvous import answers
-from p2plab.rendezvous.answers import Event, News
-from p2plab.rendezvous.clock import ServerClock
-from p2plab.rendezvous.exchange import Exchange
-from p2plab.rendezvous.following import Events, Followed, Following, Place
+import requests
+from pydantic import TypeAdapter, ValidationError
+from urllib3.exceptions import HTTPError
+
+from p2plab.core.meeting import Seen
+from p2plab.errors import (
+    NameTaken,
+    P2PLabError,
+    PeerNotFound,
+    RendezvousAway,
+    RendezvousError,
+)
 from p2plab.rendezvous.model import (
+    BEGINNING,
     DEFAULT_LEASE,
     LOBBY,
     MAX_PAGE,
+    Event,
+    Inbox,
     Listed,
+    Meeting,
+    Page,
+    Problem,
     Registration,
-    Seen,
+    Renewed,
+    State,
     legal_address,
     legal_name,
     legal_session,
 )
 
-BEGINNING: Final = "0-0"  # of an inbox, or of a room's changes
-PLAIN: Final = 300.0  # s without following, where that has failed
-MAX_PAGES = 10_000
+MAX_ANSWER: Final = 1 << 20  # bytes; a page of a hundred peers has less than 60,000
+MAX_PAGES: Final = 10_000
+GATEWAY: Final = (502, 503, 504)  # a gateway's words for "nobody is there"
+
+REGISTRATION: Final = TypeAdapter(Registration)
+RENEWED: Final = TypeAdapter(Renewed)
+LISTED: Final = TypeAdapter(Listed)
+PAGE: Final = TypeAdapter(Page)
+STATE: Final = TypeAdapter(State)
+INBOX: Final = TypeAdapter(Inbox)
+MEETING: Final = TypeAdapter(Meeting)
+PROBLEM: Final = TypeAdapter(Problem)
+NOTHING: Final = TypeAdapter(None)
 
 Answer = TypeVar("Answer")
+
+
+class ServerClock:
+    """The server's time by our own clock, as the quickest answer so far told it.
+
+    An answer was made half-way between our request and its arrival, give or take half
+    of what both took together (Cristian, 1989). Where a new answer cannot be, a clock
+    was set, and the new one counts.
+    """
+
+    def __init__(self) -> None:
+        self._offset, self._took = 0.0, inf  # of server's time - ours [s]
+        self._lock = Lock()
+
+    def learn(self, now: float, sent: float, received: float) -> None:
+        """Take an answer in.
+
+        now: what it says [s since 1970]. sent, received: by time.monotonic [s].
+        """
+        took, offset = received - sent, now - (sent + received) / 2
+        with self._lock:
+            wrong = abs(offset - self._offset) > (took + self._took) / 2 + 0.001
+            if took <= self._took or wrong:
+                self._offset, self._took = offset, took
+
+    def at(self, moment: float) -> float:
+        """Return the server's time at a moment of time.monotonic [s since 1970].
+
+        Before any answer, our own computer's.
+        """
+        with self._lock:
+            known = self._took < inf
+            offset = self._offset if known else time.time() - time.monotonic()
+            return moment + offset
 
 
 class RendezvousClient:
@@ -43,7 +100,8 @@ class RendezvousClient:
 
     urls: of servers that share one Redis; when one is away the next is asked, and a
         working one is kept.
-    timeout: seconds to connect, and seconds of silence before we give up.
+    timeout: seconds to connect, and seconds of silence before we give up. What does not
+        wait is asked once more, so all in all it may take twice as long.
     clock: the time at the rendezvous, as its answers tell it.
     Every call raises RendezvousAway when nobody answers, or Redis is away behind it,
     and RendezvousError for any other refusal.
@@ -54,26 +112,22 @@ class RendezvousClient:
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout must be above 0 s, got {timeout}")
-        urls = [urls] if isinstance(urls, str) else urls
-        self._servers = [Exchange(url, timeout) for url in urls]
-        if not self._servers:
+        self.urls = [
+            legal_url(each) for each in ([urls] if isinstance(urls, str) else urls)
+        ]
+        if not self.urls:
             raise ValueError("urls must name at least one server")
         self.timeout = timeout
         self.room = legal_name(room)
         self.clock = ServerClock()
         self._at = 0  # the server that answered last
-        self._following = Following(timeout)
-        self._plain_until = 0.0  # do not follow inboxes, by time.monotonic [s]
+        self._idle: list[requests.Session] = []  # each serves one call at a time
+        self._closed = False
 
     @property
     def url(self) -> str:
         """The server that is asked first."""
-        return self._servers[self._at].url
-
-    @property
-    def urls(self) -> list[str]:
-        """All servers that are asked."""
-        return [server.url for server in self._servers]
+        return self.urls[self._at]
 
     def register(
         self,
@@ -97,14 +151,8 @@ class RendezvousClient:
             "lease": lease,
         }
         # A token of our own, so that a claim whose answer was lost can be repeated.
-        proof = token or secrets.token_urlsafe(32)
-        return self._ask(
-            lambda answer: answers.registration(answer, proof, self.room),
-            "PUT",
-            self._peer(name),
-            claim,
-            proof,
-        )
+        token = token or secrets.token_urlsafe(32)
+        return self._ask(REGISTRATION, "PUT", self._peer(name), claim, token)
 
     def heartbeat(self, registration: Registration) -> Registration:
         """Start the lease anew; returns it with a fresh nonce.
@@ -112,44 +160,26 @@ class RendezvousClient:
         Raises PeerNotFound when it has ended (register again), NameTaken when somebody
         else has the name by now.
         """
-        return self._ask(
-            lambda answer: replace(
-                registration, lease=answers.lease(answer), nonce=str(answer["nonce"])
-            ),
-            "POST",
-            f"{self._peer(registration.name)}/heartbeat",
-            token=registration.token,
-        )
+        path = f"{self._peer(registration.name)}/heartbeat"
+        renewed = self._ask(RENEWED, "POST", path, token=registration.token)
+        return replace(registration, lease=renewed.lease, nonce=renewed.nonce)
 
     def peers(self) -> list[Listed]:
         """All peers of the room, in the order of their names."""
-        return self.listing()[0]
-
-    def listing(self) -> tuple[list[Listed], str]:
-        """All peers, and the place after which `changes` tells what is new."""
         found: list[Listed] = []
-        cursor = at = ""
+        cursor = ""
         for _ in range(MAX_PAGES):
-            query = urlencode({"limit": MAX_PAGE, "cursor": cursor})
-            path = f"{self._room}/peers?{query}"
-            peers, cursor, place = self._ask(answers.page, "GET", path)
-            found, at = found + peers, at or place
-            if not cursor:
-                return found, at
+            query = f"limit={MAX_PAGE}&cursor={quote(cursor, safe='')}"
+            page = self._ask(PAGE, "GET", f"{self._room}/peers?{query}")
+            found += page.peers
+            if not page.next:
+                return found
+            cursor = page.next
         raise RendezvousError(f"the list of peers at {self.url} does not end")
-
-    def changes(self, after: str = BEGINNING, wait: float = 0.0) -> News:
-        """Who came and went after a place.
-
-        wait: seconds to wait for something to change, up to 25.
-        """
-        query = urlencode({"after": after, "wait": wait})
-        path = f"{self._room}/changes?{query}"
-        return self._ask(answers.news, "GET", path, wait=wait)
 
     def peer(self, name: str) -> Listed:
         """Look one peer up. Raises PeerNotFound."""
-        return self._ask(answers.listed, "GET", self._peer(name))
+        return self._ask(LISTED, "GET", self._peer(name))
 
     def introduce(self, registration: Registration, to: str, session: str) -> str:
         """Ask to be introduced; the inbox tells what comes of it.
@@ -163,9 +193,7 @@ class RendezvousClient:
             "session": legal_session(session),
         }
         path = f"{self._room}/introductions"
-        return self._ask(
-            lambda answer: str(answer["state"]), "POST", path, wish, registration.token
-        )
+        return self._ask(STATE, "POST", path, wish, registration.token).state
 
     def answer(
         self, registration: Registration, session: str, accept: bool, why: str = ""
@@ -173,7 +201,7 @@ class RendezvousClient:
         """Accept or refuse for good (why: at most 200 characters), or withdraw."""
         consent = {"name": registration.name, "accept": accept, "why": why}
         path = f"{self._room}/introductions/{legal_session(session)}"
-        self._ask(answers.nothing, "POST", path, consent, registration.token)
+        self._ask(STATE, "POST", path, consent, registration.token)
 
     def inbox(
         self, registration: Registration, after: str = BEGINNING, wait: float = 0.0
@@ -182,56 +210,39 @@ class RendezvousClient:
 
         wait: seconds to wait for something, up to 25. Raises PeerNotFound, NameTaken.
         """
-        name, token = registration.name, registration.token
-        query = urlencode({"after": after, "wait": wait})
-        path = f"{self._peer(name)}/inbox?{query}"
-        follows = wait and self._plain_until <= time.monotonic()
-        if follows:
-            place, following = Place(token, after, wait), self._following
-            with suppress(RendezvousAway):
-                return following.next(name, place) or self._follow(name, place, path)
-        found = self._ask(answers.inbox, "GET", path, token=token, wait=wait)
-        if follows:  # something between us holds back an answer that goes on, or did
-            self._plain_until = time.monotonic() + PLAIN
-        return found
+        path = f"{self._peer(registration.name)}/inbox?after={after}&wait={wait}"
+        found = self._ask(INBOX, "GET", path, token=registration.token, wait=wait)
+        return found.events, found.next
 
     def report(
         self, registration: Registration, session: str, events: Sequence[Seen]
     ) -> None:
         """Tell what we saw of a meeting, instead of what we told before."""
-        rows = [
-            {"at": each.at * 1000, "what": each.what, "note": each.note}
-            for each in events
-        ]
+        rows = [{"at": e.at, "what": e.what, "note": e.note} for e in events]
         path = f"{self._room}/introductions/{legal_session(session)}/events"
         body = {"name": registration.name, "events": rows}
-        self._ask(answers.nothing, "PUT", path, body, registration.token)
+        self._ask(NOTHING, "PUT", path, body, registration.token)
 
     def meeting(self, registration: Registration, session: str) -> list[Seen]:
         """What both peers and the rendezvous saw of a meeting of ours."""
-        query = urlencode({"name": registration.name})
-        path = f"{self._room}/introductions/{legal_session(session)}/events?{query}"
-        return self._ask(answers.meeting, "GET", path, token=registration.token)
+        path = f"{self._room}/introductions/{legal_session(session)}/events"
+        path += f"?name={quote(registration.name, safe='')}"
+        found = self._ask(MEETING, "GET", path, token=registration.token)
+        return [Seen(each.at, each.what, each.note, each.who) for each in found.events]
 
     def leave(self, registration: Registration) -> None:
         """Give the name back; if it was lost already, that is no error."""
         path = self._peer(registration.name)
         try:
-            self._ask(answers.nothing, "DELETE", path, token=registration.token)
+            self._ask(NOTHING, "DELETE", path, token=registration.token)
         except (PeerNotFound, NameTaken):
             return
 
-    def call_off(self) -> None:
-        """Let calls that wait fail at once, now and later; the others go on."""
-        for server in self._servers:
-            server.call_off()
-
     def close(self) -> None:
         """Close the connections; names stay held until their leases end."""
-        self.call_off()
-        self._following.close()
-        for server in self._servers:
-            server.close()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
     def __enter__(self) -> Self:
         return self
@@ -248,62 +259,160 @@ class RendezvousClient:
 
     def _ask(
         self,
-        read: Callable[[Any], Answer],
+        kind: TypeAdapter[Answer],
         method: str,
         path: str,
         body: object = None,
         token: str = "",
         wait: float = 0.0,
     ) -> Answer:
+        """Ask the servers in turn, beginning with the one that answered last.
+
+        wait: seconds that the other side may take.
+        """
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
-
-        def ask(server: Exchange) -> Answer:
-            sent = time.monotonic()
-            reply = server.ask(method, path, data, token, wait)
-            return self._understood(read, *reply, server.url, sent)
-
-        return self._of_any(ask)
-
-    def _follow(self, name: str, place: Place, path: str) -> Events:
-        """Begin an answer that goes on."""
-
-        def begin(server: Exchange) -> Events:
-            lines = server.follow(f"{path}&follow=true", place.token)
-
-            def read(line: bytes) -> Events:  # written some time after it was asked for
-                asked = -inf
-                return self._understood(
-                    answers.inbox, lines.status, line, server.url, asked
-                )
-
-            return self._following.begin(name, Followed(place, lines, read))
-
-        return self._of_any(begin)
-
-    def _of_any(self, ask: Callable[[Exchange], Answer]) -> Answer:
-        """Ask the servers in turn, beginning with the one that answered last."""
         first, whys = self._at, []
-        for step in range(len(self._servers)):
-            place = (first + step) % len(self._servers)
+        for step in range(len(self.urls)):
+            place = (first + step) % len(self.urls)
+            url = self.urls[place]
             try:
-                answer = ask(self._servers[place])
-                self._at = place
-                return answer
+                sent = time.monotonic()
+                status, content = self._exchange(method, url, path, data, token, wait)
+                answer = understood(kind, status, content, url)
             except RendezvousAway as why:
                 whys.append(why)
-        raise answers.all_away(whys)
-
-    def _understood(
-        self,
-        read: Callable[[Any], Answer],
-        status: int,
-        content: bytes,
-        url: str,
-        sent: float,
-    ) -> Answer:
-        def heard(answer: Any) -> Answer:
-            for now in answers.nows(answer):
+                continue
+            self._at = place
+            if now := getattr(answer, "now", None):
                 self.clock.learn(now, sent, time.monotonic())
-            return read(answer)
+            return answer
+        raise all_away(whys)
 
-        return answers.understood(heard, status, content, url)
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        path: str,
+        data: bytes | None,
+        token: str,
+        wait: float,
+    ) -> tuple[int, bytes]:
+        """Return the status and the body of an answer. Every call may be repeated."""
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        session = self._idle.pop() if self._idle else direct()
+        try:
+            for last in (bool(wait), True):
+                try:
+                    with session.request(
+                        method,
+                        url + path,
+                        data=data,
+                        headers=headers,
+                        timeout=(self.timeout, self.timeout + wait),
+                        allow_redirects=False,
+                        stream=True,
+                    ) as response:
+                        return response.status_code, whole(response)
+                except (requests.RequestException, HTTPError, OSError) as why:
+                    if last:
+                        raise away(url, self.timeout, why) from None
+            raise AssertionError("the last try returns or raises")
+        finally:
+            if self._closed:
+                session.close()
+            else:
+                self._idle.append(session)
+
+
+def direct() -> requests.Session:
+    """A session that asks no proxy: the rendezvous is near, or a person says where."""
+    session = requests.Session()
+    session.trust_env = False
+    session.headers["Accept-Encoding"] = "identity"
+    return session
+
+
+def legal_url(url: str) -> str:
+    """A server's URL without a slash at its end. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url must look like http://127.0.0.1:8080, got {url!r}")
+    return url.rstrip("/")
+
+
+def whole(response: requests.Response) -> bytes:
+    """Return what an answer says, which has a limit. Raises RendezvousError."""
+    content: bytes = response.raw.read(MAX_ANSWER + 1)
+    if len(content) > MAX_ANSWER:
+        raise RendezvousError(f"an answer has more than {MAX_ANSWER} bytes")
+    left = response.raw.length_remaining  # None where its headers do not tell
+    if left or (left is None and not content):  # headers may be cut, too
+        raise ConnectionError("the answer was cut")
+    return content
+
+
+def understood(
+    kind: TypeAdapter[Answer], status: int, content: bytes, url: str
+) -> Answer:
+    """Return what an answer's JSON says, checked, or raise the refusal."""
+    try:
+        if 200 <= status < 300:
+            return kind.validate_json(content or b"null")
+        problem = PROBLEM.validate_json(content)
+    except ValidationError:
+        raise not_understood(status, url) from None
+    raise refused(problem, url)
+
+
+def refused(problem: Problem, url: str) -> P2PLabError:
+    """The error that stands for a refusal."""
+    text = f"{problem.message} {problem.do}"
+    wait = problem.retry_after or 0.0
+    match problem.error:
+        case "name_taken" | "not_owner":
+            if wait:
+                text += f" Its lease ends in {wait:.0f} s unless it is renewed."
+            return NameTaken(text, wait)
+        case "no_such_peer" | "not_registered":
+            return PeerNotFound(text)
+        case "redis_away":
+            return RendezvousAway(f"{text} (rendezvous {url})")
+        case _:
+            return RendezvousError(text)
+
+
+def not_understood(status: int, url: str) -> RendezvousError:
+    """The error for an answer that no rendezvous gives."""
+    if status in GATEWAY:
+        return RendezvousAway(
+            f"something in front of {url} says that the rendezvous is away "
+            f"(HTTP {status}): try again in a moment, or ask who runs it"
+        )
+    return RendezvousError(
+        f"what answers at {url} is not a p2plab rendezvous (HTTP {status}): "
+        "check the address and the port"
+    )
+
+
+def away(url: str, timeout: float, error: Exception) -> RendezvousAway:
+    """The error for no answer at all."""
+    cure = (
+        "check the address, and whether it runs (p2plab.Lab() in a notebook or "
+        "`p2plab rendezvous` in a shell starts one)"
+    )
+    if isinstance(error, requests.Timeout):
+        what = f"gave no answer within {timeout:g} s"
+        cure = f"it may be busy, or packets get lost: try again, or {cure}"
+    else:
+        what = "does not answer"
+    return RendezvousAway(f"the rendezvous at {url} {what}: {cure}")
+
+
+def all_away(whys: Sequence[RendezvousAway]) -> RendezvousAway:
+    """The error when no server is left to ask: what each of them said."""
+    if len(whys) == 1:
+        return whys[0]
+    said = "; ".join(map(str, whys))
+    return RendezvousAway(f"none of {len(whys)} rendezvous servers answers: {said}")

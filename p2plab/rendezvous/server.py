@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import gc
+import errno
 import logging
 import os
 import signal
@@ -12,32 +12,29 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Self
+from itertools import chain
+from typing import Any, ClassVar, Final, Self
 
 import fakeredis
 import uvicorn
+from redis.exceptions import RedisError
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from p2plab.errors import RendezvousError
+from p2plab.errors import PortInUse, RendezvousError
 from p2plab.net.stun_server import start_near
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.addresses import own_addresses
-from p2plab.rendezvous.api import Service, make_app
-from p2plab.rendezvous.connections import (
-    KEEP_ALIVE,
-    Gate,
-    Turnstile,
-    most_connections,
-    want_many_files,
-)
+from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
-from p2plab.rendezvous.database import Database
-from p2plab.rendezvous.hub import BLOCK, Hub
-from p2plab.rendezvous.listening import BACKLOG, bind, url_of
 from p2plab.rendezvous.model import Limits
-from p2plab.rendezvous.nodes import AWAY, PATIENCE, Nodes, connect, memory
-from p2plab.rendezvous.store import Store
+from p2plab.rendezvous.store import SYNC, Store, connect, source_of
 
+BACKLOG: Final = 4096  # a school that connects at once; the system may allow fewer
+KEEP_ALIVE: Final = 75  # s until the next request; longer than a heartbeat's pause
+SPARE: Final = 200  # files beside connections: STUN, those that just come and go
+MANY_FILES: Final = 10_240  # as many as any system lets a process wish for
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 START_PATIENCE = 10.0  # seconds
 NO_NETWORK = "none, as this one has no network yet: join one, and start this again"
@@ -54,8 +51,6 @@ class RendezvousServer:
     redis_url: `redis://host:6379/0`, or `redis+cluster://host:6379` for a cluster; None
     asks the variable P2PLAB_REDIS_URL; an empty one, or no such variable, keeps the
     names inside this process. Any number of servers may share one Redis.
-    shards: slots of a cluster that the rooms are spread over, the same number for all
-    servers of a Redis; without a cluster, more than one brings nothing.
     """
 
     def __init__(
@@ -64,7 +59,6 @@ class RendezvousServer:
         port: int = 0,
         redis_url: str | None = None,
         *,
-        shards: int = 1,
         limits: Limits | None = None,
     ) -> None:
         if not 0 <= port <= 65535:
@@ -72,12 +66,13 @@ class RendezvousServer:
         if redis_url is None:
             redis_url = os.environ.get("P2PLAB_REDIS_URL", "")
         if redis_url:
-            connect(redis_url)  # a wrong URL is an error here, not in the thread
+            connect(
+                redis_url, kinds=SYNC
+            )  # a wrong URL is an error here, not in the thread
         self.host = host
         self.port = port
         self.redis_url = redis_url
         self._memory = fakeredis.FakeServer()
-        self.shards = shards
         self._limits = limits or Limits()
         self._service = self._make_service()
         self._observing = threading.BoundedSemaphore(OBSERVING)
@@ -97,8 +92,8 @@ class RendezvousServer:
 
     @property
     def waiting(self) -> int:
-        """How many callers wait here now for something to happen."""
-        return self._service.hub.waiting
+        """How many calls wait here now at their inboxes."""
+        return len(self._service.waiting)
 
     def start(self) -> Self:
         """Return when requests are answered; starting twice is starting once.
@@ -110,7 +105,7 @@ class RendezvousServer:
         listener = bind(self.host, self.port)
         host, self.port = listener.getsockname()[:2]
         self._service = self._make_service()
-        running = _Uvicorn(self._config(), self._service.hub)
+        running = _Uvicorn(self._service)
         self._stun = start_near(host, self.port, self.observed)
         self._service.stun_port = self._stun.port
         name = f"rendezvous on port {self.port}"
@@ -120,9 +115,8 @@ class RendezvousServer:
             listener.close()
             self._stun.stop()
             self._thread.join(START_PATIENCE)
-            trouble = self._service.disagreement or "it said nothing in time"
             raise RendezvousError(
-                f"the rendezvous did not start on {self.url}: {trouble}"
+                f"the rendezvous did not start on {self.url}: it said nothing in time"
             )
         self._running = running
         atexit.register(self.stop)
@@ -139,15 +133,38 @@ class RendezvousServer:
         atexit.unregister(self.stop)
 
     def redis_trouble(self) -> str:
-        """Ask the Redis once; return why it does not answer, or nothing.
-
-        Not inside a running event loop.
-        """
-        return asyncio.run(_trouble_of(self._redis()))
+        """Ask the Redis once; return why it does not answer, or nothing."""
+        redis = None
+        try:
+            redis = connect(self.redis_url, self._memory, kinds=SYNC)
+            redis.exists("{p2p}")
+        except (RedisError, OSError) as why:
+            return str(why).rstrip(".")
+        finally:
+            if redis is not None:
+                redis.close()
+        return ""
 
     def contents(self) -> list[Kept]:
         """Look at what is kept in Redis, without secrets. Raises RedisError."""
         return contents(self.redis_url, self._memory)
+
+    def observed(self, nonce: str, address: str, port: int) -> None:
+        """Write down where a STUN request with this nonce came from.
+
+        May be called from any thread; in a flood, some are left out.
+        """
+        service = self._service
+        if service.loop is None or not self._observing.acquire(blocking=False):
+            return
+        wish = service.store.observed(nonce, address, port)
+        try:
+            done = asyncio.run_coroutine_threadsafe(wish, service.loop)
+        except RuntimeError:  # it ends at this moment
+            wish.close()
+            self._observing.release()
+        else:
+            done.add_done_callback(lambda _: self._observing.release())
 
     def __enter__(self) -> Self:
         return self.start()
@@ -155,13 +172,94 @@ class RendezvousServer:
     def __exit__(self, *why: object) -> None:
         self.stop()
 
-    def _config(self) -> uvicorn.Config:
-        limits = self._limits
-        gate = Gate(limits.connections_per_source, most_connections())
-        return uvicorn.Config(
-            Turnstile(make_app(self._service), limits.look_ups_per_second),
-            interface="asgi3",
-            loop="auto",  # uvloop, except on Windows
+    def _make_service(self) -> Service:
+        return Service(
+            self._limits, lambda: Store(self.redis_url, self._memory, self._limits)
+        )
+
+
+class Gate:
+    """Knows every connection, and ends those that only take up room.
+
+    per_source: connections of one source (see Limits), at most half of total: of all
+    together, so that no source alone can have them all.
+    Whoever is above either does not keep newcomers out: the oldest connection of the
+    source that is not being answered makes room, one that has never asked first. So of
+    silent ones any number can come, from a class's own address too: each of the class
+    that asks at once is answered.
+    """
+
+    def __init__(self, per_source: int, total: int) -> None:
+        self.per_source, self.total = min(per_source, total // 2), total
+        self._sources: dict[str, dict[Connection, None]] = {}  # the oldest first
+        self._count = 0
+
+    def protocol(self) -> type[Connection]:
+        """A class of connections that pass through this gate, for uvicorn."""
+        return type("Connection", (Connection,), {"gate": self})
+
+    def enter(self, line: Connection) -> bool:
+        """Let a connection in; False if there is no room."""
+        own = self._sources.get(line.source, {})
+        if len(own) >= self.per_source and not make_room(own):
+            return False
+        if self._count >= self.total:
+            largest = max(self._sources, key=lambda source: len(self._sources[source]))
+            if not make_room(self._sources[largest]):
+                return False
+        self._sources.setdefault(line.source, {})[line] = None
+        self._count += 1
+        return True
+
+    def leave(self, line: Connection) -> None:
+        """Forget a connection; twice is once."""
+        own = self._sources.get(line.source, {})
+        if line in own:
+            del own[line]
+            self._count -= 1
+            if not own:
+                del self._sources[line.source]
+
+
+def make_room(lines: Iterable[Connection]) -> bool:
+    """End the connection that is missed least; False if all are being answered."""
+    silent = (each for each in lines if each.cycle is None)
+    idle = (each for each in lines if each.cycle and each.cycle.response_complete)
+    for each in chain(silent, idle):
+        each.gate.leave(each)
+        each.transport.abort()
+        return True
+    return False
+
+
+class Connection(H11Protocol):
+    """uvicorn's, which passes a gate. h11 limits the head of a request to 16 KiB."""
+
+    gate: ClassVar[Gate]
+    source = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Pass the gate, or end."""
+        super().connection_made(transport)
+        if self.client is not None:  # or it has gone already
+            self.source = source_of(address_at(self.client[0]))
+        if self.client is None or not self.gate.enter(self):
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave a place for another one."""
+        self.gate.leave(self)
+        super().connection_lost(exc)
+
+
+class _Uvicorn(uvicorn.Server):
+    """A server that tells when it is ready."""
+
+    def __init__(self, service: Service) -> None:
+        gate = Gate(service.limits.connections_per_source, most_connections())
+        config = uvicorn.Config(
+            make_app(service),
+            loop="auto",  # uvloop, where it is installed
             http=gate.protocol(),
             ws="none",
             log_config=None,
@@ -172,57 +270,9 @@ class RendezvousServer:
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
-
-    def observed(self, nonce: str, address: str, port: int) -> None:
-        """Write down where a STUN request with this nonce came from.
-
-        May be called from any thread; in a flood, some are left out.
-        """
-        loop, names = self._service.loop, self._service.store.names
-        if loop is None or not self._observing.acquire(blocking=False):
-            return
-        wish = names.observed(nonce, address, port)
-        try:
-            done = asyncio.run_coroutine_threadsafe(wish, loop)
-        except RuntimeError:  # it ends at this moment
-            wish.close()
-            self._observing.release()
-        else:
-            done.add_done_callback(lambda _: self._observing.release())
-
-    def _make_service(self) -> Service:
-        limits = self._limits
-        hub = Hub(
-            self._redis(PATIENCE + BLOCK / 1000),
-            self.shards,
-            limits.waiting_per_name,
-            limits.waiting_per_source,
-        )
-        return Service(Store(self._redis(), limits, self.shards), hub)
-
-    def _redis(self, patience: float = PATIENCE) -> Nodes:
-        if self.redis_url:
-            return connect(self.redis_url, patience)
-        return memory(self._memory, patience)
-
-
-async def _trouble_of(nodes: Nodes) -> str:
-    try:
-        await Database(nodes).ping()
-    except AWAY as why:
-        return str(why).rstrip(".")
-    finally:
-        await nodes.aclose()
-    return ""
-
-
-class _Uvicorn(uvicorn.Server):
-    """A server that tells when it is ready."""
-
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
         super().__init__(config)
         self.ready = threading.Event()
-        self._hub = hub
+        self._service = service
 
     def serve_here(self, listener: socket.socket) -> None:
         """Serve, in this thread, until it is to end or could not begin."""
@@ -238,30 +288,79 @@ class _Uvicorn(uvicorn.Server):
             self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._hub.dismiss()  # it waits for callers, and they would wait for news
+        self._service.waiting.close()  # it waits for calls, and they would for news
         await super().shutdown(sockets)
 
 
-def _to_log(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+def _to_log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     logging.getLogger("uvicorn.error").warning("%s", context.get("message"))
 
 
-def pause_less() -> None:
-    """Let the collector of cycles leave alone what is there for good.
+def most_connections() -> int:
+    """How many connections this process has files for, as far as the system tells.
 
-    With 1,000 callers waiting its rounds took 60 ms, in which nobody is answered.
+    Each that waits takes another one to Redis.
+    """
+    if sys.platform == "win32":
+        return MANY_FILES
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MANY_FILES
+    return max(files - SPARE, files // 2)
+
+
+def want_many_files() -> None:
+    """Ask the system for MANY_FILES, or as many as it gives.
+
     Only for a process that does nothing else.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; a busy port is found here, not in a thread."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Only where the protocol is named does asyncio switch Nagle's algorithm off, which
+    # would hold every answer back for the 40 ms of a delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # on Windows, two servers would share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        return listener
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"port {port} on {host} is used by another program: stop that program, "
+                "or take another port (0 lets the system choose a free one)"
+            ) from None
+        raise RendezvousError(
+            f"cannot listen on {host}, port {port} ({error.strerror}): host must be an "
+            "address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them, "
+            "and ports below 1024 may need rights that you do not have"
+        ) from None
+
+
+def url_of(host: str, port: int) -> str:
+    """`http://host:port`, with brackets around IPv6."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve_forever(
     host: str = "127.0.0.1",
     port: int = 0,
     redis_url: str | None = None,
-    shards: int = 1,
 ) -> None:
     """Run in the foreground until Ctrl-C or SIGTERM, and print where.
 
@@ -269,14 +368,13 @@ def serve_forever(
     """
     want_many_files()
     asked: list[int] = []  # to stop; an exception could be lost in a finaliser
-    with RendezvousServer(host, port, redis_url, shards=shards) as server:
+    with RendezvousServer(host, port, redis_url) as server:
         old = {
             each: signal.signal(each, lambda number, frame: asked.append(number))
             for each in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             tell_where(server)
-            pause_less()
             while not asked:
                 time.sleep(0.2)
         finally:

@@ -1,27 +1,760 @@
-"""All that servers share through Redis: names, changes, introductions."""
+"""Names and introductions in Redis: scripts, each of which is done whole or not at all.
+
+All keys share one hash tag, so that a cluster keeps them in one slot, where a script
+may touch several:
+
+    {p2p}:ROOM:p:NAME     hash    the record of a name; Redis ends it with the lease
+    {p2p}:ROOM:names      zset    score 0, for paging in the order of names
+    {p2p}:ROOM:exp        zset    score = end of the lease [ms], to reap and count
+    {p2p}:ROOM:since      hash    when each name was registered [ms]
+    {p2p}:ROOM:in:NAME    stream  what waits for a peer
+    {p2p}:ROOM:i:SESSION  hash    an introduction, and what its parties report of it
+    {p2p}::rooms          zset    score = end of the room's last lease [ms]
+    {p2p}::rate:WHAT:WHO  string  what was done in this minute
+"""
 
 from __future__ import annotations
 
-from p2plab.rendezvous.changes import Changes
-from p2plab.rendezvous.database import Database
-from p2plab.rendezvous.introductions import Introductions
-from p2plab.rendezvous.model import Limits
-from p2plab.rendezvous.names import Names
-from p2plab.rendezvous.nodes import Nodes
+import asyncio
+import hashlib
+import ipaddress
+import json
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import fakeredis
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.cluster
+import redis.retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisClusterException
+
+from p2plab.errors import RendezvousError
+from p2plab.rendezvous.model import (
+    BEGINNING,
+    INTRODUCTION_LIFE,
+    MAX_WAIT,
+    Asked,
+    Candidate,
+    Claim,
+    Declined,
+    Event,
+    Inbox,
+    Limits,
+    Listed,
+    Met,
+    Page,
+    Registration,
+    Renewed,
+    Sighting,
+    State,
+    Withdrawn,
+)
+
+PATIENCE: Final = 1.0  # s for Redis to connect or answer, below the client's own
+AT_ONCE: Final = 64  # commands, each of which has a connection to itself
+MANY: Final = 100_000  # connections for those who wait: their number has other limits
+MIN_TOKEN: Final = 32  # characters of a token that a peer has made itself
+START: Final = 0.05  # s after the answer at which both begin to probe
+INBOX_LIFE: Final = 120_000  # ms that something waits to be read
+# Entries: more than one source can fill before they are read or over.
+INBOX: Final = 1_000
+CLUSTER: Final = ("redis+cluster", "rediss+cluster")
+
+# What clients are made of, for an event loop and for threads.
+ASYNC: Final = (
+    fakeredis.FakeAsyncRedis,
+    redis.asyncio.Redis,
+    redis.asyncio.RedisCluster,
+    redis.asyncio.cluster.ClusterNode,
+    redis.asyncio.retry.Retry,
+)
+SYNC: Final = (
+    fakeredis.FakeRedis,
+    redis.Redis,
+    redis.RedisCluster,
+    redis.cluster.ClusterNode,
+    redis.retry.Retry,
+)
+
+# Every script has its arguments as one JSON object in `ask`, and answers with one. The
+# clock is Redis's own: the clocks of the servers do not matter. A call of redis.call
+# would write large numbers as 1.8e+12; `ms` does not.
+COMMON: Final = """
+local ask = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function ms(number) return string.format('%.0f', number) end
+local function answer(fields)
+  fields.now = now
+  return cjson.encode(fields)
+end
+local function refuse(word, wait) return answer({refused = word, wait = wait}) end
+local function not_mine(record)  -- returns why the asker does not own it
+  local owner = redis.call('HGET', record, 'token')
+  if not owner then return refuse('not_registered') end
+  if owner ~= ask.token then return refuse('not_owner', redis.call('PTTL', record)) end
+end
+"""
+
+# Returns how long to wait [ms] when `limit` was reached within this minute.
+SPEND: Final = """
+local function spend(rate, limit)
+  local spent = redis.call('INCR', rate)
+  if spent == 1 then redis.call('PEXPIRE', rate, 60000) end
+  if spent > limit then return math.max(redis.call('PTTL', rate), 1) end
+end
+"""
+
+# Ended leases are taken off the indices a hundred at a time: no call takes long.
+REAP: Final = """
+local function reap(names, exp, since)
+  local dead = redis.call('ZRANGEBYSCORE', exp, '-inf', '(' .. ms(now),
+    'LIMIT', 0, 100)
+  if #dead == 0 then return end
+  redis.call('ZREM', names, unpack(dead))
+  redis.call('ZREM', exp, unpack(dead))
+  redis.call('HDEL', since, unpack(dead))
+end
+"""
+
+# A name has two nonces that count: the last one, and the one before, which may be on
+# its way in a STUN request.
+RENEW: Final = """
+local function renew(record, exp, rooms, lease)
+  redis.call('HSET', record, 'before', redis.call('HGET', record, 'nonce') or '',
+    'nonce', ask.nonce)
+  redis.call('PEXPIREAT', record, ms(now + lease))
+  redis.call('ZADD', exp, ms(now + lease), ask.name)
+  redis.call('ZADD', rooms, 'GT', ms(now + lease), ask.room)
+end
+"""
+
+PUT_IN: Final = f"""
+local function put_in(inbox, what, peer, ...)
+  local entry = redis.call('XADD', inbox, 'MAXLEN', '~', {INBOX}, '*', 'what', what,
+    'session', ask.session, 'peer', peer, ...)
+  redis.call('PEXPIRE', inbox, {INBOX_LIFE})
+  return entry
+end
+local function hash(key)
+  local row, fields = redis.call('HGETALL', key), {{}}
+  for place = 1, #row, 2 do fields[row[place]] = row[place + 1] end
+  return fields
+end
+"""
+
+
+class Script:
+    """A Lua script, known to Redis by its hash."""
+
+    def __init__(self, *parts: str) -> None:
+        self.text = COMMON + "".join(parts)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+CLAIM: Final = Script(
+    SPEND,
+    REAP,
+    RENEW,
+    """
+local record, inbox, names, exp, since, rooms, rate = unpack(KEYS)
+reap(names, exp, since)
+local owner = redis.call('HGET', record, 'token')
+if owner and owner ~= ask.token then
+  return refuse('name_taken', redis.call('PTTL', record))
+end
+if not owner then
+  if redis.call('ZCOUNT', exp, ms(now), '+inf') >= ask.most_peers then
+    return refuse('room_full', redis.call('ZRANGE', exp, 0, 0, 'WITHSCORES')[2] - now)
+  end
+  redis.call('ZREMRANGEBYSCORE', rooms, '-inf', ms(now))
+  if not redis.call('ZSCORE', rooms, ask.room)
+      and redis.call('ZCARD', rooms) >= ask.most_rooms then
+    local first = redis.call('ZRANGE', rooms, 0, 0, 'WITHSCORES')
+    return refuse('too_many_rooms', first[2] - now)
+  end
+  local wait = spend(rate, ask.most_names)
+  if wait then return refuse('too_many_names', wait) end
+  redis.call('DEL', inbox)  -- it was somebody else's
+end
+redis.call('ZADD', names, 0, ask.name)
+redis.call('HSET', since, ask.name, ms(now))
+redis.call('HSET', record, 'token', ask.token, 'lease', ms(ask.lease),
+  'card', ask.card, 'seen', ask.seen, 'since', ms(now))
+redis.call('HDEL', record, 'observed4', 'observed6')
+renew(record, exp, rooms, ask.lease)
+return answer({created = not owner})
+""",
+)
+
+BEAT: Final = Script(
+    RENEW,
+    """
+local record, exp, rooms = unpack(KEYS)
+local refusal = not_mine(record)
+if refusal then return refusal end
+local lease = tonumber(redis.call('HGET', record, 'lease'))
+renew(record, exp, rooms, lease)
+return answer({lease = lease})
+""",
+)
+
+# The farewell wakes whoever still waits at the inbox; deleting it would not.
+LEAVE: Final = Script(
+    PUT_IN,
+    """
+local record, inbox, names, exp, since = unpack(KEYS)
+local refusal = not_mine(record)
+if refusal then return refusal end
+redis.call('DEL', record, inbox)
+redis.call('ZREM', names, ask.name)
+redis.call('ZREM', exp, ask.name)
+redis.call('HDEL', since, ask.name)
+put_in(inbox, 'left', ask.name)
+return answer({})
+""",
+)
+
+PAGE: Final = Script(
+    REAP,
+    """
+local names, exp, since = unpack(KEYS)
+reap(names, exp, since)
+local found = redis.call('ZRANGE', names, ask.start, '+', 'BYLEX',
+  'LIMIT', 0, ask.limit)
+if #found == 0 then return answer({}) end
+return answer({
+  names = found,
+  since = redis.call('HMGET', since, unpack(found)),
+  ends = redis.call('ZMSCORE', exp, unpack(found))})
+""",
+)
+
+OBSERVED: Final = Script(
+    """
+local last, before = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'before'))
+if ask.nonce ~= last and ask.nonce ~= before then return answer({known = false}) end
+redis.call('HSET', KEYS[1], ask.field, ask.value)
+return answer({known = true})
+"""
+)
+
+ASK: Final = Script(
+    SPEND,
+    PUT_IN,
+    """
+local record, target, inbox, introduction = unpack(KEYS)
+local refusal = not_mine(record)
+if refusal then return refusal end
+local theirs, known = redis.call('HGET', target, 'token'), hash(introduction)
+if known.caller then
+  if known.caller ~= ask.name or known.callee ~= ask.to
+      or known.caller_token ~= ask.token then
+    return refuse('session_taken')
+  end
+  if known.state ~= 'asked' or (known.callee_token == theirs
+      and redis.call('XRANGE', inbox, known.entry, known.entry)[1]) then
+    return answer({state = known.state})
+  end
+end
+if not theirs then return refuse('no_such_peer') end
+if not known.caller then
+  for place, limit in ipairs(ask.limits) do
+    local wait = spend(KEYS[4 + place], limit)
+    if wait then return refuse('too_many_introductions', wait) end
+  end
+  redis.call('HSET', introduction, 'asked', ms(now))
+end
+redis.call('HSET', introduction, 'caller', ask.name, 'callee', ask.to,
+  'caller_token', ask.token, 'callee_token', theirs, 'state', 'asked',
+  'entry', put_in(inbox, 'asked', ask.name))
+redis.call('PEXPIRE', introduction, ask.life)
+return answer({state = 'asked'})
+""",
+)
+
+# What both learn of each other is what their records say in this moment. A caller who
+# refuses its own introduction withdraws it.
+ANSWER: Final = Script(
+    PUT_IN,
+    """
+local introduction, caller, callee, caller_inbox, callee_inbox = unpack(KEYS)
+local known, state = hash(introduction), ask.state
+local refusal = not_mine(ask.name == known.callee and callee or caller)
+if refusal then return refusal end
+if known.callee ~= ask.name or known.callee_token ~= ask.token then
+  if known.caller ~= ask.name or known.caller_token ~= ask.token
+      or state ~= 'refused' then
+    return refuse('no_such_introduction')
+  end
+  state = 'withdrawn'
+end
+if known.state == state then return answer({state = state}) end
+if known.state == 'withdrawn' then return refuse('caller_gone') end
+if known.state ~= 'asked' then return refuse('answered_already') end
+if redis.call('HGET', caller, 'token') ~= known.caller_token then
+  return refuse('caller_gone')
+end
+local function introduce(inbox, role, peer, record)
+  local card, since, four, six = unpack(
+    redis.call('HMGET', record, 'card', 'since', 'observed4', 'observed6'))
+  put_in(inbox, 'met', peer, 'role', role, 'key', ask.key, 'card', card,
+    'since', since, 'observed4', four or '', 'observed6', six or '')
+end
+if state == 'met' then
+  introduce(caller_inbox, 'caller', known.callee, callee)
+  if caller ~= callee then introduce(callee_inbox, 'callee', known.caller, caller) end
+elseif state == 'refused' then
+  put_in(caller_inbox, state, known.callee, 'why', ask.why)
+else
+  redis.call('XDEL', callee_inbox, known.entry)
+  put_in(callee_inbox, state, known.caller)
+end
+redis.call('HSET', introduction, 'state', state, 'answered', ms(now))
+redis.call('PEXPIRE', introduction, ask.life)
+return answer({state = state})
+""",
+)
+
+READ: Final = Script(
+    f"""
+local record, inbox = unpack(KEYS)
+local refusal = not_mine(record)
+if refusal then return refusal end
+local oldest = ms(now - {INBOX_LIFE})
+return answer({{
+  entries = redis.call('XRANGE', inbox, '(' .. ask.after, '+'),
+  oldest = oldest}})
+"""
+)
+
+REPORT: Final = Script(
+    PUT_IN,
+    """
+local known = hash(KEYS[1])
+if not (known.caller == ask.name and known.caller_token == ask.token
+    or known.callee == ask.name and known.callee_token == ask.token) then
+  return refuse('no_such_introduction')
+end
+redis.call('HSET', KEYS[1], 'events:' .. ask.name, ask.events)
+redis.call('PEXPIRE', KEYS[1], ask.life)
+return answer({})
+""",
+)
+
+
+class Refused(RendezvousError):
+    """The store does not do it.
+
+    reason: a word of api.PROBLEMS.
+    retry_after: seconds after which another try makes sense; None if it never does.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class Store:
     """The state of a rendezvous; any number of stores may share one Redis.
 
-    shards: how many slots of a cluster the rooms are spread over.
-    Every method raises redis.RedisError when Redis is away.
+    url: `redis://host:6379/0`, or `redis+cluster://host:6379` for a cluster; empty for
+        `memory`, which is in this process and belongs to one store at a time.
+    Every method raises redis.RedisError when Redis is away, and Refused as it says.
     """
 
     def __init__(
-        self, nodes: Nodes, limits: Limits | None = None, shards: int = 1
+        self,
+        url: str = "",
+        memory: fakeredis.FakeServer | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.database = Database(nodes, shards)
-        self.names = Names(self.database, self.limits)
-        self.changes = Changes(self.database)
-        self.introductions = Introductions(self.database, self.limits)
+        self.redis = connect(url, memory)
+        # Who waits has a connection to itself, and does not take the others'.
+        self._waiting = connect(url, memory, MAX_WAIT)
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        # In fakeredis each change of anything wakes all who block. There nobody else
+        # writes, so that we know ourselves who has something new.
+        self._bells: dict[str, set[asyncio.Event]] | None = None if url else {}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.redis.aclose()
+        await self._waiting.aclose()
+
+    async def ping(self) -> None:
+        """Find out whether Redis answers."""
+        await self.redis.execute_command("EXISTS", key("", "rooms"))
+
+    # ---- names
+
+    async def claim(
+        self, room: str, name: str, claim: Claim, seen: str, token: str = ""
+    ) -> tuple[Registration, bool]:
+        """Take a free name, or come back to it with the token that it is held with.
+
+        token: on a free name, one of at least 32 characters becomes its owner's, so
+        that a claim may be repeated when its answer was lost.
+        Returns what was granted, and whether the name was free. Raises Refused:
+        name_taken, room_full, too_many_rooms, too_many_names.
+        """
+        if len(token) < MIN_TOKEN:
+            token = secrets.token_urlsafe(32)  # a secret has no seed
+        nonce = fresh_nonce(room, name)
+        answer = await self._run(
+            CLAIM,
+            [
+                *(key(room, f"p:{name}"), key(room, f"in:{name}"), key(room, "names")),
+                *(key(room, "exp"), key(room, "since"), key("", "rooms")),
+                key("", f"rate:names:{source_of(seen)}"),
+            ],
+            room=room,
+            name=name,
+            token=digest(token),
+            nonce=nonce,
+            lease=round(1000 * claim.lease),
+            card=claim.model_dump_json(exclude={"lease"}),
+            seen=seen,
+            most_peers=self.limits.peers,
+            most_rooms=self.limits.rooms,
+            most_names=self.limits.names_per_minute,
+        )
+        now = answer["now"] / 1000
+        registration = Registration(
+            name, token, claim.lease, seen, room, nonce, now=now
+        )
+        return registration, answer["created"]
+
+    async def beat(self, room: str, name: str, token: str) -> Renewed:
+        """Start the lease anew.
+
+        Raises Refused: not_registered (the lease has ended), not_owner.
+        """
+        keys = [key(room, f"p:{name}"), key(room, "exp"), key("", "rooms")]
+        nonce = fresh_nonce(room, name)
+        answer = await self._run(
+            BEAT, keys, room=room, name=name, token=digest(token), nonce=nonce
+        )
+        return Renewed(answer["lease"] / 1000, nonce, answer["now"] / 1000)
+
+    async def leave(self, room: str, name: str, token: str) -> None:
+        """Give the name back. Raises Refused: not_registered, not_owner."""
+        rest = (f"p:{name}", f"in:{name}", "names", "exp", "since")
+        keys = [key(room, each) for each in rest]
+        await self._run(LEAVE, keys, name=name, token=digest(token), session="")
+        self._ring(keys[1])
+
+    async def get(self, room: str, name: str) -> Listed:
+        """Look one peer up. Raises Refused: no_such_peer."""
+        async with self._at_once:
+            since = await self.redis.hget(key(room, f"p:{name}"), "since")
+        if since is None:
+            raise Refused("no_such_peer")
+        return Listed(name, int(since) / 1000)
+
+    async def page(self, room: str, cursor: str, limit: int) -> Page:
+        """The peers whose names come after the cursor, by their bytes in UTF-8.
+
+        A page may hold fewer peers than the limit, even none, and yet not be the last.
+        """
+        keys = [key(room, each) for each in ("names", "exp", "since")]
+        start = f"({cursor}" if cursor else "-"
+        found = await self._run(PAGE, keys, start=start, limit=limit)
+        names = found.get("names", [])
+        rows = zip(names, found.get("since", []), found.get("ends", []), strict=True)
+        peers = [
+            Listed(name, int(since) / 1000)
+            for name, since, ends in rows
+            if since and float(ends or 0) >= found["now"]
+        ]
+        return Page(peers, names[-1] if len(names) == limit else None)
+
+    async def observed(self, nonce: str, address: str, port: int) -> bool:
+        """Write where a peer's datagrams come from into its record.
+
+        nonce: what it was given with its name or its last heartbeat; false if nobody
+        holds it. address: one for IPv4 and one for IPv6 is kept, the newest.
+        """
+        room, _, rest = nonce.partition("/")
+        name, _, random = rest.partition("/")
+        if not random:
+            return False
+        version = ipaddress.ip_address(address).version
+        answer = await self._run(
+            OBSERVED,
+            [key(room, f"p:{name}")],
+            nonce=nonce,
+            field=f"observed{version}",
+            value=f"{address} {port}",
+        )
+        return bool(answer["known"])
+
+    # ---- introductions
+
+    async def ask(
+        self, room: str, name: str, token: str, session: str, to: str, seen: str
+    ) -> State:
+        """Ask, or knock once more.
+
+        session: the caller's choice; asking twice in one session is asking once.
+        Raises Refused: not_registered, not_owner, no_such_peer, session_taken,
+        too_many_introductions.
+        """
+        many, source, callee = self.limits, source_of(seen), key(room, to)
+        rates = {
+            f"from:{key(room, name)}": many.introductions_from,
+            f"source:{source}": many.introductions_per_source,
+            f"source-to:{source} {callee}": many.introductions_to_per_source,
+            f"to:{callee}": many.introductions_to,
+        }
+        rest = (f"p:{name}", f"p:{to}", f"in:{to}", f"i:{session}")
+        keys = [key(room, each) for each in rest]
+        answer = await self._run(
+            ASK,
+            [*keys, *(key("", f"rate:{each}") for each in rates)],
+            name=name,
+            token=digest(token),
+            session=session,
+            to=to,
+            limits=list(rates.values()),
+            life=round(1000 * INTRODUCTION_LIFE),
+        )
+        self._ring(keys[2])
+        return State(answer["state"], answer["now"] / 1000)
+
+    async def answer(
+        self, room: str, name: str, token: str, session: str, accept: bool, why: str
+    ) -> State:
+        """Accept or refuse for good.
+
+        Who has asked withdraws with a refusal, while there is no answer yet. Raises
+        Refused: not_registered, not_owner, no_such_introduction, caller_gone,
+        answered_already.
+        """
+        introduction = key(room, f"i:{session}")
+        async with self._at_once:
+            parties = await self.redis.hmget(introduction, ["caller", "callee"])
+        if name not in parties:
+            raise Refused("no_such_introduction")
+        keys = [key(room, f"{what}:{each}") for what in ("p", "in") for each in parties]
+        answer = await self._run(
+            ANSWER,
+            [introduction, *keys],
+            name=name,
+            token=digest(token),
+            session=session,
+            state="met" if accept else "refused",
+            why=why,
+            key=secrets.token_hex(32),
+            life=round(1000 * INTRODUCTION_LIFE),
+        )
+        for inbox in keys[2:]:
+            self._ring(inbox)
+        return State(answer["state"], answer["now"] / 1000)
+
+    async def inbox(
+        self, room: str, name: str, token: str, after: str = BEGINNING, wait: float = 0
+    ) -> Inbox:
+        """What came into an inbox after a place; or wait for it, up to `wait` seconds.
+
+        Raises Refused: not_registered, not_owner.
+        """
+        loop = asyncio.get_running_loop()
+        inbox, end = key(room, f"in:{name}"), loop.time() + wait
+        bell = asyncio.Event()
+        if self._bells is not None:
+            self._bells.setdefault(inbox, set()).add(bell)
+        try:
+            while True:
+                bell.clear()  # before looking: none is missed
+                found = await self._read(room, name, token, after)
+                if found.events or (left := end - loop.time()) <= 0:
+                    return found
+                after = found.next
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left + PATIENCE):
+                        await self._wait(inbox, bell, after, left)
+        finally:
+            if self._bells is not None:
+                self._bells[inbox].discard(bell)
+                if not self._bells[inbox]:
+                    del self._bells[inbox]
+
+    async def report(
+        self, room: str, name: str, token: str, session: str, events: Sequence[Any]
+    ) -> None:
+        """Keep what one of the two has seen. Raises Refused: no_such_introduction."""
+        await self._run(
+            REPORT,
+            [key(room, f"i:{session}")],
+            name=name,
+            token=digest(token),
+            events=json.dumps(events),
+            life=round(1000 * INTRODUCTION_LIFE),
+        )
+
+    async def meeting(
+        self, room: str, name: str, token: str, session: str
+    ) -> list[Sighting]:
+        """What both and the server saw, in the order of time; for those two alone.
+
+        Raises Refused: no_such_introduction.
+        """
+        async with self._at_once:
+            row = await self.redis.hgetall(key(room, f"i:{session}"))
+        both = [(row.get(who), row.get(f"{who}_token")) for who in ("caller", "callee")]
+        if (name, digest(token)) not in both:
+            raise Refused("no_such_introduction")
+        seen = [Sighting(int(row["asked"]) / 1000, "asked")]
+        if "answered" in row:
+            seen.append(Sighting(int(row["answered"]) / 1000, row["state"]))
+        for who in {row["caller"], row["callee"]}:
+            for event in json.loads(row.get(f"events:{who}", "[]")):
+                seen.append(Sighting(**event, who=who))
+        return sorted(seen, key=lambda each: each.at)
+
+    # ---- how it is done
+
+    async def _run(self, script: Script, keys: Sequence[str], **ask: Any) -> Any:
+        """Run a script. Raises Refused."""
+        words = (len(keys), *keys, json.dumps(ask))
+        async with self._at_once:
+            try:
+                told = await self.redis.execute_command("EVALSHA", script.sha, *words)
+            except NoScriptError:
+                told = await self.redis.execute_command("EVAL", script.text, *words)
+        answer = json.loads(told)
+        if "refused" in answer:
+            wait = answer.get("wait")
+            raise Refused(answer["refused"], None if wait is None else wait / 1000)
+        return answer
+
+    async def _read(self, room: str, name: str, token: str, after: str) -> Inbox:
+        keys = [key(room, f"p:{name}"), key(room, f"in:{name}")]
+        found = await self._run(READ, keys, token=digest(token), after=after)
+        events, now = [], found["now"]
+        for after, row in found["entries"] or ():
+            if int(after.partition("-")[0]) >= now - INBOX_LIFE:
+                event = event_of(
+                    dict(zip(row[::2], row[1::2], strict=True)), after, now
+                )
+                events.append(event)
+        return Inbox(events, after)
+
+    async def _wait(
+        self, inbox: str, bell: asyncio.Event, after: str, seconds: float
+    ) -> None:
+        if self._bells is None:
+            block = max(round(1000 * seconds), 1)  # ms; 0 would be for ever
+            await self._waiting.xread({inbox: after}, block=block)
+        else:
+            await bell.wait()
+
+    def _ring(self, inbox: str) -> None:
+        for bell in (self._bells or {}).get(inbox, ()):
+            bell.set()
+
+
+def key(room: str, rest: str) -> str:
+    """Return the name of a key in Redis; room: empty for what all rooms share."""
+    return f"{{p2p}}:{room}:{rest}"
+
+
+def connect(
+    url: str,
+    memory: fakeredis.FakeServer | None = None,
+    longest: float = 0.0,
+    kinds: Sequence[Any] = ASYNC,
+) -> Any:
+    """Return a client of Redis, of a cluster, or of `memory` if the URL is empty.
+
+    longest: seconds that a command may block. kinds: ASYNC or SYNC.
+    Raises ValueError for a wrong URL; SYNC asks a cluster at once, and may raise
+    RedisError.
+    """
+    memories, servers, clusters, nodes, retries = kinds
+    options: dict[str, Any] = {"decode_responses": True, "max_connections": MANY}
+    if not url:
+        return memories(server=memory or fakeredis.FakeServer(), **options)
+    options["protocol"] = 2  # and no questions about versions before the first command
+    options["socket_timeout"] = longest + PATIENCE
+    options["socket_connect_timeout"] = PATIENCE
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in CLUSTER:
+            retry = retries(ConstantBackoff(0.02), 1, (RedisConnectionError,))
+            return servers.from_url(url, retry=retry, **options)
+        login, at, hosts = parts.netloc.rpartition("@")
+        first, *others = hosts.split(",")
+        places = [urlsplit(f"//{each}") for each in others]
+        return clusters.from_url(
+            f"{parts.scheme.removesuffix('+cluster')}://{login}{at}{first}",
+            startup_nodes=[nodes(each.hostname, each.port or 6379) for each in places],
+            reinitialize_steps=0,
+            **options,
+        )
+    except RedisClusterException as why:  # of SYNC, which asks the cluster at once
+        raise RedisConnectionError(str(why)) from None
+    except ValueError as error:
+        raise ValueError(
+            "redis_url must look like redis://host:6379/0, or for a cluster "
+            f"redis+cluster://host:6379: {error}"
+        ) from None  # the URL may hold a password
+
+
+def event_of(row: dict[str, str], id: str, now: int) -> Event:
+    """Return an entry of an inbox as its owner is told it. now: Redis's clock [ms]."""
+    session, peer = row["session"], row["peer"]
+    match row["what"]:
+        case "asked":
+            return Asked(session, peer)
+        case "withdrawn":
+            return Withdrawn(session, peer)
+        case "refused":
+            return Declined(session, peer, row["why"])
+    card, answered = json.loads(row["card"]), int(id.partition("-")[0])
+    port = card["udp_port"]
+    places = {(each, port): "host" for each in card["addresses"]}
+    for each in filter(None, (row["observed4"], row["observed6"])):
+        address, _, seen_port = each.partition(" ")
+        places.setdefault((address, int(seen_port)), "observed")
+    return Met(
+        session=session,
+        peer=peer,
+        role=row["role"],  # type: ignore[arg-type]  # one of the two
+        candidates=tuple(
+            Candidate(kind, *place)  # type: ignore[arg-type]  # one of the two
+            for place, kind in places.items()
+        ),
+        addresses=tuple(card["addresses"]),
+        tcp_port=card["tcp_port"],
+        udp_port=port,
+        key=bytes.fromhex(row["key"]),
+        start_in=max(START - (now - answered) / 1000, 0.0),
+        since=int(row["since"]) / 1000,
+    )
+
+
+def fresh_nonce(room: str, name: str) -> str:
+    """Return a STUN user name that nobody guesses; it tells whose it is."""
+    return f"{room}/{name}/{secrets.token_urlsafe(12)}"
+
+
+def digest(token: str) -> str:
+    """What is stored of a token, so that a copy of the data gives no name away."""
+    return hashlib.sha256(token.encode()).hexdigest() if token else ""
+
+
+def source_of(seen: str) -> str:
+    """Whom an address belongs to: in IPv6 a household has a whole /64."""
+    if ":" not in seen:
+        return seen
+    return str(ipaddress.IPv6Network((seen, 64), strict=False))

@@ -16,8 +16,7 @@ from p2plab.errors import NotDelivered, P2PLabError, TransferStopped
 from p2plab.net.inbox import Message
 from p2plab.peer.arrivals import arrived
 from p2plab.protocols import Setup
-from p2plab.rendezvous.callers import Request, settle
-from p2plab.rendezvous.doorman import A_PERSON
+from p2plab.rendezvous.admission import A_PERSON, Request, settle
 from p2plab.rendezvous.model import LOBBY
 from p2plab.ui.controls import (
     COLUMN,
@@ -269,7 +268,7 @@ class PeerPanel(Panel):
         self._looked_at = time.monotonic()
         try:
             self.found = peer.peers()
-            peer.meetings.doorman.forget_gone()
+            peer.meetings.admission.forget_gone()
             self._trouble = ""
         except P2PLabError as why:
             self._trouble = str(why)
@@ -339,7 +338,7 @@ class PeerPanel(Panel):
     def _obey(self) -> None:
         """Let the peer hear of a knob that was turned."""
         if self.peer is not None:
-            self.peer.meetings.doorman.accept = self.controls.accept.value
+            self.peer.meetings.admission.accept = self.controls.accept.value
             self.peer.texts.ack_delay = self.controls.ack_delay.value
             self.peer.texts.ack_loss = self.controls.ack_loss.value
 
@@ -497,7 +496,7 @@ def standing(peer: Peer) -> str:
 
 def asked(peer: Peer) -> str:
     """Whose word we wait for, and until when; nothing if nobody was asked."""
-    asking = list(peer.meetings.doorman.asking.values())
+    asking = list(peer.meetings.admission.asking.values())
     if not asking:
         return ""
     names = ", ".join(dict.fromkeys(name for name, _ in asking))

@@ -222,29 +222,6 @@ class Introductions(Flood):
         await self.send(line, "POST", f"{ROOM}/introductions", wish, token)
 
 
-class LongPolls(Flood):
-    """Callers who wait for changes, on more and more connections."""
-
-    place = ""
-
-    async def prepare(self) -> None:
-        line = Http(self.server, self.source)
-        self.place = (await line.ask("GET", f"{ROOM}/peers")).json()["at"]
-        line.close()
-
-    async def pour(self, seconds: float, at_once: int = 1_200) -> None:
-        pouring = asyncio.create_task(super().pour(seconds, at_once))
-        await asyncio.sleep(seconds)
-        while self.damage.statuses[429] < at_once - 1_000:
-            await asyncio.sleep(0.1)
-        pouring.cancel()
-        self.damage.statuses[200] += at_once - self.damage.statuses[429]  # they wait
-
-    async def ask(self, line: Http) -> None:
-        await self.send(line, "GET", f"{ROOM}/changes?after={self.place}&wait=25")
-        await asyncio.sleep(60)
-
-
 class Looks(Flood):
     """Plain look-ups."""
 
@@ -286,7 +263,6 @@ class SilentClassmate(Silent):
 FLOODS: Final[dict[str, type[Flood]]] = {
     "registrations": Registrations,
     "introductions": Introductions,
-    "long-polls": LongPolls,
     "look-ups": Looks,
     "silent": Silent,
     "silent, same NAT": SilentClassmate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -161,11 +160,11 @@ class Visitor:
         assert reply.status == 200, reply
 
     async def watch(self) -> None:
-        """Follow the inbox for ever, and accept whoever asks."""
-        path = f"{self.room}/peers/{self.name}/inbox?wait=25&follow=true&after="
+        """Wait at the inbox for ever, and accept whoever asks."""
+        path = f"{self.room}/peers/{self.name}/inbox?wait=25&after="
         while True:
-            async for line in self.waiting.follow(path + self.place, self.token):
-                await self.take(json.loads(line))
+            news = await self.waiting.ask("GET", path + self.place, token=self.token)
+            await self.take(news.json())
 
     async def take(self, news: Any) -> None:
         """Deal with what came in."""

@@ -32,7 +32,7 @@ from fuzz_peers import (
 )
 from peak import peak
 from processes import resident
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from p2plab import errors
 from p2plab.content.chunks import cut
@@ -43,8 +43,8 @@ from p2plab.core.packet import HEADER_SIZE, Kind, Packet
 from p2plab.net import frames, stun
 from p2plab.net.session import TAG_SIZE, Session, inside
 from p2plab.protocols import PROTOCOLS, Setup
-from p2plab.rendezvous import answers, forms
-from p2plab.rendezvous.answers import understood
+from p2plab.rendezvous import client, model
+from p2plab.rendezvous.client import understood
 
 INPUTS: Final = 1_000_000
 EDGES: Final = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
@@ -132,9 +132,9 @@ def body(form: type[BaseModel]) -> Callable[[bytes], object]:
     return form.model_validate_json
 
 
-def answer(read: Callable[[Any], object]) -> Callable[[bytes], object]:
+def answer(kind: TypeAdapter[Any]) -> Callable[[bytes], object]:
     """Return what reads an answer of a rendezvous, which may be anybody's."""
-    return lambda content: understood(read, 200, content, "http://127.0.0.1")
+    return lambda content: understood(kind, 200, content, "http://127.0.0.1")
 
 
 def packets() -> list[bytes]:
@@ -187,10 +187,10 @@ def targets() -> dict[str, Target]:
         given = [json.dumps(sample).encode()]
         name = f"forms.{form.__name__}"
         found[name] = Target(body(form), invalid, given, is_json=True, share=0.5)
-    for read, sample in ANSWERS.items():
+    for answered, (kind, sample) in ANSWERS.items():
         given = [json.dumps(sample).encode()]
-        name = f"answers.{read.__name__}"
-        found[name] = Target(answer(read), refused, given, is_json=True, share=0.5)
+        name = f"answers.{answered}"
+        found[name] = Target(answer(kind), refused, given, is_json=True, share=0.5)
     return found
 
 
@@ -225,19 +225,17 @@ def peers() -> dict[str, Target]:
 
 SESSION: Final = "00c0ffee00c0ffee"
 FORMS: Final[dict[type[BaseModel], dict[str, Any]]] = {
-    forms.Claim: {"addresses": ["192.168.1.7"], "tcp_port": 1, "udp_port": 2},
-    forms.Wish: {"from": "ann", "to": "bob", "session": SESSION},
-    forms.Consent: {"name": "bob", "accept": False, "why": "not now"},
-    forms.Report: {"name": "bob", "events": [{"at": 1.5, "what": "probe", "note": ""}]},
+    model.Claim: {"addresses": ["192.168.1.7"], "tcp_port": 1, "udp_port": 2},
+    model.Wish: {"from": "ann", "to": "bob", "session": SESSION},
+    model.Consent: {"name": "bob", "accept": False, "why": "not now"},
+    model.Report: {"name": "bob", "events": [{"at": 1.5, "what": "probe", "note": ""}]},
 }
 _MET: Final = {
-    "id": "1-0",
     "what": "met",
     "session": SESSION,
     "peer": "bob",
-    "now": 1,
     "role": "caller",
-    "candidates": [["host", "192.168.1.7", 5002]],
+    "candidates": [{"kind": "host", "address": "192.168.1.7", "port": 5002}],
     "since": 1,
     "addresses": ["192.168.1.7"],
     "tcp_port": 1,
@@ -245,15 +243,11 @@ _MET: Final = {
     "start_in": 0.0,
     "key": KEY.hex(),
 }
-ANSWERS: Final[dict[Callable[[Any], object], dict[str, Any]]] = {
-    answers.page: {"peers": [{"name": "ann", "since": 1}], "next": None, "at": "0-0"},
-    answers.news: {
-        "changes": [{"name": "ann", "what": "join"}],
-        "at": "1-0",
-        "reset": False,
-    },
-    answers.inbox: {"events": [_MET], "next": "1-0"},
-    answers.meeting: {"events": [{"at": 1.0, "who": "ann", "what": "a", "note": ""}]},
+_SEEN: Final = {"at": 1.0, "who": "ann", "what": "a", "note": ""}
+ANSWERS: Final[dict[str, tuple[TypeAdapter[Any], dict[str, Any]]]] = {
+    "page": (client.PAGE, {"peers": [{"name": "ann", "since": 1}], "next": None}),
+    "inbox": (client.INBOX, {"events": [_MET], "next": "1-0"}),
+    "meeting": (client.MEETING, {"events": [_SEEN]}),
 }
 
 

@@ -67,13 +67,12 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        shards: int = 1,
         limits: Mapping[str, int] = LIFTED,
         clock: float = 0.0,
         files: int = 0,
     ) -> None:
         wish = {"host": host, "port": port, "redis_url": redis_url, "clock": clock}
-        wish |= {"shards": shards, "limits": dict(limits), "files": files}
+        wish |= {"limits": dict(limits), "files": files}
         self._wish = wish
         self.host, self.port = host, port
         self.process: subprocess.Popen[str] | None = None

@@ -23,6 +23,7 @@ INTRODUCTIONS: Final = 1_500
 RATE: Final = 150  # introductions asked for in a second
 ROOMS: Final = 16
 LOST_AFTER: Final = 10.0  # s
+SETTLE: Final = 4.0  # s until all wait
 
 # KEYS room; ARGV how many peers there are, how many there are to be. The first one was
 # registered like any other, and the others have its record.
@@ -32,6 +33,7 @@ local ends = redis.call('ZSCORE', room .. 'exp', 'peer0')
 for number = ARGV[1], ARGV[2] - 1 do
   local name = 'peer' .. string.format('%d', number)
   redis.call('HSET', room .. 'p:' .. name, unpack(row))
+  redis.call('HSET', room .. 'since', name, 1)
   redis.call('ZADD', room .. 'names', 0, name)
   redis.call('ZADD', room .. 'exp', ends, name)
 end
@@ -57,7 +59,7 @@ async def _pages(server: Address, port: int) -> list[tuple[int, float, float]]:
         for size in SIZES:
             while there < size:  # no script may keep Redis busy for long
                 more = min(there + 10_000, size)
-                store.eval(FILL, 1, "{p2p:0}:lobby:", there, more)
+                store.eval(FILL, 1, "{p2p}:lobby:", there, more)
                 there = more
             first = await _page(line, "")
             middle = await _page(line, f"peer{size // 2}")
@@ -99,7 +101,7 @@ async def introduce(servers: Sequence[Address], rooms: int) -> Arrivals:
         await peer.beat()
     gc.freeze()  # or our own pauses would count as the server's
     tasks = [asyncio.create_task(peer.watch()) for peer in peers]
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(SETTLE)
     told, met, starts = [], [], []
 
     async def one(number: int) -> None:
@@ -138,16 +140,15 @@ def _visitor(servers: Sequence[Address], rooms: int, number: int) -> Visitor:
 def over(kind: str) -> Iterator[list[Address]]:
     """Run the servers that a kind of installation has."""
     with ExitStack() as stack:
-        shards = 1
         if kind == "3-node cluster":
             nodes = stack.enter_context(redis_cluster())
-            url, shards = f"redis+cluster://127.0.0.1:{nodes[0][0]}", 16
+            url = f"redis+cluster://127.0.0.1:{nodes[0][0]}"
         elif kind == "embedded store":
             url = ""
         else:
             url = f"redis://127.0.0.1:{stack.enter_context(redis())[0]}"
         count = 2 if "two" in kind else 1
-        servers = [Server(url, shards=shards) for _ in range(count)]
+        servers = [Server(url) for _ in range(count)]
         yield [stack.enter_context(each).address for each in servers]
 
 

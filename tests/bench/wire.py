@@ -118,22 +118,6 @@ class Http(Line):
         self, method: str, path: str, body: object = None, token: str = ""
     ) -> Reply:
         """Ask, and wait for the answer."""
-        status, headers = await self._begin(method, path, body, token)
-        if headers.get("transfer-encoding") == "chunked":
-            return Reply(status, headers, b"".join([c async for c in self._chunks()]))
-        size = int(headers.get("content-length", "0"))
-        return Reply(status, headers, await self.take(size))
-
-    async def follow(self, path: str, token: str) -> AsyncIterator[bytes]:
-        """Ask, and yield each part of the answer when it comes."""
-        status, _ = await self._begin("GET", path, None, token)
-        assert status == 200, f"not followed, but {status}"
-        async for chunk in self._chunks():
-            yield chunk
-
-    async def _begin(
-        self, method: str, path: str, body: object, token: str
-    ) -> tuple[int, dict[str, str]]:
         if self._stream.transport is None or self._stream.ended:
             await self.open()
         content = b"" if body is None else json.dumps(body).encode()
@@ -145,7 +129,11 @@ class Http(Line):
         if method in ("PUT", "POST"):
             lines.append(f"Content-Length: {len(content)}")
         self.write("\r\n".join([*lines, "\r\n"]).encode() + content)
-        return await self.head()
+        status, headers = await self.head()
+        if headers.get("transfer-encoding") == "chunked":
+            return Reply(status, headers, b"".join([c async for c in self._chunks()]))
+        size = int(headers.get("content-length", "0"))
+        return Reply(status, headers, await self.take(size))
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         while True:

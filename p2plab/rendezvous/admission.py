@@ -1,4 +1,4 @@
-"""A peer's doorman: waits for who wants to be introduced, and introduces us."""
+"""A peer's presence: its name, kept; whom it lets in; and being introduced itself."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
 from typing import Final, Literal, TypeVar
 
 from p2plab.errors import (
     IntroductionRefused,
+    NameTaken,
     P2PLabError,
     PeerNotFound,
     PeerUnreachable,
     RendezvousAway,
+    RendezvousError,
 )
 from p2plab.net.threads import spawn
-from p2plab.rendezvous.answers import Event
-from p2plab.rendezvous.callers import Request
-from p2plab.rendezvous.client import BEGINNING, RendezvousClient
-from p2plab.rendezvous.lua import INTRODUCTION_LIFE
+from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import (
+    BEGINNING,
+    INTRODUCTION_LIFE,
     MAX_WAIT,
     MAX_WHY,
     Asked,
     Declined,
+    Event,
     Met,
     Registration,
     Withdrawn,
@@ -42,11 +46,101 @@ POLICIES: Final = ("room", "ask", "nobody")
 Told = TypeVar("Told")
 
 
-class Doorman:
+@dataclass(slots=True)
+class Request:
+    """Somebody who waits for our word.
+
+    until: when its introduction is over, by time.monotonic [s]. asked_at: likewise.
+    """
+
+    peer: str
+    session: str
+    _settle: Callable[[Request, bool, str], None] = field(repr=False)
+    until: float = field(default=inf, repr=False)
+    asked_at: float = field(default_factory=time.monotonic, repr=False)
+
+    def accept(self) -> None:
+        """Let both learn how to reach each other. Raises RendezvousError."""
+        self._settle(self, True, "")
+
+    def refuse(self, why: str = "") -> None:
+        """Say no; why: words for the other, up to 200 characters."""
+        self._settle(self, False, why)
+
+
+class Lease:
+    """Holds a name at the rendezvous.
+
+    claim: registers the name for some seconds, with the token of before, or "".
+    on_grant: told of what was granted, each time; it must not raise.
+    trouble: why the last renewal failed, or None.
+    registered_at: when the name was asked for, by time.monotonic [s].
+    """
+
+    def __init__(
+        self,
+        client: RendezvousClient,
+        claim: Callable[[float, str], Registration],
+        on_grant: Callable[[Registration], None],
+    ) -> None:
+        self.trouble: P2PLabError | None = None
+        self.registration: Registration | None = None
+        self.registered_at: float | None = None
+        self.client = client
+        self._claim, self._on_grant = claim, on_grant
+        self._ended = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    def take(self, seconds: float) -> Registration:
+        """Register, and go on renewing; raises what `claim` raises."""
+        token = self.registration.token if self.registration is not None else ""
+        began = time.monotonic()
+        self.registration = self._claim(seconds, token)
+        self.registered_at = began
+        self._on_grant(self.registration)
+        self.trouble = None
+        if self._heart is None:
+            self._heart = spawn(self._beat)
+        return self.registration
+
+    def end(self) -> None:
+        """Give the name back, once; if the rendezvous is away, its lease ends it."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        if self._heart is not None:
+            self._heart.join()  # a last beat would take the name again
+        if self.registration is not None:
+            try:
+                self.client.leave(self.registration)
+            except RendezvousError as why:
+                self.trouble = why
+
+    def _beat(self) -> None:
+        assert self.registration is not None
+        while not self._ended.wait(self.registration.lease / 3):
+            try:
+                self.registration = self.client.heartbeat(self.registration)
+                self._on_grant(self.registration)
+                self.trouble = None
+            except PeerNotFound:
+                self._take_again()
+            except (RendezvousError, NameTaken) as why:
+                self.trouble = why
+
+    def _take_again(self) -> None:
+        assert self.registration is not None
+        try:
+            self.take(self.registration.lease)
+        except P2PLabError as why:
+            self.trouble = why
+
+
+class Admission:
     """Keeps one call waiting at our inbox, in a thread, while we have a name.
 
-    registration: what we have now. accept: whom to let in: everybody of our "room";
-    whom we "ask" about, by `requests`; "nobody".
+    lease: our name; closing gives it back. accept: whom to let in: everybody of our
+        "room"; whom we "ask" about, by `requests`; "nobody".
     on_met, on_request, on_withdrawn: called from the thread with each Met, and each
         Request, also when whoever has asked waits no more.
     note: told of each step: the session, a word for it, and about whom.
@@ -56,8 +150,7 @@ class Doorman:
 
     def __init__(
         self,
-        client: RendezvousClient,
-        registration: Callable[[], Registration | None],
+        lease: Lease,
         accept: Policy = "room",
         on_met: Callable[[Met], None] | None = None,
         on_request: Callable[[Request], None] | None = None,
@@ -71,7 +164,7 @@ class Doorman:
         self.asking: dict[str, tuple[str, float]] = {}
         self._note = note
         self.trouble: P2PLabError | None = None
-        self._client, self._registration = client, registration
+        self._lease, self._client = lease, lease.client
         self._closed = threading.Event()
         self._news = threading.Condition()  # for all that follows
         self._sessions: OrderedDict[str, Met | Declined | None] = OrderedDict()
@@ -85,14 +178,15 @@ class Doorman:
             self._thread = spawn(self._watch)
 
     def close(self) -> None:
-        """Stop waiting; calls that wait for an answer withdraw it, and fail."""
+        """Give our name back; calls that wait for an answer withdraw it, and fail."""
         self._closed.set()
-        self._client.call_off()
         with self._news:
             self._news.notify_all()
             self._news.wait_for(lambda: not self.asking, 2 * self._client.timeout)
+        self._lease.end()  # which ends the call at our inbox, too
         if self._thread not in (None, threading.current_thread()):
-            self._thread.join()
+            # Where the rendezvous says nothing any more, it ends by itself later.
+            self._thread.join(2 * self._client.timeout)
 
     @property
     def requests(self) -> list[Request]:
@@ -120,7 +214,8 @@ class Doorman:
             raise P2PLabError(f"the peer {to} is this peer itself: choose another one")
         self._remember(session)
         end = time.monotonic() + timeout
-        self.asking[session] = to, end
+        with self._news:
+            self.asking[session] = to, end
         try:
             return self._ask(registration, to, session, end)
         except (IntroductionRefused, RendezvousAway):
@@ -170,7 +265,7 @@ class Doorman:
         return [each for each in self._requests.values() if now < each.until]
 
     def _owner(self) -> Registration:
-        registration = self._registration()
+        registration = self._lease.registration
         if registration is None:
             raise P2PLabError("register first: only who has a name can be introduced")
         return registration
@@ -202,7 +297,7 @@ class Doorman:
                 self.trouble = why
                 self._closed.wait(PAUSE)
                 continue
-            for event in events:
+            for event in () if self._closed.is_set() else events:
                 self._take(event)
             for session, (accept, words) in list(self._owed.items()):
                 self._answer(session, accept, words)
@@ -236,7 +331,7 @@ class Doorman:
             yes = self.accept == "room"
             self._answer(event.session, yes, "" if yes else "it talks to nobody now")
             return
-        until = time.monotonic() + INTRODUCTION_LIFE / 1000
+        until = time.monotonic() + INTRODUCTION_LIFE
         request = Request(event.peer, event.session, self._settle, until)
         with self._news:
             # The rendezvous has forgotten the overdue ones, too.
@@ -274,6 +369,18 @@ class Doorman:
             self._owed[session] = accept, why
         except P2PLabError:
             pass  # it is over, or its caller has gone
+
+
+def settle(requests: Sequence[Request], act: Callable[[Request], None]) -> None:
+    """Answer all requests of one peer; only the last one's error is for a person.
+
+    Who has asked again may have given the earlier ones up.
+    """
+    *earlier, last = requests
+    for each in earlier:
+        with suppress(P2PLabError):
+            act(each)
+    act(last)
 
 
 def tell(listener: Callable[[Told], None] | None, what: Told) -> None:

@@ -1,4 +1,4 @@
-"""A peer's doorman: policies, requests, and calls that nobody answers."""
+"""Whom a peer lets in: policies, requests, and calls that nobody answers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ from p2plab.errors import (
 )
 from p2plab.peer.meetings import Meeting, Meetings
 from p2plab.peer.peer import Peer
-from p2plab.rendezvous.callers import Request
+from p2plab.rendezvous.admission import Admission, Lease, Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.doorman import Doorman
 from p2plab.rendezvous.model import Limits, Met, Registration
 from p2plab.rendezvous.server import RendezvousServer
 
@@ -42,6 +41,15 @@ def alice(server: RendezvousServer) -> Iterator[Peer]:
     with Peer("alice", server.url) as peer:
         peer.register()
         yield peer
+
+
+def leased(client: RendezvousClient, name: str) -> Lease:
+    def claim(seconds: float, token: str) -> Registration:
+        return client.register(name, ["127.0.0.1"], 1, 2, seconds, token=token)
+
+    lease = Lease(client, claim, lambda registration: None)
+    lease.take(60)
+    return lease
 
 
 def killed(caller: Peer) -> None:
@@ -171,8 +179,8 @@ def test_who_gives_up_is_gone_at_once_from_those_who_wait(
         Peer("bob", either, accept="ask") as bob,
         ThreadPoolExecutor(1) as pool,
     ):
-        bob.meetings.doorman.on_withdrawn = withdrawn.append
-        asker, asked = zoe.meetings.doorman, list[Request]()
+        bob.meetings.admission.on_withdrawn = withdrawn.append
+        asker, asked = zoe.meetings.admission, list[Request]()
 
         def give_up(*_: object) -> None:
             asked.append(one_request(bob))
@@ -223,7 +231,7 @@ def test_who_has_left_waits_no_more_and_who_is_there_does(
                 with pytest.raises(PeerUnreachable):
                     caller.introduce("bob", SHORT)
             eventually(lambda: len(bob.requests) == 2, "both have asked")
-        bob.meetings.doorman.forget_gone()
+        bob.meetings.admission.forget_gone()
         assert one_request(bob).peer == "alice"
 
 
@@ -232,7 +240,7 @@ def test_a_request_is_forgotten_when_its_introduction_is_over(
 ) -> None:
     asked: list[Request] = []
     killed(alice)
-    monkeypatch.setattr("p2plab.rendezvous.doorman.INTRODUCTION_LIFE", 0)
+    monkeypatch.setattr("p2plab.rendezvous.admission.INTRODUCTION_LIFE", 0)
     with Peer("bob", server.url, accept="ask", on_request=asked.append) as bob:
         bob.register()
         with pytest.raises(PeerUnreachable):
@@ -244,7 +252,7 @@ def test_a_request_is_forgotten_when_its_introduction_is_over(
 def test_knocking_again_reaches_a_peer_whose_inbox_was_lost(
     server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2plab.rendezvous.doorman.REPEAT", 0.05)
+    monkeypatch.setattr("p2plab.rendezvous.admission.REPEAT", 0.05)
     with (
         RendezvousClient(server.url) as client,
         ThreadPoolExecutor(1) as pool,
@@ -303,7 +311,7 @@ def test_an_impossible_policy_is_refused() -> None:
         Peer("bob", "http://127.0.0.1:1", accept="everybody")  # type: ignore[arg-type]
 
 
-def test_who_listens_may_fail_and_the_doorman_goes_on(
+def test_who_listens_may_fail_and_the_admission_goes_on(
     server: RendezvousServer, alice: Peer
 ) -> None:
     told: list[Met] = []
@@ -313,16 +321,14 @@ def test_who_listens_may_fail_and_the_doorman_goes_on(
         raise RuntimeError("cannot show it")
 
     with RendezvousClient(server.url) as client:
-        carol = client.register("carol", ["127.0.0.1"], 1, 2)
-        doorman = Doorman(client, lambda: carol, on_met=fail)
-        doorman.start()
+        admission = Admission(leased(client, "carol"), on_met=fail)
+        admission.start()
         for _ in range(2):
             assert alice.introduce("carol", PATIENCE).peer == "carol"
         with pytest.raises(P2PLabError, match="carol is this peer itself"):
-            doorman.introduce("carol")
+            admission.introduce("carol")
         eventually(lambda: len(told) == 2, "each is told")
-        doorman.close()
-        client.leave(carol)
+        admission.close()
 
 
 class Flaky(RendezvousClient):
@@ -342,14 +348,12 @@ class Flaky(RendezvousClient):
 def test_an_answer_that_did_not_get_through_is_given_again(
     server: RendezvousServer, alice: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2plab.rendezvous.doorman.PAUSE", 0.01)
+    monkeypatch.setattr("p2plab.rendezvous.admission.PAUSE", 0.01)
     with Flaky(server.url) as client:
-        dave = client.register("dave", ["127.0.0.1"], 1, 2)
-        doorman = Doorman(client, lambda: dave)
-        doorman.start()
+        admission = Admission(leased(client, "dave"))
+        admission.start()
         assert alice.introduce("dave", PATIENCE).peer == "dave"
-        doorman.close()
-        client.leave(dave)
+        admission.close()
 
 
 def test_closing_ends_a_call_that_waits(server: RendezvousServer, alice: Peer) -> None:
