@@ -114,7 +114,7 @@ def test_a_loop_that_python_cannot_interrupt_ends_with_the_process(
     ran = judged(str(file), "--budget", "0.1", "--json")
     verdict = json.loads(ran.stdout)
     assert (ran.returncode, verdict["promise"]) == (1, "end")
-    assert "did not come back within about 2 s" in verdict["sentence"]
+    assert "did not come back: it was stopped after" in verdict["sentence"]
     assert f"stuck.py, line {LINE}: `sum(iter(int, 1))`" in verdict["sentence"]
 
 

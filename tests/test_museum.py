@@ -22,7 +22,7 @@ import pytest
 from browser import ROOT
 
 from p2plab.checker import check
-from p2plab.checker.grader import grade
+from p2plab.commands.grader import grade
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, Fate, ScriptedLink
 from p2plab.core.packet import ACK, Kind, Packet
 from p2plab.core.trace import RETRANSMIT, SEND
