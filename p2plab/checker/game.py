@@ -37,7 +37,7 @@ Packets = Iterable[int]  # counted from 1, each way by itself
 Seconds = Mapping[int, float]  # for each of these packets
 PAR_BUDGET: Final = 4.0  # for the own run of the checker; one is enough if quick [s]
 MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, BLACKOUT: 30.0}  # [s]
-_MOVES: Final = {
+MOVES: Final = {  # how a player writes them
     LOSE: "lose={1}",
     DAMAGE: "damage={1}",
     DOUBLE: "double={1}",
@@ -81,7 +81,7 @@ class Attempt:
     def moves(self) -> str:
         """Say what this network can do to a packet, as `break_it` is told."""
         kinds = CHANNELS[self.verdict.channel].kinds
-        examples = ", ".join(_MOVES[kind] for kind in kinds)
+        examples = ", ".join(MOVES[kind] for kind in kinds)
         return f"Your moves: {examples}; with _back behind the name, on the way back."
 
     def __str__(self) -> str:
@@ -158,9 +158,11 @@ def _faults(channel: str, kind: str, way: int, packets: Any) -> Iterator[Fault]:
     """
     timed = isinstance(packets, Mapping)
     if isinstance(packets, int) or (packets and timed != (kind in MOST)):
-        raise ValueError(f"write it so: {_MOVES[kind]}, and not {packets!r:.40}")
+        raise ValueError(f"write it so: {MOVES[kind]}, and not {packets!r:.40}")
     for packet in packets or ():
         extra = packets[packet] if timed else 0.0
+        if not isinstance(packet, int):
+            raise ValueError(f"packets are whole numbers, got {packet!r}")
         if packet < 1:
             raise ValueError(f"packets are counted from 1, got {packet}")
         if kind not in CHANNELS[channel].kinds:
@@ -168,7 +170,8 @@ def _faults(channel: str, kind: str, way: int, packets: Any) -> Iterator[Fault]:
                 f"this network ({channel}) does nothing of the kind {kind!r}: "
                 f"{CHANNELS[channel].words}"
             )
-        if not 0 <= extra <= MOST.get(kind, 0.0):
+        known = isinstance(extra, int | float)
+        if not known or not 0 <= extra <= MOST.get(kind, 0.0):
             what = "is down for" if kind == BLACKOUT else "is late by"
             raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
         yield Fault(kind, way, packet - 1, extra)
