@@ -167,7 +167,7 @@ def _faults(channel: str, kind: str, way: int, packets: Any) -> Iterator[Fault]:
             raise ValueError(f"packets are counted from 1, got {packet}")
         if kind not in CHANNELS[channel].kinds:
             raise ValueError(
-                f"this network ({channel}) does nothing of the kind {kind!r}: "
+                f"this network ({channel}) does nothing of the kind '{kind}': "
                 f"{CHANNELS[channel].words}"
             )
         known = isinstance(extra, int | float)
