@@ -15,10 +15,10 @@ from few_bits import receiving, sending
 from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.drawing import page
 from p2plab.checker.fingerprint import difference, fingerprint
-from p2plab.checker.grader import report
 from p2plab.checker.network import BLACKOUT, DOUBLE, Fault
 from p2plab.checker.search import Found, Search
 from p2plab.checker.trial import Makers, Trial, plain
+from p2plab.commands.grader import report
 from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.window import FixedWindow

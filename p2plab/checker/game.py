@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -11,6 +11,7 @@ from math import inf
 from typing import Any, Final
 
 from p2plab.checker.checking import check, failed
+from p2plab.checker.drawing import ladder
 from p2plab.checker.network import (
     BLACKOUT,
     CHANNELS,
@@ -21,7 +22,7 @@ from p2plab.checker.network import (
     LOSE,
     Fault,
 )
-from p2plab.checker.schedules import LARGE, LONG_OUTAGE
+from p2plab.checker.schedules import LARGE
 from p2plab.checker.search import Found, Search
 from p2plab.checker.story import capital
 from p2plab.checker.trial import APPLICATIONS, EAGER, STYLES, Trial, plain
@@ -30,13 +31,13 @@ from p2plab.checker.watchdog import watching
 from p2plab.checker.world import World
 from p2plab.core.trace import Trace
 from p2plab.core.validation import count_of
-from p2plab.museum import EXHIBITS, Exhibit
+from p2plab.museum import EXHIBITS
 
 Packets = Iterable[int]  # counted from 1, each way by itself
 Seconds = Mapping[int, float]  # for each of these packets
 PAR_BUDGET: Final = 4.0  # for the own run of the checker; one is enough if quick [s]
-MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, BLACKOUT: LONG_OUTAGE}  # [s]
-_MOVES: Final = {
+MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, BLACKOUT: 30.0}  # [s]
+MOVES: Final = {  # how a player writes them
     LOSE: "lose={1}",
     DAMAGE: "damage={1}",
     DOUBLE: "double={1}",
@@ -44,8 +45,6 @@ _MOVES: Final = {
     LATE_COPY: "late_copy={1: 0.5}",
     BLACKOUT: "blackout={1: 3.5}",
 }
-GAME: Final = "game"  # what is counted
-_SHOWN: Final = plain(3)  # what is sent in a run that is harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +73,15 @@ class Attempt:
             par = f"par is {self.par}"
         if not self.broken:
             return f"Not broken; {par}."
-        used = f"Broken with {count_of(self.used, 'fault')}; {par}"
         best = self.par is None or self.used <= self.par
-        return f"{used}: nobody found less." if best else f"{used}."
+        end = ": nobody found less." if best else "."
+        return f"Broken with {count_of(self.used, 'fault')}; {par}{end}"
 
     @property
     def moves(self) -> str:
         """Say what this network can do to a packet, as `break_it` is told."""
         kinds = CHANNELS[self.verdict.channel].kinds
-        examples = ", ".join(_MOVES[kind] for kind in kinds)
+        examples = ", ".join(MOVES[kind] for kind in kinds)
         return f"Your moves: {examples}; with _back behind the name, on the way back."
 
     def __str__(self) -> str:
@@ -90,12 +89,11 @@ class Attempt:
         return said if self.broken else f"{said} {self.moves}"
 
     def _repr_html_(self) -> str:
-        from p2plab.checker.drawing import ladder
-
-        words, verdict = escape(self.verdict.sentence), self.verdict
+        verdict = self.verdict
         moves = "" if self.broken else f"<p>{escape(self.moves)}</p>\n"
         drawn = ladder(verdict.trace, verdict.sentence) if verdict.trace.rows else ""
-        return f"<p><b>{escape(self.score)}</b> {words}</p>\n{moves}{drawn}"
+        words = f"<p><b>{escape(self.score)}</b> {escape(verdict.sentence)}</p>"
+        return f"{words}\n{moves}{drawn}"
 
 
 def break_it(
@@ -138,94 +136,90 @@ def break_it(
         LATE_COPY: (late_copy, late_copy_back),
         BLACKOUT: (blackout, blackout_back),
     }
-    faults = [fault for kind, ways in given.items() for fault in _faults(kind, ways)]
-    _require_allowed(EXHIBITS[name], faults)
-    verdict, used = _play(EXHIBITS[name], tuple(sorted(faults, key=_place)))
-    return Attempt(verdict, used, par(name))
+    exhibit = EXHIBITS[name]
+    faults = [
+        fault
+        for kind, ways in given.items()
+        for way, packets in enumerate(ways)
+        for fault in _faults(exhibit.channel, kind, way, packets)
+    ]
+    if len({(fault.way, fault.number) for fault in faults}) < len(faults):
+        raise ValueError("give every packet one fate only")
+    faults.sort(key=lambda fault: (fault.number, fault.way))
+    makers = exhibit.sender, exhibit.receiver
+    verdict = play(makers, exhibit.channel, tuple(faults))
+    return Attempt(verdict, len(verdict.faults), par(name))
+
+
+def _faults(channel: str, kind: str, way: int, packets: Any) -> Iterator[Fault]:
+    """Yield the faults of a kind, one way, that a player asked for.
+
+    Raises ValueError for what this network never does.
+    """
+    timed = isinstance(packets, Mapping)
+    if isinstance(packets, int) or (packets and timed != (kind in MOST)):
+        raise ValueError(f"write it so: {MOVES[kind]}, and not {packets!r:.40}")
+    for packet in packets or ():
+        extra = packets[packet] if timed else 0.0
+        if not isinstance(packet, int):
+            raise ValueError(f"packets are whole numbers, got {packet!r}")
+        if packet < 1:
+            raise ValueError(f"packets are counted from 1, got {packet}")
+        if kind not in CHANNELS[channel].kinds:
+            raise ValueError(
+                f"this network ({channel}) does nothing of the kind '{kind}': "
+                f"{CHANNELS[channel].words}"
+            )
+        known = isinstance(extra, int | float)
+        if not known or not 0 <= extra <= MOST.get(kind, 0.0):
+            what = "is down for" if kind == BLACKOUT else "is late by"
+            raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
+        yield Fault(kind, way, packet - 1, extra)
 
 
 @cache
 def par(name: str) -> int | None:
     """Return with how few faults the checker breaks an exhibit, None if it does not."""
     exhibit = EXHIBITS[name]
-    found = check(
-        exhibit.sender, exhibit.receiver, exhibit.channel, PAR_BUDGET, progress=_quiet
-    )
+    makers = exhibit.sender, exhibit.receiver
+    found = check(*makers, exhibit.channel, PAR_BUDGET, progress=lambda *_: None)
     return None if found.kind == "survived" else len(found.faults)
 
 
-def _quiet(share: float, words: str) -> None:
-    return
+def play(
+    makers: tuple[Callable[[], Any], Callable[[], Any]],
+    channel: str,
+    faults: tuple[Fault, ...],
+) -> Verdict:
+    """Do these faults to a protocol, and see whether a promise is broken.
 
-
-def _place(fault: Fault) -> tuple[int, int]:
-    return fault.number, fault.way
-
-
-def _faults(kind: str, ways: tuple[Any, Any]) -> Iterator[Fault]:
-    """Yield the faults of a kind, there and back, that a player asked for."""
-    for way, packets in enumerate(ways):
-        timed = isinstance(packets, Mapping)
-        if (packets and timed != (kind in MOST)) or isinstance(packets, int):
-            raise ValueError(f"write it so: {_MOVES[kind]}, and not {packets!r:.40}")
-        for packet in packets or ():
-            extra = packets[packet] if timed else 0.0
-            yield Fault(kind, way, packet - 1, extra)
-
-
-def _require_allowed(exhibit: Exhibit, faults: list[Fault]) -> None:
-    channel = CHANNELS[exhibit.channel]
-    for kind, _, number, extra in faults:
-        if number < 0:
-            raise ValueError(f"packets are counted from 1, got {number + 1}")
-        if kind not in channel.kinds:
-            raise ValueError(
-                f"this network ({channel.name}) does nothing of the kind {kind!r}: "
-                f"{channel.words}"
-            )
-        if not 0 <= extra <= MOST.get(kind, 0.0):
-            what = "is down for" if kind == BLACKOUT else "is late by"
-            raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
-    if len({_place(fault) for fault in faults}) < len(faults):
-        raise ValueError("give every packet one fate only")
-
-
-def _play(exhibit: Exhibit, faults: tuple[Fault, ...]) -> tuple[Verdict, int]:
-    """Return the verdict, and how many of the faults met a packet."""
-    makers, channel = (exhibit.sender, exhibit.receiver), CHANNELS[exhibit.channel]
-    search = Search(makers, channel, 0, inf, PAR_BUDGET)
+    The verdict's faults are those that met a packet, or all of them if nothing was
+    broken.
+    """
+    search = Search(makers, CHANNELS[channel], 0, inf, PAR_BUDGET)
     try:
         with watching(search.pulse):
-            for trial in _trials(faults):
-                calm = search.run(replace(trial, faults=()))
-                if calm.failure is None or trial.style == EAGER:
-                    search.judge(trial, GAME)  # a late driver is no merit of ours
+            for style in STYLES:
+                for application in APPLICATIONS:
+                    calm = Trial(application, style)
+                    if style == EAGER or (
+                        # a late driver is no merit of ours
+                        application.size <= LARGE and not search.run(calm).failure
+                    ):
+                        search.judge(replace(calm, faults=faults), "game")
             search.growth(None, [])
     except Found as found:
-        verdict = replace(failed(search, found.run), tried="")
-        return verdict, len(found.run.hits)
-    return _harmless(search, faults), len(faults)
-
-
-def _trials(faults: tuple[Fault, ...]) -> Iterator[Trial]:
-    """Yield all of the checker's applications, and its drivers, the simplest first."""
-    for style in STYLES:
-        for application in APPLICATIONS:
-            if style == EAGER or application.size <= LARGE:
-                yield Trial(application, style, faults)
-
-
-def _harmless(search: Search, faults: tuple[Fault, ...]) -> Verdict:
+        return replace(failed(search, found.run), tried="")
     trace = Trace({"link": search.channel.words})
-    run = World(Trial(_SHOWN, faults=faults), search.makers, [trace]).run()
-    packets = {fault: run.packets(fault.way)[fault.number] for fault in run.hits}
+    run = World(Trial(plain(3), faults=faults), search.makers, [trace]).run()
     told = [
-        f"{fault.words(packet)} (counted from 1: number {fault.number + 1})"
-        for fault, packet in packets.items()
+        f"{fault.words(run.packets(fault.way)[fault.number])} (counted from 1: "
+        f"number {fault.number + 1})"
+        for fault in run.hits
     ]
     if missed := len(faults) - len(run.hits):
         told.append(f"{count_of(missed, 'fault')} met no packet")
-    said = capital("; ".join(told)) or "Nothing was done to any packet"
-    sentence = f"{said}. Everything was delivered all the same."
+    words = capital("; ".join(told)) or "Nothing was done to any packet"
+    words += ". Everything was delivered all the same."
     shown = cut(trace, last=False)
-    return Verdict("survived", search.channel.name, sentence, trace=shown)
+    return Verdict("survived", channel, words, faults=faults, trace=shown)

@@ -204,7 +204,7 @@ def _demo(wishes: argparse.Namespace) -> int:
 
 
 def _check(wishes: argparse.Namespace) -> int:
-    from p2plab.checker.grader import Unusable, grade, report
+    from p2plab.commands.grader import Unusable, grade, report
 
     try:
         verdict = grade(

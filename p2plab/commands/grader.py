@@ -1,0 +1,263 @@
+"""The grader: judges a file in child processes that have limits on time and memory."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.util
+import json
+import linecache
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import Any, Final, TextIO
+
+from p2plab.checker import CHANNELS, Verdict, check
+from p2plab.checker.checking import require_possible
+from p2plab.checker.fingerprint import difference, fingerprint
+from p2plab.checker.promises import PROMISES
+from p2plab.checker.verdict import headline
+from p2plab.errors import P2PLabError
+
+MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
+LOADING: Final = 4.0  # for the file itself [s]
+STUCK: Final = 2.0  # for what Python cannot interrupt [s]
+GRACE: Final = 10.0  # beyond the budget [s]
+_ANSWER, _CRASH = "answer.json", "crash.txt"
+
+
+class Unusable(P2PLabError):
+    """There is no protocol in the file, or no file."""
+
+
+def grade(
+    file: str | Path,
+    channel: str = "fifo",
+    budget: float = 2.0,
+    seed: int = 0,
+    speed: float | None = None,
+) -> dict[str, Any]:
+    """Judge the `Sender` and `Receiver` that a Python file defines.
+
+    Returns what Verdict.to_json returns. The file runs in child processes only, which
+    end some seconds after the budget at the latest; on Windows nothing limits their
+    memory.
+    Raises Unusable if there is no protocol in the file, and ValueError for an
+    impossible channel, budget, seed or speed.
+    """
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise Unusable(f"there is no file {file}")
+    require_possible(channel, budget, seed, speed)
+    order = {"file": str(path), "channel": channel, "budget": budget, "seed": seed}
+    verdict = _in_a_child({**order, "judge": True, "speed": speed}, hash_seed="0")
+    if verdict["verdict"] == "breach":
+        return verdict
+    again = _in_a_child({**order, "judge": False}, hash_seed="4711")
+    if again.get("verdict") == "breach":
+        return again
+    found = difference(verdict.pop("fingerprint"), again["fingerprint"])
+    if found is None:
+        return verdict
+    words, ladder = found
+    sentence = (
+        f"In a second process, with another seed for hash(), the same trial took "
+        f"another course: {words}. Does something depend on the order of a set, on "
+        f"hash(), on chance or on a clock?"
+    )
+    kept = {name: verdict[name] for name in ("schedules", "seconds")}
+    return {**_breach(channel, "same again", sentence), "ladder": ladder, **kept}
+
+
+def report(verdict: dict[str, Any]) -> str:
+    """Write what `grade` returned for a person to read."""
+    network = CHANNELS[verdict["channel"]].words
+    lines = [
+        headline(verdict["verdict"], verdict["sentence"]),
+        f"The network ({verdict['channel']}): {network}.",
+    ]
+    for event in verdict["ladder"]:
+        packet = f"{event['kind']} {event['seq']}" if "kind" in event else ""
+        text = f"{event['time']:9.3f} s  {event['host']:8}  {event['what']:10} {packet}"
+        lines.append(text.rstrip())
+    return "\n".join(lines)
+
+
+def _in_a_child(order: dict[str, Any], hash_seed: str) -> dict[str, Any]:
+    """Return what a child process answers, or how it ended without an answer."""
+    begun, path = time.monotonic(), Path(order["file"])
+    with tempfile.TemporaryDirectory() as folder:
+        child = _start(json.dumps({**order, "folder": folder}), hash_seed)
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(order["budget"] + LOADING + GRACE + 2 * STUCK)
+            status = child.poll()
+        finally:
+            _end(child)
+        answer: dict[str, Any] = {}
+        with suppress(OSError, ValueError):  # it may have ended while it wrote
+            answer = json.loads(Path(folder, _ANSWER).read_text("utf-8"))
+        crash = ""
+        with suppress(OSError):
+            crash = Path(folder, _CRASH).read_text("utf-8", "replace")
+    if "unusable" in answer:
+        raise Unusable(answer["unusable"])
+    if "fingerprint" in answer or "verdict" in answer:
+        return answer
+    took, promise = round(time.monotonic() - begun, 3), "no exception"
+    if status is None or "Timeout (" in crash:
+        what, promise = f"did not come back: it was stopped after {took:.0f} s", "end"
+    elif status < 0:
+        what = f"crashed Python ({signal.strsignal(-status)})"
+    else:
+        what = f"ended the whole process (exit status {status}; os._exit?)"
+    sentence = f"{answer.get('doing', 'Loading')} {path.name} {what}."
+    if lines := re.findall(rf'File "{re.escape(str(path))}", line (\d+)', crash):
+        sentence += f" It was last seen at {_line(path, int(lines[0]))}."
+    return {**_breach(order["channel"], promise, sentence), "seconds": took}
+
+
+def _start(order: str, hash_seed: str) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).resolve().parents[2])
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # numpy asks for 40 MB for each of them
+    }
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "p2plab.commands.grader", order],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a child, and what it may have started."""
+    if sys.platform != "win32":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.wait()
+
+
+def _breach(channel: str, promise: str, sentence: str) -> dict[str, Any]:
+    sentence += f" Promise of the machine broken: {PROMISES[promise]}."
+    return Verdict("breach", channel, sentence, promise).to_json()
+
+
+def _line(path: Path, number: int) -> str:
+    return (
+        f"{path.name}, line {number}: `{linecache.getline(str(path), number).strip()}`"
+    )
+
+
+# From here on: inside the child.
+
+
+def _child(
+    folder: str,
+    file: str,
+    judge: bool,
+    channel: str,
+    budget: float,
+    seed: int,
+    speed: float | None = None,
+) -> None:
+    path = Path(file)
+    sys.argv = [file]
+    _limit_memory()
+    with Path(folder, _CRASH).open("w") as crash:
+        faulthandler.enable(crash)
+        limits = _Limits(crash)
+        try:
+            makers = _machines(_load(path), path.name)
+        except Unusable as why:
+            said: dict[str, Any] = {"unusable": str(why)}
+        else:
+            limits.until = time.monotonic() + budget + GRACE
+            Path(folder, _ANSWER).write_text('{"doing": "Running"}', "utf-8")
+            said = {}
+            if judge:
+                said = check(*makers, channel, budget, seed, speed=speed).to_json()
+            if said.get("verdict") != "breach":
+                said["fingerprint"] = fingerprint(makers, channel, seed, budget / 4)
+        part = Path(folder, "part")
+        part.write_text(json.dumps(said), "utf-8")
+        part.replace(Path(folder, _ANSWER))  # all of it or nothing
+    os._exit(0)  # whatever threads the file has started
+
+
+class _Limits(Thread):
+    """Ends this process, with a traceback, when Python stands still or time is up."""
+
+    def __init__(self, crash: TextIO) -> None:
+        super().__init__(daemon=True)
+        self.crash, self.until = crash, time.monotonic() + LOADING
+        self.start()
+
+    def run(self) -> None:
+        while time.monotonic() < self.until:
+            faulthandler.dump_traceback_later(STUCK, exit=True, file=self.crash)
+            time.sleep(STUCK / 10)
+
+
+def _limit_memory() -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(ValueError, OSError):  # macOS does not keep this one
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _load(path: Path) -> ModuleType:
+    sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Unusable(f"{path.name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as why:
+        frames = traceback.extract_tb(why.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line = getattr(why, "lineno", None) or (lines or [None])[-1]
+        raise Unusable(
+            f"{path.name} could not be loaded: {type(why).__name__}: {why}"
+            + (f" at {_line(path, line)}" if line else "")
+        ) from None
+    return module
+
+
+def _machines(module: ModuleType, name: str) -> tuple[Any, Any]:
+    found = []
+    for wanted in ("Sender", "Receiver"):
+        kind = getattr(module, wanted, None)
+        if not callable(kind):
+            close = get_close_matches(wanted, dir(module), n=1, cutoff=0.6)
+            hint = f" (it defines {close[0]})" if close else ""
+            if kind is not None:
+                hint = f" that is a class: it is {kind!r:.60}"
+            raise Unusable(f"{name} defines no {wanted}{hint}")
+        found.append(kind)
+    return found[0], found[1]
+
+
+if __name__ == "__main__":
+    _child(**json.loads(sys.argv[1]))
