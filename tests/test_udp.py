@@ -432,7 +432,7 @@ def test_news_come_in_the_context_in_which_the_socket_was_made() -> None:
         cell.set("second")
         assert moves_a_picture(here, there)
         there.send(here.address, PARCEL, link=FAR).stop()
-        assert cells == ["first"] * 3
+        eventually(lambda: cells == ["first"] * 3, "all three are told, and so")
 
 
 @pytest.mark.parametrize("act", [Transfer.stop, None])
