@@ -208,7 +208,7 @@ class Flow:
             self._fed = True
             return
         if packet.kind is Kind.DATA and len(packet.payload) > self._largest:
-            return  # no part of what was offered, and nobody has room for it
+            return  # no part of what was offered, and nobody keeps it
         if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
             raise BadContent("far more packets have come than a transfer needs")
         what = DUPLICATE if number in self._arrived else fate
