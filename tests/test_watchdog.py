@@ -13,7 +13,7 @@ from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab import Setup
 from p2plab.core.packet import Packet
-from p2plab.errors import TransferStopped
+from p2plab.errors import TransferError
 from p2plab.protocols import PROTOCOLS
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
 from p2plab.sim.watchdog import LOOKS, Stuck, Watchdog
@@ -127,16 +127,27 @@ class Loop(StopAndWaitReceiver):
         super().on_packet(packet, now)
 
 
+class NeverMade(StopAndWaitReceiver):
+    """Never comes back from being made."""
+
+    def __init__(self) -> None:
+        never_back()
+
+
+@pytest.mark.parametrize(
+    ("receiver", "line"), [(Loop, "Loop.on_packet"), (NeverMade, "never_back")]
+)
 def test_a_loop_on_a_socket_ends_its_own_transfer_with_its_line_and_no_other(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, receiver: type[StopAndWaitReceiver], line: str
 ) -> None:
     monkeypatch.setattr("p2plab.net.threads.LIMIT", LIMIT)
-    build = (lambda setup, rtt: StopAndWaitSender(rtt)), Loop
+    build = (lambda setup, rtt: StopAndWaitSender(rtt)), (lambda setup: receiver())
     monkeypatch.setitem(PROTOCOLS, "loop", build)
     with two_sockets() as (here, there):
         looping = here.send(there.address, PARCEL, Setup("loop"))
-        with pytest.raises(TransferStopped, match=r"Loop\.on_packet \(line \d+ of "):
+        with pytest.raises(TransferError, match=rf"{line} \(line \d+ of ") as raised:
             looping.wait(PATIENCE)
+        assert __file__ in str(raised.value)
         assert here.send(there.address, PARCEL, setup()).wait(PATIENCE).progress == 1
 
 

@@ -31,7 +31,7 @@ class Offer:
     setup: Setup
 
     def receiver(self) -> FinishReceiver:
-        """Build the receiving side, with no more room than the content can need."""
+        """Build the receiving side, with no more memory than the content can need."""
         # No packet is further ahead than this, and a liar's window may not cost more.
         window = min(self.setup.window, self.content.count)
         return replace(self.setup, window=window).receiver()

@@ -272,7 +272,7 @@ def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:
     kept = [each for each in held if each.progress or not each.ended]
     if len(kept) >= KEEP:
         return f"my inbox is full: it holds {KEEP} pictures and files already"
-    room = KEEP_BYTES - sum(each.offer.content.size for each in kept)
-    if offer.content.size > room:
-        return f"my inbox is full: it has room for {room:,} bytes"
+    left = KEEP_BYTES - sum(each.offer.content.size for each in kept)
+    if offer.content.size > left:
+        return f"my inbox is full: it has room for {left:,} bytes"
     return None

@@ -208,7 +208,7 @@ class Flow:
             self._fed = True
             return
         if packet.kind is Kind.DATA and len(packet.payload) > self._largest:
-            return  # no part of what was offered, and nobody has room for it
+            return  # no part of what was offered, and nobody keeps it
         if len(self._arrived) > self._most_arrivals:  # the trace keeps every one
             raise BadContent("far more packets have come than a transfer needs")
         what = DUPLICATE if number in self._arrived else fate
@@ -305,20 +305,17 @@ class Flow:
     def _give_up(self, now: float) -> None:
         """End for want of news: well, if only the goodbye was lost."""
         transfer = self.transfer
-        base = getattr(self.host.inner, "send_base", None)
         if transfer.role == RECEIVER and transfer.assembly is not None:
             whole = transfer.assembly.verify()
         else:
+            base = getattr(self.host.inner, "send_base", None)
             whole = base == transfer.offer.content.count
         if whole:
             transfer.end(now)
             return
-        offered = transfer.state is State.OFFERED
-        what = (
-            "nobody has answered our offer"
-            if offered
-            else "the other side has said nothing"
-        )
+        what = "the other side has said nothing"
+        if transfer.state is State.OFFERED:
+            what = "nobody has answered our offer"
         message = (
             f"{what} for {now - transfer.heard_at:.3g} s. Is the peer still there, and "
             f"does the link let anything through?"

@@ -36,7 +36,7 @@ MOST: Final = 8  # addresses that the other side may offer, and as many more it 
 KEPT_EVENTS: Final = 1_000
 
 
-class Event(NamedTuple):
+class ProbeEvent(NamedTuple):
     """One row of a meeting's trace: what was done or seen, and with which address.
 
     PROBE and ANSWER have been sent there; HEAR (a probe) and CONFIRM (the answer to
@@ -102,12 +102,12 @@ class Prober:
         for each in offered:
             best.setdefault(each.address, each)
         self._candidates = list(best.values())[:MOST]
-        self._room = len(self._candidates) + MOST
+        self._limit = len(self._candidates) + MOST
         self._chosen: _Candidate | None = None
         self._end = now + PATIENCE  # of the probing [s]
         self.path: Path | None = None
         self.failure = ""
-        self.events: list[Event] = []
+        self.events: list[ProbeEvent] = []
 
     @property
     def wake_at(self) -> float | None:
@@ -158,7 +158,7 @@ class Prober:
             return
         each = next((e for e in self._candidates if e.address == address), None)
         if each is None:
-            if len(self._candidates) == self._room:
+            if len(self._candidates) == self._limit:
                 return
             each = _Candidate(HEARD, address, now)
             self._candidates.append(each)
@@ -206,7 +206,7 @@ class Prober:
     ) -> None:
         if len(self.events) < KEPT_EVENTS:
             probe = 0 if ts_val is None else round(ts_val % TIMESTAMP_PERIOD * 1e6)
-            self.events.append(Event(now, what, address, probe))
+            self.events.append(ProbeEvent(now, what, address, probe))
 
 
 class Contact(Prober):

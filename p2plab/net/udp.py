@@ -171,7 +171,7 @@ class UdpSocket:
         """Stop every transfer, tell the other sides, and give the port back."""
         if not self._closed:
             self._closed = True
-            self._thread.leave(self._socket, self._shut)
+            self._thread.leave(self._socket, partial(self._guarded, self._shut))
 
     def __enter__(self) -> Self:
         return self
@@ -277,6 +277,7 @@ class UdpSocket:
         self.strays += len(packets) - len(offers)
         if not offers:
             return
+        self._thread.watchdog.begin()
         try:
             offer = Offer.from_bytes(offers[0].payload)
             if isinstance(other, Contact):
@@ -285,10 +286,10 @@ class UdpSocket:
             if why is None:
                 self._accept(other, id, offer, packets)
                 return
-        except P2PLabError as error:
-            why = str(error)
         except BaseException as error:  # a protocol of one's own may call exit()
-            why = f"the receiver cannot take it: {error!r}"
+            why = str(self._explained(error))
+        finally:
+            self._thread.watchdog.end()
         self._to(other)(encode(Packet(Kind.REFUSE, 0, to_words(why)), id | ANSWER))
 
     def _objection(self, offer: Offer, other: Other) -> str | None:
@@ -300,7 +301,7 @@ class UdpSocket:
             return why
         try:
             return self._on_offer(offer, address)
-        except Exception as error:  # not the sender's fault
+        except BaseException as error:  # not the sender's fault
             self.callback_error = error
             return "the receiver was asked, and failed to answer"
 
@@ -359,7 +360,7 @@ class UdpSocket:
         try:
             if self._on_transfer is not None:
                 self._on_transfer(transfer)
-        except Exception as why:  # not the transfer's fault
+        except BaseException as why:  # not the transfer's fault
             self.callback_error = why
 
     def _add(self, contact: Contact) -> None:
