@@ -112,14 +112,14 @@ def test_the_sender_alone_does_not_know_what_arrived() -> None:
     assert summary.mean_delay is None
 
 
-def test_mixes_explain_why_more_was_sent_than_payloads_and_repetitions() -> None:
+def test_coded_packets_explain_why_more_was_sent_than_payloads() -> None:
     summary = summarise(run(Setup("fast"), Link(0.01, loss=0.2, seed=1), 40))
-    assert summary.mixes
+    assert summary.coded
     assert summary.retransmitted is not None
-    assert summary.sent == 40 + summary.retransmitted + summary.mixes
+    assert summary.sent == 40 + summary.retransmitted + summary.coded
     fountain = summarise(run(Setup("fountain"), Link(0.01, loss=0.2, seed=1), 40))
-    assert fountain.sent == fountain.mixes
-    assert summarise(run(GO_BACK_4, Link(0.01, loss=0.2, seed=1), 12)).mixes == 0
+    assert fountain.sent == fountain.coded
+    assert summarise(run(GO_BACK_4, Link(0.01, loss=0.2, seed=1), 12)).coded == 0
 
 
 def test_two_halves_put_together_have_the_numbers_of_the_whole() -> None:
