@@ -101,7 +101,7 @@ def test_the_demo_moves_the_picture_with_every_protocol(tmp_path: Path) -> None:
 def test_the_demo_says_that_nothing_gets_through_a_loss_of_one(tmp_path: Path) -> None:
     run = p2plab("demo", "--loss", "1.0", "--folder", str(tmp_path / "out"))
     assert run.returncode == 1
-    assert "loss is a probability in [0, 1)" in run.stderr
+    assert "loss must be in [0, 1)" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out").exists()
 

@@ -48,11 +48,6 @@ def test_a_sender_that_was_not_told_the_end_says_no_fin() -> None:
     s.at(5.0).app(b"b").says(1).ack(1).finish().fins(2)
 
 
-def test_a_transfer_of_nothing_is_a_fin() -> None:
-    s = sending().finish().fins(0)
-    assert s.ack(0).machine.confirmed
-
-
 def test_a_fin_is_said_again_until_it_is_answered() -> None:
     s = sending().finish().fins(0).at(0.999).fins().at(1.0).fins(0)
     s.at(3.5).fins(0, 0).ack(0).at(100.0).fins()
@@ -66,31 +61,13 @@ def test_after_its_last_try_a_sender_ends_without_an_answer() -> None:
     assert s.machine.done
     assert not s.machine.confirmed
     assert s.machine.deadline is None
-
-
-def test_the_answer_to_the_very_last_fin_still_counts() -> None:
-    s = sending(tries=3).finish().at(2.5).ack(0)
-    assert s.machine.done
-    assert s.machine.confirmed
-
-
-def test_an_answer_after_the_last_try_still_confirms() -> None:
-    s = sending(tries=1).finish().at(1.0)
-    assert s.machine.done
-    assert s.ack(0).machine.confirmed
+    assert s.ack(0).machine.confirmed  # an answer still counts
 
 
 def test_an_old_ack_does_not_confirm_a_fin() -> None:
-    s = sending().app(b"a", b"b").says(0, 1).ack(1).finish().fins(2)
-    s.ack(0, 1, 3).at(0.5).fins()
+    s = sending().app(b"a", b"b").says(0, 1).ack(2).finish().fins()
+    s.ack(1).fins(2).ack(0, 1, 3).at(0.5).fins()
     assert not s.machine.confirmed
-
-
-def test_an_ack_that_comes_before_the_fin_was_said_does_not_confirm_it() -> None:
-    s = sending().app(b"a").says(0).finish()
-    s.ack(1).fins()
-    assert not s.machine.confirmed
-    assert not s.machine.done
 
 
 def test_the_fin_is_repeated_while_a_receiver_lingers() -> None:
@@ -119,12 +96,7 @@ def test_a_receiver_lingers_and_answers_every_fin_that_comes_again() -> None:
     r.at(6.5).acks()
     assert r.machine.deadline is None
     assert r.machine.finished
-
-
-def test_a_receiver_answers_a_fin_even_after_it_has_stopped_waiting() -> None:
-    r = receiving().fin(0).acks(0).at(10.0)
-    r.fin(0).acks(0)
-    assert r.machine.deadline == 14.0
+    r.at(10.0).fin(0).acks(0)  # as long as a driver keeps it
 
 
 def test_the_answer_to_a_fin_echoes_its_stamp() -> None:
@@ -134,10 +106,6 @@ def test_the_answer_to_a_fin_echoes_its_stamp() -> None:
 
 
 # Both sides
-
-
-def fins_of(run: Run) -> list[Any]:
-    return [row for row in run.trace if row.kind == FIN and row.host == "sender"]
 
 
 def transfer(link: Any, protocol: str = "go_back_n") -> tuple[Run, Any, Any]:
@@ -151,13 +119,8 @@ def transfer(link: Any, protocol: str = "go_back_n") -> tuple[Run, Any, Any]:
 @pytest.mark.parametrize(
     "link",
     [
-        ScriptedLink(),
-        ScriptedLink(lose={4}),
-        ScriptedLink(lose={4, 5, 6}),
         ScriptedLink(corrupt={4}),
         ScriptedLink(duplicate={4}),
-        ScriptedLink(lose_back={4}),
-        ScriptedLink(lose_back={4, 5, 6, 7}),
         ScriptedLink(lose={5, 6}, lose_back={1, 4, 5}),
         ScriptedLink(late={4: 0.9}),
     ],
@@ -196,22 +159,24 @@ def test_both_sides_end_for_every_loss_of_two_packets_around_the_fin(
 FROM_THE_FOURTH_ON = frozenset(range(4, 100))  # after three payloads
 
 
-def test_a_sender_whose_fins_never_arrive_gives_up_after_ten() -> None:
-    run, sender, receiver = transfer(ScriptedLink(lose=FROM_THE_FOURTH_ON))
+@pytest.mark.parametrize(
+    "link",
+    [
+        ScriptedLink(lose=FROM_THE_FOURTH_ON),
+        ScriptedLink(lose_back=FROM_THE_FOURTH_ON),
+    ],
+    ids=["FINs", "ACKs"],
+)
+def test_a_sender_whose_fins_are_never_answered_gives_up_after_ten(
+    link: ScriptedLink,
+) -> None:
+    run, sender, receiver = transfer(link)
     assert run.delivered == [b"a", b"b", b"c"]
     assert run.done
     assert not sender.confirmed
-    assert len([row for row in fins_of(run) if row.what != "loss"]) == 10
-    assert not receiver.finished  # nobody told it
-    assert sender.deadline is receiver.deadline is None
-
-
-def test_a_sender_whose_fins_are_never_answered_gives_up_after_ten() -> None:
-    run, sender, receiver = transfer(ScriptedLink(lose_back=FROM_THE_FOURTH_ON))
-    assert run.done
-    assert not sender.confirmed
-    assert receiver.finished
-    assert len(fins_of(run)) == 10
+    fins = [r for r in run.trace if r.kind == FIN and r.what in ("send", "retransmit")]
+    assert len(fins) == 10
+    assert receiver.finished == bool(link.lose_back)
     assert sender.deadline is receiver.deadline is None
 
 

@@ -41,6 +41,7 @@ def test_every_field_survives_the_wire(
     packet: Packet, transfer: int, number: int
 ) -> None:
     got, got_transfer, got_number = decode(encode(packet, transfer, number))
+    assert decode(encode(got))[0] == got  # a timestamp is not rounded again
     assert (got_transfer, got_number) == (transfer, number)
     assert got[:3] == packet[:3]
     assert type(got.kind) is Kind
@@ -48,15 +49,6 @@ def test_every_field_survives_the_wire(
         assert (ts_val is None) == (was is None)
         if ts_val is not None and was is not None:
             assert abs(ts_val - was) < 1e-6
-
-
-@several
-@given(st.floats(0, 4294))
-def test_a_stamp_that_has_crossed_the_wire_once_does_not_change_again(
-    ts_val: float,
-) -> None:
-    once = decode(encode(Packet(ACK, 0, ts_val=ts_val)))[0]
-    assert decode(encode(once))[0] == once
 
 
 def test_a_stamp_of_all_bits_is_the_first_of_the_next_turn_and_not_none() -> None:
@@ -131,15 +123,12 @@ def test_the_largest_payload_travels_and_one_byte_more_does_not() -> None:
         decode(datagram + b"\0")
 
 
-@pytest.mark.parametrize("seq", [2**31, -(2**31) - 1])
-def test_a_number_that_needs_more_than_32_bits_is_refused(seq: int) -> None:
+@pytest.mark.parametrize(
+    ("seq", "transfer", "number"),
+    [(2**31, 0, 0), (-(2**31) - 1, 0, 0), (0, -1, 0), (0, 2**32, 0), (0, 0, 2**32)],
+)
+def test_a_number_that_needs_more_than_32_bits_is_refused(
+    seq: int, transfer: int, number: int
+) -> None:
     with pytest.raises(ValueError, match="does not fit its header"):
-        encode(Packet(DATA, seq))
-
-
-@pytest.mark.parametrize("word", [-1, 2**32])
-def test_a_transfer_or_transmission_outside_32_bits_is_refused(word: int) -> None:
-    with pytest.raises(ValueError, match="does not fit its header"):
-        encode(Packet(DATA, 0), transfer=word)
-    with pytest.raises(ValueError, match="does not fit its header"):
-        encode(Packet(DATA, 0), number=word)
+        encode(Packet(DATA, seq), transfer, number)

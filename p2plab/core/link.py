@@ -60,12 +60,10 @@ class GilbertElliott:
     loss_good: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("p", "r"):
-            number(name, getattr(self, name), 0.1)
-        if not (0 < self.p <= 1 and 0 < self.r <= 1):
-            raise ValueError(f"p and r must be in (0, 1], got {self.p} and {self.r}")
-        _probability("loss_bad", self.loss_bad, one=True)
-        _probability("loss_good", self.loss_good)
+        number("p", self.p, 0.1, "(0, 1]")
+        number("r", self.r, 0.1, "(0, 1]")
+        number("loss_bad", self.loss_bad, 0.1, "[0, 1]")
+        number("loss_good", self.loss_good, 0.1, "[0, 1)")
         if self.loss_bad == 1 and self.r < 1e-4:
             raise ValueError(f"r = {self.r} hardly ever leaves the bad state")
 
@@ -75,13 +73,8 @@ class GilbertElliott:
 
         In the long run p / (p + r) of the packets meet the bad state.
         """
-        number("loss", loss, 0.1)
-        number("burst", burst, 4)
-        if not 0 < loss < 1 or burst < 1:
-            raise ValueError(
-                f"a mean loss is in (0, 1) and a burst at least 1 packet long, got "
-                f"{loss} and {burst}"
-            )
+        number("loss", loss, 0.1, "(0, 1)")
+        number("burst", burst, 4, "[1, inf)", " packets")
         r = 1 / burst
         p = r * loss / (1 - loss)
         if p > 1:
@@ -119,21 +112,14 @@ class Link:
 
     def __post_init__(self) -> None:
         for name in ("delay", "jitter", "reorder_delay"):
-            _time(name, getattr(self, name))
-        if not isinstance(self.loss, GilbertElliott):
-            _probability("loss", self.loss)
-        for name in ("duplicate", "corrupt", "reorder"):
-            _probability(name, getattr(self, name))
+            number(name, getattr(self, name), 0.05, "[0, 3600)", " s")
+        for name in ("loss", "duplicate", "corrupt", "reorder"):
+            if not isinstance(value := getattr(self, name), GilbertElliott):
+                number(name, value, 0.1, "[0, 1)")  # at 1 nothing would get through
         if self.rate is not None:
-            number("rate", self.rate, 1_000_000)
-            if not self.rate > 0:
-                raise ValueError(
-                    f"rate must be above 0 bit/s, or None, got {self.rate}"
-                )
+            number("rate", self.rate, 1_000_000, "(0, inf)", " bit/s")
         if self.queue is not None:
-            whole("queue", self.queue, 20)
-            if self.queue < 0:
-                raise ValueError(f"a queue holds 0 packets or more, got {self.queue}")
+            whole("queue", self.queue, 20, "[0, inf)", " packets")
 
     def forward(self) -> Channel:
         """A fresh channel from sender to receiver."""
@@ -147,22 +133,6 @@ class Link:
         """The same link, harming nothing: the way back when ACKs are safe."""
         return replace(
             self, loss=0.0, corrupt=0.0, duplicate=0.0, reorder=0.0, queue=None
-        )
-
-
-def _time(name: str, value: float) -> None:
-    number(name, value, 0.05)
-    if not 0 <= value < 3600:
-        raise ValueError(f"{name} is a time from 0 s to an hour, got {value}")
-
-
-def _probability(name: str, value: float, one: bool = False) -> None:
-    number(name, value, 0.1)
-    if not (0 <= value < 1 or (one and value == 1)):
-        limit = "[0, 1]" if one else "[0, 1)"
-        raise ValueError(
-            f"{name} is a probability in {limit}, got {value}: at 1 nothing would "
-            f"ever get through"
         )
 
 
@@ -240,9 +210,7 @@ class ScriptedLink:
         for name in ("lose", "corrupt", "duplicate", "late", "lose_back"):
             _packets(name, getattr(self, name))
         for time in (self.delay, *self.late.values()):
-            number("delay", time, 0.05)
-            if time < 0:
-                raise ValueError("a delay is a time of 0 s or more")
+            number("delay", time, 0.05, "[0, inf)", " s")
 
     def forward(self) -> Channel:
         """A fresh channel from sender to receiver."""

@@ -18,9 +18,7 @@ class FixedRto:
     rto: float = 1.0
 
     def __post_init__(self) -> None:
-        number("rto", self.rto, 0.2)
-        if not self.rto > 0:
-            raise ValueError(f"rto must be a time above 0 s, got {self.rto}")
+        number("rto", self.rto, 0.2, "(0, inf)", " s")
 
     def on_send(self, seq: int, now: float) -> None: ...
 
@@ -50,13 +48,10 @@ class Rfc6298:
     sent_at: dict[int, float | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("rto", "min_rto", "max_rto", "granularity"):
-            number(name, getattr(self, name), 0.2)
-        if not 0 <= self.min_rto <= self.max_rto or not self.rto > 0:
-            raise ValueError(
-                f"an RTO needs 0 <= min_rto <= max_rto and rto > 0, got "
-                f"{self.min_rto}, {self.max_rto} and {self.rto}"
-            )
+        number("rto", self.rto, 1.0, "(0, inf)", " s")
+        number("granularity", self.granularity, 0.001, "[0, inf)", " s")
+        number("max_rto", self.max_rto, 60.0, "[0, inf)", " s")
+        number("min_rto", self.min_rto, 0.2, f"[0, {self.max_rto}]", " s")
 
     def on_send(self, seq: int, now: float) -> None:
         # Karn's rule, RFC 6298 (3): once sent twice, an ACK could answer either copy.

@@ -143,7 +143,7 @@ class Trace:
             return cls(
                 content["about"],
                 {host: tuple(names) for host, names in content["names"].items()},
-                [_row(row) for row in content["rows"]],
+                [Row(*row)._replace(kind=_kind(row[3])) for row in content["rows"]],
                 [State(at, host, tuple(v)) for at, host, v in content["states"]],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as why:
@@ -155,9 +155,8 @@ def _json(content: object) -> str:
     return json.dumps(content, separators=(",", ":"), default=lambda thing: None)
 
 
-def _row(row: list[Any]) -> Row:
-    time, host, what, kind, seq, size, number = row
-    return Row(time, host, what, Kind(kind) if kind else 0, seq, size, number)
+def _kind(number: int) -> int:
+    return Kind(number) if number else 0
 
 
 def _number(value: object) -> float:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 
-def number(name: str, value: object, example: float) -> None:
-    """Raise ValueError, with an example, if it is no number; numpy's are numbers."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise ValueError(_wanted("a number", name, value, example))
+def number(
+    name: str,
+    value: object,
+    example: float,
+    interval: str = "(-inf, inf)",
+    unit: str = "",
+) -> None:
+    """Raise ValueError, with an example, unless it is a number in an interval.
+
+    interval: as in mathematics, such as "[0, 1)" for 0 <= value < 1.
+    Numbers of numpy are numbers; True, text and not-a-number are none.
+    """
+    _require(Real, "a number", name, value, example, interval, unit)
 
 
-def whole(name: str, value: object, example: int) -> None:
-    """Raise ValueError, with an example, if it is no whole number."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ValueError(_wanted("a whole number", name, value, example))
+def whole(
+    name: str,
+    value: object,
+    example: int,
+    interval: str = "(-inf, inf)",
+    unit: str = "",
+) -> None:
+    """Raise ValueError, with an example, unless it is a whole one in an interval."""
+    _require(Integral, "a whole number", name, value, example, interval, unit)
 
 
 def count_of(number: int, thing: str) -> str:
@@ -22,6 +37,22 @@ def count_of(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _wanted(what: str, name: str, value: object, example: float) -> str:
-    quotes = ", without quotes" if isinstance(value, str) else ""
-    return f"{name} is {what}, got {value!r}: write {name}={example}{quotes}"
+def _require(
+    kind: Any,
+    what: str,
+    name: str,
+    value: Any,
+    example: float,
+    interval: str,
+    unit: str,
+) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        quotes = ", without quotes" if isinstance(value, str) else ""
+        raise ValueError(
+            f"{name} is {what}, got {value!r}: write {name}={example}{quotes}"
+        )
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    if not (above and below):
+        raise ValueError(f"{name} must be in {interval}{unit}, got {value}")

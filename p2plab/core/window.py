@@ -17,9 +17,7 @@ class FixedWindow:
     size: int = 16
 
     def __post_init__(self) -> None:
-        whole("size", self.size, 16)
-        if self.size < 1:
-            raise ValueError(f"a window holds at least 1 packet, got {self.size}")
+        whole("size", self.size, 16, "[1, inf)", " packets")
 
     def on_ack(self, seq: int, now: float) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
@@ -201,8 +201,8 @@ def goodputs(results: Sequence[Result]) -> dict[Setup, list[Point]]:
 def packets_per_payload(summary: Summary) -> Number:
     """Return how many DATA packets were sent for each payload that was delivered.
 
-    Of protocols that send mixes of payloads, too, which no `transmissions_per_packet`
-    can count.
+    Of protocols that send coded packets, too, which no `transmissions_per_packet` can
+    count.
     """
     if summary.sent is None or not summary.delivered:
         return None
@@ -219,10 +219,13 @@ def table(results: Sequence[Result]) -> np.ndarray[Any, Any]:
 
     rows = [
         (
-            *(r.experiment.setup.protocol, r.experiment.setup.window),
+            r.experiment.setup.protocol,
+            r.experiment.setup.window,
             r.experiment.setup.timeout,
-            *(mean_loss(r.experiment.link), r.experiment.link.seed, r.complete),
-            *(getattr(r.summary, each.name) for each in fields(Summary)),
+            mean_loss(r.experiment.link),
+            r.experiment.link.seed,
+            r.complete,
+            *astuple(r.summary),
         )
         for r in results
     ]

@@ -207,11 +207,11 @@ def summarise(trace: Trace, rate: float | None = None) -> Summary:
 
 def _at_sender(counts: Counter[tuple[str, int]], rows: list[Row]) -> dict[str, Number]:
     new, again = counts[SEND, DATA], counts[RETRANSMIT, DATA]
-    mixes = [r for r in rows if r.what == SEND and r.kind == DATA and r.seq < 0]
+    coded = [r for r in rows if r.what == SEND and r.kind == DATA and r.seq < 0]
     return {
         "sent": new + again,
         "retransmitted": again,
-        "mixes": len(mixes),
+        "coded": len(coded),
         "lost_data": counts[LOSS, DATA],
         "overflowed": counts[OVERFLOW, DATA],
         "timeouts": sum(r.what == TIMEOUT and r.host == SENDER for r in rows),

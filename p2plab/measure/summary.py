@@ -12,7 +12,7 @@ class Summary:
     """The numbers of one run; None is what its trace does not tell.
 
     A trace of one side alone does not tell what happened at the other one.
-    mixes: DATA packets that carried a mix of payloads: their numbers are below 0.
+    coded: DATA packets that carried several payloads mixed: their numbers are below 0.
     overflowed: DATA packets that found the link's queue full.
     vanished: packets of either side without a fate: lost by the real network, or still
         on their way when the trace ended.
@@ -33,7 +33,7 @@ class Summary:
 
     sent: Number = None
     retransmitted: Number = None
-    mixes: Number = None
+    coded: Number = None
     acks: Number = None
     lost_data: Number = None
     overflowed: Number = None
@@ -57,7 +57,7 @@ class Summary:
         return [
             ("DATA packets sent", self.sent, "packets"),
             ("DATA sent again", self.retransmitted, "packets"),
-            ("DATA that were mixes", self.mixes, "packets"),
+            ("DATA that were coded", self.coded, "packets"),
             ("DATA lost", self.lost_data, "packets"),
             ("DATA too many for a queue", self.overflowed, "packets"),
             ("DATA damaged", self.corrupted, "packets"),

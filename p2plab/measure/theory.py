@@ -11,24 +11,9 @@ is useful: in 0..1, each packet counted once, however often it was sent.
 
 from __future__ import annotations
 
-from math import ceil, expm1, inf, log1p
+from math import ceil, expm1, log1p
 
-
-def _check(name: str, value: float, low: float, high: float = inf) -> None:
-    if not low <= value < high:
-        limits = f"in [{low:g}, {high:g})" if high < inf else f"{low:g} or more"
-        raise ValueError(f"{name} must be {limits}, got {value}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < inf:
-        raise ValueError(f"{name} must be above 0 and finite, got {value}")
-
-
-def _check_whole(name: str, value: int) -> None:
-    if value != int(value) or value < 1:
-        raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
-
+from p2plab.core.validation import number, whole
 
 # Delays (Kurose & Ross, section 1.4)
 
@@ -39,8 +24,8 @@ def transmission_delay(packet_size: float, rate: float) -> float:
     packet_size: bytes on the wire, headers included. rate: bit/s.
     Source: Kurose & Ross, section 1.4.
     """
-    _check_positive("packet_size", packet_size)
-    _check_positive("rate", rate)
+    number("packet_size", packet_size, 1000, "(0, inf)")
+    number("rate", rate, 1000, "(0, inf)")
     return 8 * packet_size / rate
 
 
@@ -50,8 +35,8 @@ def propagation_delay(distance: float, speed: float = 2e8) -> float:
     distance: metres. speed: metres per second; 2e8 is light in glass or copper.
     Source: Kurose & Ross, section 1.4.
     """
-    _check("distance", distance, 0)
-    _check_positive("speed", speed)
+    number("distance", distance, 0.1, "[0, inf)")
+    number("speed", speed, 1000, "(0, inf)")
     return distance / speed
 
 
@@ -62,7 +47,7 @@ def delay_ratio(delay: float, packet_size: float, rate: float) -> float:
     packet_size: bytes. rate: bit/s.
     Source: Stallings, Data and Computer Communications, ARQ performance.
     """
-    _check("delay", delay, 0)
+    number("delay", delay, 0.1, "[0, inf)")
     return delay / transmission_delay(packet_size, rate)
 
 
@@ -72,8 +57,8 @@ def packet_loss(bit_error_rate: float, packet_size: float) -> float:
     Assumes independent bit errors, all of them detected. packet_size: bytes.
     Source: Stallings, Data and Computer Communications, ARQ performance.
     """
-    _check("bit_error_rate", bit_error_rate, 0, 1)
-    _check_positive("packet_size", packet_size)
+    number("bit_error_rate", bit_error_rate, 0.1, "[0, 1)")
+    number("packet_size", packet_size, 1000, "(0, inf)")
     return -expm1(8 * packet_size * log1p(-bit_error_rate))
 
 
@@ -92,9 +77,9 @@ def utilisation_stop_and_wait(
     Source: Kurose & Ross, section 3.4.2, without loss: 1 / (1 + 2a); with loss, the
     mean of a geometric number of attempts (Stallings, ARQ performance, for T = K).
     """
-    _check("a", a, 0)
-    _check("loss", loss, 0, 1)
-    _check("ack_loss", ack_loss, 0, 1)
+    number("a", a, 0.1, "[0, inf)")
+    number("loss", loss, 0.1, "[0, 1)")
+    number("ack_loss", ack_loss, 0.1, "[0, 1)")
     round_trip = 1 + 2 * a
     timeout = round_trip if timeout is None else timeout
     if not timeout >= round_trip:  # it would fire before the ACK can be back
@@ -112,13 +97,10 @@ def utilisation_stop_and_wait_in_seconds(
     one direction, and processing in one round altogether. Assumes no loss.
     Source: Stallings, ARQ performance: t_f / (t_f + t_ack + 2 t_prop + t_proc).
     """
-    _check_positive("packet_time", packet_time)
-    for name, value in (
-        ("delay", delay),
-        ("ack_time", ack_time),
-        ("processing", processing),
-    ):
-        _check(name, value, 0)
+    number("packet_time", packet_time, 1000, "(0, inf)")
+    number("delay", delay, 0.1, "[0, inf)")
+    number("ack_time", ack_time, 0.1, "[0, inf)")
+    number("processing", processing, 0.1, "[0, inf)")
     return packet_time / (packet_time + ack_time + 2 * delay + processing)
 
 
@@ -136,9 +118,9 @@ def utilisation_go_back_n(a: float, window: int, loss: float = 0.0) -> float:
     far more than the formula says.
     Source: Stallings, ARQ performance; without loss Kurose & Ross, section 3.4.2.
     """
-    _check("a", a, 0)
-    _check_whole("window", window)
-    _check("loss", loss, 0, 1)
+    number("a", a, 0.1, "[0, inf)")
+    whole("window", window, 16, "[1, inf)")
+    number("loss", loss, 0.1, "[0, 1)")
     round_trip = 1 + 2 * a
     if window >= round_trip:
         return (1 - loss) / (1 + 2 * a * loss)
@@ -153,9 +135,9 @@ def utilisation_selective_repeat(a: float, window: int, loss: float = 0.0) -> fl
     window: with loss, that asks for W of 20 K or more.
     Source: Stallings, ARQ performance; without loss Kurose & Ross, section 3.4.2.
     """
-    _check("a", a, 0)
-    _check_whole("window", window)
-    _check("loss", loss, 0, 1)
+    number("a", a, 0.1, "[0, inf)")
+    whole("window", window, 16, "[1, inf)")
+    number("loss", loss, 0.1, "[0, 1)")
     return (1 - loss) * min(1.0, window / (1 + 2 * a))
 
 
@@ -167,8 +149,8 @@ def transmissions_per_packet(loss: float, ack_loss: float = 0.0) -> float:
     timer that fires too early. Go-back-N sends more.
     Source: the mean of a geometric distribution; Stallings, ARQ performance.
     """
-    _check("loss", loss, 0, 1)
-    _check("ack_loss", ack_loss, 0, 1)
+    number("loss", loss, 0.1, "[0, 1)")
+    number("ack_loss", ack_loss, 0.1, "[0, 1)")
     return 1 / ((1 - loss) * (1 - ack_loss))
 
 
@@ -180,7 +162,7 @@ def utilisation_bound(loss: float) -> float:
     Source: capacity of the erasure channel (Elias 1955, Coding for two noisy channels;
     Cover & Thomas, Elements of Information Theory, section 7.1.5).
     """
-    _check("loss", loss, 0, 1)
+    number("loss", loss, 0.1, "[0, 1)")
     return 1 - loss
 
 
@@ -192,8 +174,8 @@ def rounds_until_all(count: int, loss: float) -> float:
     Source: mean of the largest of n geometric numbers, the sum of 1 - (1 - p^k)^n over
     k = 0, 1, … (Towsley, Kurose & Pingali 1997, IEEE JSAC 15(3), for n receivers).
     """
-    _check_whole("count", count)
-    _check("loss", loss, 0, 1)
+    whole("count", count, 16, "[1, inf)")
+    number("loss", loss, 0.1, "[0, 1)")
     rounds, share = 1.0, loss  # which share of the packets is lost k times
     while count * share > 1e-12:
         rounds -= expm1(count * log1p(-share))
@@ -206,7 +188,7 @@ def window_to_fill_pipe(a: float) -> int:
 
     Source: Kurose & Ross, section 3.4.2.
     """
-    _check("a", a, 0)
+    number("a", a, 0.1, "[0, inf)")
     return ceil((1 + 2 * a) * (1 - 1e-12))  # 3751.0000000000005 means 3751
 
 
@@ -216,8 +198,8 @@ def bandwidth_delay_product(rate: float, rtt: float) -> float:
     rate: of the bottleneck, bit/s. rtt: seconds, without queueing.
     Source: RFC 6349, section 1.1; Kurose & Ross call it the pipe, section 3.4.2.
     """
-    _check_positive("rate", rate)
-    _check("rtt", rtt, 0)
+    number("rate", rate, 1000, "(0, inf)")
+    number("rtt", rtt, 0.1, "[0, inf)")
     return rate * rtt / 8
 
 
@@ -230,7 +212,7 @@ def largest_window_go_back_n(bits: int) -> int:
     Assumes a channel that keeps order, or packets that die before a number is reused.
     Source: Stallings, ARQ performance; Kurose & Ross, section 3.4.3.
     """
-    _check_whole("bits", bits)
+    whole("bits", bits, 16, "[1, inf)")
     return (1 << bits) - 1
 
 
@@ -240,20 +222,11 @@ def largest_window_selective_repeat(bits: int) -> int:
     Assumes a channel that keeps order, or packets that die before a number is reused.
     Source: Kurose & Ross, section 3.4.4.
     """
-    _check_whole("bits", bits)
+    whole("bits", bits, 16, "[1, inf)")
     return 1 << (bits - 1)
 
 
 # Losses in bursts
-
-
-def _check_chain(p: float, r: float, loss_bad: float, loss_good: float) -> None:
-    for name, value in (("p", p), ("r", r)):
-        if not 0 < value <= 1:
-            raise ValueError(f"{name} must be in (0, 1], got {value}")
-    for name, value in (("loss_bad", loss_bad), ("loss_good", loss_good)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 def mean_loss_gilbert_elliott(
@@ -266,7 +239,10 @@ def mean_loss_gilbert_elliott(
     Assumes a chain that has run long enough to forget its first state.
     Source: Gilbert 1960, Elliott 1963 (Bell System Technical Journal 39 and 42).
     """
-    _check_chain(p, r, loss_bad, loss_good)
+    number("p", p, 0.1, "(0, 1]")
+    number("r", r, 0.1, "(0, 1]")
+    number("loss_bad", loss_bad, 1.0, "[0, 1]")
+    number("loss_good", loss_good, 0.0, "[0, 1]")
     return (p * loss_bad + r * loss_good) / (p + r)
 
 

@@ -68,28 +68,17 @@ class Setup:
         if self.window is None:
             usual = WIDE if self.protocol in AT_ONCE else WINDOW
             object.__setattr__(self, "window", usual)
-        for name in ("window", "seq_bits"):
+        for name, example, most in (("window", 16, MAX_WINDOW), ("seq_bits", 2, 31)):
             if (value := getattr(self, name)) is not None:
-                whole(name, value, 16)
+                whole(name, value, example, f"[1, {most}]")
                 object.__setattr__(self, name, index(value))  # of numpy's, too
-        for name, example in (("timeout", 0.2), ("rate", 1_000_000)):
-            if (value := getattr(self, name)) is not None:
-                number(name, value, example)
+        if self.timeout is not None:
+            number("timeout", self.timeout, 0.2, "(0, 3600)", " s")
+        if self.rate is not None:
+            number("rate", self.rate, 1_000_000, "[1e3, 1e12]", " bit/s")
         for name in ("timestamps", "polite"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name} is True or False, got {value!r}")
-        if not 1 <= self.window <= MAX_WINDOW:
-            raise ValueError(
-                f"a window holds 1 to {MAX_WINDOW} packets, got {self.window}"
-            )
-        if self.timeout is not None and not 0 < self.timeout < 3600:
-            raise ValueError(
-                f"a timeout is above 0 s and below an hour, got {self.timeout}"
-            )
-        if self.seq_bits is not None and not 1 <= self.seq_bits <= 31:
-            raise ValueError(f"seq_bits is 1 to 31, or None, got {self.seq_bits}")
-        if self.rate is not None and not 1000 <= self.rate <= 1e12:
-            raise ValueError(f"a rate is 1000 to 1e12 bit/s, got {self.rate}")
 
     def _require_protocol(self) -> None:
         if not isinstance(self.protocol, str):
