@@ -138,9 +138,7 @@ def test_packets_of_one_moment_do_not_hide_each_other(ax: Axes) -> None:
     assert len(starts) == len(arrows(ax)) == 18
 
 
-def test_on_a_link_without_delay_an_answer_does_not_hide_what_it_answers(
-    ax: Axes,
-) -> None:
+def test_without_delay_an_answer_does_not_hide_what_it_answers(ax: Axes) -> None:
     link = ScriptedLink(delay=0.0, lose_back=(1,))
     plots.ladder(run(Setup("stop_and_wait", timeout=0.25), link, 3), ax)
     heights = [round(corners(ax, arrow)[1], 4) for arrow in arrows(ax)]
@@ -190,7 +188,7 @@ def test_the_lifelines_of_a_ladder_have_the_names_that_they_are_given(ax: Axes) 
 def test_no_arrow_of_a_crowded_ladder_ends_below_it(ax: Axes) -> None:
     plots.ladder(run(Setup("best_effort"), Link(delay=0.05), 60), ax)
     lowest = max(corners(ax, arrow)[3] for arrow in arrows(ax))
-    assert 0.055 < lowest < max(ax.get_ylim())
+    assert 0.05 < lowest < max(ax.get_ylim())
 
 
 def test_no_label_of_a_ladder_stands_below_it(ax: Axes) -> None:
@@ -220,6 +218,8 @@ def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
     assert f"The first 40 of {total} packets" in ax.get_xlabel()
     assert "ladder(trace, start=SECONDS) draws later ones" in ax.get_xlabel()
     assert "The first 40" in plots.alt_text(ax)
+    burst = plots.ladder(run(Setup("best_effort"), Link(), 60), plots.blank())
+    assert len(arrows(burst)) == 16
     later = plots.ladder(trace, plots.blank(), start=5.0, max_arrows=7)
     assert len(arrows(later)) == 7
     assert min(later.get_ylim()) > 4.9
@@ -317,9 +317,7 @@ def test_round_trips_of_packets_sent_twice_are_hollow(ax: Axes) -> None:
     assert np.asarray(line(ax, "SRTT").get_ydata())[0] == pytest.approx(100)  # ms
 
 
-def test_goodput_has_a_point_for_each_loss_and_a_dashed_curve_of_theory(
-    ax: Axes,
-) -> None:
+def test_goodput_has_points_and_a_dashed_curve_of_theory(ax: Axes) -> None:
     setups = [Setup("stop_and_wait", timeout=0.15), Setup("go_back_n", timeout=0.3)]
     plots.goodput_over_loss(sweep(setups, [0.0, 0.1, 0.2], [0, 1], count=30), ax)
     dashed = [each for each in ax.lines if each.get_linestyle() == "--"]
@@ -332,9 +330,7 @@ def test_goodput_has_a_point_for_each_loss_and_a_dashed_curve_of_theory(
     draw(bare)
 
 
-def test_goodput_of_a_protocol_without_a_formula_has_the_channels_bound_above(
-    ax: Axes,
-) -> None:
+def test_goodput_without_a_formula_has_the_channels_bound_above(ax: Axes) -> None:
     plots.goodput_over_loss(sweep([Setup("fast")], [0.0, 0.1], [0], count=30), ax)
     bound = line(ax, "the channel's bound")
     assert list(np.asarray(bound.get_ydata())[[0, -1]]) == pytest.approx(
@@ -343,9 +339,7 @@ def test_goodput_of_a_protocol_without_a_formula_has_the_channels_bound_above(
     assert bound.get_linestyle() == ":"
 
 
-def test_packets_over_loss_counts_mixes_and_has_the_least_that_is_possible(
-    ax: Axes,
-) -> None:
+def test_packets_over_loss_has_the_least_that_is_possible(ax: Axes) -> None:
     results = sweep([Setup("fast", 64), Setup("go_back_n", 8)], [0.0, 0.2], [0])
     plots.packets_over_loss(results, ax)
     least = np.asarray(line(ax, "the least").get_ydata())
@@ -362,11 +356,11 @@ def test_the_table_of_a_sweep_has_a_row_for_each_loss_and_both_figures_numbers()
 ):
     results = sweep([Setup("stop_and_wait", timeout=0.15)], [0.0, 0.2], [0], count=30)
     page = str(plots.loss_table(results))
-    assert page.count("<tr>") == 4
-    assert ">stop-and-wait, timeout 0.15 s</th>" in page
+    assert page.count("<tr>") == 3
+    assert page.count(">stop-and-wait, timeout 0.15 s: ") == 2
     first = results[0].summary
     assert f"<td>{(first.goodput or 0) / 1e3:.4g}</td><td>1</td>" in page
-    assert str(plots.loss_table([])).count("<tr>") == 2
+    assert str(plots.loss_table([])).count("<tr>") == 1
 
 
 def test_points_that_are_named_as_a_protocol_look_the_same_everywhere(ax: Axes) -> None:
@@ -494,9 +488,7 @@ def test_a_transfer_is_drawn_as_it_was_received(ax: Axes) -> None:
     assert axes[0].get_title() == f"lossy\n1 of {count} packets missing"
 
 
-def test_a_chart_has_its_points_over_its_curves_and_says_where_they_end(
-    ax: Axes,
-) -> None:
+def test_a_chart_has_points_over_curves_and_says_where_they_end(ax: Axes) -> None:
     points = {"measured": ([1, 2, 4], [0.1, 0.2, 0.4])}
     curves = {"theory": ([1, 4], [0.1, 0.5])}
     plots.chart("window [packets]", "utilisation", points, curves, ax)

@@ -92,6 +92,7 @@ class PeerPanel(Panel):
         self._texting_since: float | None = None  # by time.perf_counter() [s]
         self._shown: Transfer | None = None  # the last one whose end was drawn
         self._stopped: Transfer | None = None  # the last one that we stopped
+        self._waiting = ""  # what is said of a picture that waits for a consent
         self._stale = False  # whether the results on the screen are of another peer
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = it = PeerControls(name)
@@ -298,7 +299,9 @@ class PeerPanel(Panel):
             self._stale, self._shown = False, self.transfer
             it.attempts.value = it.progress.value = ""
         sending = it.buttons["send-picture"] in self.busy
-        it.show_waiting(asked(peer) if peer is not None and sending else "")
+        waiting = asked(peer) if peer is not None and sending else ""
+        if waiting != self._waiting:
+            self._waiting = it.progress.value = waiting
         moving = self._draw_transfer()
         it.enable(peer is not None, moving, self.busy)
         self.requests.draw([] if peer is None else peer.requests)
@@ -331,8 +334,10 @@ class PeerPanel(Panel):
         ended = transfer.ended  # asked first: the last state is drawn, too
         self.controls.show_transfer(transfer, ended, transfer is self._stopped)
         if transfer.error and not isinstance(transfer.error, TransferStopped):
-            place, more = self.controls.picture_alert, help_with(transfer)
-            self.complain(transfer.error, place, more)
+            autopsy = "In a cell, p2plab.autopsy(panel.transfer) draws what happened "
+            autopsy += "(panel: the name that you gave this one)."
+            more = autopsy if transfer.went_wrong else ""
+            self.complain(transfer.error, self.controls.picture_alert, more)
         self._shown = transfer if ended else None
         return not ended
 
@@ -376,7 +381,6 @@ class PeerControls:
         self.ack_loss = Knob("ack-loss", "ACK loss [%]", 0, 95, 0, 5, PERCENT)
         self.attempts = line("attempts", width=ROW, min_height="24px")
         self.progress = line("progress", width=ROW, min_height="48px")
-        self._waiting = ""  # what is said of a picture that waits for a consent
         blue, red = {"button_style": "primary"}, {"button_style": "danger"}
         self.buttons = {
             "register": button("register", "Register", **blue),
@@ -411,11 +415,6 @@ class PeerControls:
         if options != list(self.peers.options):
             self.peers.options = options
             self.peers.value = chosen
-
-    def show_waiting(self, words: str) -> None:
-        """Whose word a picture waits for, before it can be sent."""
-        if words != self._waiting:
-            self._waiting = self.progress.value = words
 
     def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
         """How the picture that we send gets on; stopped: whether by this panel."""
@@ -474,14 +473,6 @@ def _head(text: str) -> Any:
     head = line("head")
     head.value = f"<h4>{html.escape(text)}</h4>"
     return head
-
-
-def help_with(transfer: Transfer) -> str:
-    """What a person at the panel can do about a transfer that failed."""
-    if not transfer.went_wrong:
-        return ""
-    cell = "In a cell, p2plab.autopsy(panel.transfer) draws what happened"
-    return f"{cell} (panel: the name that you gave this one)."
 
 
 def standing(peer: Peer) -> str:
