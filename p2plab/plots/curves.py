@@ -37,7 +37,7 @@ def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
     sentence = (
         f"DATA packets in {end * scale:.4g} {unit}. {numbers}timeouts: {len(timeouts)}."
     )
-    ax.locator_params(axis="y", integer=True)
+    ax.locator_params(axis="y", integer=True, min_n_ticks=1)
     return finish(ax, f"time [{unit}]", "DATA packets so far", sentence)
 
 
@@ -88,7 +88,7 @@ def window_over_time(
         f"The sender's window until {last * scale:.4g} {unit}. In use: at most {most} "
         f"packets, sent again: {len(again)}, timeouts: {len(timeouts)}."
     )
-    ax.locator_params(axis="y", integer=True)  # there is no packet 2.5
+    ax.locator_params(axis="y", integer=True, min_n_ticks=1)  # there is no packet 2.5
     return finish(ax, f"time [{unit}]", "number of the packet", sentence)
 
 
