@@ -24,7 +24,8 @@ LOOK: Final = """<style>
   linear-gradient(transparent, rgba(127, 127, 127, .6)) bottom / 100% 12px no-repeat,
   var(--ground)}
 .p2p-redis-keys :is(td, tbody th) {vertical-align: top; white-space: pre-line;
-  text-align: left; overflow-wrap: anywhere}
+  text-align: left}
+.p2p-redis-keys td:last-child {overflow-wrap: anywhere}
 .p2p-redis-keys td:nth-child(3) {white-space: nowrap}
 .p2p-redis-keys thead th {position: sticky; top: 0; background: var(--ground)}
 </style>"""
