@@ -136,7 +136,7 @@ def test_a_view_draws_seldom_and_the_last_state() -> None:
     state, seen = 0, []
     view = View(lambda: seen.append(state), lambda why: None, pause=0.02)
     for state in range(5_000):  # noqa: B007  (the view reads it)
-        view.poke()
+        view.request_redraw()
     assert view.flush(SOON)
     view.stop()
     assert seen[-1] == 4_999
@@ -226,7 +226,7 @@ def test_a_closed_panel_leaves_no_thread_behind(lab: p2plab.Lab, peer: bool) -> 
 def test_an_error_is_a_sentence_and_what_helps_is_another_one(
     quick: TransferPanel, why: Exception, more: str, words: str
 ) -> None:
-    quick.complain(why, more=more)
+    quick.show_error(why, more=more)
     assert f">{words}<" in html.unescape(quick.alert.value)
 
 

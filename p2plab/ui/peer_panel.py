@@ -125,18 +125,18 @@ class PeerPanel(Panel):
             raise P2PLabError(f"this panel is {self.peer.name} already: leave first")
         if name is not None:
             self.controls.name.value = name
-        self._afresh("register")
+        self._reset("register")
         self.rendezvous = open_lab(self.rendezvous)
         return self._do("register", self._register, self.controls.name.value.strip())
 
     def leave(self) -> Self:
         """Give the name back, and close the peer; the inbox stays to be read."""
-        self._afresh("leave")
+        self._reset("leave")
         return self._do("leave", self._leave)
 
     def refresh(self) -> Self:
         """Look who is there now."""
-        self._afresh("refresh")
+        self._reset("refresh")
         self._registered()
         return self._do("refresh", self._look)
 
@@ -153,7 +153,7 @@ class PeerPanel(Panel):
 
         text: what to put into the box before.
         """
-        self._afresh("send-text")
+        self._reset("send-text")
         self.controls.attempts.value = ""
         peer, to = self._registered(), self._chosen()
         if text is not None:
@@ -170,7 +170,7 @@ class PeerPanel(Panel):
 
         picture: a size of the sample, or whatever `Peer.send_picture` takes.
         """
-        self._afresh("send-picture")
+        self._reset("send-picture")
         if self.transfer is not None and not self.transfer.ended:
             raise P2PLabError("a picture is on its way: stop it, or let it end")
         it, self._shown = self.controls, self.transfer
@@ -211,14 +211,14 @@ class PeerPanel(Panel):
         if self.peer is not None:
             self.peer.close()
 
-    def _afresh(self, name: str) -> None:
+    def _reset(self, name: str) -> None:
         """Before something is tried: take away what was said of earlier attempts.
 
         Raises P2PLabError if it is under way already.
         """
         if self.controls.buttons[name] in self.busy:
             raise P2PLabError(f"{name} is under way: wait for its end")
-        self.forgive()
+        self.clear_error()
         for place in self._places.values():
             place.value = ""
 
@@ -243,8 +243,8 @@ class PeerPanel(Panel):
             accept=it.accept.value,
             ack_delay=it.ack_delay.value,
             ack_loss=it.ack_loss.value,
-            on_news=lambda _: self.view.poke(),
-            on_request=lambda _: self.view.poke(),
+            on_news=lambda _: self.view.request_redraw(),
+            on_request=lambda _: self.view.request_redraw(),
         )
         try:
             peer.register()
@@ -313,7 +313,7 @@ class PeerPanel(Panel):
             self._looked_at = time.monotonic()
             self.start(self._look)
         it.list_peers(self.found)
-        self.tell(self._trouble or standing(peer))
+        self.tell(self._trouble or registration_status(peer))
         moving |= self._draw_attempts(peer) | self.inbox.draw(peer.inbox)
         return FRAME if moving else 1.0
 
@@ -337,7 +337,7 @@ class PeerPanel(Panel):
             autopsy = "In a cell, p2plab.autopsy(panel.transfer) draws what happened "
             autopsy += "(panel: the name that you gave this one)."
             more = autopsy if transfer.went_wrong else ""
-            self.complain(transfer.error, self.controls.picture_alert, more)
+            self.show_error(transfer.error, self.controls.picture_alert, more)
         self._shown = transfer if ended else None
         return not ended
 
@@ -432,23 +432,17 @@ class PeerControls:
         self, status: Any, alert: Any, note: Any, requests: Any, inbox: Any
     ) -> list[Any]:
         """Three columns: me and my texts; pictures and ACKs; the inbox."""
-        columns = [
-            [
-                *(_head("Me and the others"), self.name, self.room, self.accept),
-                *(self._row("register", "leave"), alert, requests, self.peers),
-                *(self._row("refresh"), _head("Send a text over TCP"), self.text),
-                *(self.timeout.box, self.tries.box, self._row("send-text")),
-                *(self.text_alert, note, self.attempts),
-            ],
-            [
-                *(_head("Send a picture over UDP"), self.picture.box, self.protocol),
-                *(self.loss.box, self.delay.box, self._row("send-picture", "stop")),
-                *(self.picture_alert, self.progress),
-                *(_head("How I acknowledge texts"), self.ack_delay.box),
-                self.ack_loss.box,
-            ],
-            [_head("Inbox"), inbox],
-        ]
+        me = [_head("Me and the others"), self.name, self.room, self.accept]
+        me += [self._row("register", "leave"), alert, requests, self.peers]
+        me += [self._row("refresh")]
+        texts = [_head("Send a text over TCP"), self.text, self.timeout.box]
+        texts += [self.tries.box, self._row("send-text"), self.text_alert, note]
+        texts += [self.attempts]
+        pictures = [_head("Send a picture over UDP"), self.picture.box, self.protocol]
+        pictures += [self.loss.box, self.delay.box, self._row("send-picture", "stop")]
+        pictures += [self.picture_alert, self.progress]
+        acks = [_head("How I acknowledge texts"), self.ack_delay.box, self.ack_loss.box]
+        columns = [me + texts, pictures + acks, [_head("Inbox"), inbox]]
         layout = widgets.Layout(**COLUMN)
         boxes = [widgets.VBox(each, layout=layout) for each in columns]
         style = line("style")
@@ -475,7 +469,7 @@ def _head(text: str) -> Any:
     return head
 
 
-def standing(peer: Peer) -> str:
+def registration_status(peer: Peer) -> str:
     """How a peer stands with the rendezvous."""
     if peer.trouble is not None:
         return str(peer.trouble)

@@ -49,7 +49,7 @@ class RedisPanel(Panel):
         style.value = STYLE + LOOK
         self.box.children = (style, self.status, self.alert, self.table)
         self.tell("Looking …")
-        self.view.poke()
+        self.view.request_redraw()
 
     def draw(self) -> float | None:
         from redis.exceptions import RedisError

@@ -131,7 +131,7 @@ class TransferPanel(Panel):
         with self._lock:
             if self.running:
                 raise P2PLabError("a transfer is on its way: stop it, or let it end")
-            self.forgive()
+            self.clear_error()
             peers = self._peers if it.real.value else None
             what = it.picture.value, it.setup, it.link, it.order.value
             run = Playback(*what, peers=peers, seconds=self.replay)
@@ -178,7 +178,7 @@ class TransferPanel(Panel):
         try:
             run.begin()
         except Exception as why:
-            self.complain(why)
+            self.show_error(why)
             self._run = before  # with its picture and its trace
             earlier = "What is shown is the transfer before." if before else ""
             self.tell(f"Nothing was sent. {earlier}".strip())
@@ -261,8 +261,8 @@ class TransferPanel(Panel):
         for each in it.all:
             self.listen(each, self._turned)
         self.listen(it.picture, self._chosen)
-        self.listen(self.moment, self.view.poke)
-        self.tabs.observe(lambda _: self.view.poke(), "selected_index")
+        self.listen(self.moment, self.view.request_redraw)
+        self.tabs.observe(lambda _: self.view.request_redraw(), "selected_index")
 
     def _turned(self) -> None:
         if self.running:
@@ -271,7 +271,7 @@ class TransferPanel(Panel):
 
     def _chosen(self) -> None:
         if not self.running:
-            self.forgive()
+            self.clear_error()
             self._show_original()
 
     def _clear(self) -> None:
@@ -343,7 +343,7 @@ class TransferPanel(Panel):
             self._shown_at = self.moment.value
             self.tell(run.verdict())
             if transfer.error and not isinstance(transfer.error, TransferStopped):
-                self.complain(transfer.error, more=HELP)
+                self.show_error(transfer.error, more=HELP)
             self._drawn.clear()
             for each in self.figures.values():
                 each.value = "<p>This is being drawn …</p>"
