@@ -99,7 +99,7 @@ def button(name: str, label: str, **more: Any) -> Any:
 class View:
     """The one thread that draws a panel: seldom, the latest state, the last one always.
 
-    draw: returns after how many seconds to draw again, or None: not before a `request_redraw`.
+    draw: returns after how many seconds to draw again, or None: not before it is asked.
     show_error: is given what `draw` raises.
     """
 
