@@ -1,7 +1,6 @@
 """One figure for each question about a run: takes a trace and an axes, draws on it."""
 
-from p2plab.plots.chart import chart
-from p2plab.plots.curves import over_time, rtt, window_over_time
+from p2plab.plots.curves import chart, over_time, rtt, window_over_time
 from p2plab.plots.goodput import goodput_over_loss, loss_table, packets_over_loss
 from p2plab.plots.ladder import ladder, ladders
 from p2plab.plots.meeting import meeting, meeting_table

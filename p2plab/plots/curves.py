@@ -1,8 +1,8 @@
-"""Curves over time: what was sent and lost, the window, the round trips."""
+"""Curves: what was sent and lost, the window, round trips, and any other numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -37,7 +37,7 @@ def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
     sentence = (
         f"DATA packets in {end * scale:.4g} {unit}. {numbers}timeouts: {len(timeouts)}."
     )
-    ax.locator_params(axis="y", integer=True)
+    ax.locator_params(axis="y", integer=True, min_n_ticks=1)
     return finish(ax, f"time [{unit}]", "DATA packets so far", sentence)
 
 
@@ -88,7 +88,7 @@ def window_over_time(
         f"The sender's window until {last * scale:.4g} {unit}. In use: at most {most} "
         f"packets, sent again: {len(again)}, timeouts: {len(timeouts)}."
     )
-    ax.locator_params(axis="y", integer=True)  # there is no packet 2.5
+    ax.locator_params(axis="y", integer=True, min_n_ticks=1)  # there is no packet 2.5
     return finish(ax, f"time [{unit}]", "number of the packet", sentence)
 
 
@@ -182,3 +182,57 @@ def _mark_timeouts(ax: Axes, times: Sequence[float], scale: float) -> None:
             label=f"timeouts: {len(times):,}",
             **look,
         )
+
+
+Pairs = tuple[Sequence[float], Sequence[float]]  # all x, all y
+
+_CURVES: Final[list[Style]] = [
+    {"color": style.PLAIN_COLOUR, "linestyle": "--"},
+    {"color": "grey", "linestyle": ":"},
+]
+_POINTS: Final[list[Style]] = [
+    {"color": "#0072B2", "marker": "o", "linestyle": "none"},
+    {"color": "#8C510A", "marker": "^", "linestyle": "none"},
+    {"color": "#000000", "marker": "s", "linestyle": "none"},
+]
+_LOOK: Final = ("label", "color", "marker")
+
+
+def chart(
+    across: str,
+    up: str,
+    points: Mapping[str, Pairs],
+    curves: Mapping[str, Pairs] | None = None,
+    ax: Axes | None = None,
+    *,
+    log: bool = False,
+) -> Axes:
+    """Draw named series of numbers, and say in words where each begins and ends.
+
+    across, up: what the axes stand for, with the unit in brackets.
+    points, curves: names, and for each all x and all y; curves are drawn beneath.
+        Points that are named as a protocol look as in the figures over the loss.
+    log: both axes logarithmic.
+    """
+    ax = given_or_new(ax, 8, 4.2)
+    sentences = [f"{up} over {across}."]
+    for series, looks in ((curves or {}, _CURVES), (points, _POINTS)):
+        for number, (name, (x, y)) in enumerate(series.items()):
+            look = {"label": name, **looks[number % len(looks)]}
+            if series is points:  # one at 0 is not half hidden by the axis
+                look["clip_on"] = False
+            if "marker" in look and name in style.PROTOCOL_LOOKS:
+                look |= zip(_LOOK, style.PROTOCOL_LOOKS[name], strict=True)
+            ax.plot(x, y, **(few(look, len(x)) if "marker" in look else look))
+            sentences.append(f"{name}: {_ends(x, y)}.")
+    if log:
+        ax.set(xscale="log", yscale="log")
+    else:
+        ax.set_ylim(bottom=0)
+    return finish(ax, across, up, " ".join(sentences))
+
+
+def _ends(x: Sequence[float], y: Sequence[float]) -> str:
+    if not len(x):
+        return "nothing"
+    return f"{y[0]:.3g} at {x[0]:.3g} to {y[-1]:.3g} at {x[-1]:.3g}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,19 +50,22 @@ def goodput_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
     points = goodputs(results)
     largest = max((p.high for each in points.values() for p in each), default=0.0)
     scale, unit = (1e-6, "Mbit/s") if largest >= 1e6 else (1e-3, "kbit/s")
-    first = {r.experiment.setup: r.experiment for r in reversed(results)}
     said = _draw(ax, points, scale, unit)
     losses = _losses(points)
+    first = {r.experiment.setup: r.experiment for r in reversed(results)}
     for setup, one in first.items():
-        look = {"color": _look(setup)[1], "linestyle": "--", "linewidth": 1}
-        _curve(ax, one, losses, scale, Experiment.expected_goodput, **look)
+        look: Style = {"color": _look(setup)[1], "linestyle": "--", "linewidth": 1}
+        if one.expected_goodput() is not None:
+            curve = [_on(one, loss).expected_goodput() or 0.0 for loss in losses]
+            ax.plot(100 * losses, scale * np.array(curve), **look)
     if any(one.expected_goodput() is None for one in first.values()):
         label = "the channel's bound: share 1 − p"
         one, *_ = first.values()
-        _curve(ax, one, losses, scale, Experiment.goodput_bound, label=label, **_BOUND)
+        bound = [scale * (_on(one, p).goodput_bound() or np.nan) for p in losses]
+        ax.plot(100 * losses, bound, label=label, **_BOUND)
     ax.set_ylim(bottom=0)
     note = _ASSUMED if results else ""
-    sentence = " ".join([f"Goodput over loss, {count_of(len(results), 'run')}.", *said])
+    sentence = f"Goodput over loss, {count_of(len(results), 'run')}. {said}".strip()
     return finish(ax, "loss [%]", f"goodput [{unit}]", sentence, note=note, columns=2)
 
 
@@ -80,9 +82,8 @@ def packets_over_loss(results: Sequence[Result], ax: Axes | None = None) -> Axes
         ax.plot(100 * losses, least, label="the least: 1 / (1 − p)", **_BOUND)
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter("{x:g}")
-    sentence = " ".join(
-        [f"Packets per payload over loss, {count_of(len(results), 'run')}.", *said]
-    )
+    runs = count_of(len(results), "run")
+    sentence = f"Packets per payload over loss, {runs}. {said}".strip()
     return finish(ax, "loss [%]", "DATA packets per payload", sentence, columns=2)
 
 
@@ -90,32 +91,32 @@ def loss_table(results: Sequence[Result]) -> Html:
     """Return an HTML table of both figures' numbers: means over the seeds."""
     speeds, packets = goodputs(results), curves(results, packets_per_payload)
     rows = []
-    for loss in _at(speeds):
+    for loss in sorted({p.loss for each in speeds.values() for p in each}):
         row = [f"{100 * loss:.3g}"]
         for setup in speeds:
             row += [_mean(speeds[setup], loss, 1e-3), _mean(packets[setup], loss, 1)]
         rows.append(row)
-    names = "".join(
-        f'<th scope="colgroup" colspan="2">{html.escape(_name(setup))}</th>'
+    names = [
+        f"{_name(setup)}: {what}"
         for setup in speeds
-    )
-    above = f'<tr><th scope="col" rowspan="2">loss [%]</th>{names}</tr>'
-    units = ("goodput [kbit/s]", "DATA packets per payload") * len(speeds)
-    return html_table(units, rows, first="th", above=above)
+        for what in ("goodput [kbit/s]", "DATA packets per payload")
+    ]
+    return html_table(["loss [%]", *names], rows, first="th")
 
 
 def _mean(points: Sequence[Point], loss: float, scale: float) -> str:
     return next((shown(p.mean * scale) for p in points if p.loss == loss), "")
 
 
-def _at(points: Mapping[Setup, Sequence[Point]]) -> list[float]:
-    return sorted({p.loss for each in points.values() for p in each})
-
-
 def _losses(points: Mapping[Setup, Sequence[Point]]) -> np.ndarray[Any, Any]:
     """Fifty losses for a curve, or none."""
-    measured = _at(points)
-    return np.linspace(measured[0], measured[-1], 50) if measured else np.empty(0)
+    measured = [p.loss for each in points.values() for p in each]
+    return np.linspace(min(measured), max(measured), 50) if measured else np.empty(0)
+
+
+def _on(one: Experiment, loss: float) -> Experiment:
+    """The same with another loss."""
+    return replace(one, link=replace(one.link, loss=float(loss)))
 
 
 def _look(setup: Setup) -> tuple[str, str, str]:
@@ -135,51 +136,31 @@ def _name(setup: Setup) -> str:
 
 def _draw(
     ax: Axes, curves: Mapping[Setup, Sequence[Point]], scale: float, unit: str
-) -> list[str]:
+) -> str:
     """Draw the points of every setup, and say them in words."""
     before: list[str] = []
     sentences = []
     for setup, points in curves.items():
-        _, colour, marker = _look(setup)
+        name, (_, colour, marker) = _name(setup), _look(setup)
         fill = _FILLS[before.count(setup.protocol) % len(_FILLS)]
         before.append(setup.protocol)
-        look = {"color": colour, "marker": marker, "fillstyle": fill}
-        _measured(ax, points, scale, label=_name(setup), **look)
-        sentences.append(_sentence(_name(setup), points, scale, unit))
-    return sentences
-
-
-def _measured(ax: Axes, points: Sequence[Point], scale: float, **look: Any) -> None:
-    means = np.array([p.mean for p in points]) * scale
-    spread = np.array([[p.mean - p.low, p.high - p.mean] for p in points]) * scale
-    ax.errorbar(
-        [100 * p.loss for p in points],
-        means,
-        yerr=np.maximum(spread.reshape(-1, 2).T, 0),  # rounding may fall below
-        linestyle="none",
-        capsize=3,
-        markersize=12 if look["marker"] == "+" else 6,  # seen behind another one
-        markeredgewidth=2 if look["marker"] == "+" else 1,
-        **look,
-    )
-
-
-def _curve(
-    ax: Axes,
-    one: Experiment,
-    losses: Sequence[float] | np.ndarray[Any, Any],
-    scale: float,
-    goodput: Callable[[Experiment], float | None],
-    **look: Any,
-) -> None:
-    links = [replace(one.link, loss=float(loss)) for loss in losses]
-    curve = [goodput(replace(one, link=link)) for link in links]
-    if curve and None not in curve:
-        ax.plot(100 * np.asarray(losses), scale * np.array(curve, dtype=float), **look)
-
-
-def _sentence(name: str, points: Sequence[Point], scale: float, unit: str) -> str:
-    if not points:
-        return f"{name}: nothing measured."
-    numbers = (f"{p.mean * scale:.3g} at {100 * p.loss:.3g} %" for p in points)
-    return f"{name}: {', '.join(numbers)} loss [{unit}]."
+        plus = marker == "+"  # is seen behind another one
+        means = scale * np.array([p.mean for p in points])
+        spread = scale * np.array([[p.mean - p.low, p.high - p.mean] for p in points])
+        ax.errorbar(
+            [100 * p.loss for p in points],
+            means,
+            yerr=np.maximum(spread.reshape(-1, 2).T, 0),  # rounding may fall below
+            linestyle="none",
+            color=colour,
+            marker=marker,
+            fillstyle=fill,
+            markersize=12 if plus else 6,
+            markeredgewidth=2 if plus else 1,
+            capsize=3,
+            label=name,
+        )
+        pairs = zip(means, points, strict=True)
+        numbers = ", ".join(f"{y:.3g} at {100 * p.loss:.3g} %" for y, p in pairs)
+        sentences.append(f"{name}: {numbers or 'nothing measured'} loss [{unit}].")
+    return " ".join(sentences)

@@ -33,6 +33,7 @@ from p2plab.plots.style import (
 )
 
 FONT: Final = 8  # [points]
+_MOST, _MOST_OF_A_BURST = 40, 16  # arrows
 _CROWDED: Final = 2.5  # lines of text by which a label may be away from its place
 _PLACE: Final = {SENDER: 0, RECEIVER: 1}
 _FLIGHT: Final = {LOSS: 0.5, OVERFLOW: 0.15}  # how far it goes, if it does not arrive
@@ -215,20 +216,25 @@ def ladder(
     *,
     start: float = 0.0,
     end: float = inf,
-    max_arrows: int = 40,
+    max_arrows: int | None = None,
     names: tuple[str, str] = (SENDER, RECEIVER),
     note: str = "",
 ) -> Axes:
     """Draw who sent what, and when it arrived.
 
-    start, end: the moments to draw [s]; of these, the first `max_arrows` packets.
+    start, end: the moments to draw [s]; of these, the first `max_arrows` packets: by
+        default 40, or 16 of a burst, since more side by side are a block of colour.
     names: what to write above the lifelines.
     note: what to write below it instead of how to choose other packets.
     Packets of one moment are drawn one below the other.
     """
     ax = given_or_new(ax, 8, 6)
     inside = [move for move in transmissions(trace) if start <= move.moment <= end]
-    moves = inside[:max_arrows]
+    moves = inside[: _MOST if max_arrows is None else max_arrows]
+    travels = [each for each in map(_travel, moves) if each is not None]
+    burst = travels and moves[-1].moment - moves[0].moment < median(travels)
+    if burst and max_arrows is None:
+        moves = moves[:_MOST_OF_A_BURST]
     if not note and len(moves) < len(inside):
         note = f"The first {len(moves)} of {len(inside):,} packets; "
         note += "ladder(trace, start=SECONDS) draws later ones."
@@ -239,7 +245,6 @@ def ladder(
     timeouts = [e.time for e in meanwhile if (e.host, e.what) == (SENDER, TIMEOUT)]
     delivered = [e.time for e in meanwhile if (e.host, e.what) == (RECEIVER, DELIVER)]
 
-    travels = [each for each in map(_travel, moves) if each is not None]
     travel = median(travels or [(bottom - top) / 9])
     space = (bottom - top) * min(0.011, 0.3 / max(1, len(moves)))
     heights = _spread(moves, space, level=travel < space)

@@ -36,6 +36,7 @@ RENDEZVOUS: Final = "rendezvous"
 MOST_ROWS: Final = 36
 _LONGEST: Final = 26  # characters of a label
 _TOGETHER: Final = ((HEAR, ANSWER), (CONFIRM, CHOOSE))  # in one moment, and one row
+_CAUSES: Final = {ASKED: INTRODUCE, MET: ACCEPT, REFUSED: REFUSE}
 _LOOKS: Final[dict[str, Style]] = {
     "HTTP": style.PLAIN_LINE,
     "probe": style.DATA_LINE,
@@ -109,21 +110,17 @@ class _Story:
 
     def _exchanges(self) -> Iterable[tuple[_Row | None, _Row | None, str]]:
         """What went to the rendezvous, and what came from there: row, row, and what."""
-        caller, callee, begun = self.caller, self.callee, []
-        for who, went, whom, came in (
-            (caller, INTRODUCE, None, ASKED),
-            (None, ASKED, callee, ASKED),
-            (callee, ACCEPT, None, MET),
-            (callee, REFUSE, None, REFUSED),
-            (None, MET, caller, MET),
-            (None, MET, callee, MET),
-            (None, REFUSED, caller, REFUSED),
-        ):
-            sent = [row for row in self.rows if row.who == who and row.of(went)]
-            got = [row for row in self.rows if row.who == whom and row.of(came)]
-            if sent and got:
-                begun.append(sent[0])
-                yield sent[0], got[0], "HTTP"
+        begun = []
+        for row in self.rows:
+            cause = _CAUSES.get(row.events[0].what)
+            if row.who is not None or cause is None:
+                continue
+            for other in self.rows:
+                if other.of(cause) and other not in begun:
+                    begun.append(other)
+                    yield other, row, "HTTP"
+                elif other.who is not None and other.of(row.events[0].what):
+                    yield row, other, "HTTP"
         for row in self.rows:
             if row not in begun and row.of(REGISTER, INTRODUCE):
                 yield row, None, "HTTP"

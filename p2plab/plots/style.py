@@ -201,11 +201,10 @@ def html_table(
     rows: Iterable[Sequence[str]],
     *,
     first: str = "td",
-    above: str = "",
 ) -> Html:
     """Return an HTML table of texts.
 
-    first: "th" if each row begins with its name. above: HTML before the head's row.
+    first: "th" if each row begins with its name.
     """
     names = "".join(
         f'<th scope="col">{html.escape(name)}</th>' if name else "<td></td>"
@@ -216,7 +215,7 @@ def html_table(
         scope = ' scope="row"' if first == "th" else ""
         cells = "".join(f"<td>{html.escape(each)}</td>" for each in others)
         body.append(f"<tr><{first}{scope}>{html.escape(one)}</{first}>{cells}</tr>")
-    names = f"<thead>{above}<tr>{names}</tr></thead>" if head or above else ""
+    names = f"<thead><tr>{names}</tr></thead>" if head else ""
     return Html(f"<table>{names}<tbody>{''.join(body)}</tbody></table>")
 
 

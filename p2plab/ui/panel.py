@@ -99,23 +99,23 @@ def button(name: str, label: str, **more: Any) -> Any:
 class View:
     """The one thread that draws a panel: seldom, the latest state, the last one always.
 
-    draw: returns after how many seconds to draw again, or None: not before a `poke`.
-    complain: is given what `draw` raises.
+    draw: returns after how many seconds to draw again, or None: not before it is asked.
+    show_error: is given what `draw` raises.
     """
 
     def __init__(
         self,
         draw: Callable[[], float | None],
-        complain: Callable[[Exception], object],
+        show_error: Callable[[Exception], object],
         pause: float = FRAME,
     ) -> None:
-        self._draw, self._complain, self._pause = draw, complain, pause
+        self._draw, self._show_error, self._pause = draw, show_error, pause
         self._change = threading.Condition()
-        self._asked = self._drawn = 0  # pokes, and how many of them were drawn
+        self._asked = self._drawn = 0  # requests, and how many of them were drawn
         self._stopped = False
         self._thread: threading.Thread | None = None
 
-    def poke(self) -> None:
+    def request_redraw(self) -> None:
         """Something has changed: draw it soon. Any thread may call."""
         with self._change:
             self._asked += 1
@@ -126,7 +126,7 @@ class View:
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until all that has happened so far is drawn; say whether it is."""
         with self._change:
-            self.poke()
+            self.request_redraw()
             asked = self._asked
             return self._change.wait_for(lambda: self._drawn >= asked, timeout)
 
@@ -151,7 +151,7 @@ class View:
             try:
                 again = self._draw()
             except Exception as why:
-                self._complain(why)
+                self._show_error(why)
                 again = None if again is None else 1.0  # what moved may be moving yet
             # At most half of the time goes into drawing: the rest is the transfer's.
             rest = max(self._pause, time.perf_counter() - began)
@@ -228,10 +228,11 @@ class Panel:
         self.box = widgets.VBox([])
         self.box.add_class("p2p-panel")
         self.box.add_class(f"p2p-{kind}-panel")
-        self.view = View(self.draw, self.complain)
+        self.view = View(self.draw, self.show_error)
         self.echo = Echo()
         self.busy: set[Any] = set()  # the buttons whose work goes on
         self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
         self.closed = False
         atexit.register(self.close)
 
@@ -246,7 +247,7 @@ class Panel:
         """Say how things stand."""
         self.status.value = said("status", text)
 
-    def complain(self, why: Exception, place: Any = None, more: str = "") -> None:
+    def show_error(self, why: Exception, place: Any = None, more: str = "") -> None:
         """Show an error, in words; place: the line for it, if not `alert`.
 
         more: what one can do about it in this panel.
@@ -258,7 +259,7 @@ class Panel:
             words = f"{words}{stop} {more}"
         (place or self.alert).value = said("alert", words)
 
-    def forgive(self) -> None:
+    def clear_error(self) -> None:
         """Take an old error and note away."""
         self.error = None
         self.alert.value = self.note.value = ""
@@ -268,7 +269,7 @@ class Panel:
         try:
             act()
         except Exception as why:
-            self.complain(why, place)
+            self.show_error(why, place)
             return False
         return True
 
@@ -285,19 +286,20 @@ class Panel:
             self.busy.difference_update(buttons)
             for each in () if done else buttons:
                 each.disabled = False
-            self.view.poke()
+            self.view.request_redraw()
 
         self.busy.update(buttons)
         for each in buttons:
             each.disabled = True
-        self._threads = [each for each in self._threads if each.is_alive()]
-        self._threads.append(spawn(job, name=THREAD))
-        self.view.poke()
+        with self._starting:
+            alive = [each for each in self._threads if each.is_alive()]
+            self._threads = [*alive, spawn(job, name=THREAD)]
+        self.view.request_redraw()
 
     def join(self, timeout: float) -> None:
         """Wait for what was started; raises TransferError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        for thread in list(self._threads):
+        for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 raise TransferError(f"not at its end after {timeout:g} s")

@@ -91,6 +91,7 @@ class PeerPanel(Panel):
         self._texting_since: float | None = None  # by time.perf_counter() [s]
         self._shown: Transfer | None = None  # the last one whose end was drawn
         self._stopped: Transfer | None = None  # the last one that we stopped
+        self._waiting = ""  # what is said of a picture that waits for a consent
         self._stale = False  # whether the results on the screen are of another peer
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = it = PeerControls(name)
@@ -123,18 +124,18 @@ class PeerPanel(Panel):
             raise P2PLabError(f"this panel is {self.peer.name} already: leave first")
         if name is not None:
             self.controls.name.value = name
-        self._afresh("register")
+        self._reset("register")
         self.rendezvous = open_lab(self.rendezvous)
         return self._do("register", self._register, self.controls.name.value.strip())
 
     def leave(self) -> Self:
         """Give the name back, and close the peer; the inbox stays to be read."""
-        self._afresh("leave")
+        self._reset("leave")
         return self._do("leave", self._leave)
 
     def refresh(self) -> Self:
         """Look who is there now."""
-        self._afresh("refresh")
+        self._reset("refresh")
         self._registered()
         return self._do("refresh", self._look)
 
@@ -151,7 +152,7 @@ class PeerPanel(Panel):
 
         text: what to put into the box before.
         """
-        self._afresh("send-text")
+        self._reset("send-text")
         self.controls.attempts.value = ""
         peer, to = self._registered(), self._chosen()
         if text is not None:
@@ -168,7 +169,7 @@ class PeerPanel(Panel):
 
         picture: a size of the sample, or whatever `Peer.send_picture` takes.
         """
-        self._afresh("send-picture")
+        self._reset("send-picture")
         if self.transfer is not None and not self.transfer.ended:
             raise P2PLabError("a picture is on its way: stop it, or let it end")
         it, self._shown = self.controls, self.transfer
@@ -209,14 +210,14 @@ class PeerPanel(Panel):
         if self.peer is not None:
             self.peer.close()
 
-    def _afresh(self, name: str) -> None:
+    def _reset(self, name: str) -> None:
         """Before something is tried: take away what was said of earlier attempts.
 
         Raises P2PLabError if it is under way already.
         """
         if self.controls.buttons[name] in self.busy:
             raise P2PLabError(f"{name} is under way: wait for its end")
-        self.forgive()
+        self.clear_error()
         for place in self._places.values():
             place.value = ""
 
@@ -241,8 +242,8 @@ class PeerPanel(Panel):
             accept=it.accept.value,
             ack_delay=it.ack_delay.value,
             ack_loss=it.ack_loss.value,
-            on_news=lambda _: self.view.poke(),
-            on_request=lambda _: self.view.poke(),
+            on_news=lambda _: self.view.request_redraw(),
+            on_request=lambda _: self.view.request_redraw(),
         )
         try:
             peer.register()
@@ -297,7 +298,9 @@ class PeerPanel(Panel):
             self._stale, self._shown = False, self.transfer
             it.attempts.value = it.progress.value = ""
         sending = it.buttons["send-picture"] in self.busy
-        it.show_waiting(asked(peer) if peer is not None and sending else "")
+        waiting = asked(peer) if peer is not None and sending else ""
+        if waiting != self._waiting:
+            self._waiting = it.progress.value = waiting
         moving = self._draw_transfer()
         it.enable(peer is not None, moving, self.busy)
         self.requests.draw([] if peer is None else peer.requests)
@@ -309,7 +312,7 @@ class PeerPanel(Panel):
             self._looked_at = time.monotonic()
             self.start(self._look)
         it.list_peers(self.found)
-        self.tell(self._trouble or standing(peer))
+        self.tell(self._trouble or registration_status(peer))
         moving |= self._draw_attempts(peer) | self.inbox.draw(peer.inbox)
         return FRAME if moving else 1.0
 
@@ -330,8 +333,10 @@ class PeerPanel(Panel):
         ended = transfer.ended  # asked first: the last state is drawn, too
         self.controls.show_transfer(transfer, ended, transfer is self._stopped)
         if transfer.error and not isinstance(transfer.error, TransferStopped):
-            place, more = self.controls.picture_alert, help_with(transfer)
-            self.complain(transfer.error, place, more)
+            autopsy = "In a cell, p2plab.autopsy(panel.transfer) draws what happened "
+            autopsy += "(panel: the name that you gave this one)."
+            more = autopsy if transfer.went_wrong else ""
+            self.show_error(transfer.error, self.controls.picture_alert, more)
         self._shown = transfer if ended else None
         return not ended
 
@@ -375,7 +380,6 @@ class PeerControls:
         self.ack_loss = Knob("ack-loss", "ACK loss [%]", 0, 95, 0, 5, PERCENT)
         self.attempts = line("attempts", width=ROW, min_height="24px")
         self.progress = line("progress", width=ROW, min_height="48px")
-        self._waiting = ""  # what is said of a picture that waits for a consent
         blue, red = {"button_style": "primary"}, {"button_style": "danger"}
         self.buttons = {
             "register": button("register", "Register", **blue),
@@ -411,11 +415,6 @@ class PeerControls:
             self.peers.options = options
             self.peers.value = chosen
 
-    def show_waiting(self, words: str) -> None:
-        """Whose word a picture waits for, before it can be sent."""
-        if words != self._waiting:
-            self._waiting = self.progress.value = words
-
     def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
         """How the picture that we send gets on; stopped: whether by this panel."""
         words = f"{arrived(transfer)} arrived"
@@ -432,23 +431,17 @@ class PeerControls:
         self, status: Any, alert: Any, note: Any, requests: Any, inbox: Any
     ) -> list[Any]:
         """Three columns: me and my texts; pictures and ACKs; the inbox."""
-        columns = [
-            [
-                *(_head("Me and the others"), self.name, self.room, self.accept),
-                *(self._row("register", "leave"), alert, requests, self.peers),
-                *(self._row("refresh"), _head("Send a text over TCP"), self.text),
-                *(self.timeout.box, self.tries.box, self._row("send-text")),
-                *(self.text_alert, note, self.attempts),
-            ],
-            [
-                *(_head("Send a picture over UDP"), self.picture.box, self.protocol),
-                *(self.loss.box, self.delay.box, self._row("send-picture", "stop")),
-                *(self.picture_alert, self.progress),
-                *(_head("How I acknowledge texts"), self.ack_delay.box),
-                self.ack_loss.box,
-            ],
-            [_head("Inbox"), inbox],
-        ]
+        me = [_head("Me and the others"), self.name, self.room, self.accept]
+        me += [self._row("register", "leave"), alert, requests, self.peers]
+        me += [self._row("refresh")]
+        texts = [_head("Send a text over TCP"), self.text, self.timeout.box]
+        texts += [self.tries.box, self._row("send-text"), self.text_alert, note]
+        texts += [self.attempts]
+        pictures = [_head("Send a picture over UDP"), self.picture.box, self.protocol]
+        pictures += [self.loss.box, self.delay.box, self._row("send-picture", "stop")]
+        pictures += [self.picture_alert, self.progress]
+        acks = [_head("How I acknowledge texts"), self.ack_delay.box, self.ack_loss.box]
+        columns = [me + texts, pictures + acks, [_head("Inbox"), inbox]]
         layout = widgets.Layout(**COLUMN)
         boxes = [widgets.VBox(each, layout=layout) for each in columns]
         style = line("style")
@@ -475,15 +468,7 @@ def _head(text: str) -> Any:
     return head
 
 
-def help_with(transfer: Transfer) -> str:
-    """What a person at the panel can do about a transfer that failed."""
-    if not transfer.went_wrong:
-        return ""
-    cell = "In a cell, p2plab.autopsy(panel.transfer) draws what happened"
-    return f"{cell} (panel: the name that you gave this one)."
-
-
-def standing(peer: Peer) -> str:
+def registration_status(peer: Peer) -> str:
     """How a peer stands with the rendezvous."""
     if peer.trouble is not None:
         return str(peer.trouble)

@@ -9,7 +9,6 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -34,17 +33,6 @@ if TYPE_CHECKING:
 
 LIVE_SIDE: Final = 512  # pixels; what moves need not be sharper
 FINAL_SIDE: Final = 1024  # more would take seconds to reach the screen
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be sent, and how."""
-
-    picture: object
-    setup: Setup
-    link: Link
-    order: str
-    real: bool
 
 
 class Tally:
@@ -98,33 +86,41 @@ class Playback:
     On real sockets that is the time itself. A transfer in virtual time is computed at
     once, and then shown at a speed for people.
 
+    picture, setup, link, order: what is sent, and how.
     peers: makes the two who send and receive over real sockets, or finds them.
     seconds: how long a simulated one is shown at most [s]; 0 shows the end at once.
     """
 
     def __init__(
-        self, order: Order, peers: Callable[[], tuple[Peer, Peer]], seconds: float
+        self,
+        picture: object,
+        setup: Setup,
+        link: Link,
+        order: str,
+        *,
+        peers: Callable[[], tuple[Peer, Peer]] | None,
+        seconds: float,
     ) -> None:
-        self.order = order
+        self.picture, self.setup, self.link, self.order = picture, setup, link, order
+        self.real = peers is not None
         self.parcel: Chunks | None = None
         self.transfer: Transfer | None = None
         self.tally = Tally()
         self.stopped = False  # by who looks at it
-        self.words = "over real sockets" if order.real else "in virtual time"
+        self.words = "over real sockets" if self.real else "in virtual time"
         self._peers, self._seconds = peers, seconds
         self._began, self._speed, self._end = 0.0, 1.0, inf
 
     def begin(self) -> None:
         """Make the transfer; may take a second, and raises what cannot be sent."""
-        it = self.order
-        self.parcel = cut(it.picture, kind="picture", order=it.order)
-        if it.real:
+        self.parcel = cut(self.picture, kind="picture", order=self.order)
+        if self._peers is not None:
             sender, receiver = self._peers()
-            what = receiver.name, it.picture, it.setup, it.link
-            transfer = sender.send_picture(*what, order=it.order)
+            what = receiver.name, self.picture, self.setup, self.link
+            transfer = sender.send_picture(*what, order=self.order)
             self._began = transfer.started_at
         else:
-            transfer = simulate_transfer(self.parcel, it.setup, it.link)
+            transfer = simulate_transfer(self.parcel, self.setup, self.link)
             self._speed = max(1.0, transfer.seconds / max(self._seconds, 1e-6))
             if self._speed > 1.05 and self._seconds:
                 digits = ".1f" if self._speed < 10 else ",.0f"
@@ -139,7 +135,7 @@ class Playback:
         """How much of it is shown, or how long it has been going on [s]."""
         assert self.transfer is not None
         shown = (time.monotonic() - self._began) * self._speed
-        if self.order.real:
+        if self.real:
             return shown
         return min(shown, self._end, self.transfer.seconds)
 
@@ -147,14 +143,14 @@ class Playback:
     def over(self) -> bool:
         """Whether the last of it has happened, and was shown."""
         assert self.transfer is not None
-        shown = self.order.real or self.moment >= min(self.transfer.seconds, self._end)
+        shown = self.real or self.moment >= min(self.transfer.seconds, self._end)
         return self.transfer.ended and shown
 
     @property
     def assembly(self) -> Assembly:
         """What has arrived by the moment that is shown."""
         assert self.transfer is not None
-        if not self.order.real:
+        if not self.real:
             return self.replay.at(self.moment)
         return self.transfer.assembly or Assembly(self.transfer.offer.content)
 
@@ -168,20 +164,20 @@ class Playback:
     def stop(self) -> None:
         """End it now: at the moment that is shown."""
         self.stopped = True
-        if self.transfer is not None and self.order.real:
+        if self.transfer is not None and self.real:
             self.transfer.stop()
         elif self.transfer is not None:
             self._end = self.moment
 
     def skip(self) -> None:
         """Show the end now; nobody can skip what really happens."""
-        if not self.order.real:
+        if not self.real:
             self._seconds, self._began = 0.0, -inf
 
     def finish(self) -> None:
         """If somebody stopped a simulation, forget what would have happened then."""
         transfer, end = self.transfer, self._end
-        if transfer is None or self.order.real or end >= transfer.seconds:
+        if transfer is None or self.real or end >= transfer.seconds:
             return
         whole = transfer.own_trace
         transfer.own_trace = Trace(

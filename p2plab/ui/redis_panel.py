@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,9 +23,12 @@ LOOK: Final = """<style>
   linear-gradient(rgba(127, 127, 127, .6), transparent) top / 100% 12px no-repeat,
   linear-gradient(transparent, rgba(127, 127, 127, .6)) bottom / 100% 12px no-repeat,
   var(--ground)}
+.p2p-redis-keys :is(td, tbody th) {vertical-align: top; white-space: pre-line;
+  text-align: left}
+.p2p-redis-keys td:last-child {overflow-wrap: anywhere}
+.p2p-redis-keys td:nth-child(3) {white-space: nowrap}
 .p2p-redis-keys thead th {position: sticky; top: 0; background: var(--ground)}
 </style>"""
-HEAD: Final = ("key", "type", "ends in", "entries")
 
 
 class RedisPanel(Panel):
@@ -47,7 +49,7 @@ class RedisPanel(Panel):
         style.value = STYLE + LOOK
         self.box.children = (style, self.status, self.alert, self.table)
         self.tell("Looking …")
-        self.view.poke()
+        self.view.request_redraw()
 
     def draw(self) -> float | None:
         from redis.exceptions import RedisError
@@ -68,20 +70,13 @@ class RedisPanel(Panel):
 
 def table(found: Iterable[Kept]) -> str:
     """The keys as HTML."""
-    head = "".join(f'<th scope="col">{each}</th>' for each in HEAD)
-    rows = "".join(map(_row, found))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    from p2plab.plots.style import html_table  # not before somebody looks
 
-
-def _row(kept: Kept) -> str:
-    left = "never" if kept.expires_in is None else f"{kept.expires_in:.0f} s"
-    lines = [f"{name}: {value}" if name else value for name, value in kept.entries]
-    if kept.size > len(kept.entries):
-        lines.insert(0, f"{kept.size} in all, of which")
-    short = 'style="white-space: nowrap"'
-    left_aligned = 'style="text-align: left; overflow-wrap: anywhere"'
-    entries = "<br>".join(map(html.escape, lines))
-    cells = f"<td>{kept.type}</td><td {short}>{left}</td>"
-    cells += f"<td {left_aligned}>{entries}</td>"
-    head = f'<th scope="row">{html.escape(kept.key)}</th>'
-    return f'<tr style="vertical-align: top">{head}{cells}</tr>'
+    rows = []
+    for kept in found:
+        left = "never" if kept.expires_in is None else f"{kept.expires_in:.0f} s"
+        lines = [f"{name}: {value}" if name else value for name, value in kept.entries]
+        if kept.size > len(kept.entries):
+            lines.insert(0, f"{kept.size} in all, of which")
+        rows.append((kept.key, kept.type, left, "\n".join(lines)))
+    return html_table(("key", "type", "ends in", "entries"), rows, first="th")

@@ -6,7 +6,6 @@ import html
 import threading
 from dataclasses import fields
 from enum import Enum, auto
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import ipywidgets as widgets
@@ -15,15 +14,13 @@ import numpy as np
 from p2plab.content.chunks import Assembly, cut
 from p2plab.content.sample import sample_picture
 from p2plab.core.link import Link
-from p2plab.core.trace import Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError, TransferError, TransferStopped
-from p2plab.measure.metrics import summarise, transmissions
+from p2plab.measure.metrics import summarise
 from p2plab.protocols import Setup
 from p2plab.ui.controls import MS, SIZES, Knob, TransferControls
 from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
 from p2plab.ui.playback import (
-    Order,
     Playback,
     Tally,
     bar,
@@ -43,8 +40,6 @@ LOW: Final = (
     "600px"  # tabs are so high at least, so that no figure changes the page's height
 )
 WIDTH, HEIGHT = 9.8, 5.1  # of a figure [inch], of 100 pixels
-MOST_ARROWS: Final = 40
-MOST_OF_A_BURST: Final = 16  # more arrows side by side are a block of colour
 HELP: Final = "Below, Autopsy tells what happened, and Ladder draws it."
 TABS: Final = {  # a class in the page, and the title
     "ladder": "Ladder",
@@ -136,12 +131,12 @@ class TransferPanel(Panel):
         with self._lock:
             if self.running:
                 raise P2PLabError("a transfer is on its way: stop it, or let it end")
-            self.forgive()
-            order = Order(
-                it.picture.value, it.setup, it.link, it.order.value, it.real.value
-            )
+            self.clear_error()
+            peers = self._peers if it.real.value else None
+            what = it.picture.value, it.setup, it.link, it.order.value
+            run = Playback(*what, peers=peers, seconds=self.replay)
             before = self._run, self.phase
-            self._run = run = Playback(order, self._peers, self.replay)
+            self._run = run
             self._enter(Phase.BEGINNING)
         self._clear()  # at once: the view may be drawing figures for seconds
         self.tell(f"Getting ready to send {run.words} …")
@@ -183,7 +178,7 @@ class TransferPanel(Panel):
         try:
             run.begin()
         except Exception as why:
-            self.complain(why)
+            self.show_error(why)
             self._run = before  # with its picture and its trace
             earlier = "What is shown is the transfer before." if before else ""
             self.tell(f"Nothing was sent. {earlier}".strip())
@@ -198,7 +193,7 @@ class TransferPanel(Panel):
     def _enter(self, phase: Phase) -> None:
         """Let people press what makes sense now, and see figures if there are some."""
         self.phase = phase
-        running, real = self.running, self._run is not None and self._run.order.real
+        running, real = self.running, self._run is not None and self._run.real
         self.buttons["send"].disabled = running
         self.buttons["stop"].disabled = not running
         self.buttons["skip"].disabled = real or not running
@@ -266,8 +261,8 @@ class TransferPanel(Panel):
         for each in it.all:
             self.listen(each, self._turned)
         self.listen(it.picture, self._chosen)
-        self.listen(self.moment, self.view.poke)
-        self.tabs.observe(lambda _: self.view.poke(), "selected_index")
+        self.listen(self.moment, self.view.request_redraw)
+        self.tabs.observe(lambda _: self.view.request_redraw(), "selected_index")
 
     def _turned(self) -> None:
         if self.running:
@@ -276,7 +271,7 @@ class TransferPanel(Panel):
 
     def _chosen(self) -> None:
         if not self.running:
-            self.forgive()
+            self.clear_error()
             self._show_original()
 
     def _clear(self) -> None:
@@ -335,7 +330,7 @@ class TransferPanel(Panel):
         moment = run.moment
         counts = run.tally.read(transfer.own_trace.rows, moment)
         self._show(run.assembly, moment, counts, final=False)
-        waits = silence(transfer) if run.order.real else ""
+        waits = silence(transfer) if run.real else ""
         self.tell(f"Sending {run.words} … {waits}")
 
     def _draw_end(self, run: Playback, transfer: Transfer) -> None:
@@ -348,7 +343,7 @@ class TransferPanel(Panel):
             self._shown_at = self.moment.value
             self.tell(run.verdict())
             if transfer.error and not isinstance(transfer.error, TransferStopped):
-                self.complain(transfer.error, more=HELP)
+                self.show_error(transfer.error, more=HELP)
             self._drawn.clear()
             for each in self.figures.values():
                 each.value = "<p>This is being drawn …</p>"
@@ -378,7 +373,7 @@ class TransferPanel(Panel):
         if name == "numbers":
             return plots.table(summarise(trace))
         if name == "code":
-            return code(run.order)
+            return code(run)
         if name == "autopsy":
             nothing = "<p>Nothing went wrong, so there is nothing to explain.</p>"
             return autopsy(transfer)._repr_html_() if transfer.went_wrong else nothing
@@ -388,36 +383,21 @@ class TransferPanel(Panel):
             return plots.to_html(draw.get(name, plots.over_time)(trace, ax))
         start = self.moment.value
         start = 0.0 if start >= self.moment.highest else start
-        most = _most_arrows(trace, start)
-        more: Any = {"names": self.names, "note": f"At most {most} packets are drawn."}
-        plots.ladder(trace, ax, start=start, max_arrows=most, **more)
-        hint = "Drag the moment, and the ladder begins there."
-        return f"<div>{hint}</div>{plots.to_html(ax)}"
+        note = "Drag the moment, and the ladder begins there; it has the first packets."
+        plots.ladder(trace, ax, start=start, names=self.names, note=note)
+        return plots.to_html(ax)
 
 
-def _most_arrows(trace: Trace, start: float) -> int:
-    """How many packets a ladder from a moment on [s] can show apart."""
-    moves = [each for each in transmissions(trace) if each.moment >= start]
-    moves = moves[:MOST_ARROWS]
-    ways = [
-        each.arrived_at - each.sent_at
-        for each in moves
-        if each.arrived_at is not None and each.sent_at is not None
-    ]
-    burst = ways and moves[-1].moment - moves[0].moment < median(ways)
-    return MOST_OF_A_BURST if burst else MOST_ARROWS
-
-
-def code(order: Order) -> str:
+def code(run: Playback) -> str:
     """The same transfer as a cell of a notebook."""
-    more = f', order="{order.order}"' if order.order != "rows" else ""
+    more = f', order="{run.order}"' if run.order != "rows" else ""
     lines = [
         "import p2plab",
-        f"picture = {_picture(order.picture)}",
-        f"setup = {_call(order.setup, Setup(order.setup.protocol))}",
-        f"link = {_call(order.link, Link())}",
+        f"picture = {_picture(run.picture)}",
+        f"setup = {_call(run.setup, Setup(run.setup.protocol))}",
+        f"link = {_call(run.link, Link())}",
     ]
-    if order.real:
+    if run.real:
         lines += [
             "lab = p2plab.Lab()",
             'alice, bob = lab.peer("alice"), lab.peer("bob")',
