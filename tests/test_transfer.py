@@ -434,26 +434,6 @@ def test_a_word_of_stop_among_others_is_the_last_one_that_is_answered() -> None:
     assert [decode(each)[0].kind for each in emitted[4:]] == [Kind.STOP]
 
 
-def test_a_long_transfer_begins_before_all_of_it_is_handed_over() -> None:
-    emitted: list[bytes] = []
-    parcel = cut(bytes(7_000), payload_size=5)
-    fast = Setup("fast", window=10_000, rate=1e9)
-    transfer = Transfer(1, SENDING, Offer("ann", parcel.content, fast))
-    machine = fast.sender()
-    flow = Flow(transfer, machine, emitted.extend, payloads=parcel.payloads)
-    flow.arrive([(Packet(Kind.ACCEPT, 0), 0)], 0.0)
-    end_turn(flow, 0.0)
-    assert len(emitted) < machine.total < 200
-    assert flow.wake_at() == 0.0, "there is more to send"
-    for turn in range(1, 200):
-        flow.tick(turn / 1000)
-        end_turn(flow, turn / 1000)
-    packets = [decode(each)[0] for each in emitted]
-    assert [each.payload for each in packets[:7_000]] == list(parcel.payloads)
-    assert machine.total == 7_000
-    assert {each.seq < 0 for each in packets[7_000:]} == {True}, "mixes of what is left"
-
-
 def test_whoever_has_sent_enough_before_an_answer_sleeps_until_it_comes() -> None:
     parcel = cut(bytes(5_000), payload_size=5)
     fast = Setup("fast", window=10_000, rate=1e6)
