@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,13 +51,10 @@ def bounds_for_conda() -> dict[str, Version]:
     }
 
 
-def test_conda_and_pip_are_asked_for_the_same_packages() -> None:
-    assert bounds_for_conda().keys() == bounds_for_pip().keys() - ONLY_PIP
-
-
-def test_conda_and_pip_are_asked_for_the_same_lower_bounds() -> None:
-    with_pip = bounds_for_pip()
-    for name, bound in bounds_for_conda().items():
+def test_conda_and_pip_are_asked_for_the_same_packages_and_lower_bounds() -> None:
+    with_pip, with_conda = bounds_for_pip(), bounds_for_conda()
+    assert with_conda.keys() == with_pip.keys() - ONLY_PIP
+    for name, bound in with_conda.items():
         if name in STRICTER_WITH_CONDA:
             assert bound >= with_pip[name], name
         else:
@@ -69,32 +65,19 @@ def test_conda_installs_p2plab_itself_from_the_folder() -> None:
     assert {"pip": ["-e ."]} in conda_dependencies()
 
 
-def dockerfile(folder: Path) -> str:
-    """Return what Binder would build from a folder: no Docker, conda or network."""
-    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
-    ran = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="repo2docker needs Linux or macOS")
-def test_binder_would_copy_the_project_and_then_install_from_environment_yml() -> None:
-    steps = dockerfile(ROOT)
-    copied = steps.index("COPY --chown=0:0 src/ ${REPO_DIR}")
-    installed = re.search(r'env update .*--file "environment\.yml"', steps)
+def test_binder_would_copy_the_project_and_install_it_with_the_python_we_name() -> None:
+    """No Docker, conda or network: this is what Binder would build."""
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ran.returncode == 0, ran.stderr
+    copied = ran.stdout.index("COPY --chown=0:0 src/ ${REPO_DIR}")
+    installed = re.search(r'env update .*--file "environment\.yml"', ran.stdout)
     assert installed, "Binder does not see environment.yml"
     assert copied < installed.start(), "-e . would find nothing to install"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="repo2docker needs Linux or macOS")
-def test_binder_would_start_from_the_python_that_we_name() -> None:
     python = next(each for each in conda_dependencies() if "python=" in str(each))
     version = python.removeprefix("python=")
-    assert (
-        Version(version)
-        in Requirement(f"python{PROJECT['project']['requires-python']}").specifier
-    )
+    supported = Requirement(f"python{PROJECT['project']['requires-python']}").specifier
+    assert Version(version) in supported
     # repo2docker writes "-" as "-2d" and "." as "-2e" in the names of its files
-    assert f"environment-2epy-2d{version.replace('.', '-2e')}" in dockerfile(ROOT)
+    assert f"environment-2epy-2d{version.replace('.', '-2e')}" in ran.stdout

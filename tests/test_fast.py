@@ -1,26 +1,26 @@
-"""The fast page, its path and its mixes: what each of its ideas does, one by one."""
+"""The fast page and its coded packets: what each of its ideas does, one by one."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loopback import PARCEL, PATIENCE, same_pixels, two_sockets
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.checker import check
-from p2plab.content.chunks import cut
 from p2plab.core.link import GilbertElliott, Link, ScriptedLink
 from p2plab.core.packet import ACK, DATA, Kind, Packet
 from p2plab.core.rtt import Rfc6298
 from p2plab.core.trace import SENDER
 from p2plab.errors import TransferRefused
-from p2plab.fast.coding import MOST, Unmixer, mixed, to_number, to_payload
+from p2plab.fast.coding import Decoder, encode, to_number
 from p2plab.fast.fast import REPEATED
-from p2plab.fast.rate_control import FIRST, PathRate
+from p2plab.fast.rate_control import RateController
 from p2plab.measure.experiments import LINK as SLOW
 from p2plab.measure.experiments import Experiment
 from p2plab.protocols import FastReceiver, FastSender, Setup
@@ -33,7 +33,7 @@ LINK = Link(delay=DELAY, rate=RATE, queue=167, seed=5)
 
 
 def sender(window: int = 8) -> FastSender:
-    return FastSender(Rfc6298(timestamps=True), PathRate(), window)
+    return FastSender(Rfc6298(timestamps=True), RateController(), window)
 
 
 def pulled(machine: Any, now: float = 0.0) -> list[int]:
@@ -59,7 +59,7 @@ def test_a_receiver_answers_many_packets_with_the_ranges_that_have_arrived() -> 
     assert receiver.next_packet(0.5) is None
 
 
-def test_a_packet_that_stays_alone_is_acknowledged_after_a_millisecond() -> None:
+def test_a_packet_alone_is_acknowledged_after_1_ms_and_a_copy_at_once() -> None:
     receiver = FastReceiver(32)
     receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.0), 0.5)
     assert receiver.next_packet(0.5) is None
@@ -67,29 +67,18 @@ def test_a_packet_that_stays_alone_is_acknowledged_after_a_millisecond() -> None
     receiver.on_timeout(0.501)
     assert receiver.next_packet(0.501) == ack(0, ts_ecr=0.0, ts_val=0.501)
     assert receiver.deadline is None
-
-
-def test_a_copy_is_acknowledged_at_once_because_the_first_ack_may_be_lost() -> None:
-    receiver = FastReceiver(32)
-    receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.0), 0.5)
-    receiver.on_timeout(0.501)
-    assert receiver.next_packet(0.501) is not None
-    receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.6), 0.7)
+    receiver.on_packet(Packet(DATA, 0, b"x", ts_val=0.6), 0.7)  # our ACK may be lost
     assert receiver.next_packet(0.7) == ack(0, ts_ecr=0.6, ts_val=0.7)
 
 
 def test_a_timeout_repeats_several_packets_and_no_more_than_are_in_flight() -> None:
-    machine = sender(64)
-    for number in range(REPEATED + 5):
-        machine.send(b"%d" % number)
-    pulled(machine, 0.0)
-    machine.on_timeout(1.0)
-    assert list(machine.lost) == list(range(REPEATED))
-    few = sender()
-    few.send(b"a")
-    pulled(few, 0.0)
-    few.on_timeout(1.0)
-    assert list(few.lost) == [0]
+    for count in (1, REPEATED + 5):
+        machine = sender(64)
+        for number in range(count):
+            machine.send(b"%d" % number)
+        pulled(machine, 0.0)
+        machine.on_timeout(1.0)
+        assert list(machine.lost) == list(range(min(count, REPEATED)))
 
 
 def test_what_was_sent_well_before_a_packet_that_has_arrived_is_lost() -> None:
@@ -121,83 +110,57 @@ def test_ranges_of_what_was_never_sent_are_ignored() -> None:
     assert machine.deadline is None
 
 
-# Mixes
+# Coded packets
 
 
-def test_mixes_replace_any_packets_that_are_missing() -> None:
-    packets = {seq: os.urandom(20 + seq) for seq in range(50)}
-    numbers = {seq: to_number(payload) for seq, payload in packets.items()}
-    unmixer, lost = Unmixer(64), {3, 4, 17, 49}
-    for seq in packets.keys() - lost:
-        assert unmixer.add_packet(seq, packets[seq]) == []
-    found: dict[int, bytes] = {}
-    mixes = 0
-    while len(found) < len(lost):
-        mixes += 1
-        found |= unmixer.add_mix(-mixes, mixed(-mixes, 0, 50, numbers))
-    assert found == {seq: packets[seq] for seq in lost}
-    assert mixes <= 10
-    assert unmixer.equations == {}
-
-
-@pytest.mark.parametrize("payload", [b"", b"\0", b"\0\0\1", b"\xff" * 9])
-def test_a_payload_survives_being_a_number(payload: bytes) -> None:
-    assert to_payload(to_number(payload)) == payload
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"123",
-        bytes(6),
-        b"\xff" * 6,
-        b"\xff" * 60,
-        bytes(5) + b"\1",
-        bytes(4) + b"\4\0",
-    ],
+@given(
+    st.dictionaries(st.integers(0, 49), st.binary(max_size=30), min_size=1), st.data()
 )
-def test_a_mix_that_is_none_does_no_harm(content: bytes) -> None:
-    unmixer = Unmixer(MOST)
-    unmixer.add_packet(0, b"a")
-    unmixer.add_mix(-1, content)
-    unmixer.add_mix(-2, content)
-    assert len(unmixer.equations) <= 2
+def test_coded_packets_replace_any_packets_that_are_missing(
+    packets: dict[int, bytes], data: st.DataObject
+) -> None:
+    packets = {seq: packets.get(seq, b"") for seq in range(50)}
+    lost = data.draw(st.sets(st.sampled_from(range(50)), min_size=1, max_size=5))
+    numbers = {seq: to_number(payload) for seq, payload in packets.items()}
+    decoder, found = Decoder(64), dict[int, bytes]()
+    for seq in packets.keys() - lost:
+        assert decoder.add_packet(seq, packets[seq]) == []
+    for coded in range(-1, -30, -1):
+        found |= decoder.add_coded(coded, encode(coded, 0, 50, numbers))
+    assert found == {seq: packets[seq] for seq in lost}
+    assert decoder.equations == {}
 
 
-def test_old_packets_are_forgotten_but_never_those_that_a_mix_may_have() -> None:
-    unmixer = Unmixer(64)
+@given(st.lists(st.binary(max_size=60) | st.just(bytes(4) + b"\4\0")))
+def test_a_coded_packet_that_is_none_does_no_harm(contents: list[bytes]) -> None:
+    decoder = Decoder(16)
+    for number, content in enumerate(contents):
+        decoder.add_coded(-1 - number, content)
+    assert len(decoder.equations) <= 16
+
+
+def test_old_packets_are_forgotten_but_never_those_that_a_code_may_have() -> None:
+    decoder = Decoder(64)
     packets = {seq: b"%d" % seq for seq in range(1000)}
     for seq, payload in packets.items():
-        unmixer.add_packet(seq, payload)
-        assert len(unmixer.payloads) <= 80
-        assert unmixer.payloads.keys() >= set(range(max(0, seq - 63), seq + 1))
+        decoder.add_packet(seq, payload)
+        assert len(decoder.payloads) <= 80
     numbers = {seq: to_number(packets[seq]) for seq in range(940, 1000)}
     numbers[1000] = to_number(b"lost")
-    mixes = ((-mix, mixed(-mix, 940, 61, numbers)) for mix in range(1, 9))
-    assert [(1000, b"lost")] in [unmixer.add_mix(*mix) for mix in mixes]
+    coded = ((-each, encode(-each, 940, 61, numbers)) for each in range(1, 9))
+    assert [(1000, b"lost")] in [decoder.add_coded(*each) for each in coded]
 
 
-def test_a_liar_who_sends_nothing_but_mixes_fills_no_memory() -> None:
+def test_a_liar_who_sends_nothing_but_coded_packets_fills_no_memory() -> None:
     receiver = FastReceiver(16)
-    for seq in range(100, 2_000):  # mix 4 of one packet has it
-        content = mixed(-4, seq, 1, {seq: to_number(b"lie")})
+    for seq in range(100, 2_000):  # coded packet 4 of a range of one has it
+        content = encode(-4, seq, 1, {seq: to_number(b"lie")})
         receiver.on_packet(Packet(DATA, -4, content), 0.0)
-    assert 16 <= len(receiver.unmixer.payloads) <= 20
-
-
-def test_packets_that_may_be_mixed_become_numbers_before_there_is_any_hurry() -> None:
-    machine = FastSender(Rfc6298(timestamps=True), PathRate(1e9), 4 * MOST)
-    machine.expect_payloads(MOST + 3)
-    for number in range(MOST + 3):
-        machine.send(b"%d" % number)
-    sent = [machine.next_packet(0.0) for _ in range(MOST + 3)]
-    assert None not in sent
-    assert machine.numbers.keys() == set(range(3, MOST + 3)), "a mix has no others"
+    assert 16 <= len(receiver.decoder.payloads) <= 20
 
 
 def test_the_tail_does_not_wait_for_a_timer() -> None:
-    """The last packets are lost, and nothing comes after them but mixes."""
+    """The last packets are lost, and nothing comes after them but coded packets."""
     link = ScriptedLink(lose={18, 19, 20}, delay=DELAY)
     machine = sender(64)
     run = simulate(machine, FastReceiver(64), PICTURE[:20], link)
@@ -231,32 +194,11 @@ def test_the_first_train_tells_the_rate_of_the_narrowest_link() -> None:
     machine = sender(4096)
     simulate(machine, FastReceiver(4096), PICTURE, LINK)
     packet = 8 * (len(PICTURE[0]) + 28)
-    assert machine.path.seen == pytest.approx(RATE / packet, rel=0.1)
-
-
-def test_before_anything_is_known_only_a_train_is_sent() -> None:
-    machine = sender(4096)
-    for payload in PICTURE:
-        machine.send(payload)
-    assert len(pulled(machine)) == pytest.approx(FIRST, rel=0.11)
-
-
-def test_a_polite_path_gives_way_to_a_queue_and_an_aggressive_one_does_not() -> None:
-    polite, rude = PathRate(8e6), PathRate(8e6, polite=False)
-    for path in (polite, rude):
-        path.measure(bytes(944))  # 8,000 bits with its headers
-        assert path.pacing_rate == 1000
-        for step in range(400):  # the round trip grows from 0.1 s to 0.4 s
-            rtt = min(0.1 + step / 100, 0.4)
-            now = 1.0 + step / 50
-            path.on_ack(step, 1, ack(0, ts_ecr=now - rtt, ts_val=now), now)
-    assert rude.pacing_rate == 1000
-    assert polite.pacing_rate is not None
-    assert polite.pacing_rate < 500
+    assert machine.path.bottleneck_rate == pytest.approx(RATE / packet, rel=0.1)
 
 
 def test_paced_packets_leave_in_small_bursts_of_a_millisecond() -> None:
-    machine = FastSender(Rfc6298(), PathRate(8e6 * 4, polite=False), 100)
+    machine = FastSender(Rfc6298(), RateController(8e6 * 4, polite=False), 100)
     host = Host(machine, SENDER, catch_up=CATCH_UP)
     for _ in range(40):
         host.send(bytes(944))  # 4,000 packets/s
@@ -287,43 +229,19 @@ def test_data_after_an_offer_that_is_refused_reaches_nobody() -> None:
         assert there.transfers() == []
 
 
-def test_a_lost_offer_is_repeated_while_data_follows_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    data = os.urandom(100_000)
-    with two_sockets() as (here, there):
-        emit = here._emit
-        first: list[bytes] = []
-
-        def lose_the_first(datagram: bytes, to: Any) -> None:
-            if first:
-                emit(datagram, to)
-            first.append(datagram)
-
-        monkeypatch.setattr(here, "_emit", lose_the_first)
-        setup = Setup("fast", window=256)
-        transfer = here.send(there.address, cut(data), setup, at_once=True)
-        transfer.wait(PATIENCE)
-        assert first[0][2] == Kind.OFFER
-        assert transfer.assembly is not None
-        assert transfer.assembly.data() == data
-
-
 # Any network
 
 
-@pytest.mark.parametrize("channel", ["fifo", "late"])
-def test_no_small_run_breaks_it(channel: str) -> None:
+def test_no_small_run_breaks_it() -> None:
     verdict = check(
-        lambda: sender(8), lambda: FastReceiver(8), channel, budget=1.5, seed=1
+        lambda: sender(8), lambda: FastReceiver(8), "late", budget=1.5, seed=1
     )
     assert verdict.kind == "survived", str(verdict)
 
 
-@pytest.mark.parametrize("loss", [0.1, 0.2, 0.3])
-def test_a_slow_and_lossy_link_is_used_nearly_as_far_as_it_can_be(loss: float) -> None:
+def test_a_slow_and_lossy_link_is_used_nearly_as_far_as_it_can_be() -> None:
     shares = []
-    for seed in range(3):
+    for seed, loss in enumerate((0.1, 0.2, 0.3)):
         link = replace(SLOW, loss=loss, seed=seed)
         race = Experiment(Setup("fast", window=256), link)
         bound, goodput = race.goodput_bound(), race.run().summary.goodput

@@ -12,8 +12,8 @@ from p2plab.core.link import Link
 from p2plab.core.packet import ACK, DATA, Packet
 from p2plab.core.rtt import Rfc6298
 from p2plab.errors import P2PLabError
-from p2plab.fast.rate_control import PathRate
-from p2plab.protocols import PROTOCOLS, FountainReceiver, FountainSender, Setup
+from p2plab.fast.rate_control import RateController
+from p2plab.protocols import FountainReceiver, FountainSender
 from p2plab.sim.simulator import simulate
 
 HEAD = struct.Struct("!IIH")  # block, length, size of a symbol
@@ -23,7 +23,7 @@ PAYLOADS = [b"%4d" % number * 300 for number in range(120)]
 def machines(window: int = 64) -> tuple[FountainSender, FountainReceiver]:
     pytest.importorskip("raptorq", reason="the package raptorq is not installed")
     rtt = Rfc6298(timestamps=True)
-    return FountainSender(rtt, PathRate(), window), FountainReceiver(window)
+    return FountainSender(rtt, RateController(), window), FountainReceiver(window)
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05, 0.2, 0.5])
@@ -105,12 +105,4 @@ def test_without_the_package_the_error_says_what_to_install(
 
 
 def sender_of(window: int) -> Any:
-    return FountainSender(Rfc6298(), PathRate(), window)
-
-
-def test_it_can_be_chosen_by_name_where_the_package_is() -> None:
-    if "fountain" in PROTOCOLS:
-        assert Setup("fountain").protocol == "fountain"
-    else:
-        with pytest.raises(ValueError, match="needs the package raptorq"):
-            Setup("fountain")
+    return FountainSender(Rfc6298(), RateController(), window)

@@ -1,8 +1,7 @@
-"""How the pages look: captions of modules, and clean notebooks with short cells."""
+"""Clean notebooks with short cells, and no page that names a folder of one machine."""
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import nbformat
 import pytest
 from browser import ROOT
 
-MODULES = sorted((ROOT / "p2plab").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LINES_OF_A_CELL = 20
 
@@ -45,31 +43,16 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def pages(paths: list[Path]) -> pytest.MarkDecorator:
-    """Give a test each of these files, named by its place in the project."""
-    return pytest.mark.parametrize("path", paths, ids=name_of)
-
-
 def texts() -> list[Path]:
     """Return the project's own text files."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
-    for place in PLACES:
-        found += [path for path in (ROOT / place).rglob("*") if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.name != ".git"]  # of a worktree
+    found += [path for place in PLACES for path in (ROOT / place).rglob("*")]
+    made = {".ipynb_checkpoints", ".hypothesis"}
     return sorted(
         path
         for path in found
-        if path.suffix in TEXTS
-        and not {".ipynb_checkpoints", ".hypothesis"} & {*path.parts}
+        if path.is_file() and path.suffix in TEXTS and not made & {*path.parts}
     )
-
-
-@pages(MODULES)
-def test_a_module_has_a_caption_of_one_line(path: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    caption, *rest = docstring.splitlines() or [""]
-    assert caption, f"{name_of(path)} has no docstring"
-    assert caption.endswith((".", "?")), f"not a sentence: {caption}"
-    assert rest[:1] in ([], [""]), f"the caption is longer than a line: {caption}"
 
 
 def test_no_page_names_a_folder_of_one_persons_machine() -> None:
@@ -82,42 +65,35 @@ def test_no_page_names_a_folder_of_one_persons_machine() -> None:
     assert not found, "\n".join(found)
 
 
-def read(path: Path) -> nbformat.NotebookNode:
-    notebook: nbformat.NotebookNode = nbformat.read(path, nbformat.NO_CONVERT)
-    nbformat.validate(notebook)
-    return notebook
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
+    read: nbformat.NotebookNode = nbformat.read(request.param, nbformat.NO_CONVERT)
+    nbformat.validate(read)
+    return read
 
 
-@pages(NOTEBOOKS)
-def test_a_notebook_is_kept_without_results(path: Path) -> None:
-    for number, cell in enumerate(read(path).cells, start=1):
+def test_a_notebook_is_kept_without_results_and_remembers_no_machine(
+    notebook: nbformat.NotebookNode,
+) -> None:
+    assert notebook.metadata == METADATA
+    for number, cell in enumerate(notebook.cells, start=1):
+        assert set(cell.metadata) <= {"tags"}, f"cell {cell.id}: {dict(cell.metadata)}"
         if cell.cell_type == "code":
             assert not cell.outputs, f"cell {number} has outputs; clear them"
             assert cell.execution_count is None, f"cell {number} has a count"
 
 
-@pages(NOTEBOOKS)
-def test_a_notebook_remembers_nothing_of_the_machine_it_was_written_on(
-    path: Path,
-) -> None:
-    notebook = read(path)
-    assert notebook.metadata == METADATA
-    for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags"}, f"cell {cell.id}: {dict(cell.metadata)}"
-
-
-@pages(NOTEBOOKS)
-def test_every_cell_has_an_id_of_its_own(path: Path) -> None:
-    notebook = read(path)
+def test_every_cell_has_an_id_of_its_own(notebook: nbformat.NotebookNode) -> None:
     assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids)
 
 
-@pages(NOTEBOOKS)
-def test_a_code_cell_is_short_and_has_words_before_it(path: Path) -> None:
+def test_a_code_cell_is_short_and_has_words_before_it(
+    notebook: nbformat.NotebookNode,
+) -> None:
     before = ""
-    for number, cell in enumerate(read(path).cells, start=1):
+    for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code":
             lines = len(cell.source.splitlines())
             assert lines <= LINES_OF_A_CELL, f"cell {number} has {lines} lines"

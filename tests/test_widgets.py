@@ -761,8 +761,6 @@ def test_who_waits_for_a_consent_is_told_so(pair: Pair) -> None:
     told = alice.controls.attempts, alice.controls.progress
     asking = peer_of(alice).meetings.admission.asking
     latest = max(until for _, until in asking.values())
-        until for _, until in peer_of(alice).meetings.admission.asking.values()
-    )
     end = time.localtime(time.time() + latest - time.monotonic())
     words = f"Waiting for bob to agree to meet you, until {time.strftime('%X', end)} …"
     assert [each.value for each in told] == [words] * 2

@@ -1,10 +1,11 @@
-"""Mixes: sums of many packets, of which any sufficiently many tell what is missing.
+"""Coded packets: sums of many packets, from which a receiver finds what it lacks.
 
-A packet is read as a number, so that adding is one exclusive or. A mix is the sum of
-about half of the packets of a range, or of about a hundred if it is long; which ones,
-its own number says. Who lacks m of them needs m mixes and one or two more, whichever m
-it is that are missing (random linear codes; Luby et al., RFC 5053, section 5 has the
-sparse kind); a few of very many need more, 5 of 1,024 about 15.
+A packet is read as a number, so that adding is one exclusive or. A coded packet is the
+sum of about half of the packets of a range, or of about a hundred if it is long; which
+ones, its own number says. Who lacks m of them needs m coded packets and one or two
+more, whichever m it is that are missing (random linear network coding; Luby et al.,
+RFC 5053, section 5 has the sparse kind); a few of very many need more, 5 of 1,024 about
+15.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ from hashlib import shake_128
 from itertools import islice
 from math import ceil, log
 from operator import xor
-from struct import unpack
 from typing import Final
 
 _RANGE: Final = struct.Struct("!IH")
-MOST: Final = 1024  # packets in the range of a mix
+MAX_RANGE: Final = 1024  # packets in the range of a coded packet
 HALF: Final = log(2)  # draws for each of a range, to have half of them once or more
-ADDED: Final = 128  # draws at most: to add up more takes longer than to send the mix
+MAX_DRAWS: Final = 128  # to add up more takes longer than to send the sum
 SPARE: Final = 1.25  # of what is to be remembered, before some are forgotten
 
 Equation = tuple[frozenset[int], int]  # these packets' numbers add up to that
@@ -39,16 +39,16 @@ def to_payload(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "little")[:-1]
 
 
-def members(mix: int, first: int, count: int) -> set[int]:
-    """Return which packets of a range are in mix number `mix`."""
-    draws = min(ceil(HALF * count), ADDED)
-    drawn = unpack(f"<{draws}H", shake_128(b"%d" % mix).digest(2 * draws))
+def members(coded: int, first: int, count: int) -> set[int]:
+    """Return which packets of a range are in coded packet number `coded`."""
+    draws = min(ceil(HALF * count), MAX_DRAWS)
+    drawn = struct.unpack(f"<{draws}H", shake_128(b"%d" % coded).digest(2 * draws))
     return {first + each % count for each in drawn}
 
 
-def mixed(mix: int, first: int, count: int, numbers: Mapping[int, int]) -> bytes:
-    """Return mix number `mix` of packets `first` to `first + count - 1`."""
-    total = added(members(mix, first, count), numbers)
+def encode(coded: int, first: int, count: int, numbers: Mapping[int, int]) -> bytes:
+    """Return coded packet number `coded` of packets `first` to `first + count - 1`."""
+    total = added(members(coded, first, count), numbers)
     size = (total.bit_length() + 7) // 8
     return _RANGE.pack(first, count) + total.to_bytes(size, "little")
 
@@ -59,11 +59,11 @@ def added(seqs: Iterable[int], numbers: Mapping[int, int], total: int = 0) -> in
 
 
 @dataclass(slots=True)
-class Unmixer:
-    """Keeps what has arrived, and finds out what is missing from mixes.
+class Decoder:
+    """Keeps what has arrived, and finds out what is missing from coded packets.
 
-    keep: how many of the last packets are remembered at least, because a mix may have
-        them.
+    keep: how many of the last packets are remembered at least, because a coded packet
+        may have them.
     """
 
     keep: int
@@ -81,14 +81,14 @@ class Unmixer:
         known = self._learn(frozenset([seq]), to_number(payload))
         return [each for each in known if each[0] != seq]
 
-    def add_mix(self, mix: int, content: bytes) -> list[tuple[int, bytes]]:
-        """Take a mix; return the packets that are known now because of it."""
+    def add_coded(self, coded: int, content: bytes) -> list[tuple[int, bytes]]:
+        """Take a coded packet; return the packets that are known now because of it."""
         if len(content) < _RANGE.size:
             return []
         first, count = _RANGE.unpack_from(content)
-        if not 0 < count <= MOST:
+        if not 0 < count <= MAX_RANGE:
             return []
-        chosen = members(mix, first, count)
+        chosen = members(coded, first, count)
         missing = frozenset(chosen.difference(self.payloads))
         if not missing or len(missing) > self.keep:
             return []

@@ -11,10 +11,9 @@ from typing import Any, Final
 from p2plab.core.endpoint import RttEstimator
 from p2plab.core.packet import ACK, DATA, MAX_PAYLOAD, Packet
 from p2plab.errors import P2PLabError
-from p2plab.fast.rate_control import PathRate
+from p2plab.fast.fast import ACK_EVERY, DelayedAcks
+from p2plab.fast.rate_control import RateController
 
-ACK_EVERY: Final = 8  # packets, or
-ACK_DELAY: Final = 0.001  # until an ACK is sent [s]
 NUMBER: Final = 4  # bytes of a symbol's number (RFC 6330, section 3.2)
 SYMBOL: Final = 8  # bytes of which a symbol has a multiple (RFC 6330, section 4.3)
 MAX_BLOCK: Final = 50_000_000  # bytes
@@ -54,7 +53,7 @@ class FountainSender:
     """
 
     rtt: RttEstimator
-    path: PathRate
+    path: RateController
     window: int
     payloads: deque[bytes] = field(default_factory=deque, repr=False)  # still to come
     packets: list[bytes] = field(default_factory=list, repr=False)  # of this block
@@ -147,47 +146,30 @@ class FountainSender:
 
 
 @dataclass(slots=True)
-class FountainReceiver:
+class FountainReceiver(DelayedAcks):
     """Collect packets of a block until it can be rebuilt.
 
     window: payloads of a block; more than that nobody has room for.
     """
 
-    window: int
     complete: int = 0  # blocks
-    newest: int = -1  # the last packet that has arrived
-    ts_ecr: float | None = None  # when that was sent [s]
-    waiting: int = 0  # packets since the last ACK
-    seen: set[bytes] = field(default_factory=set, repr=False)  # their numbers
+    last: int = -1  # of all that were sent, the last packet that has arrived
+    seen: set[bytes] = field(default_factory=set, repr=False)  # symbols' numbers
     length: int = 0  # of this block [bytes]
     size: int = 0  # of one of its symbols [bytes]
     decoder: list[Any] = field(default_factory=list, repr=False)  # this block's one
-    inbox: deque[bytes] = field(default_factory=deque, repr=False)
-    deadline: float | None = None  # when an ACK can wait no longer [s]
 
     def __post_init__(self) -> None:
         raptorq()
 
-    def next_payload(self) -> bytes | None:
-        return self.inbox.popleft() if self.inbox else None
-
-    def next_packet(self, now: float) -> Packet | None:
-        if self.waiting < ACK_EVERY:
-            return None
-        self.waiting, self.deadline = 0, None
-        count = _COUNT.pack(self.complete, len(self.seen))
-        return Packet(
-            ACK, -1 - self.newest, count, ts_val=round(now, 6), ts_ecr=self.ts_ecr
-        )
+    def _acknowledge(self) -> tuple[int, bytes]:
+        return -1 - self.last, _COUNT.pack(self.complete, len(self.seen))
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA or len(packet.payload) < _HEAD.size + NUMBER + 1:
             return
-        self.waiting += 1
-        if self.deadline is None:
-            self.deadline = now + ACK_DELAY
-        if -1 - packet.seq > self.newest:
-            self.newest, self.ts_ecr = -1 - packet.seq, packet.ts_val
+        self._note(packet.ts_val, now)
+        self.last = max(self.last, -1 - packet.seq)
         block, length, size = _HEAD.unpack_from(packet.payload)
         symbol = packet.payload[_HEAD.size :]
         if block == self.complete and symbol[:NUMBER] not in self.seen:
@@ -219,7 +201,3 @@ class FountainReceiver:
             (size,) = _SIZE.unpack_from(data, at)
             self.inbox.append(data[at + _SIZE.size : at + _SIZE.size + size])
             at += _SIZE.size + size
-
-    def on_timeout(self, now: float) -> None:
-        self.waiting = ACK_EVERY  # it has waited long enough
-        self.deadline = None

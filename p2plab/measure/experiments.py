@@ -133,7 +133,10 @@ def run_all(
         return list(results)
     from tqdm.auto import tqdm
 
-    return list(tqdm(results, total=len(experiments), unit="run"))
+    class Bar(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0  # else tqdm starts a thread, which a browser cannot
+
+    return list(Bar(results, total=len(experiments), unit="run"))
 
 
 def sweep(
