@@ -23,6 +23,8 @@ P2PLabError
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class P2PLabError(Exception):
     """The base of them all: catch it to catch every error on purpose."""
@@ -40,13 +42,44 @@ class Replayed(CorruptPacket):
     """A packet of the session that has been here before."""
 
 
+class Promise(StrEnum):
+    """What a machine promises its driver, in a word: see endpoint."""
+
+    INTERFACE = "interface"  # it has the members that the driver uses
+    PACKETS = "packets"  # next_packet returns a Packet or None, and None in the end
+    PAYLOADS = "payloads"  # next_payload returns bytes or None
+    TIMER = "timer"  # after on_timeout, the deadline is not the same
+    NO_EXCEPTION = "no exception"  # no method raises
+
+
 class BrokenContract(P2PLabError):
     """A protocol machine did not keep one of its promises (see endpoint).
 
+    promise: which one. machine: the name of its class.
+    member: the method or value that showed it; empty if none did.
+    what: what it did. cure: what to do about it, one sentence; may be empty.
+    time: when [s]; None if that was before a run.
     partial: the Run until then, if there was one.
     """
 
     partial: object = None
+
+    def __init__(
+        self,
+        promise: Promise,
+        machine: str,
+        member: str,
+        what: str,
+        cure: str = "",
+        time: float | None = None,
+    ) -> None:
+        super().__init__(promise, machine, member, what, cure, time)
+        self.promise, self.machine, self.member = promise, machine, member
+        self.what, self.cure, self.time = what, cure, time
+
+    def __str__(self) -> str:
+        when = "" if self.time is None else f"{self.machine}: at t={self.time:.3f} "
+        return f"{when}{self.what}. {self.cure}".rstrip()
 
 
 class TransferError(P2PLabError):

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from first_attempt import Receiver, Sender
 
-from p2plab.core.endpoint import require_receiver, require_sender
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.core.packet import ACK, DATA, Kind, Packet, all_plain
 from p2plab.core.rtt import FixedRto
@@ -19,6 +18,7 @@ from p2plab.errors import BrokenContract
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver
+from p2plab.sim.contract import require_machine
 from p2plab.sim.driver import Host
 from p2plab.sim.simulator import simulate
 
@@ -49,10 +49,10 @@ def test_a_plain_class_without_any_p2plab_in_it_runs() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_page_has_the_members_that_it_needs(protocol: str) -> None:
     setup = Setup(protocol)
-    require_sender(setup.sender())
-    require_sender(setup.sender().sender)
-    require_receiver(setup.receiver())
-    require_receiver(setup.receiver().receiver)
+    require_machine(setup.sender(), SENDER)
+    require_machine(setup.sender().sender, SENDER)
+    require_machine(setup.receiver(), RECEIVER)
+    require_machine(setup.receiver().receiver, RECEIVER)
 
 
 # Missing, misspelt or misshapen members
@@ -85,10 +85,10 @@ def test_a_receiver_without_a_member_is_told_which(member: str) -> None:
 def test_another_member_of_the_contract_is_not_called_its_misspelling(
     machine: type,
 ) -> None:
-    require = require_sender if machine is Sender else require_receiver
+    role = SENDER if machine is Sender else RECEIVER
     for member in ("next_packet", "on_packet", "on_timeout"):
         with pytest.raises(BrokenContract) as caught:
-            require(without(machine, member))
+            require_machine(without(machine, member), role)
         assert "misspelling" not in str(caught.value)
 
 
@@ -161,16 +161,16 @@ def test_a_method_that_is_built_into_python_is_fine() -> None:
     queue: deque[bytes] = deque()
     sender = Sender()
     sender.send = queue.append  # type: ignore[assignment,method-assign]  # as students do
-    require_sender(sender)
+    require_machine(sender, SENDER)
     Host(sender, SENDER).send(b"a")
     assert list(queue) == [b"a"]
 
 
 def test_a_machine_inside_a_finish_is_checked_by_its_own_name() -> None:
     with pytest.raises(BrokenContract, match=r"^Sender has no on_timeout"):
-        FinishSender(without(Sender, "on_timeout"), FixedRto(1.0))
+        run(FinishSender(without(Sender, "on_timeout"), FixedRto(1.0)))
     with pytest.raises(BrokenContract, match=r"^Receiver has no next_payload"):
-        FinishReceiver(without(Receiver, "next_payload"))
+        run(Sender(), FinishReceiver(without(Receiver, "next_payload")))
 
 
 # Promises that are broken later

@@ -34,12 +34,13 @@ from p2plab.checker import check
 from p2plab.checker.postmortem import autopsy
 from p2plab.checker.verdict import ARROWS
 from p2plab.content.transfer import Transfer, simulate_transfer
-from p2plab.core.endpoint import require_sender
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.core.packet import ACK, DATA, NAK, Kind, Packet
 from p2plab.core.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
 from p2plab.errors import BrokenContract, TransferRefused
 from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.sim.contract import require_machine
+from p2plab.sim.driver import Host
 from p2plab.sim.replay import Raised, Recording, recording, replay
 from p2plab.sim.simulator import simulate
 
@@ -223,7 +224,7 @@ def test_damage_is_recorded_too(mine: Any) -> None:
 def test_a_recorder_shows_the_machine_and_its_mistakes_as_they_are(mine: Any) -> None:
     with recording("stop_and_wait"):
         machine: Any = Setup("stop_and_wait").sender().sender
-    require_sender(machine)
+    require_machine(machine, SENDER)
     assert type(machine).__name__ == "StopAndWaitSender"
     assert not hasattr(machine, "on_corrupt")
 
@@ -234,7 +235,7 @@ def test_a_recorder_shows_the_machine_and_its_mistakes_as_they_are(mine: Any) ->
 
     def words() -> str:
         with pytest.raises(BrokenContract) as why:
-            Setup("mine").sender()
+            Host(Setup("mine").sender(), SENDER)
         return str(why.value)
 
     mine(Typo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from typing import Any, Final
+from typing import Any
 
 from p2plab.checker.blame import fickle, member_line, methods, place, raised_at
 from p2plab.checker.memory import attributes, changeable, shared
@@ -11,23 +11,14 @@ from p2plab.checker.network import CHANNELS, SIDES
 from p2plab.checker.trial import Failure, Makers, Trial, plain
 from p2plab.checker.watchdog import LIMIT, Pulse, watching
 from p2plab.checker.world import TooLong, World, at_a_limit
-from p2plab.core.endpoint import require_receiver, require_sender
-from p2plab.errors import BrokenContract
-
-# What a BrokenContract says -> the short name of the promise.
-_PROMISE: Final = {
-    "next_payload returned": "payloads",
-    "next_packet returned": "packets",
-    "did not say None": "packets",
-    "the deadline is still": "timer",
-    "raised": "no exception",
-}
+from p2plab.core.trace import RECEIVER, SENDER
+from p2plab.errors import BrokenContract, Promise
+from p2plab.sim.contract import require_machine
 
 
 def unfit(makers: Makers, pulse: Pulse) -> Failure | None:
     """Look at both machines before anything is run."""
-    requires = (require_sender, require_receiver)
-    for way, (make, require) in enumerate(zip(makers, requires, strict=True)):
+    for way, (make, role) in enumerate(zip(makers, (SENDER, RECEIVER), strict=True)):
         pulse.count += 1
         try:
             with watching(pulse):
@@ -35,13 +26,13 @@ def unfit(makers: Makers, pulse: Pulse) -> Failure | None:
         except (Exception, SystemExit, TooLong) as why:
             return unbuilt(make, way, why)
         try:
-            require(machine)
+            require_machine(machine, role)
             promised = getattr(make, "channel", "fifo")
             if isinstance(promised, str) and promised not in CHANNELS:
-                raise BrokenContract(
-                    f"{type(machine).__name__}.channel is {promised!r}, and not one of "
-                    f"{', '.join(CHANNELS)}."
-                )
+                name = type(machine).__name__
+                what = f"{name}.channel is {promised!r}, and not one of "
+                what += ", ".join(CHANNELS)
+                raise BrokenContract(Promise.INTERFACE, name, "channel", what)
         except BrokenContract as why:
             line = member_line(machine, str(why)) or _class_line(type(machine))
             return Failure("breach", "interface", _see(str(why), line), way, why)
@@ -80,13 +71,12 @@ def explained(failure: Failure, machine: Any) -> Failure:
     who = type(machine).__name__
     if isinstance(error, BrokenContract) and error.__cause__ is None:
         words = str(error).removesuffix(".")
-        promise = next((p for part, p in _PROMISE.items() if part in words), "timer")
         line = member_line(machine, words)
         if words.startswith("next_"):
             words = f"{who}: {words}"
         if "generator object" in words:
             words += ". `yield` makes it a generator: use `return`"
-        return failure._replace(promise=promise, words=_see(words, line))
+        return failure._replace(promise=error.promise.value, words=_see(words, line))
     method, line = raised_at(error, type(machine))
     if isinstance(error, TooLong):
         words = f"{who}.{method}" if method else who

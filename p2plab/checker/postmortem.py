@@ -141,7 +141,7 @@ def _breach(transfer: Transfer, tape: Sequence[Recording]) -> Failure | None:
     machines: list[Any] = [setup.sender().sender, setup.receiver().receiver]
     failure = Failure("breach", "packets", str(error), error=error)
     for machine in machines:
-        if str(error).startswith(f"{type(machine).__name__}:"):
+        if type(machine).__name__ == error.machine:
             return explained(failure, machine)
     return failure
 

@@ -162,9 +162,7 @@ class Run:
 
 
 class QuickHost(Host):
-    """A Host whose machine was looked at before, and that may pull late."""
-
-    __slots__ = ()
+    """A Host that may pull late."""
 
     def pausing(self, pauses: Sequence[float]) -> None:
         """Make these pauses after the packets that are pulled, in turn [s]."""
@@ -175,9 +173,6 @@ class QuickHost(Host):
     def resting(self) -> bool:
         """Whether the driver has stopped pulling early."""
         return self._pull_at is not None
-
-    def _examine(self) -> None:
-        return
 
 
 @dataclass(slots=True)

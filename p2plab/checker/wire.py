@@ -18,7 +18,7 @@ from p2plab.checker.trial import QuickHost, Run, Sent
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
 from p2plab.core.packet import MAX_PAYLOAD, Packet
 from p2plab.core.trace import Row
-from p2plab.errors import BrokenContract
+from p2plab.errors import BrokenContract, Promise
 
 HEAL_TIME: Final = 600.0  # virtual time for recovery after the last fault [s]
 HEAL_PACKETS: Final = 2_000  # packets for recovery after the last fault,
@@ -98,19 +98,21 @@ def require_sound(packet: Packet) -> None:
     _, seq, payload, ts_val, ts_ecr = packet
     said = "next_packet returned a packet whose"
     if type(payload) is not bytes or len(payload) > MAX_PAYLOAD:
-        raise BrokenContract(
+        raise _unsound(
             f"{said} payload is {payload!r:.60}. A payload is `bytes`, at most "
-            f"{MAX_PAYLOAD} of them."
+            f"{MAX_PAYLOAD} of them"
         )
     if not isinstance(seq, int) or not -(2**31) <= seq < 2**31:
-        raise BrokenContract(
-            f"{said} seq is {seq!r:.60}. A seq is a whole number of 32 bits."
-        )
+        raise _unsound(f"{said} seq is {seq!r:.60}. A seq is a whole number of 32 bits")
     for time in (ts_val, ts_ecr):
         if time is not None and not isinstance(time, int | float):
-            raise BrokenContract(
-                f"{said} ts_val or ts_ecr is {time!r:.60}: a time in seconds, or None."
+            raise _unsound(
+                f"{said} ts_val or ts_ecr is {time!r:.60}: a time in seconds, or None"
             )
+
+
+def _unsound(what: str) -> BrokenContract:
+    return BrokenContract(Promise.PACKETS, "", "next_packet", what)
 
 
 def _note_loss(host: QuickHost, packet: Packet, number: int, now: float) -> None:

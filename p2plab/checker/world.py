@@ -12,7 +12,7 @@ from p2plab.checker.wire import Wire
 from p2plab.core.link import CORRUPT
 from p2plab.core.trace import RECEIVER, SENDER, Trace
 from p2plab.core.validation import count_of
-from p2plab.errors import BrokenContract
+from p2plab.errors import BrokenContract, Promise
 from p2plab.protocols.finish import FinishSender
 
 REST: Final = 0.5  # between phases [s]
@@ -66,10 +66,9 @@ class _Pair:
         """Judge what a receiver delivers: it must be the next payload sent."""
         index, way = len(self.delivered), 2 * self.number + 1
         if not isinstance(payload, bytes | bytearray | memoryview):
-            raise BrokenContract(
-                f"next_payload returned {payload!r:.60} ({type(payload).__name__}). "
-                f"Hand over the bytes that were sent."
-            )
+            what = f"next_payload returned {payload!r:.60} ({type(payload).__name__})"
+            cure = "Hand over the bytes that were sent."
+            raise BrokenContract(Promise.PAYLOADS, "", "next_payload", what, cure)
         self.delivered.append(bytes(payload))
         if index >= len(self.sent) or self.sent[index] != payload:
             raise Broken("prefix", "", way)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Protocol
 
 from p2plab.core.packet import Packet
-from p2plab.errors import BrokenContract
 
 
 class Endpoint(Protocol):
@@ -101,117 +98,3 @@ class Window(Protocol):
 
     def on_timeout(self, in_flight: int, now: float) -> None:
         """The retransmission timer has fired."""
-
-
-# method -> how many arguments the driver calls it with
-_ENDPOINT = {"next_packet": 1, "on_packet": 2, "on_timeout": 1}
-_SENDER = {**_ENDPOINT, "send": 1}
-_RECEIVER = {**_ENDPOINT, "next_payload": 0}
-_OWN = ("send", "done", "next_payload")  # of one role only
-
-
-def require_sender(machine: object) -> None:
-    """Raise BrokenContract, in words, unless `machine` has a Sender's members."""
-    _require(machine, "sender", _SENDER, ("deadline", "done"))
-
-
-def require_receiver(machine: object) -> None:
-    """Raise BrokenContract, in words, unless `machine` has a Receiver's members."""
-    _require(machine, "receiver", _RECEIVER, ("deadline",))
-
-
-def _require(
-    machine: object, role: str, methods: dict[str, int], values: tuple[str, ...]
-) -> None:
-    name = type(machine).__name__
-    if isinstance(machine, type):
-        raise BrokenContract(
-            f"{machine.__name__} is a class: hand over a machine made of it, "
-            f"{machine.__name__}()."
-        )
-    members = (*values, *methods)
-    for member in members:
-        if not hasattr(machine, member):
-            spare = [each for each in dir(machine) if each not in members]
-            if member in methods:
-                spare = [each for each in spare if callable(getattr(machine, each))]
-            raise BrokenContract(_missing(name, role, member, spare))
-    for member in values:
-        if inspect.ismethod(getattr(machine, member)):
-            raise BrokenContract(
-                f"{name}.{member} is a method, but the driver reads it as a value. "
-                f"Write @property above it."
-            )
-    for member, arguments in methods.items():
-        method = getattr(machine, member)
-        if inspect.iscoroutinefunction(method):
-            raise BrokenContract(
-                f"{name}.{member} is `async`, and nobody awaits it: write `def`."
-            )
-        if not callable(method):
-            raise BrokenContract(f"{name}.{member} is a value, but must be a method.")
-        _require_arguments(f"{name}.{member}", method, arguments)
-
-
-def _require_arguments(name: str, method: Any, arguments: int) -> None:
-    if inspect.ismethod(method):  # nearly always plain, and to bind takes long
-        code = getattr(method.__func__, "__code__", None)
-        if code and (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
-            return
-        if code and not (code.co_argcount or code.co_flags & inspect.CO_VARARGS):
-            raise BrokenContract(f"{name} is a method: write `self` as its first name.")
-    try:
-        inspect.signature(method).bind(*range(arguments))
-    except ValueError:
-        return  # built into Python, which does not say how it is called
-    except TypeError as why:
-        raise BrokenContract(
-            f"{name} is called with {arguments} argument(s) after self, and cannot "
-            f"be: {why}."
-        ) from None
-
-
-def _missing(name: str, role: str, member: str, spare: list[str]) -> str:
-    names = [each for each in spare if not each.startswith("__")]
-    close = get_close_matches(member, names, n=1, cutoff=0.6)
-    hint = f" It has {close[0]}: is that a misspelling?" if close else ""
-    if role == "receiver" and "send" in spare:
-        hint = " Is it a sender?"
-    where = role.capitalize() if member in _OWN else "Endpoint"
-    return f"{name} has no {member}, which every {role} needs (see {where}).{hint}"
-
-
-class Breach:
-    """What a driver says when a machine of this name breaks a promise, `now` in s."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def odd_packet(self, now: float, answer: object) -> BrokenContract:
-        """Say that next_packet has answered something else."""
-        return BrokenContract(
-            f"{self._name}: at t={now:.3f} next_packet returned {answer!r:.80}. "
-            f"Return one Packet of kind DATA, ACK, NAK or FIN, or None."
-        )
-
-    def still_due(self, now: float, what: str, deadline: float) -> BrokenContract:
-        """Say that after `what` the deadline has not moved."""
-        return BrokenContract(
-            f"{self._name}: at t={now:.3f} {what} and the deadline is still "
-            f"{deadline:.3f}. Restart the timer (deadline = now + rto) or stop it "
-            f"(deadline = None)."
-        )
-
-    def endless(self, now: float, method: str, times: int, more: str) -> BrokenContract:
-        """Say that a method has answered so many times without a None."""
-        return BrokenContract(
-            f"{self._name}: at t={now:.3f} {method} had answered {times} times and "
-            f"still did not say None. Return None once nothing more {more}."
-        )
-
-    def raised(self, now: float, method: str, why: Exception) -> BrokenContract:
-        """Say that a method has raised."""
-        return BrokenContract(
-            f"{self._name}: at t={now:.3f} {method} raised {type(why).__name__}: "
-            f"{why}. A machine must not raise because of what it is told."
-        )

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2plab.core.endpoint import (
-    Receiver,
-    RttEstimator,
-    Sender,
-    require_receiver,
-    require_sender,
-)
+from p2plab.core.endpoint import Receiver, RttEstimator, Sender
 from p2plab.core.packet import ACK, FIN, Packet
 
 FIN_RTO: Final = 2.0  # the longest time until a FIN is repeated [s]
@@ -38,9 +32,6 @@ class FinishSender:
     confirmed: bool = False  # the FIN was acknowledged
     over: bool = False  # it was, or we have asked often enough
     fin_deadline: float | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        require_sender(self.sender)
 
     @property
     def deadline(self) -> float | None:
@@ -100,9 +91,6 @@ class FinishReceiver:
     total: int | None = None  # payloads that there were, once a FIN has told
     fin_acks: list[Packet] = field(default_factory=list, repr=False)
     fin_deadline: float | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        require_receiver(self.receiver)
 
     @property
     def finished(self) -> bool:

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from p2plab.core.endpoint import (
-    Breach,
-    Receiver,
-    Sender,
-    require_receiver,
-    require_sender,
-)
+from p2plab.core.endpoint import Receiver, Sender
 from p2plab.core.link import CORRUPT
 from p2plab.core.packet import ACK, HEADER_SIZE, MACHINE_KINDS, TIMESTAMP_PERIOD, Packet
 from p2plab.core.trace import (
     DELIVER,
+    RECEIVER,
     RETRANSMIT,
     SEND,
-    SENDER,
     TIMEOUT,
     Row,
     State,
     Trace,
     probe,
 )
+from p2plab.errors import BrokenContract, Promise
+from p2plab.sim.contract import require_machine
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
@@ -40,60 +36,22 @@ def wire_size(packet: Packet) -> int:
     return HEADER_SIZE + len(packet.payload)
 
 
-def _in_this_period(packet: Packet, now: float) -> Packet:
-    """Return a packet whose echo counts the periods of stamps that have passed."""
-    if packet.ts_ecr is None:
-        return packet
-    turns = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
-    return packet._replace(ts_ecr=packet.ts_ecr + turns * TIMESTAMP_PERIOD)
-
-
 class Host:
     """A machine, and everything that its driver knows about it.
 
-    After every input (`send`, `feed`, `feed_all`, `damage`, `fire`) the driver pulls,
-    notes and reads `wake_at`. All of them raise BrokenContract when the machine breaks
-    a promise of `endpoint`, naming the machine, the time and the remedy.
+    After every input (`send`, `feed`, `damage`, `fire`) the driver pulls, notes and
+    reads `wake_at`. All of them raise BrokenContract when the machine breaks a promise
+    of `endpoint`, naming the machine, the time and the cure.
 
     role: SENDER or RECEIVER.
-    trace: where to record; None records nothing.
+    trace: where to record; None records nothing. states: the machine's numbers, too.
     on_payload: gets what a receiver delivers, after every input.
-    paced: the machine, or None if it does not ask its driver to space its packets.
     catch_up: by how much a paced machine may make up for a late driver [s].
     inner: the machine, or the one inside a Finish… or Modulo….
+    paced: the machine, or None if it does not ask its driver to space its packets.
+    number: packets sent. payloads: taken from the application, or delivered to it.
+    heard_at, moved_at: the last arrival, the last delivery [s].
     """
-
-    __slots__ = (
-        "_breach",
-        "_catch_up",
-        "_due",
-        "_fed",
-        "_fed_at_last",
-        "_fed_before",
-        "_fired",
-        "_fired_at",
-        "_last_state",
-        "_log",
-        "_look_at",
-        "_looked_at",
-        "_next_payload",
-        "_on_corrupt",
-        "_pull_at",
-        "_read",
-        "_seen",
-        "_sent_before",
-        "_timeouts",
-        "heard_at",
-        "inner",
-        "machine",
-        "moved_at",
-        "number",
-        "on_payload",
-        "paced",
-        "payloads",
-        "role",
-        "trace",
-    )
 
     def __init__(
         self,
@@ -102,35 +60,33 @@ class Host:
         trace: Trace | None = None,
         on_payload: Callable[[bytes], object] | None = None,
         catch_up: float = 0.0,
+        states: bool = True,
     ) -> None:
-        self.machine: Any = machine
-        self.role, self.trace, self.on_payload = role, trace, on_payload
-        self._examine()
-        self._log = None if trace is None else trace.rows.append
-        self.number = self.payloads = 0  # packets sent; payloads taken, or delivered
         inner: Any = machine
-        while hasattr(inner, role):  # a Finish… or Modulo… around it
+        while hasattr(inner, role):
             inner = getattr(inner, role)
+        require_machine(inner, role)
+        if inner is not machine:
+            require_machine(machine, role)
+        self.machine: Any = machine
         self.inner = inner
-        self._breach = Breach(type(inner).__name__)
-        self._on_corrupt = getattr(inner, "on_corrupt", None)
-        either: Any = machine  # what is called for every packet is looked up once
-        self._next_payload: Any = None if role == SENDER else either.next_payload
+        self.role, self.trace, self.on_payload = role, trace, on_payload
         self.paced = inner if hasattr(inner, "pacing_rate") else None
-        self._pull_at: float | None = None  # when pacing allows the next packet
-        self._catch_up = catch_up
-        self._due = 0.0  # when the next packet would leave at exactly that pace [s]
-        self.heard_at = self.moved_at = 0.0  # last arrival, last delivery [s]
-        self._seen: dict[int, bytes] = {}  # the payload last sent under a number
-        self._fed = 0  # packets that have come in
-        self._look_at = PULL_LIMIT  # the packet at which to look whether it ends
-        self._looked_at = -1.0  # when that was last begun, and what had been before
-        self._sent_before = self._fed_before = self._fed_at_last = 0
-        self._fired_at, self._timeouts = -1.0, 0  # when last, and how often then
+        self.catch_up = catch_up
+        self.number = self.payloads = 0
+        self.heard_at = self.moved_at = 0.0
+        self._due = 0.0  # when the next packet would leave at exactly its pace [s]
+        self._pull_at: float | None = None  # when pacing allows the next packet [s]
+        self._last_payload: dict[int, bytes] = {}  # that was sent with a seq
         self._fired = False  # on_timeout was called, and nothing has come of it yet
+        self._fed = 0  # packets that have come in
+        self._moment = -1.0  # the time [s] for which the next three count
+        self._fed_before = self._pulled = self._timeouts = 0
         self._last_state: object = None
+        self._read: Callable[[Any], tuple[Any, ...]] | None = None
         if trace is not None:
-            trace.names[role], self._read = probe(machine)
+            trace.names[role], read = probe(machine)
+            self._read = read if states else None
 
     def wake_at(self) -> float | None:
         """Return when to `fire` or to pull again, whichever comes first [s]."""
@@ -150,173 +106,164 @@ class Host:
 
     def send(self, *payloads: bytes) -> None:
         """Queue payloads at a sender."""
-        send = self.machine.send
         for payload in payloads:
-            send(payload)
+            self.machine.send(payload)
         self.payloads += len(payloads)
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
-        if self._log is not None:
-            kind, seq, payload, _, _ = packet
-            self._log(Row(now, self.role, what, kind, seq, len(payload), number))
+        self._record(now, what, packet, number)
+        self._count_from(now)
         self._fed += 1
         self.heard_at = now
-        if now >= TIMESTAMP_PERIOD:
-            packet = _in_this_period(packet, now)
-        try:
-            self.machine.on_packet(packet, now)
-        except Exception as why:
-            raise self._breach.raised(now, "on_packet", why) from why
-        if self._next_payload is not None:
-            self._deliver(now)
+        if packet.ts_ecr is not None and now >= TIMESTAMP_PERIOD:
+            periods = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
+            packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
+        self._ask(now, self.machine, "on_packet", packet, now)
+        self._deliver(now)
 
     def feed_all(
         self, packets: Iterable[tuple[Packet, int]], now: float, what: str
     ) -> None:
         """Hand over what has arrived at once; the same as to feed one by one."""
-        role, log, on_packet = self.role, self._log, self.machine.on_packet
-        delivers, late = self._next_payload is not None, now >= TIMESTAMP_PERIOD
-        self.heard_at = now
         for packet, number in packets:
-            if log is not None:
-                kind, seq, payload, _, _ = packet
-                log(Row(now, role, what, kind, seq, len(payload), number))
-            self._fed += 1
-            if late:
-                packet = _in_this_period(packet, now)
-            try:
-                on_packet(packet, now)
-            except Exception as why:
-                raise self._breach.raised(now, "on_packet", why) from why
-            if delivers:
-                self._deliver(now)
+            self.feed(packet, now, what, number)
 
     def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Write down the end of a packet that no machine hears of."""
-        if self._log is not None:
-            kind, seq, size = packet.kind, packet.seq, len(packet.payload)
-            self._log(Row(now, self.role, what, kind, seq, size, number))
+        self._record(now, what, packet, number)
 
     def damage(self, packet: Packet, now: float, number: int) -> None:
         """Tell that `packet` has arrived damaged: only the trace knows which it was."""
-        self.lose(packet, now, CORRUPT, number)
+        self._record(now, CORRUPT, packet, number)
         self.heard_at = now
-        if self._on_corrupt is not None:
-            try:
-                self._on_corrupt(now)
-            except Exception as why:
-                raise self._breach.raised(now, "on_corrupt", why) from why
-            if self._next_payload is not None:
-                self._deliver(now)
+        if hasattr(self.inner, "on_corrupt"):
+            self._ask(now, self.inner, "on_corrupt", now)
+            self._deliver(now)
 
     def fire(self, now: float) -> None:
         """Call on_timeout if the deadline has passed; otherwise it was time to pull."""
         deadline = self.machine.deadline
         if deadline is not None and deadline <= now:
-            self._time_out(now, deadline)
-        if self._next_payload is not None:
-            self._deliver(now)
-
-    def _time_out(self, now: float, deadline: float) -> None:
-        if self._log is not None:
-            self._log(Row(now, self.role, TIMEOUT, 0, -1, 0, -1))
-        if now != self._fired_at:
-            self._fired_at, self._timeouts = now, 0
-        self._timeouts += 1
-        if self._timeouts > TIMEOUT_LIMIT:
-            what = f"on_timeout was called {TIMEOUT_LIMIT} times"
-            raise self._breach.still_due(now, what, deadline)
-        try:
-            self.machine.on_timeout(now)
-        except Exception as why:
-            raise self._breach.raised(now, "on_timeout", why) from why
-        self._fired = True
-        self.note(now)  # before the pull: this is where go-back-N steps back
+            if self.trace is not None:
+                self.trace.rows.append(Row(now, self.role, TIMEOUT, 0, -1, 0, -1))
+            self._count_from(now)
+            self._timeouts += 1
+            if self._timeouts > TIMEOUT_LIMIT:
+                raise self._still_due(now, f" {TIMEOUT_LIMIT} times", deadline)
+            self._ask(now, self.machine, "on_timeout", now)
+            self._fired = True
+            self.note(now)  # before the pull: this is where go-back-N steps back
+        self._deliver(now)
 
     def pull(self, now: float) -> Iterator[Packet]:
         """Yield what the machine puts on the wire now; the caller may stop early."""
         if self._pull_at is not None and now >= self._pull_at:
             self._pull_at = None
-        next_packet, seen, paced = self.machine.next_packet, self._seen, self.paced
-        role, log = self.role, self._log
         while self._pull_at is None:
-            try:
-                packet = next_packet(now)
-            except Exception as why:
-                raise self._breach.raised(now, "next_packet", why) from why
+            packet = self._ask(now, self.machine, "next_packet", now)
             if packet is None:
-                if self._fired:
-                    self._require_effect(now)
+                self._require_effect(now)
                 return
-            if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
-                raise self._breach.odd_packet(now, packet)
-            number = self.number
-            if number >= self._look_at:
-                self._require_end(now)
-            if log is not None:
-                kind, seq, payload, _, _ = packet
-                what = SEND
-                if kind != ACK:
-                    what = RETRANSMIT if seen.get(seq) is payload else SEND
-                    seen[seq] = payload
-                log(Row(now, role, what, kind, seq, len(payload), number))
-            self.number = number + 1
+            self._require_packet(now, packet)
+            self._require_end(now)
+            what = SEND
+            if packet.kind != ACK:
+                if self._last_payload.get(packet.seq) is packet.payload:
+                    what = RETRANSMIT
+                self._last_payload[packet.seq] = packet.payload
+            self._record(now, what, packet, self.number)
+            self.number += 1
             self._fired = False
-            if paced is not None and (rate := paced.pacing_rate):
-                self._pause(now, 1 / rate)
+            self._pace(now)
             yield packet
 
-    def _pause(self, now: float, gap: float) -> None:
-        self._due = max(self._due, now - self._catch_up) + gap
-        if self._due >= now + SLACK:
-            self._pull_at = self._due
-
-    def _require_effect(self, now: float) -> None:
-        self._fired = False
-        deadline = self.machine.deadline
-        if deadline is not None and deadline <= now:
-            what = "on_timeout was called, nothing was sent,"
-            raise self._breach.still_due(now, what, deadline)
-
     def note(self, now: float) -> None:
-        """Write down which of the machine's own numbers have changed."""
-        if self.trace is not None:
+        """Write down the machine's own numbers if one of them has changed."""
+        if self.trace is not None and self._read is not None:
             state = self._read(self.machine)
             if state != self._last_state:
                 self._last_state = state
                 self.trace.states.append(State(now, self.role, state))
 
+    def _record(self, now: float, what: str, packet: Packet, number: int) -> None:
+        if self.trace is not None:
+            kind, seq, payload, _, _ = packet
+            row = Row(now, self.role, what, kind, seq, len(payload), number)
+            self.trace.rows.append(row)
+
+    def _pace(self, now: float) -> None:
+        if self.paced is not None and (rate := self.paced.pacing_rate):
+            self._due = max(self._due, now - self.catch_up) + 1 / rate
+            if self._due >= now + SLACK:
+                self._pull_at = self._due
+
     def _deliver(self, now: float) -> None:
-        next_payload, on_payload = self._next_payload, self.on_payload
-        while True:
-            try:
-                payload = next_payload()
-            except Exception as why:
-                raise self._breach.raised(now, "next_payload", why) from why
+        while self.role == RECEIVER:
+            payload = self._ask(now, self.machine, "next_payload")
             if payload is None:
                 return
-            number = self.payloads
-            if number > PULL_LIMIT and number > PULL_LIMIT + 2 * self._fed:
-                raise self._breach.endless(now, "next_payload", number, "is waiting")
-            if self._log is not None:
-                self._log(Row(now, self.role, DELIVER, 0, number, len(payload), -1))
-            self.payloads = number + 1
+            if self.payloads > PULL_LIMIT + 2 * self._fed:
+                raise self._endless(now, "next_payload", self.payloads, "is waiting")
+            if self.trace is not None:
+                size, which = len(payload), self.payloads
+                row = Row(now, self.role, DELIVER, 0, which, size, -1)
+                self.trace.rows.append(row)
+            self.payloads += 1
             self.moved_at = now
-            if on_payload is not None:
-                on_payload(payload)
+            if self.on_payload is not None:
+                self.on_payload(payload)
 
-    def _examine(self) -> None:
-        (require_sender if self.role == SENDER else require_receiver)(self.machine)
+    # The machine's promises
+
+    def _ask(self, now: float, machine: Any, method: str, *told: object) -> Any:
+        """Call a method; whatever it raises is a broken promise."""
+        try:
+            return getattr(machine, method)(*told)
+        except Exception as why:
+            what = f"{method} raised {type(why).__name__}: {why}"
+            cure = "A machine must not raise because of what it is told."
+            raise self._broken(now, Promise.NO_EXCEPTION, method, what, cure) from why
+
+    def _count_from(self, now: float) -> None:
+        """Count from 0 what happens at this moment, if it is a new one."""
+        if now != self._moment:
+            self._moment, self._fed_before = now, self._fed
+            self._pulled = self._timeouts = 0
+
+    def _require_packet(self, now: float, answer: object) -> None:
+        if type(answer) is not Packet or answer.kind not in MACHINE_KINDS:
+            what = f"next_packet returned {answer!r:.80}"
+            cure = "Return one Packet of kind DATA, ACK, NAK or FIN, or None."
+            raise self._broken(now, Promise.PACKETS, "next_packet", what, cure)
 
     def _require_end(self, now: float) -> None:
-        # A count begins at every PULL_LIMIT-th packet only, so that the others cost
-        # nothing; an endless machine is caught all the same.
-        if now != self._looked_at:
-            self._looked_at, self._sent_before = now, self.number
-            self._fed_before, self._fed_at_last = self._fed_at_last, self._fed
-        pulled = self.number + 1 - self._sent_before
+        self._count_from(now)
+        self._pulled += 1
         echoes = min(self._fed - self._fed_before, ECHO_LIMIT)
-        if pulled > PULL_LIMIT + 2 * self.payloads + echoes:
-            raise self._breach.endless(now, "next_packet", pulled, "may be sent now")
-        self._look_at = self.number + (PULL_LIMIT if pulled == 1 else 1)
+        if self._pulled > PULL_LIMIT + 2 * self.payloads + echoes:
+            raise self._endless(now, "next_packet", self._pulled, "may be sent now")
+
+    def _require_effect(self, now: float) -> None:
+        deadline = self.machine.deadline
+        if self._fired and deadline is not None and deadline <= now:
+            raise self._still_due(now, ", nothing was sent,", deadline)
+        self._fired = False
+
+    def _endless(
+        self, now: float, method: str, times: int, more: str
+    ) -> BrokenContract:
+        what = f"{method} had answered {times} times and still did not say None"
+        cure = f"Return None once nothing more {more}."
+        return self._broken(now, Promise.PACKETS, method, what, cure)
+
+    def _still_due(self, now: float, how: str, deadline: float) -> BrokenContract:
+        what = f"on_timeout was called{how} and the deadline is still {deadline:.3f}"
+        cure = "Restart the timer (deadline = now + rto) or stop it (deadline = None)."
+        return self._broken(now, Promise.TIMER, "on_timeout", what, cure)
+
+    def _broken(
+        self, now: float, promise: Promise, member: str, what: str, cure: str
+    ) -> BrokenContract:
+        machine = type(self.inner).__name__
+        return BrokenContract(promise, machine, member, what, cure, now)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from bisect import insort
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
 from typing import Final
 
 from p2plab.core.endpoint import Receiver, Sender
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Link
-from p2plab.core.packet import HEADER_SIZE, Packet, damaged, decode, encode
+from p2plab.core.packet import Packet, damaged, decode, encode
 from p2plab.core.trace import RECEIVER, SENDER, Trace
 from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
-from p2plab.sim.driver import Host
-
-# when, tie-break, at whom, what, packet, number
-_OnItsWay = tuple[float, int, int, str, Packet, int]
+from p2plab.sim.driver import Host, wire_size
 
 LOST: Final = frozenset((LOSS, OVERFLOW))
 GOODBYE: Final = 60.0  # [s] more, for a sender that is done
@@ -41,8 +37,6 @@ class Run:
 
 class WireHost(Host):
     """A host that packets reach as the bytes of real datagrams."""
-
-    __slots__ = ()
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         packet, _, number = decode(encode(packet, number=number))
@@ -74,68 +68,62 @@ class Simulation:
         wire: bool = False,
         states: bool = True,
     ) -> None:
+        make = WireHost if wire else Host
         self.now = 0.0
-        host = WireHost if wire else Host
-        self.sender = host(sender, SENDER, trace)
-        self.receiver = host(receiver, RECEIVER, trace, on_payload)
+        self.sender = make(sender, SENDER, trace, states=states)
+        self.receiver = make(receiver, RECEIVER, trace, on_payload, states=states)
         self._hosts = self.sender, self.receiver
-        self._transmit = link.forward().transmit, back.backward().transmit
+        self._channels = link.forward(), back.backward()
         # When each host wants to be woken. A machine's deadline moves only when it is
         # told something, so it is asked only then. At first, both may have to send.
-        self._wakes = [0.0, 0.0]
-        if not states:
-            self.sender.trace = self.receiver.trace = None  # rows go there all the same
-        # On their way to each host, the next one first. As nearly all keep their order,
-        # a queue is quicker than a heap.
-        self._ways: tuple[deque[_OnItsWay], deque[_OnItsWay]] = deque(), deque()
-        self._order = 0  # of those that arrive at the same moment
+        self._wake_at = [0.0, 0.0]
+        # A heap of what is on its way: when it arrives, a number that keeps the order
+        # of what arrives at the same moment, and at which host what arrives.
+        self._arrivals: list[tuple[float, int, int, str, Packet, int]] = []
+        self._order = 0
 
     def wake(self, way: int) -> None:
         """Ask a host (0 sender, 1 receiver) what it has to send: it was told more."""
-        self._wakes[way] = self.now
+        self._wake_at[way] = self.now
+
+    def next_at(self) -> float:
+        """Return when the next event is [s]; infinite when there is none."""
+        return min(*self._wake_at, self._arrivals[0][0] if self._arrivals else inf)
 
     def step(self) -> bool:
         """Jump to the next event and let it happen; False when there is none."""
-        (back, forth), wakes = self._ways, self._wakes
-        way = 0 if wakes[0] <= wakes[1] else 1
-        coming = back if back and not (forth and forth[0] < back[0]) else forth
-        arrives = bool(coming) and coming[0][0] <= wakes[way]
-        if arrives:
-            when, _, way, what, packet, number = coming.popleft()
-        elif wakes[way] < math.inf:
-            when = wakes[way]
-        else:
+        when = self.next_at()
+        if when == inf:
             return False
-        self.now = now = when if when > self.now else self.now
-        host = self._hosts[way]
-        if not arrives:
-            host.fire(now)
-        elif what != CORRUPT:
-            host.feed(packet, now, what, number)
+        self.now = max(self.now, when)
+        if self._arrivals and self._arrivals[0][0] == when:  # before a timer
+            _, _, way, what, packet, number = heappop(self._arrivals)
+            if what == CORRUPT:
+                self._hosts[way].damage(packet, self.now, number)
+            else:
+                self._hosts[way].feed(packet, self.now, what, number)
         else:
-            host.damage(packet, now, number)
-        self._pull(host, way, now)
-        if host.trace is not None:
-            host.note(now)
-        wake_at = host.machine.deadline if host.paced is None else host.wake_at()
-        wakes[way] = math.inf if wake_at is None else wake_at
+            way = self._wake_at.index(when)
+            self._hosts[way].fire(self.now)
+        self._pull(way)
         return True
 
-    def _pull(self, host: Host, way: int, now: float) -> None:
-        """Put on the link what a host sends now."""
-        transmit, leaving = self._transmit[way], self._ways[1 - way]
-        for sent in host.pull(now):
+    def _pull(self, way: int) -> None:
+        """Put on the link what a host sends now, and ask when to wake it."""
+        host = self._hosts[way]
+        for packet in host.pull(self.now):
             number = host.number - 1
-            for when, what in transmit(HEADER_SIZE + len(sent.payload), now):
+            fates = self._channels[way].transmit(wire_size(packet), self.now)
+            for when, what in fates:
                 if what in LOST:
-                    host.lose(sent, now, what, number)
-                    continue
-                self._order = order = self._order + 1
-                arrival = (when, order, 1 - way, what, sent, number)
-                if leaving and arrival < leaving[-1]:  # it overtakes another
-                    insort(leaving, arrival)
+                    host.lose(packet, self.now, what, number)
                 else:
-                    leaving.append(arrival)
+                    self._order += 1
+                    arrival = (when, self._order, 1 - way, what, packet, number)
+                    heappush(self._arrivals, arrival)
+        host.note(self.now)
+        wake_at = host.wake_at()
+        self._wake_at[way] = inf if wake_at is None else wake_at
 
 
 def simulate(
@@ -164,9 +152,14 @@ def simulate(
     """
     link = link or Link()
     trace = Trace({"link": repr(link)})
-    delivered: list[bytes] = []
-    deliver = delivered.append if on_payload is None else _both(delivered, on_payload)
     kept = trace if record else None
+    delivered: list[bytes] = []
+
+    def deliver(payload: bytes) -> None:
+        delivered.append(payload)
+        if on_payload is not None:
+            on_payload(payload)
+
     simulation = Simulation(
         sender, receiver, link, back or link, kept, deliver, wire, states
     )
@@ -189,16 +182,6 @@ def simulate(
         raise
     heard_at = max(simulation.sender.heard_at, simulation.receiver.heard_at)
     return Run(trace, delivered, heard_at, sender.done)
-
-
-def _both(
-    delivered: list[bytes], on_payload: Callable[[bytes], object]
-) -> Callable[[bytes], None]:
-    def deliver(payload: bytes) -> None:
-        delivered.append(payload)
-        on_payload(payload)
-
-    return deliver
 
 
 def _stalled(run: Run, patience: float) -> TransferStalled:
