@@ -14,12 +14,11 @@ from p2plab.sim.simulator import simulate
 
 if TYPE_CHECKING:
     from p2plab.checker import Verdict, break_it, check
-    from p2plab.checker.postmortem import autopsy
+    from p2plab.checker.diagnosis import autopsy
     from p2plab.content.sample import sample_picture
     from p2plab.content.transfer import simulate_picture
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
-    from p2plab.sim.replay import recording
     from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
     from p2plab.ui.lesson import as_value, as_values, as_word, as_words, show
 
@@ -48,7 +47,6 @@ __all__ = [
     "autopsy",
     "break_it",
     "check",
-    "recording",
     "sample_picture",
     "show",
     "simulate",
@@ -67,10 +65,9 @@ _LATE = {
     "as_values": "p2plab.ui.lesson",
     "as_word": "p2plab.ui.lesson",
     "as_words": "p2plab.ui.lesson",
-    "autopsy": "p2plab.checker.postmortem",
+    "autopsy": "p2plab.checker.diagnosis",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",
-    "recording": "p2plab.sim.replay",
     "sample_picture": "p2plab.content.sample",
     "show": "p2plab.ui.lesson",
     "simulate_picture": "p2plab.content.transfer",

@@ -13,8 +13,8 @@ from test_museum import PAR as RECORDED
 
 import p2plab
 from p2plab.checker import CHANNELS, Fault, check
+from p2plab.checker.faults import RTT
 from p2plab.checker.game import MOST
-from p2plab.checker.network import RTT
 from p2plab.museum import EXHIBITS
 
 
@@ -66,7 +66,7 @@ def moves(faults: tuple[Fault, ...]) -> dict[str, Any]:
     """Return what a player writes to get these faults."""
     written: dict[str, Any] = {}
     for kind, way, number, extra in faults:
-        name = kind.replace("-", "").replace(" ", "_") + "_back" * way
+        name = kind.replace("outage", "blackout").replace(" ", "_") + "_back" * way
         if kind in MOST:
             written.setdefault(name, {})[number + 1] = extra
         else:

@@ -3,49 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from html import escape
-from math import inf
 from typing import Any, Final
 
-from p2plab.checker.checking import check, failed
-from p2plab.checker.network import (
-    BLACKOUT,
+from p2plab.checker.checking import check, play
+from p2plab.checker.faults import (
     CHANNELS,
     DAMAGE,
     DOUBLE,
     LATE,
     LATE_COPY,
     LOSE,
+    OUTAGE,
     Fault,
+    FaultKind,
 )
-from p2plab.checker.schedules import LARGE, LONG_OUTAGE
-from p2plab.checker.search import Found, Search
-from p2plab.checker.story import capital
-from p2plab.checker.trial import APPLICATIONS, EAGER, STYLES, Trial, plain
-from p2plab.checker.verdict import Verdict, cut
-from p2plab.checker.watchdog import watching
-from p2plab.checker.world import World
-from p2plab.core.trace import Trace
+from p2plab.checker.promises import VerdictKind
+from p2plab.checker.schedules import LONG_OUTAGE
+from p2plab.checker.verdict import Verdict, ladder
 from p2plab.core.validation import count_of
 from p2plab.museum import EXHIBITS, Exhibit
 
 Packets = Iterable[int]  # counted from 1, each way by itself
 Seconds = Mapping[int, float]  # for each of these packets
 PAR_BUDGET: Final = 4.0  # for the own run of the checker; one is enough if quick [s]
-MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, BLACKOUT: LONG_OUTAGE}  # [s]
+MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, OUTAGE: LONG_OUTAGE}  # [s]
 _MOVES: Final = {
     LOSE: "lose={1}",
     DAMAGE: "damage={1}",
     DOUBLE: "double={1}",
     LATE: "late={1: 0.5}",
     LATE_COPY: "late_copy={1: 0.5}",
-    BLACKOUT: "blackout={1: 3.5}",
+    OUTAGE: "blackout={1: 3.5}",
 }
-GAME: Final = "game"  # what is counted
-_SHOWN: Final = plain(3)  # what is sent in a run that is harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,7 @@ class Attempt:
     @property
     def broken(self) -> bool:
         """Whether a promise was broken."""
-        return self.verdict.kind != "survived"
+        return self.verdict.kind != VerdictKind.SURVIVED
 
     @property
     def score(self) -> str:
@@ -90,8 +83,6 @@ class Attempt:
         return said if self.broken else f"{said} {self.moves}"
 
     def _repr_html_(self) -> str:
-        from p2plab.checker.drawing import ladder
-
         words, verdict = escape(self.verdict.sentence), self.verdict
         moves = "" if self.broken else f"<p>{escape(self.moves)}</p>\n"
         drawn = ladder(verdict.trace, verdict.sentence) if verdict.trace.rows else ""
@@ -136,12 +127,14 @@ def break_it(
         DOUBLE: (double, double_back),
         LATE: (late, late_back),
         LATE_COPY: (late_copy, late_copy_back),
-        BLACKOUT: (blackout, blackout_back),
+        OUTAGE: (blackout, blackout_back),
     }
     faults = [fault for kind, ways in given.items() for fault in _faults(kind, ways)]
     _require_allowed(EXHIBITS[name], faults)
-    verdict, used = _play(EXHIBITS[name], tuple(sorted(faults, key=_place)))
-    return Attempt(verdict, used, par(name))
+    exhibit, ordered = EXHIBITS[name], tuple(sorted(faults, key=_place))
+    makers = exhibit.sender, exhibit.receiver
+    verdict = play(makers, exhibit.channel, ordered)
+    return Attempt(verdict, len(verdict.faults), par(name))
 
 
 @cache
@@ -151,7 +144,7 @@ def par(name: str) -> int | None:
     found = check(
         exhibit.sender, exhibit.receiver, exhibit.channel, PAR_BUDGET, progress=_quiet
     )
-    return None if found.kind == "survived" else len(found.faults)
+    return None if found.kind == VerdictKind.SURVIVED else len(found.faults)
 
 
 def _quiet(share: float, words: str) -> None:
@@ -162,7 +155,7 @@ def _place(fault: Fault) -> tuple[int, int]:
     return fault.number, fault.way
 
 
-def _faults(kind: str, ways: tuple[Any, Any]) -> Iterator[Fault]:
+def _faults(kind: FaultKind, ways: tuple[Any, Any]) -> Iterator[Fault]:
     """Yield the faults of a kind, there and back, that a player asked for."""
     for way, packets in enumerate(ways):
         timed = isinstance(packets, Mapping)
@@ -180,52 +173,11 @@ def _require_allowed(exhibit: Exhibit, faults: list[Fault]) -> None:
             raise ValueError(f"packets are counted from 1, got {number + 1}")
         if kind not in channel.kinds:
             raise ValueError(
-                f"this network ({channel.name}) does nothing of the kind {kind!r}: "
+                f"this network ({channel.name}) does nothing of the kind '{kind}': "
                 f"{channel.words}"
             )
         if not 0 <= extra <= MOST.get(kind, 0.0):
-            what = "is down for" if kind == BLACKOUT else "is late by"
+            what = "is down for" if kind == OUTAGE else "is late by"
             raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
     if len({_place(fault) for fault in faults}) < len(faults):
         raise ValueError("give every packet one fate only")
-
-
-def _play(exhibit: Exhibit, faults: tuple[Fault, ...]) -> tuple[Verdict, int]:
-    """Return the verdict, and how many of the faults met a packet."""
-    makers, channel = (exhibit.sender, exhibit.receiver), CHANNELS[exhibit.channel]
-    search = Search(makers, channel, 0, inf, PAR_BUDGET)
-    try:
-        with watching(search.pulse):
-            for trial in _trials(faults):
-                calm = search.run(replace(trial, faults=()))
-                if calm.failure is None or trial.style == EAGER:
-                    search.judge(trial, GAME)  # a late driver is no merit of ours
-            search.growth(None, [])
-    except Found as found:
-        verdict = replace(failed(search, found.run), tried="")
-        return verdict, len(found.run.hits)
-    return _harmless(search, faults), len(faults)
-
-
-def _trials(faults: tuple[Fault, ...]) -> Iterator[Trial]:
-    """Yield all of the checker's applications, and its drivers, the simplest first."""
-    for style in STYLES:
-        for application in APPLICATIONS:
-            if style == EAGER or application.size <= LARGE:
-                yield Trial(application, style, faults)
-
-
-def _harmless(search: Search, faults: tuple[Fault, ...]) -> Verdict:
-    trace = Trace({"link": search.channel.words})
-    run = World(Trial(_SHOWN, faults=faults), search.makers, [trace]).run()
-    packets = {fault: run.packets(fault.way)[fault.number] for fault in run.hits}
-    told = [
-        f"{fault.words(packet)} (counted from 1: number {fault.number + 1})"
-        for fault, packet in packets.items()
-    ]
-    if missed := len(faults) - len(run.hits):
-        told.append(f"{count_of(missed, 'fault')} met no packet")
-    said = capital("; ".join(told)) or "Nothing was done to any packet"
-    sentence = f"{said}. Everything was delivered all the same."
-    shown = cut(trace, last=False)
-    return Verdict("survived", search.channel.name, sentence, trace=shown)

@@ -21,12 +21,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from p2plab.checker import CHANNELS, check, watchdog
-from p2plab.checker.blame import last_line, place
+from p2plab.checker import CHANNELS, check, guard
 from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
-from p2plab.checker.promises import PROMISES
-from p2plab.checker.verdict import headline
+from p2plab.checker.promises import Promise
+from p2plab.checker.source import last_line, place
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
@@ -90,7 +89,7 @@ def report(verdict: dict[str, Any]) -> str:
     """Write what `grade` returned for a person to read."""
     network = CHANNELS[verdict["channel"]].words
     lines = [
-        headline(verdict["verdict"], verdict["sentence"]),
+        f"{verdict['verdict']}: {verdict['sentence']}",
         f"The network ({verdict['channel']}): {network}.",
     ]
     for event in verdict["ladder"]:
@@ -153,20 +152,17 @@ def _died(job: _Job, path: Path, channel: str) -> dict[str, Any]:
     where = f" It was last seen at {place(str(path), int(lines[0]))}." if lines else ""
     if status is None or "Timeout (" in text:
         limit = STUCK if doing == "running" else LOADING
-        what, promise = f"did not come back within about {limit:.0f} s", "end"
+        what, promise = f"did not come back within about {limit:.0f} s", Promise.END
     elif status < 0:
-        what, promise = f"crashed Python ({_signal(-status)})", "no exception"
+        what, promise = f"crashed Python ({_signal(-status)})", Promise.NO_EXCEPTION
     else:
         what = f"ended the whole process (exit status {status}; os._exit?)"
-        promise = "no exception"
-    sentence = (
-        f"{doing.capitalize()} {path.name} {what}.{where} Promise of the machine "
-        f"broken: {PROMISES[promise]}."
-    )
+        promise = Promise.NO_EXCEPTION
+    sentence = f"{doing.capitalize()} {path.name} {what}.{where} {promise.broken}"
     return _breach(channel, promise, sentence)
 
 
-def _breach(channel: str, promise: str, sentence: str) -> dict[str, Any]:
+def _breach(channel: str, promise: Promise, sentence: str) -> dict[str, Any]:
     return {
         "verdict": "breach",
         "channel": channel,
@@ -195,11 +191,10 @@ def _compared(verdict: dict[str, Any], again: dict[str, Any]) -> dict[str, Any]:
     sentence = (
         f"In a second process, with another seed for hash(), the same trial took "
         f"another course: {words}. Does something depend on the order of a set, on "
-        f"hash(), on chance or on a clock? Promise of the machine broken: "
-        f"{PROMISES['same again']}."
+        f"hash(), on chance or on a clock? {Promise.SAME_AGAIN.broken}"
     )
     kept = {name: verdict[name] for name in ("schedules", "seconds")}
-    breach = _breach(verdict["channel"], "same again", sentence)
+    breach = _breach(verdict["channel"], Promise.SAME_AGAIN, sentence)
     return {**breach, "ladder": ladder, **kept}
 
 
@@ -223,7 +218,7 @@ def _child(words: Sequence[str]) -> None:
         else:
             (room / _LOADED).touch()
             end_after(float(budget) + GRACE / 2)  # where nothing can be watched
-            watchdog.alive = partial(end_after, STUCK)
+            guard.on_look = partial(end_after, STUCK)
             said = {}
             if role == "judge":
                 left = max(float(budget) / 2, float(budget) - time.process_time())

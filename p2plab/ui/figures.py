@@ -82,7 +82,7 @@ def numbers(trace: Trace) -> str:
 
 def autopsy(transfer: Transfer) -> str:
     """What went wrong, with the ladder of it."""
-    from p2plab.checker.postmortem import autopsy
+    from p2plab.checker.diagnosis import autopsy
 
     if not transfer.went_wrong:
         return "<p>Nothing went wrong, so there is nothing to explain.</p>"
