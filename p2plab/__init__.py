@@ -14,12 +14,11 @@ from p2plab.sim.simulator import simulate
 
 if TYPE_CHECKING:
     from p2plab.checker import Verdict, break_it, check
-    from p2plab.checker.postmortem import autopsy
+    from p2plab.checker.diagnosis import autopsy
     from p2plab.content.sample import sample_picture
     from p2plab.content.transfer import simulate_picture
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
-    from p2plab.sim.replay import recording
     from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
     from p2plab.ui.lesson import predict, show
 
@@ -45,7 +44,6 @@ __all__ = [
     "break_it",
     "check",
     "predict",
-    "recording",
     "sample_picture",
     "show",
     "simulate",
@@ -60,11 +58,10 @@ _LATE = {
     "RedisPanel": "p2plab.ui",
     "TransferPanel": "p2plab.ui",
     "Verdict": "p2plab.checker",
-    "autopsy": "p2plab.checker.postmortem",
+    "autopsy": "p2plab.checker.diagnosis",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",
     "predict": "p2plab.ui.lesson",
-    "recording": "p2plab.sim.replay",
     "sample_picture": "p2plab.content.sample",
     "show": "p2plab.ui.lesson",
     "simulate_picture": "p2plab.content.transfer",

@@ -6,7 +6,7 @@ import first_attempt
 from first_attempt import Receiver
 
 from p2plab.checker import check
-from p2plab.checker.drawing import ladder
+from p2plab.checker.verdict import ladder
 from p2plab.core.packet import ACK, Packet
 from p2plab.core.trace import RETRANSMIT, SEND, TIMEOUT, Row, Trace
 
@@ -68,4 +68,4 @@ def test_it_shows_where_an_exception_was_raised() -> None:
 
 def test_a_packet_under_way_is_the_beginning_of_an_arrow() -> None:
     trace = Trace(rows=[Row(0.0, "sender", SEND, 1, 0, 1, 0)])
-    assert ladder(trace).count("<line") == 2 + 3
+    assert ladder(trace).count("<line") == 2 + 1

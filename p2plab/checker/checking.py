@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -10,34 +11,39 @@ from math import inf
 from time import perf_counter
 from typing import Any, Final
 
-from p2plab.checker import breaches, pace, parallel
-from p2plab.checker.blame import HASHED, fickle
+from p2plab.checker.explain import Story, breach, capital, shared_state, unbuilt, unfit
+from p2plab.checker.faults import CHANNELS, Fault, includes
 from p2plab.checker.fingerprint import differs
-from p2plab.checker.network import CHANNELS, includes
-from p2plab.checker.progress import OneLine
-from p2plab.checker.search import (
-    SEARCH_SHARE,
-    Found,
-    OutOfTime,
-    Progress,
-    Search,
+from p2plab.checker.promises import Promise, VerdictKind
+from p2plab.checker.run import (
+    APPLICATIONS,
+    EAGER,
+    STYLES,
+    Failure,
+    Makers,
+    Outcome,
+    Trial,
+    plain,
+    run,
 )
-from p2plab.checker.story import Story
-from p2plab.checker.trial import APPLICATIONS, Failure, Run, Trial
-from p2plab.checker.verdict import NOT_PROMISED, Verdict, cut
-from p2plab.checker.watchdog import LIMIT, watching
-from p2plab.checker.world import TooLong, World, at_a_limit
+from p2plab.checker.schedules import LARGE
+from p2plab.checker.search import LEAST, SEARCH_SHARE, Found, Progress, Search
+from p2plab.checker.source import HASHED, nondeterministic, place
+from p2plab.checker.verdict import Verdict, cut
 from p2plab.core.trace import Trace
 from p2plab.core.validation import count_of
+from p2plab.sim.watchdog import Stuck, Watchdog
 
 BUDGET: Final = 2.0  # [s]
-OF_MANY_RUNS: Final = ("retransmission", "memory", "speed")  # not of this one
+AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
+# A run of these is recorded, and what it shows is not all that broke the promise.
+_OF_MANY_RUNS: Final = (Promise.RETRANSMISSION, Promise.MEMORY, Promise.SPEED)
+_NOT_RUN: Final = (Promise.INTERFACE, Promise.QUICK, Promise.QUIET)
 # What is wrong with the last event of a run that ends at once.
 WRONG: Final = {
-    "prefix": "this was not next",
-    "no exception": "raises an exception here",
+    Promise.IN_ORDER_DELIVERY: "this was not next",
+    Promise.NO_EXCEPTION: "raises an exception here",
 }
-AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
 
 
 def check(
@@ -64,16 +70,61 @@ def check(
     """
     require_possible(channel, budget, seed, speed)
     begun = perf_counter()
-    makers = (sender, receiver)
-    line = OneLine()
+    line = _OneLine()
     until = begun + SEARCH_SHARE * budget
+    makers = sender, receiver
     search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
-    run = _search(search, executor, speed)
+    failing: Outcome | None
+    try:
+        with search.watchdog:
+            search.watchdog.begin()
+            with search.guard:
+                failing = _failed(unfit(search.makers))
+            search.watchdog.end()
+            if failing is None:
+                failing = search.hunt(executor, speed) or _noisy(search)
+    except Stuck as why:  # it came a moment too late, between two runs
+        failing = _failed(Failure(Promise.END, error=why))
     line.clear()
-    with search.ear:
-        verdict = _survived(search) if run is None else failed(search, run)
+    verdict = _survived(search) if failing is None else failed(search, failing)
     counts, seconds = search.counts.total(), perf_counter() - begun
     return replace(verdict, schedules=counts, seconds=seconds)
+
+
+def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
+    """Do these faults to a protocol, and see whether a promise is broken.
+
+    What the application sends, and whether the driver pulls late, is chosen so that it
+    fails, if it can; what fails without the faults as well, because the driver pulls
+    late, does not count. The verdict's faults are those that met a packet, or all of
+    them if nothing was broken.
+    """
+    search = Search(makers, CHANNELS[channel], 0, inf, BUDGET)
+    try:
+        with search.watchdog:
+            for style in STYLES:
+                for application in APPLICATIONS:
+                    baseline = Trial(application, style)
+                    if style == EAGER or (
+                        application.size <= LARGE and not search.run(baseline).failure
+                    ):
+                        search.judge(replace(baseline, faults=faults), "play")
+            search.require_bounded_memory(None)
+    except Found as found:
+        return replace(failed(search, found.outcome), tried="")
+    trace = Trace({"link": search.network.words})
+    outcome = run(Trial(plain(3), faults=faults), makers, [trace])
+    told = [
+        f"{fault.words(outcome.packets(fault.way)[fault.number])} (counted from 1: "
+        f"number {fault.number + 1})"
+        for fault in outcome.hits
+    ]
+    if missed := len(faults) - len(outcome.hits):
+        told.append(f"{count_of(missed, 'fault')} met no packet")
+    words = capital("; ".join(told)) or "Nothing was done to any packet"
+    words += ". Everything was delivered all the same."
+    shown = cut(trace, last=False)
+    return Verdict(VerdictKind.SURVIVED, channel, words, faults=faults, trace=shown)
 
 
 def require_possible(
@@ -90,126 +141,142 @@ def require_possible(
         raise ValueError(f"speed is a share of the reference's, above 0, got {speed!r}")
 
 
-def _search(
-    search: Search, executor: Executor | None, speed: float | None
-) -> Run | None:
-    """Return the smallest failing run that is found, or None."""
-    with search.ear:
-        unfit = breaches.unfit(search.makers, search.pulse)
-    if unfit is not None:
-        return Run(Trial(APPLICATIONS[0]), failure=unfit)
-    try:
-        with watching(search.pulse):
-            run = _hunt(search, executor, speed)
-            if run is None and search.ear.heard:
-                words = f"A machine only answers, but this one {search.ear.heard}"
-                run = Run(
-                    Trial(APPLICATIONS[0]), failure=Failure("breach", "quiet", words)
-                )
-            return run and search.smallest(run)
-    except TooLong as why:  # it came a moment too late, between two runs
-        return Run(Trial(APPLICATIONS[0]), failure=Failure("breach", "end", "", 0, why))
+class _OneLine:
+    """Progress on one line of a terminal or a notebook; nothing elsewhere."""
+
+    EVERY: Final = 0.2  # [s]
+    WIDTH: Final = 70
+
+    def __init__(self) -> None:
+        self.shown = sys.stdout.isatty() or "ipykernel" in sys.modules
+        self.out = sys.stdout  # what machines print goes elsewhere
+        self.next = perf_counter() + self.EVERY
+        self.wrote = False
+
+    def __call__(self, share: float, words: str) -> None:
+        """Say how far it is, now and then."""
+        if self.shown and perf_counter() > self.next:
+            self.next = perf_counter() + self.EVERY
+            self.wrote = True
+            line = f"checking: {share:4.0%}, {words}"
+            self.out.write(f"\r{line:{self.WIDTH}.{self.WIDTH}}")
+            self.out.flush()
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        if self.wrote:
+            self.out.write(f"\r{'':{self.WIDTH}}\r")
+            self.out.flush()
 
 
-def _hunt(search: Search, executor: Executor | None, speed: float | None) -> Run | None:
-    try:
-        search.sets()
-        pace.require_quick(search)
-        search.growths()
-        if speed is not None:
-            pace.judge(search, speed)
-        parallel.random(search, executor)
-    except Found as found:
-        search.unfinished.add(search.where)
-        return found.run
-    except OutOfTime:
-        pass
-    return None
+def _failed(failure: Failure | None) -> Outcome | None:
+    """Return a failure that no single run shows."""
+    return failure and Outcome(Trial(APPLICATIONS[0]), failure=failure)
+
+
+def _noticed(search: Search) -> str:
+    """Say what a machine did beside its work."""
+    if search.guard.noticed is None:
+        return ""
+    what, file, number = search.guard.noticed
+    return f"{what} at {place(file, number)}"
+
+
+def _noisy(search: Search) -> Outcome | None:
+    if not (noticed := _noticed(search)):
+        return None
+    words = f"A machine only answers, but this one {noticed}"
+    return _failed(Failure(Promise.QUIET, words=words))
 
 
 def _survived(search: Search) -> Verdict:
     tried = search.tried()
     count = search.counts.total()
     sentence = f"No promise was broken in {count_of(count, 'schedule')}: {tried}."
-    if count < pace.LEAST:
+    if count < LEAST:
         sentence += " So few say little: this computer is busy, so give it more budget."
-    for make in search.makers:
-        if line := fickle(make(), HASHED):
-            sentence += f" {line}: `p2plab check FILE` tries a second process, too."
-    return Verdict("survived", search.channel.name, sentence, tried=tried)
+    with search.guard:
+        for make in search.makers:
+            if line := nondeterministic(make(), HASHED):
+                sentence += f" {line}: `p2plab check FILE` tries a second process, too."
+    return Verdict(VerdictKind.SURVIVED, search.network.name, sentence, tried=tried)
 
 
-def failed(search: Search, run: Run) -> Verdict:
+def failed(search: Search, outcome: Outcome) -> Verdict:
     """Run what failed once more, recorded, and put it in words."""
-    assert run.failure is not None
-    pairs = run.trial.application.pairs
-    traces = [Trace({"link": search.channel.words}) for _ in range(pairs)]
-    if run.failure.promise not in ("interface", "quick", "quiet"):
-        stuck = isinstance(run.failure.error, TooLong)
-        again = run
-        with suppress(TooLong), watching(search.pulse, AGAIN if stuck else LIMIT):
-            again = World(run.trial, search.makers, traces).run()
-        run.machines = run.machines or again.machines
-        if run.failure.promise not in OF_MANY_RUNS:
-            run.failure = _cause(search, run, again)
-    failure = run.failure
-    pair = max(failure.way, 0) // 2
+    failure = outcome.failure
+    assert failure is not None
+    pairs = outcome.trial.application.pairs
+    traces = [Trace({"link": search.network.words}) for _ in range(pairs)]
+    if failure.promise not in _NOT_RUN:
+        stuck = isinstance(failure.error, Stuck)
+        limit = Watchdog(AGAIN, AGAIN) if stuck else search.watchdog
+        again = outcome
+        with suppress(Stuck), limit, search.guard:
+            limit.begin()
+            again = run(outcome.trial, search.makers, traces)
+            limit.end()
+        outcome.machines = outcome.machines or again.machines
+        if failure.promise not in _OF_MANY_RUNS:
+            with search.guard:
+                failure = _cause(search, outcome, again)
+            outcome.failure = failure
+    pair = failure.way // 2
+    trace = traces[pair]
+    if outcome.delivered:
+        trace.about["delivered"] = [f"{each!r:.24}" for each in outcome.delivered[pair]]
+    if failure.promise in WRONG and trace.rows:
+        trace.about["wrong"] = WRONG[failure.promise]
     unpromised, besides = _unpromised(search), ""
-    if search.ear.heard and failure.promise != "quiet":
-        besides = f" Besides, a machine {search.ear.heard}."
+    if (noticed := _noticed(search)) and failure.promise != Promise.QUIET:
+        besides = f" Besides, a machine {noticed}."
     return Verdict(
-        failure.kind,
-        search.channel.name,
-        unpromised + Story(run, traces[pair], pair).tell() + besides,
+        failure.promise.kind,
+        search.network.name,
+        unpromised + Story(outcome, trace, pair).tell() + besides,
         failure.promise,
-        tuple(run.hits),
-        _shown(traces[pair], run, pair),
+        tuple(outcome.hits),
+        cut(trace, last=failure.promise in WRONG),
         tried=search.tried(),
         promised=not unpromised,
     )
 
 
-def _shown(trace: Trace, run: Run, pair: int) -> Trace:
-    """Cut the trace of what failed, and say in it what was wrong at its end."""
-    assert run.failure is not None
-    promise = run.failure.promise
-    if run.delivered:
-        trace.about["delivered"] = [f"{each!r:.24}" for each in run.delivered[pair]]
-    if promise in WRONG and trace.rows:
-        trace.about["wrong"] = WRONG[promise]
-    return cut(trace, last=promise in WRONG)
-
-
-def _cause(search: Search, run: Run, again: Run) -> Failure:
+def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
     """Find out what is behind a failure: chance, something shared, or a line."""
-    failure, apart = run.failure, ""
+    failure = outcome.failure
     assert failure is not None
-    if failure.promise != "same again" and not at_a_limit(failure):
-        failure = differs(run, again) or failure
-    chance = failure.promise == "same again"
-    if chance or (failure.kind == "broken" and not run.hits):
-        with suppress(TooLong), watching(search.pulse):
-            apart = breaches.in_common(search.makers)
-    if chance:
-        return breaches.unlike(failure, run.machines, apart)
-    if apart:
-        return Failure("breach", "apart", apart, failure.way)
-    if failure.kind == "broken":
-        return failure
-    if failure.error is not None and failure.way >= len(run.machines):
-        side = failure.way % 2
-        return breaches.unbuilt(search.makers[side], side, failure.error)
-    return breaches.explained(failure, run.machines[failure.way])
+    if failure.promise != Promise.SAME_AGAIN and not failure.out_of_resources:
+        failure = differs(outcome, again) or failure
+    chance = failure.promise == Promise.SAME_AGAIN
+    broken = failure.promise.kind == VerdictKind.BROKEN
+    common = ""
+    if chance or (broken and not outcome.hits):
+        with suppress(Stuck), search.watchdog:
+            search.watchdog.begin()
+            common = shared_state(search.makers)
+            search.watchdog.end()
+    if chance and not common:
+        hints = filter(None, map(nondeterministic, outcome.machines))
+        hint = next(hints, "Look for chance, a clock, or the order of a set")
+        return failure._replace(words=f"{failure.words}. {hint}")
+    if common:
+        words = f"{failure.words}. {common}" if chance else common
+        return Failure(Promise.ISOLATION, failure.way, words)
+    if failure.error is not None and failure.way >= len(outcome.machines):
+        way = failure.way % 2
+        return unbuilt(search.makers[way], way, failure.error)
+    return breach(failure, outcome.machines[failure.way])
 
 
 def _unpromised(search: Search) -> str:
     """Say that the protocol is made for less than this channel, if it says so."""
-    asked = search.channel.name
+    asked = search.network.name
     for make in search.makers:
         promised = getattr(make, "channel", asked)
         if not includes(promised, asked):
             return (
-                f"{NOT_PROMISED}this protocol is made for a network of the class "
+                f"This protocol is made for a network of the class "
                 f"{promised}, and {asked} is more. "
             )
     return ""

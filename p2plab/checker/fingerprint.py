@@ -1,4 +1,4 @@
-"""What a machine sends in some trials, so that two processes can be compared."""
+"""What the machines of a run have sent, so that two runs can be compared."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-from p2plab.checker.network import CHANNELS, SIDES
+from p2plab.checker.faults import CHANNELS, ROLES
+from p2plab.checker.guard import watchdog
+from p2plab.checker.promises import Promise
+from p2plab.checker.run import Failure, Makers, Outcome, Trial, plain, run
 from p2plab.checker.schedules import random_trial
-from p2plab.checker.trial import Failure, Makers, Run, Trial, plain
 from p2plab.checker.verdict import ARROWS, event
-from p2plab.checker.watchdog import Pulse, watching
-from p2plab.checker.world import TooLong, World
 from p2plab.core.packet import Kind
 from p2plab.core.trace import SEND, Row
+from p2plab.sim.watchdog import Stuck
 
 TRIALS: Final = 80
 
@@ -37,23 +38,23 @@ class Print(NamedTuple):
         ts_val = "" if self.ts_val is None else f" (ts_val {self.ts_val:.6g})"
         return (
             f"{Kind(self.kind).name} {self.seq} {self.begin} of the "
-            f"{SIDES[self.way % 2]} at t={self.time:.6g} s{ts_val}"
+            f"{ROLES[self.way % 2]} at t={self.time:.6g} s{ts_val}"
         )
 
     @property
     def event(self) -> dict[str, Any]:
         """As an event of a ladder."""
-        time, way, number, kind, seq, size, *_ = self
-        return event(Row(time, SIDES[way % 2], SEND, kind, seq, size, number))
+        host, (time, _, number, kind, seq, size, *_) = ROLES[self.way % 2], self
+        return event(Row(time, host, SEND, kind, seq, size, number))
 
 
-def printed(run: Run) -> list[Print]:
+def printed(outcome: Outcome) -> list[Print]:
     """Return what was sent in a run."""
     return [
         Print(
             at, way, number, kind, seq, len(load), crc32(load), f"{load!r:.20}", ts_val
         )
-        for at, way, number, (kind, seq, load, ts_val, _) in run.sent
+        for at, way, number, (kind, seq, load, ts_val, _) in outcome.sent
     ]
 
 
@@ -65,16 +66,18 @@ def fingerprint(
     It ends after one that fails, and begins no other one when the time is over.
     """
     prints = []
-    pulse, until = Pulse(), perf_counter() + seconds
+    until = perf_counter() + seconds
     trials = [Trial(plain(8))]
     trials += [random_trial(CHANNELS[channel], seed, -n) for n in range(1, TRIALS)]
-    with suppress(TooLong), watching(pulse):
+    with suppress(Stuck), watchdog() as watching:
         for trial in trials:
-            pulse.count += 1
-            run = World(trial, makers).run()
-            if run.failure is None or not isinstance(run.failure.error, TooLong):
-                prints.append(printed(run))
-            if run.failure is not None or perf_counter() > until:
+            watching.begin()
+            outcome = run(trial, makers)
+            watching.end()
+            failure = outcome.failure
+            if failure is None or not isinstance(failure.error, Stuck):
+                prints.append(printed(outcome))
+            if failure is not None or perf_counter() > until:
                 break
     return prints
 
@@ -95,16 +98,16 @@ def difference(
     return None
 
 
-def differs(run: Run, again: Run) -> Failure | None:
+def differs(outcome: Outcome, again: Outcome) -> Failure | None:
     """Say how the second run of a trial differs from the first, if it does."""
-    if run.like(again):
+    if outcome.like(again):
         return None
     words = "The same trial was run twice, with fresh machines"
-    found = difference([printed(run)], [printed(again)])
+    found = difference([printed(outcome)], [printed(again)])
     if found is not None:
         words += f"; {found[0]}"
-    elif run.timers != again.timers:
-        words += f"; the timers were {run.timers}, then {again.timers}"
+    elif outcome.timers != again.timers:
+        words += f"; the timers were {outcome.timers}, then {again.timers}"
     else:
         words += "; the timers fired at other times, or other payloads came out"
-    return Failure("breach", "same again", words)
+    return Failure(Promise.SAME_AGAIN, words=words)

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from html import escape
-from math import inf
 from typing import Any, Final
 
-from p2plab.checker.checking import check, failed
-from p2plab.checker.drawing import ladder
-from p2plab.checker.network import (
-    BLACKOUT,
+from p2plab.checker.checking import check, play
+from p2plab.checker.faults import (
     CHANNELS,
     DAMAGE,
     DOUBLE,
     LATE,
     LATE_COPY,
     LOSE,
+    OUTAGE,
     Fault,
+    FaultKind,
 )
-from p2plab.checker.schedules import LARGE
-from p2plab.checker.search import Found, Search
-from p2plab.checker.story import capital
-from p2plab.checker.trial import APPLICATIONS, EAGER, STYLES, Trial, plain
-from p2plab.checker.verdict import Verdict, cut
-from p2plab.checker.watchdog import watching
-from p2plab.checker.world import World
-from p2plab.core.trace import Trace
+from p2plab.checker.promises import VerdictKind
+from p2plab.checker.verdict import Verdict, ladder
 from p2plab.core.validation import count_of
 from p2plab.museum import EXHIBITS
 
 Packets = Iterable[int]  # counted from 1, each way by itself
 Seconds = Mapping[int, float]  # for each of these packets
 PAR_BUDGET: Final = 4.0  # for the own run of the checker; one is enough if quick [s]
-MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, BLACKOUT: 30.0}  # [s]
+MOST: Final = {LATE: 120.0, LATE_COPY: 120.0, OUTAGE: 30.0}  # [s]
 MOVES: Final = {  # how a player writes them
     LOSE: "lose={1}",
     DAMAGE: "damage={1}",
     DOUBLE: "double={1}",
     LATE: "late={1: 0.5}",
     LATE_COPY: "late_copy={1: 0.5}",
-    BLACKOUT: "blackout={1: 3.5}",
+    OUTAGE: "blackout={1: 3.5}",
 }
 
 
@@ -62,7 +55,7 @@ class Attempt:
     @property
     def broken(self) -> bool:
         """Whether a promise was broken."""
-        return self.verdict.kind != "survived"
+        return self.verdict.kind != VerdictKind.SURVIVED
 
     @property
     def score(self) -> str:
@@ -134,7 +127,7 @@ def break_it(
         DOUBLE: (double, double_back),
         LATE: (late, late_back),
         LATE_COPY: (late_copy, late_copy_back),
-        BLACKOUT: (blackout, blackout_back),
+        OUTAGE: (blackout, blackout_back),
     }
     exhibit = EXHIBITS[name]
     faults = [
@@ -151,7 +144,7 @@ def break_it(
     return Attempt(verdict, len(verdict.faults), par(name))
 
 
-def _faults(channel: str, kind: str, way: int, packets: Any) -> Iterator[Fault]:
+def _faults(channel: str, kind: FaultKind, way: int, packets: Any) -> Iterator[Fault]:
     """Yield the faults of a kind, one way, that a player asked for.
 
     Raises ValueError for what this network never does.
@@ -172,7 +165,7 @@ def _faults(channel: str, kind: str, way: int, packets: Any) -> Iterator[Fault]:
             )
         known = isinstance(extra, int | float)
         if not known or not 0 <= extra <= MOST.get(kind, 0.0):
-            what = "is down for" if kind == BLACKOUT else "is late by"
+            what = "is down for" if kind == OUTAGE else "is late by"
             raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
         yield Fault(kind, way, packet - 1, extra)
 
@@ -183,43 +176,4 @@ def par(name: str) -> int | None:
     exhibit = EXHIBITS[name]
     makers = exhibit.sender, exhibit.receiver
     found = check(*makers, exhibit.channel, PAR_BUDGET, progress=lambda *_: None)
-    return None if found.kind == "survived" else len(found.faults)
-
-
-def play(
-    makers: tuple[Callable[[], Any], Callable[[], Any]],
-    channel: str,
-    faults: tuple[Fault, ...],
-) -> Verdict:
-    """Do these faults to a protocol, and see whether a promise is broken.
-
-    The verdict's faults are those that met a packet, or all of them if nothing was
-    broken.
-    """
-    search = Search(makers, CHANNELS[channel], 0, inf, PAR_BUDGET)
-    try:
-        with watching(search.pulse):
-            for style in STYLES:
-                for application in APPLICATIONS:
-                    calm = Trial(application, style)
-                    if style == EAGER or (
-                        # a late driver is no merit of ours
-                        application.size <= LARGE and not search.run(calm).failure
-                    ):
-                        search.judge(replace(calm, faults=faults), "game")
-            search.growth(None, [])
-    except Found as found:
-        return replace(failed(search, found.run), tried="")
-    trace = Trace({"link": search.channel.words})
-    run = World(Trial(plain(3), faults=faults), search.makers, [trace]).run()
-    told = [
-        f"{fault.words(run.packets(fault.way)[fault.number])} (counted from 1: "
-        f"number {fault.number + 1})"
-        for fault in run.hits
-    ]
-    if missed := len(faults) - len(run.hits):
-        told.append(f"{count_of(missed, 'fault')} met no packet")
-    words = capital("; ".join(told)) or "Nothing was done to any packet"
-    words += ". Everything was delivered all the same."
-    shown = cut(trace, last=False)
-    return Verdict("survived", channel, words, faults=faults, trace=shown)
+    return None if found.kind == VerdictKind.SURVIVED else len(found.faults)

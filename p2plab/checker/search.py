@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
 from typing import Final
 
-from p2plab.checker.fingerprint import differs
-from p2plab.checker.memory import held
-from p2plab.checker.network import SIDES, Channel
-from p2plab.checker.promises import (
-    FEW,
-    MORE,
-    Growth,
-    big,
-    growths,
-    harm,
-    in_flight,
-    resent_too_often,
-    unbounded,
+from p2plab.checker.faults import (
+    CHANNELS,
+    LATE,
+    LATE_COPY,
+    LOSE,
+    ROLES,
+    RTT,
+    Fault,
+    FaultKind,
+    NetworkClass,
 )
-from p2plab.checker.quiet import Ear
+from p2plab.checker.fingerprint import differs
+from p2plab.checker.guard import OutputGuard, held, watchdog
+from p2plab.checker.promises import Promise
+from p2plab.checker.run import (
+    APPLICATIONS,
+    EAGER,
+    STYLES,
+    Application,
+    Failure,
+    Makers,
+    Outcome,
+    Style,
+    Trial,
+    plain,
+    run,
+)
 from p2plab.checker.schedules import (
     LARGE,
     LEVELS,
@@ -35,23 +49,12 @@ from p2plab.checker.schedules import (
     Level,
     more,
     random_trial,
+    smaller,
 )
-from p2plab.checker.shrink import shrink
-from p2plab.checker.trial import (
-    APPLICATIONS,
-    EAGER,
-    STYLES,
-    Application,
-    Failure,
-    Makers,
-    Run,
-    Style,
-    Trial,
-    plain,
-)
-from p2plab.checker.watchdog import Pulse
-from p2plab.checker.world import World, at_a_limit
+from p2plab.checker.source import place
 from p2plab.core.validation import count_of
+from p2plab.protocols.setup import Setup
+from p2plab.sim.watchdog import Stuck, Watchdog
 
 Progress = Callable[[float, str], object]
 
@@ -65,14 +68,24 @@ REPORT_EVERY: Final = 100  # schedules
 NO_FAULT: Final = "no fault"
 LONG: Final = "long runs"
 RANDOM: Final = "random"
+CHUNK: Final = 500  # random schedules that another process is given at once
+WORKERS: Final = 4  # chunks under way
+
+FEW: Final = 40  # payloads that show whether something grows
+MORE: Final = 60  # so many more, to see how much
+
+REFERENCE: Final = Setup("selective_repeat")
+COUNT: Final = 60  # payloads, to compare two speeds
+LEAST: Final = 200  # schedules that say something
+SLOWER: Final = 10  # times what the reference page takes: too slow to be judged
 
 
 class Found(Exception):
     """A run that breaks a promise; ends the search."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, outcome: Outcome) -> None:
         super().__init__()
-        self.run = run
+        self.outcome = outcome
 
 
 class OutOfTime(Exception):
@@ -84,62 +97,66 @@ class Search:
     """Runs trials of one protocol on one class of networks, and counts them.
 
     until: when to stop, by perf_counter [s].
-    calm: the fault-free run of each application, as far as there was one.
+    baseline: the fault-free run of each application, as far as there was one.
     counts: runs of each sort; unfinished: the sorts of which more could be tried.
     """
 
     makers: Makers
-    channel: Channel
+    network: NetworkClass
     seed: int
     until: float
     budget: float
     progress: Progress | None = None
-    pulse: Pulse = field(default_factory=Pulse)
-    calm: dict[Application, Run] = field(default_factory=dict)
+    watchdog: Watchdog = field(default_factory=watchdog)
+    guard: OutputGuard = field(default_factory=OutputGuard)
+    baseline: dict[Application, Outcome] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unfinished: set[str] = field(default_factory=set)
     note: str = ""
     where: str = NO_FAULT
     longest: int = 0  # payloads
-    usual: list[Growth] = field(default_factory=list)  # of memory, without a fault
-    ear: Ear = field(default_factory=Ear)
+    growth: dict[tuple[int, str], int] = field(default_factory=dict)  # without a fault
     begun: float = field(default_factory=perf_counter)
 
-    def run(self, trial: Trial) -> Run:
+    def run(self, trial: Trial) -> Outcome:
         """Run a trial with fresh machines, and judge it."""
-        self.pulse.count += 1
-        with self.ear:
-            run = World(trial, self.makers).run()
-        self.pulse.count += 1
-        if run.failure is None and trial.style == EAGER:
-            run.failure = resent_too_often(run, self._calm(run))
-        return run
+        self.watchdog.begin()
+        with self.guard:
+            outcome = run(trial, self.makers)
+        self.watchdog.end()
+        application = trial.application
+        if not trial.faults and trial.style == EAGER:
+            self.baseline[application] = outcome
+        if outcome.failure is None and trial.style == EAGER:
+            if application not in self.baseline:
+                self.run(Trial(application))
+            outcome.failure = resent_too_often(outcome, self.baseline[application])
+        return outcome
 
-    def _calm(self, run: Run) -> Run:
-        """Return the fault-free run of the same application."""
-        application = run.trial.application
-        if not run.trial.faults:
-            self.calm[application] = run
-        elif application not in self.calm:
-            self.run(Trial(application))
-        return self.calm.get(application, run)
-
-    def judge(self, trial: Trial, where: str) -> Run:
+    def judge(self, trial: Trial, where: str) -> Outcome:
         """Run a trial; raise Found if it breaks a promise or is not repeatable."""
-        run = self.run(trial)
+        outcome = self.run(trial)
         self.where = where
         self.counts[where] += 1
         total = self.counts.total()
-        if run.failure is None and (total <= TWICE or total % TWICE_EVERY == 0):
-            compare(run, self.run(trial))
-        if run.failure is not None:
-            raise Found(run)
+        if outcome.failure is None and (total <= TWICE or total % TWICE_EVERY == 0):
+            again = self.run(trial)
+            failure = again.failure
+            if (
+                failure is None or not failure.out_of_resources
+            ):  # those may end it somewhere else
+                failure = differs(outcome, again)
+            if failure is not None:
+                again.failure = failure
+                raise Found(again)
+        if outcome.failure is not None:
+            raise Found(outcome)
         if perf_counter() > self.until:
             self.unfinished.add(where)
             raise OutOfTime
         if total % REPORT_EVERY == 0:
             self.report(where)
-        return run
+        return outcome
 
     def report(self, where: str) -> None:
         """Say how far the search is."""
@@ -147,56 +164,6 @@ class Search:
             share = (perf_counter() - self.begun) / (SEARCH_SHARE * self.budget)
             words = f"{count_of(self.counts.total(), 'schedule')}, now {where}"
             self.progress(min(share, 1.0), words)
-
-    def sets(self) -> None:
-        """Try every small set of faults, few before many, an eager driver first.
-
-        A run with a late driver is harder to read than one with a lost packet more.
-        """
-        end, now = self.until, perf_counter()
-        self.until = now + SETS_SHARE * (end - now)
-        with suppress(OutOfTime):  # chance may find what the sets did not come to
-            self._sets()
-        self.until = end
-
-    def growths(self) -> None:
-        """See whether memory grows with the payloads where the network does harm."""
-        for kind in self.channel.kinds[:-1] if self.usual else ():
-            self.growth(kind, self.usual)
-
-    def _sets(self) -> None:
-        for style in STYLES:
-            for application in APPLICATIONS:
-                self.judge(Trial(application, style), NO_FAULT)
-            self.usual = self.usual or self.growth(None, [])
-            self._level(SINGLE, style)
-            if style == EAGER:
-                self._level(MANY, style)
-        for level in (PAIRS, TRIPLES):
-            for style in STYLES:
-                self._level(level, style)
-
-    def _level(self, level: Level, style: Style) -> None:
-        trials = (
-            trial
-            for application in level.applications
-            for trial in self._trials(Trial(application, style), level, level.faults)
-        )
-        for trial in islice(trials, int(level.cap * self.budget)):
-            self.judge(trial, level.words)
-        if next(trials, None) is not None:
-            self.unfinished.add(level.words)
-
-    def _trials(self, trial: Trial, level: Level, faults: int) -> Iterator[Trial]:
-        """Yield the trials that have so many faults more."""
-        run = self.run(trial)
-        if run.failure is not None:
-            raise Found(run)
-        for each in more(run, self.channel, level, self.run):
-            if faults == 1:
-                yield each
-            else:
-                yield from self._trials(each, level, faults - 1)
 
     def tried(self) -> str:
         """Say what was tried so far."""
@@ -213,79 +180,303 @@ class Search:
             said.append(f"{count_of(count, 'random schedule')} (seed {self.seed})")
         return ", ".join(said) + (f"; {self.note}" if self.note else "")
 
+    def hunt(self, executor: Executor | None, speed: float | None) -> Outcome | None:
+        """Return the smallest failing run that is found in time, or None."""
+        try:
+            self.sets()
+            self.require_quick()
+            for kind in self.network.kinds[:-1] if self.growth else ():
+                self.require_bounded_memory(kind)
+            if speed is not None:
+                self.require_speed(speed)
+            if executor is not None:
+                self.random_elsewhere(executor)
+            self.random()
+        except Found as found:
+            self.unfinished.add(self.where)
+            return self.smallest(found.outcome)
+        except OutOfTime:
+            pass
+        return None
+
+    # Small sets of faults, then chance
+
+    def sets(self) -> None:
+        """Try every small set of faults, few before many, an eager driver first.
+
+        A run with a late driver is harder to read than one with a lost packet more.
+        """
+        end, now = self.until, perf_counter()
+        self.until = now + SETS_SHARE * (end - now)
+        with suppress(OutOfTime):  # chance may find what the sets did not come to
+            for style in STYLES:
+                for application in APPLICATIONS:
+                    self.judge(Trial(application, style), NO_FAULT)
+                if style == EAGER:
+                    self.require_bounded_memory(None)
+                self._level(SINGLE, style)
+                if style == EAGER:
+                    self._level(MANY, style)
+            for level in (PAIRS, TRIPLES):
+                for style in STYLES:
+                    self._level(level, style)
+        self.until = end
+
+    def _level(self, level: Level, style: Style) -> None:
+        trials = (
+            trial
+            for application in level.applications
+            for trial in self._trials(Trial(application, style), level, level.faults)
+        )
+        for trial in islice(trials, int(level.cap * self.budget)):
+            self.judge(trial, level.words)
+        if next(trials, None) is not None:
+            self.unfinished.add(level.words)
+
+    def _trials(self, trial: Trial, level: Level, faults: int) -> Iterator[Trial]:
+        """Yield the trials that have so many faults more."""
+        outcome = self.run(trial)
+        if outcome.failure is not None:
+            raise Found(outcome)
+        for each in more(outcome, self.network, level, self.run):
+            if faults == 1:
+                yield each
+            else:
+                yield from self._trials(each, level, faults - 1)
+
     def random(self, first: int = 0, count: int | None = None) -> None:
         """Try random schedules, from number `first` on."""
         index = first
         while count is None or index < first + count:
-            self.judge(random_trial(self.channel, self.seed, index), RANDOM)
+            self.judge(random_trial(self.network, self.seed, index), RANDOM)
             index += 1
 
-    def smallest(self, run: Run) -> Run:
-        """Shrink a failing run that is not the smallest by the order of the search."""
-        assert run.failure is not None
-        compared = run.failure.promise in ("memory", "speed")
-        long = run.trial.application.size > LARGE
-        if compared or (self.where not in (LONG, RANDOM) and not long):
-            return run
-        end = self.until + (1 - SEARCH_SHARE) * self.budget
-        return shrink(run, self.run, self.channel, end)
+    def random_elsewhere(self, executor: Executor) -> None:
+        """Try random schedules in other processes, if the classes travel there."""
+        todo: dict[Future[tuple[int, int | None]], int] = {}
+        first = 0
+        try:
+            pickle.dumps(self.makers)
+            while perf_counter() < self.until:
+                self.report("random, in other processes")
+                while len(todo) < WORKERS:
+                    left = self.until - perf_counter()
+                    job = (self.makers, self.network.name, self.seed, first, left)
+                    todo[executor.submit(_chunk, *job)] = first
+                    first += CHUNK
+                ready, _ = wait(todo, timeout=0.05, return_when=FIRST_COMPLETED)
+                for future in sorted(ready, key=todo.__getitem__):
+                    del todo[future]
+                    done, failed = future.result()
+                    self.counts[RANDOM] += done
+                    if failed is not None:
+                        trial = random_trial(self.network, self.seed, failed)
+                        self.judge(trial, RANDOM)
+        except (pickle.PicklingError, AttributeError, TypeError, BrokenExecutor) as why:
+            alone = "in this process alone, because the classes did not travel"
+            self.note = f"{alone} ({why})"
+            return
+        finally:
+            for future in todo:
+                future.cancel()  # those under way end by themselves
+        raise OutOfTime
 
-    def long(self, trial: Trial) -> Run:
+    def smallest(self, outcome: Outcome) -> Outcome:
+        """Shrink a failing run that is not the smallest by the order of the search.
+
+        What is returned fails in the same manner: broken, or a breach.
+        """
+        failure = outcome.failure
+        assert failure is not None
+        compared = failure.promise in (Promise.MEMORY, Promise.SPEED)
+        long = outcome.trial.application.size > LARGE
+        if compared or (self.where not in (LONG, RANDOM) and not long):
+            return outcome
+        end = self.until + (1 - SEARCH_SHARE) * self.budget
+        best, better = outcome, True
+        while better:
+            better = False
+            for trial in smaller(best, self.network):
+                if perf_counter() > end:
+                    return best
+                tried = self.run(trial)
+                if tried.failure and tried.failure.promise.kind == failure.promise.kind:
+                    best, better = tried, True
+                    break
+        return best
+
+    # What no single small run shows
+
+    def long(self, trial: Trial) -> Outcome:
         """Run a trial that is too long for a ladder; raise Found if it fails."""
-        run = self.run(trial)
+        outcome = self.run(trial)
         self.where = LONG
         self.counts[LONG] += 1
         self.longest = max(self.longest, trial.application.size)
-        if run.failure is not None:
-            raise Found(run)
-        return run
+        if outcome.failure is not None:
+            raise Found(outcome)
+        return outcome
 
-    def growth(self, kind: str | None, calm: list[Growth]) -> list[Growth]:
-        """Return how memory grows with the payloads; raise Found if it is too much.
+    def require_bounded_memory(self, kind: FaultKind | None) -> None:
+        """Raise Found if a machine keeps more, the more payloads it has moved.
 
-        kind: how every third packet is harmed, None for not at all; calm: what grows
-            then.
+        kind: how every third packet is harmed; None for not at all. A sender may keep
+        what it has sent, but nothing of its repetitions.
         """
-        few = max(FEW, 2 * in_flight(self.calm[APPLICATIONS[-1]]))
-        runs = []
+        few = max(FEW, 2 * in_flight(self.baseline[APPLICATIONS[-1]]))
+        outcomes = []
         for size in (few, few + MORE):
-            faults = harm(kind, range(1, 2 * size, 3)) if kind else ()
-            runs.append(self.long(Trial(big(size), faults=faults)))
-        found = growths(*runs)
-        worst = unbounded(found, calm if kind else found)
-        if worst is not None:
-            raise Found(self._grown(worst, kind, runs))
-        return found
+            faults = with_faults(kind, 2 * size) if kind else ()
+            outcomes.append(self.long(Trial(_long_names(size), faults=faults)))
+        for way in (1, 0):
+            less, much = (held(each.machines[way]) for each in outcomes)
+            for name in sorted(much):
+                growth = much[name] - less[name]
+                usual = self.growth.setdefault((way, name), growth) if way == 0 else 0
+                most = MORE // 4
+                if way == 0:
+                    most = 12 * MORE if kind is None else max(usual, 0) + MORE // 3
+                if growth > most:
+                    harmed = f" and every third packet: {kind}" if kind else ""
+                    words = (
+                        f"When everything was delivered, `{name}` of the {ROLES[way]} "
+                        f"still held {less[name]} items after {few} payloads{harmed}, "
+                        f"and {much[name]} after {few + MORE}: it is never emptied"
+                    )
+                    found = self._example(way, name, kind) or outcomes[1]
+                    found.failure = Failure(Promise.MEMORY, way, words)
+                    raise Found(found)
 
-    def _grown(self, worst: Growth, kind: str | None, runs: list[Run]) -> Run:
-        """Return a small run that shows what is left behind, or the longest."""
-        way, name, (less, much) = worst
-        few, many = (run.trial.application.size for run in runs)
-        harmed = f" and every third packet: {kind}" if kind else ""
-        words = (
-            f"When everything was delivered, `{name}` of the {SIDES[way]} still held "
-            f"{less} items after {few} payloads{harmed}, and {much} after {many}: it "
-            f"is never emptied"
-        )
-        run = self._example(worst, kind) or runs[1]
-        run.failure = Failure("broken", "memory", words, way)
-        return run
-
-    def _example(self, worst: Growth, kind: str | None) -> Run | None:
-        calm = self.run(Trial(plain(3)))
+    def _example(self, way: int, name: str, kind: FaultKind | None) -> Outcome | None:
+        """Return a small run that leaves something behind, if there is one."""
+        baseline = self.run(Trial(plain(3)))
         if kind is None:
-            return calm
-        usual = held(calm.machines[worst.way])[worst.name]
-        for fault in harm(kind, range(6)):
-            run = self.run(calm.trial.plus(fault))
-            if run.hits and held(run.machines[worst.way])[worst.name] > usual:
-                return run
+            return baseline
+        usual = held(baseline.machines[way])[name]
+        for fault in with_faults(kind, 6, every=1):
+            outcome = self.run(baseline.trial.plus(fault))
+            if outcome.hits and held(outcome.machines[way])[name] > usual:
+                return outcome
         return None
 
+    def require_quick(self) -> None:
+        """Raise Found if a machine's slowness is why so little could be tried.
 
-def compare(run: Run, again: Run) -> None:
-    """Raise Found if the second run of a trial was not the same."""
-    failure = again.failure if at_a_limit(again.failure) else differs(run, again)
-    if failure is not None:
-        again.failure = failure
-        raise Found(again)
+        The doubt is ours: the computer may be busy.
+        """
+        count, spent = self.counts.total(), perf_counter() - self.begun
+        if count >= LEAST:
+            return
+        trial = Trial(plain(1))
+        best = REFERENCE.sender, REFERENCE.receiver
+        ours, theirs = [], []
+        for _ in range(2):
+            theirs.append(self._seconds(trial, best))
+            ours.append(self._seconds(trial, self.makers))
+        if min(ours) < SLOWER * max(theirs):
+            return
+        words = (
+            f"Too slow to judge: in {spent:.1f} s only {count} schedules could be run. "
+            f"One payload takes {min(ours):.2g} s here, and {max(theirs):.1g} s with "
+            f"{REFERENCE.protocol}"
+        )
+        with Watchdog(min(ours)) as short:  # to see where it is meanwhile
+            short.begin()
+            failure = run(Trial(plain(8)), self.makers).failure
+        if failure and isinstance(failure.error, Stuck) and failure.error.line:
+            _, file, number = failure.error.line
+            words += f". Most of the time goes by at {place(file, number)}"
+        raise Found(Outcome(trial, failure=Failure(Promise.QUICK, words=words)))
+
+    def _seconds(self, trial: Trial, makers: Makers) -> float:
+        begun = perf_counter()
+        self.watchdog.begin()
+        run(trial, makers)
+        self.watchdog.end()
+        return perf_counter() - begun
+
+    def require_speed(self, speed: float) -> None:
+        """Raise Found if it takes longer than the reference page's time / speed.
+
+        Both move the same payloads over the same network: one without faults, and one
+        that loses every third packet.
+        """
+        for faults in ((), with_faults(LOSE, 2 * COUNT)):
+            trial = Trial(plain(COUNT), faults=faults)
+            outcome = self.long(trial)
+            best = run(trial, (REFERENCE.sender, REFERENCE.receiver))
+            ours, theirs = (max(each.sent[-1].time, 1e-9) for each in (outcome, best))
+            if theirs < speed * ours:
+                what = "loses every third packet" if faults else "loses nothing"
+                words = (
+                    f"{COUNT} payloads took {ours:.2f} s where the network {what}; "
+                    f"{REFERENCE.protocol} takes {theirs:.2f} s, and {speed:g} of its "
+                    f"speed was asked for"
+                )
+                outcome.failure = Failure(Promise.SPEED, words=words)
+                raise Found(outcome)
+
+
+def _chunk(
+    makers: Makers, network: str, seed: int, first: int, seconds: float
+) -> tuple[int, int | None]:
+    """Try schedules in a worker process: how many were done, and which one failed."""
+    search = Search(makers, CHANNELS[network], seed, perf_counter() + seconds, seconds)
+    failed = False
+    try:
+        with search.watchdog:
+            search.random(first, CHUNK)
+    except OutOfTime:
+        pass
+    except (Found, Stuck):
+        failed = True
+    done = search.counts.total()
+    return done, first + done - 1 if failed else None
+
+
+def _long_names(size: int) -> Application:
+    """Return an application whose payloads are long enough to be seen in memory."""
+    (names,) = plain(size).phases
+    return Application((tuple(name.ljust(32, b".") for name in names),))
+
+
+def with_faults(kind: FaultKind, packets: int, every: int = 3) -> tuple[Fault, ...]:
+    """Harm every so manieth of the first packets, each way, in the same manner."""
+    extra = 1.5 * RTT if kind in (LATE, LATE_COPY) else 0.0
+    numbers = range(every // 2, packets, every)
+    return tuple(
+        Fault(kind, way, number, extra) for number in numbers for way in (0, 1)
+    )
+
+
+def in_flight(outcome: Outcome) -> int:
+    """Return how many packets the sender had on the wire within one round trip."""
+    times = [each.time for each in outcome.sent if each.way == 0]
+    most = first = 0
+    for last, time in enumerate(times):
+        while times[first] <= time - RTT:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def resent_too_often(outcome: Outcome, baseline: Outcome) -> Failure | None:
+    """Judge the number of the sender's packets against the same run without faults.
+
+    A harmed packet may cost a sender that goes back its window again, each time that
+    its timer fires: four times, before it has learnt how long the round trip is. One
+    such set more is for chance, and ten packets for a payload are enough for a timer
+    that is shorter than the round trip.
+    """
+    size = outcome.trial.application.size
+    count, usual = (sum(s.way == 0 for s in each.sent) for each in (outcome, baseline))
+    once = 4 * (in_flight(baseline) + 2)
+    if count <= min(usual, 10 * size) + once * (outcome.harmed + 1):
+        return None
+    words = f"{count_of(size, 'payload')} took {count} packets of the sender"
+    if outcome.harmed:
+        words += f", although the network harmed only {outcome.harmed} of all; "
+        words += f"without a fault it takes {usual}"
+    else:
+        words += f": a round trip is {RTT:g} s here, is the timeout shorter?"
+    return Failure(Promise.RETRANSMISSION, words=words)

@@ -21,11 +21,9 @@ from threading import Thread
 from types import ModuleType
 from typing import Any, Final, TextIO
 
-from p2plab.checker import CHANNELS, Verdict, check
+from p2plab.checker import CHANNELS, Promise, Verdict, VerdictKind, check
 from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
-from p2plab.checker.promises import PROMISES
-from p2plab.checker.verdict import headline
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
@@ -75,14 +73,14 @@ def grade(
         f"hash(), on chance or on a clock?"
     )
     kept = {name: verdict[name] for name in ("schedules", "seconds")}
-    return {**_breach(channel, "same again", sentence), "ladder": ladder, **kept}
+    return {**_breach(channel, Promise.SAME_AGAIN, sentence), "ladder": ladder, **kept}
 
 
 def report(verdict: dict[str, Any]) -> str:
     """Write what `grade` returned for a person to read."""
     network = CHANNELS[verdict["channel"]].words
     lines = [
-        headline(verdict["verdict"], verdict["sentence"]),
+        f"{verdict['verdict']}: {verdict['sentence']}",
         f"The network ({verdict['channel']}): {network}.",
     ]
     for event in verdict["ladder"]:
@@ -113,9 +111,10 @@ def _in_a_child(order: dict[str, Any], hash_seed: str) -> dict[str, Any]:
         raise Unusable(answer["unusable"])
     if "fingerprint" in answer or "verdict" in answer:
         return answer
-    took, promise = round(time.monotonic() - begun, 3), "no exception"
+    took, promise = round(time.monotonic() - begun, 3), Promise.NO_EXCEPTION
     if status is None or "Timeout (" in crash:
-        what, promise = f"did not come back: it was stopped after {took:.0f} s", "end"
+        what = f"did not come back: it was stopped after {took:.0f} s"
+        promise = Promise.END
     elif status < 0:
         what = f"crashed Python ({signal.strsignal(-status)})"
     else:
@@ -155,9 +154,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _breach(channel: str, promise: str, sentence: str) -> dict[str, Any]:
-    sentence += f" Promise of the machine broken: {PROMISES[promise]}."
-    return Verdict("breach", channel, sentence, promise).to_json()
+def _breach(channel: str, promise: Promise, sentence: str) -> dict[str, Any]:
+    sentence += f" {promise.broken}"
+    return Verdict(VerdictKind.BREACH, channel, sentence, promise).to_json()
 
 
 def _line(path: Path, number: int) -> str:

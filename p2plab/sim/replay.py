@@ -1,212 +1,199 @@
-"""What a machine was told and what it answered in a real run, to be played again."""
+"""A run once more, from its trace: fresh machines are told the same as the first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, wraps
-from typing import Any, Final, NamedTuple, cast
+from itertools import islice
+from typing import Any, Final
 
-from p2plab.core.endpoint import RttEstimator
-from p2plab.core.packet import Packet
-from p2plab.core.trace import RECEIVER, SENDER
-from p2plab.protocols.setup import PROTOCOLS, Setup, built
+from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE
+from p2plab.core.packet import MACHINE_KINDS, Kind, Packet, decode, encode
+from p2plab.core.trace import (
+    DELIVER,
+    RECEIVER,
+    RETRANSMIT,
+    SEND,
+    SENDER,
+    TIMEOUT,
+    Row,
+    Trace,
+)
+from p2plab.sim.driver import BURST, CATCH_UP, Host
 
-_PLAIN: Final = (type(None), bool, int, float, str, bytes)  # what a read can be about
-
-
-class Raised(NamedTuple):
-    """The answer of a call that raised."""
-
-    error: str
-
-
-class Call(NamedTuple):
-    """One call of a driver, and its answer.
-
-    arguments: None if it was not a call, but a value that was read, like `deadline`.
-    """
-
-    name: str
-    arguments: tuple[Any, ...] | None
-    answer: Any
-
-    def __str__(self) -> str:
-        given = "" if self.arguments is None else f"({_words(self.arguments)})"
-        return f"{self.name}{given}"
-
-
-@dataclass(slots=True, eq=False)
-class Recording:
-    """Everything that one machine was told, in order, and what it answered.
-
-    role: SENDER or RECEIVER.
-    make: builds a machine like the recorded one as it was at the beginning.
-    """
-
-    role: str
-    make: Callable[[], Any] = field(repr=False)
-    calls: list[Call] = field(default_factory=list, repr=False)
-
-    @property
-    def packets(self) -> list[Packet]:
-        """What the machine put on the wire."""
-        return [each for each in self._answers("next_packet") if each is not None]
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """What a sender was given, or what a receiver delivered."""
-        if self.role == RECEIVER:
-            return [each for each in self._answers("next_payload") if each is not None]
-        given = [each.arguments for each in list(self.calls) if each.name == "send"]
-        return [arguments[0] for arguments in given if arguments]
-
-    def _answers(self, name: str) -> list[Any]:
-        answers = [each.answer for each in list(self.calls) if each.name == name]
-        return [each for each in answers if not isinstance(each, Raised)]
-
-
-@dataclass(eq=False)
-class Recorder:
-    """A machine, and a note of every call that it gets: itself a machine.
-
-    It has exactly the members that the machine has, so that nobody sees a difference.
-    """
-
-    machine: Any
-    calls: list[Call] = field(repr=False)
-    seen: dict[str, Any] = field(default_factory=dict, repr=False)  # since a call
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # Python's own questions are no driver's
-            raise AttributeError(name)
-        value = getattr(self.machine, name)
-        if callable(value):
-            return self._listening(name, value)
-        if isinstance(value, _PLAIN):
-            now = (type(value), value)
-            if self.seen.get(name) != now:
-                self.seen[name] = now
-                self.calls.append(Call(name, None, value))
-        return value
-
-    def __dir__(self) -> list[str]:
-        return dir(self.machine)  # where a misspelling is looked for
-
-    def _listening(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def call(*arguments: Any) -> Any:
-            self.seen.clear()
-            try:
-                answer = method(*arguments)
-            except Exception as why:
-                self.calls.append(Call(name, arguments, _raised(why)))
-                raise
-            self.calls.append(Call(name, arguments, answer))
-            return answer
-
-        return call
+_TOLD: Final = (ARRIVE, DUPLICATE, CORRUPT, TIMEOUT)
+_SENT: Final = (SEND, RETRANSMIT)
+_KNOWN: Final = (*_TOLD, *_SENT, DELIVER)  # others are about packets that nobody got
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of feeding a recording to a fresh machine.
+    """What came of it.
 
-    machine: the fresh one, as it was at the end or at the first difference.
-    calls: how many were answered in the same way; packets: among them, those sent.
-    difference: the first one in words, empty if there is none.
+    packets: how many were sent as the trace has them, before the first difference.
+    delivered: payloads, until then. difference: in words, empty if there is none.
+    error: what a fresh machine, or its driver, ended it with.
     """
 
-    machine: Any = field(repr=False)
-    calls: int
     packets: int
+    delivered: list[bytes] = field(repr=False)
     difference: str = ""
+    error: Exception | None = None
+
+
+class _Different(Exception):
+    """A fresh machine did not do what the trace says."""
+
+
+def replay(
+    sender: Any,
+    receiver: Any,
+    payloads: Iterable[bytes],
+    traces: Mapping[str, Trace],
+    *,
+    real: bool,
+) -> Replay:
+    """Tell two fresh machines what two others were told, and compare all that they do.
+
+    A trace has no contents: they are taken from what the fresh machines send, so both
+    ends must be known. Every row must come out again, at its time and in its place.
+
+    payloads: what the sender was given. traces: by role, what each end has seen; of a
+        simulated run one for both.
+    real: over sockets, where stamps are rounded, many packets come at once, and an
+        offer goes before.
+    """
+    one = _Side(SENDER, sender, traces[SENDER].rows, real, list(payloads))
+    other = _Side(RECEIVER, receiver, traces[RECEIVER].rows, real)
+    difference, error = "", None
+    try:
+        while one.follow(other.sent) or other.follow(one.sent):
+            pass
+        for each in (one, other):
+            each.require_end()
+    except _Different as why:
+        difference = str(why)
+    except Exception as why:  # of a machine, or of what reads its answers
+        error = why
+    rows = [*one.same, *other.same]
+    packets = sum(row.what in _SENT for row in rows)
+    deliveries = sum(row.what == DELIVER for row in rows)
+    return Replay(packets, other.delivered[:deliveries], difference, error)
+
+
+class _Side:
+    """One of the two, and how far in its rows it is.
+
+    same: the rows that have come out again; sent: packets by their number.
+    told_at: when the machine was last told something and not yet pulled [s].
+    """
+
+    def __init__(
+        self,
+        role: str,
+        machine: Any,
+        rows: Iterable[Row],
+        real: bool,
+        payloads: Sequence[bytes] = (),
+    ) -> None:
+        self.role, self.real, self.payloads = role, real, payloads
+        self.delivered: list[bytes] = []
+        self.sent: dict[int, Packet] = {}
+        self.rows = [row for row in rows if row.host == role and row.what in _KNOWN]
+        self.same: list[Row] = []
+        self.next = 0
+        self.trace = Trace()
+        late = CATCH_UP if real else 0.0
+        self.host = Host(machine, role, self.trace, self.delivered.append, late)
+        self.told_at: float | None = None
+        self.begun = False
+
+    def follow(self, sent: Mapping[int, Packet]) -> bool:
+        """Follow the rows until one needs a packet that is not yet `sent`.
+
+        Returns whether there was something to do.
+        """
+        if not self.real and not self.begun:
+            self._begin(0.0)
+        first = self.next
+        while self.next < len(self.rows) and self._follow(self.rows[self.next], sent):
+            self.next += 1
+        return self.next > first
+
+    def require_end(self) -> None:
+        """Raise _Different unless every row was followed."""
+        if self.next < len(self.rows):
+            row = self.rows[self.next]
+            raise _Different(f"{_said(row)}, which the other side has not sent")
 
     @property
-    def ok(self) -> bool:
-        """Whether every answer was the recorded one."""
-        return not self.difference
+    def _ready(self) -> bool:
+        """Whether all that the machine has done is compared."""
+        return len(self.same) == len(self.trace.rows)
 
-    def __str__(self) -> str:
-        same = f"{self.calls} calls and {self.packets} packets were the same"
-        return f"{same}. {self.difference}" if self.difference else f"{same}."
+    def _follow(self, row: Row, sent: Mapping[int, Packet]) -> bool:
+        of_driver = row.kind and row.kind not in MACHINE_KINDS
+        sends = row.what in _SENT
+        if not self.begun and self.role == SENDER and sends and not of_driver:
+            self._begin(row.time)  # it did not wait for an answer to its offer
+        told = of_driver or row.what in _TOLD
+        at_once = told and row.time == self.told_at
+        if self.told_at is not None and self._ready and not at_once:
+            self._pull(self.told_at)
+        if of_driver:  # drivers count their packets, too
+            if row.what == SEND:
+                self.host.number = row.number + 1
+            elif row.kind == Kind.ACCEPT and not self.begun:
+                self._begin(row.time)
+            return True
+        if self._ready:
+            if row.what in (ARRIVE, DUPLICATE, CORRUPT) and row.number not in sent:
+                return False
+            if told:
+                self._tell(row, sent)
+            elif sends:
+                self._pull(row.time)  # a burst, or a pause, is over
+        self._compare(row)
+        return True
 
+    def _tell(self, row: Row, sent: Mapping[int, Packet]) -> None:
+        self.told_at = row.time
+        if row.what == TIMEOUT:
+            self.host.fire(row.time)
+        elif row.what == CORRUPT:
+            self.host.damage(sent[row.number], row.time, row.number)
+        else:
+            self.host.feed(sent[row.number], row.time, row.what, row.number)
 
-@contextmanager
-def recording(protocol: str) -> Iterator[list[Recording]]:
-    """Record every machine of a protocol that is built meanwhile in this process.
+    def _compare(self, row: Row) -> None:
+        did = None if self._ready else self.trace.rows[len(self.same)]
+        if did != row:
+            instead = "did nothing" if did is None else _said(did)
+            raise _Different(f"{_said(row)}, but a fresh machine: {instead}")
+        self.same.append(row)
 
-    Yields a list that gets one Recording for each machine: run transfers inside, real
-    or simulated, and wait for their end there. Recorded is the protocol's own machine,
-    not the Finish… around it. Nobody else notices, and nothing stays behind.
-    Raises ValueError for a name that PROTOCOLS has not.
-    """
-    if protocol not in PROTOCOLS:
-        names = ", ".join(PROTOCOLS)
-        raise ValueError(f"there is no protocol {protocol!r}; choose one of {names}")
-    usual = build_sender, build_receiver = PROTOCOLS[protocol]
-    tape: list[Recording] = []
+    def _pull(self, now: float) -> None:
+        self.told_at = None
+        for packet in islice(self.host.pull(now), BURST if self.real else None):
+            wired = decode(encode(packet))[0] if self.real else packet
+            self.sent[self.host.number - 1] = wired
 
-    def sender(setup: Setup, rtt: RttEstimator) -> Any:
-        fresh = deepcopy(rtt)
-
-        def make() -> Any:
-            return built(build_sender, setup, deepcopy(fresh))
-
-        return _recorded(built(build_sender, setup, rtt), Recording(SENDER, make), tape)
-
-    def receiver(setup: Setup) -> Any:
-        make = partial(built, build_receiver, setup)
-        return _recorded(make(), Recording(RECEIVER, make), tape)
-
-    PROTOCOLS[protocol] = (sender, receiver)
-    try:
-        yield tape
-    finally:
-        PROTOCOLS[protocol] = usual
-
-
-def replay(recording: Recording, machine: object = None) -> Replay:
-    """Ask a fresh machine what the recorded one was asked, and compare every answer.
-
-    machine: None builds one like the recorded one.
-    """
-    fresh = recording.make() if machine is None else machine
-    packets = 0
-    for number, call in enumerate(list(recording.calls)):
-        answer = _answer(fresh, call)
-        if type(answer) is not type(call.answer) or answer != call.answer:
-            words = (
-                f"{type(fresh).__name__}: call {number + 1}, {call}, was answered with "
-                f"{answer!r:.90} this time, and with {call.answer!r:.90} when it was "
-                f"recorded. Same inputs, same outputs: look for chance, a clock, the "
-                f"order of a set, or something that machines have in common."
-            )
-            return Replay(fresh, number, packets, words)
-        packets += call.name == "next_packet" and answer is not None
-    return Replay(fresh, len(recording.calls), packets)
+    def _begin(self, now: float) -> None:
+        self.begun = True
+        self.told_at = now
+        if self.role == SENDER:
+            if not self.real:
+                self.host.expect_payloads(len(self.payloads))
+            self.host.send(*self.payloads)
+            self.host.machine.finish()
 
 
-def _recorded(machine: object, recording: Recording, tape: list[Recording]) -> Any:
-    tape.append(recording)
-    # Errors name a machine's class.
-    kind = type(type(machine).__name__, (Recorder,), {})
-    return cast(type[Recorder], kind)(machine, recording.calls)
-
-
-def _answer(machine: Any, call: Call) -> Any:
-    try:
-        value = getattr(machine, call.name)
-        return value if call.arguments is None else value(*call.arguments)
-    except Exception as why:
-        return _raised(why)
-
-
-def _raised(why: Exception) -> Raised:
-    return Raised(f"{type(why).__name__}: {why}")
-
-
-def _words(arguments: tuple[Any, ...]) -> str:
-    return ", ".join(f"{each!r:.60}" for each in arguments)
+def _said(row: Row) -> str:
+    """Say what a row says."""
+    said = "had a timeout"
+    if row.what == DELIVER:
+        said = f"delivered payload {row.seq}"
+    elif row.what != TIMEOUT:
+        verb = "sent" if row.what in _SENT else "was given"
+        said = f"{verb} {Kind(row.kind).name} {row.seq}"
+    return f"at t={row.time:.3f} s the {row.host} {said}"

@@ -86,6 +86,10 @@ class Simulation:
         """Ask a host (0 sender, 1 receiver) what it has to send: it was told more."""
         self._wake_at[way] = self.now
 
+    def next_at(self) -> float:
+        """Return when the next event is [s]; infinite when there is none."""
+        return min(*self._wake_at, self._arrivals[0][0] if self._arrivals else inf)
+
     def step(self) -> bool:
         """Jump to the next event and let it happen; False when there is none."""
         wake_at = min(self._wake_at)

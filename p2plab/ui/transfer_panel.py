@@ -367,7 +367,7 @@ class TransferPanel(Panel):
     def _figure(self, name: str, run: Playback, transfer: Transfer) -> str:
         """What is in a tab, as HTML."""
         from p2plab import plots  # not before somebody looks: matplotlib takes its time
-        from p2plab.checker.postmortem import autopsy
+        from p2plab.checker.diagnosis import autopsy
 
         trace = transfer.trace
         if name == "numbers":

@@ -11,9 +11,9 @@ from time import perf_counter
 from figures import Figure, show
 
 from p2plab.checker import CHANNELS, Fault, check
-from p2plab.checker.network import DELAY, LOSE
+from p2plab.checker.faults import DELAY, LOSE
+from p2plab.checker.run import Makers, Trial, plain
 from p2plab.checker.search import Search
-from p2plab.checker.trial import Makers, Trial, plain
 from p2plab.core.link import ScriptedLink
 from p2plab.core.rtt import FixedRto
 from p2plab.core.trace import RETRANSMIT, SEND

@@ -5,46 +5,25 @@ from __future__ import annotations
 import dis
 import inspect
 import linecache
-import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from p2plab.checker.memory import attributes
+from p2plab.checker.guard import attributes
 
-_MEMBERS: Final = (
-    "next_payload",
-    "next_packet",
-    "on_timeout",
-    "on_packet",
-    "on_corrupt",
-    "deadline",
-    "done",
-    "send",
-)
-_CHANCE: Final = {
-    "random": "draws from chance",
-    "randint": "draws from chance",
-    "choice": "draws from chance",
-    "shuffle": "draws from chance",
-    "uniform": "draws from chance",
-    "urandom": "draws from chance",
-    "secrets": "draws from chance",
-    "uuid4": "draws from chance",
-    "time": "reads a clock",
-    "monotonic": "reads a clock",
-    "perf_counter": "reads a clock",
-    "datetime": "reads a clock",
+HASHED: Final = ("hash", "set")  # the same in one process
+_CHANCE: Final = "draws from chance"
+_CLOCK: Final = "reads a clock"
+_NAMES: Final = {
+    **dict.fromkeys(("random", "randint", "choice", "shuffle", "uniform"), _CHANCE),
+    **dict.fromkeys(("urandom", "secrets", "uuid4"), _CHANCE),
+    **dict.fromkeys(("time", "monotonic", "perf_counter", "datetime"), _CLOCK),
     "hash": "uses hash(), which differs from process to process",
     "id": "uses id(), which differs from run to run",
     "set": "uses a set, whose order differs from process to process",
 }
-
-
-HASHED: Final = ("hash", "set")  # the same in one process
 
 
 def methods(kind: type) -> Iterator[tuple[str, FunctionType]]:
@@ -100,45 +79,45 @@ def last_line(error: BaseException, files: set[str]) -> tuple[str, str]:
     return method, line
 
 
-def member_line(machine: Any, words: str) -> str:
-    """Return the line where the member begins that `words` are about, if it has one."""
-    members = dict(reversed([*methods(type(machine))]))  # the nearest one counts
-    said = re.findall(r"\w+", words)
-    for name in (each for each in said if each in _MEMBERS):
-        if name in members:
-            code = members[name].__code__
+def member_line(machine: Any, member: str) -> str:
+    """Return the line where a member of a machine begins, if it has one."""
+    for name, method in methods(type(machine)):
+        if name == member:
+            code = method.__code__
             first = code.co_firstlineno
             here = linecache.getline(code.co_filename, first)
             return place(code.co_filename, first + here.lstrip().startswith("@"))
     return ""
 
 
-def fickle(machine: Any, words: Iterable[str] = _CHANCE) -> str:
+def class_line(kind: type) -> str:
+    """Return the line in which a class begins, if it has a method."""
+    for _, method in methods(kind):
+        code = method.__code__
+        lines = linecache.getlines(code.co_filename)[: code.co_firstlineno]
+        for number in range(len(lines), 0, -1):
+            if lines[number - 1].lstrip().startswith(f"class {kind.__name__}"):
+                return place(code.co_filename, number)
+    return ""
+
+
+def nondeterministic(machine: Any, names: Iterable[str] = _NAMES) -> str:
     """Return the line that makes a machine differ from run to run, or nothing."""
     kinds = [type(machine)]
     for _, inner in attributes(machine):
         if not type(inner).__module__.startswith(("builtins", "collections", "p2plab")):
             kinds.append(type(inner))
     own = [method.__code__ for kind in kinds for _, method in methods(kind)]
-    for word in words:
+    for wanted in names:
         for code in own:
-            for line, name in _names(code):
-                if name == word:
-                    return f"{place(code.co_filename, line)} {_CHANCE[word]}"
+            for line, name in _used(code):
+                if name == wanted:
+                    return f"{place(code.co_filename, line)} {_NAMES[wanted]}"
     return ""
 
 
-def busiest(seen: Counter[tuple[str, int]], machines: Iterable[object]) -> str:
-    """Return the line of these machines' files that was seen most often, or nothing."""
-    own = (method for each in machines for _, method in methods(type(each)))
-    files = {method.__code__.co_filename for method in own}
-    for (filename, line), _ in seen.most_common():
-        if filename in files:
-            return place(filename, line)
-    return ""
-
-
-def _names(code: CodeType) -> Iterator[tuple[int, str]]:
+def _used(code: CodeType) -> Iterator[tuple[int, str]]:
+    """Yield the names that a function uses, and the lines."""
     line = code.co_firstlineno
     for step in dis.get_instructions(code):
         if step.starts_line and not isinstance(step.starts_line, bool):
@@ -150,4 +129,4 @@ def _names(code: CodeType) -> Iterator[tuple[int, str]]:
             yield line, "set"
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            yield from _names(inner)
+            yield from _used(inner)

@@ -1,0 +1,468 @@
+"""One trial: an application and a schedule of faults, run in virtual time and judged.
+
+A run ends at the first broken promise, or when nothing more happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle
+from math import inf
+from typing import Any, Final, NamedTuple
+
+from p2plab.checker.faults import ROLES, Fault, FaultyLink
+from p2plab.checker.promises import HEAL_EACH, HEAL_PACKETS, HEAL_TIME, Promise
+from p2plab.core.packet import MAX_PAYLOAD, Packet
+from p2plab.core.trace import Trace
+from p2plab.errors import BrokenContract
+from p2plab.errors import Promise as MachinePromise
+from p2plab.protocols.finish import FinishSender
+from p2plab.sim.simulator import Simulation
+from p2plab.sim.watchdog import Stuck
+
+REST: Final = 0.5  # between phases [s]
+APART: Final = 0.02  # between the beginnings of two transfers [s]
+
+Makers = tuple[Callable[[], Any], Callable[[], Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What the application sends.
+
+    phases: each is sent when everything before has arrived and the sender is done.
+    pairs: transfers that run in the same process at the same time.
+    """
+
+    phases: tuple[tuple[bytes, ...], ...]
+    pairs: int = 1
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """All that one transfer sends, in order."""
+        return [payload for phase in self.phases for payload in phase]
+
+    @property
+    def size(self) -> int:
+        """How many payloads there are."""
+        return self.pairs * sum(map(len, self.phases))
+
+    @property
+    def words(self) -> str:
+        """Say it in words."""
+        if not self.size:
+            return "no payload at all"
+        parts = [
+            ", ".join(map(repr, phase[:8])) + (", …" if len(phase) > 8 else "")
+            for phase in self.phases
+        ]
+        said = "; when all was done, ".join(part or "nothing" for part in parts)
+        twice = "in two transfers at the same time, " if self.pairs > 1 else ""
+        return twice + said
+
+
+def plain(size: int) -> Application:
+    """Return the application that sends `size` different payloads at once."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    names = (letters[i % 26] + (str(i // 26) if i > 25 else "") for i in range(size))
+    return Application((tuple(name.encode() for name in names),))
+
+
+# In order of size, because the smallest that fails is shown.
+APPLICATIONS: Final = (
+    plain(0),
+    plain(1),
+    Application(((b"",),)),
+    Application(((), (b"A",))),
+    plain(2),
+    Application(((b"A", b"A"),)),
+    Application(((b"A",), (b"B",))),
+    plain(3),
+    plain(4),
+    Application(((b"A", b"B"), (b"C", b"D"))),
+    Application(((b"A", b"B"),), pairs=2),
+    Application(((b"A", b"A", b"B", b"", b"A"),)),
+    plain(6),
+    plain(8),
+    Application(((b"A", b"B", b"C"), (), (b"D", b"E", b"F", b"G", b"H"))),
+    plain(40),
+)
+
+
+class Style(NamedTuple):
+    """How the driver pulls: after each packet it makes a pause, in turn [s]."""
+
+    name: str
+    sender: tuple[float, ...] = ()
+    receiver: tuple[float, ...] = ()
+
+
+EAGER: Final = Style("eager")
+SLOW: Final = Style("pulling late", (0.02, 0.0, 0.4, 0.0, 2.5), (0.0, 0.03, 0.0, 1.2))
+STYLES: Final = (EAGER, SLOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Everything that a run depends on."""
+
+    application: Application
+    style: Style = EAGER
+    faults: tuple[Fault, ...] = ()
+
+    def plus(self, fault: Fault) -> Trial:
+        """Return this trial with one fault more."""
+        return replace(self, faults=(*self.faults, fault))
+
+
+class Failure(NamedTuple):
+    """What went wrong in a run.
+
+    way: at whom (0 sender, 1 receiver, and two more for a second transfer).
+    words: what happened; empty if the trace tells it. error: what ended the run.
+    """
+
+    promise: Promise
+    way: int = 0
+    words: str = ""
+    error: BaseException | None = None
+
+    @property
+    def out_of_resources(self) -> bool:
+        """Whether time or memory was over: the next time it may be elsewhere."""
+        error = getattr(self.error, "__cause__", None) or self.error
+        return isinstance(error, Stuck | MemoryError)
+
+
+class BrokenPromise(BaseException):
+    """Ends a run; a driver, which judges every Exception itself, lets it pass."""
+
+    def __init__(self, promise: Promise, way: int, words: str = "") -> None:
+        super().__init__(promise, way, words)
+        self.failure = Failure(promise, way, words)
+
+
+class Sent(NamedTuple):
+    """One packet of a run. way: as in Fault, and two more for a second transfer."""
+
+    time: float
+    way: int
+    number: int
+    packet: Packet
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a trial.
+
+    woken: when each machine was told something [s].
+    hits: the faults that met a packet; harmed: packets that the network touched.
+    stuck: whether it ended because nothing was left to happen.
+    machines: as they were in the end, sender and receiver in turn; timers: theirs.
+    at: which machine was asked last.
+    """
+
+    trial: Trial
+    sent: list[Sent] = field(default_factory=list)
+    woken: list[list[float]] = field(default_factory=list)
+    delivered: list[list[bytes]] = field(default_factory=list)
+    hits: list[Fault] = field(default_factory=list)
+    harmed: int = 0
+    time: float = 0.0
+    stuck: bool = False
+    healed_at: float = 0.0
+    machines: list[Any] = field(default_factory=list)
+    timers: list[Any] = field(default_factory=list)
+    failure: Failure | None = None
+    at: int = 0
+
+    def like(self, other: Outcome) -> bool:
+        """Whether two runs of one trial are the same to the last bit."""
+        return (
+            self.sent == other.sent
+            and self.woken == other.woken
+            and self.delivered == other.delivered
+            and self.timers == other.timers
+            and (self.failure is None) == (other.failure is None)
+        )
+
+    def packets(self, way: int) -> list[Packet]:
+        """Return what was sent one way, in order."""
+        return [each.packet for each in self.sent if each.way == way]
+
+
+def run(trial: Trial, makers: Makers, traces: Sequence[Trace] = ()) -> Outcome:
+    """Run a trial with fresh machines, to the end or to the first broken promise.
+
+    traces: one for each transfer, or none for speed.
+    """
+    outcome = Outcome(trial)
+    transfers: list[_Transfer] = []
+    try:
+        for number in range(trial.application.pairs):
+            trace = traces[number] if traces else None
+            transfers.append(_Transfer(outcome, makers, number, trace))
+        going = list(transfers)
+        while going:
+            first = going[0] if len(going) == 1 else min(going, key=_Transfer.next_at)
+            if not first.step():
+                going.remove(first)
+        for each in transfers:
+            each.require_whole()
+        for each in transfers:
+            each.require_silence()
+    except BrokenPromise as why:
+        outcome.failure = why.failure
+    except KeyboardInterrupt:
+        raise
+    except BaseException as why:  # SystemExit and what the watchdog throws, too
+        outcome.failure = _failure(outcome, why)
+    if outcome.failure is None or outcome.failure.error is None:
+        outcome.timers = [machine.deadline for machine in outcome.machines]
+    for each in transfers:
+        outcome.time = max(outcome.time, each.simulation.now)
+        outcome.healed_at = max(outcome.healed_at, each.link.healed_at)
+        outcome.hits += each.link.hits
+        outcome.harmed += each.link.harmed
+    return outcome
+
+
+def _failure(outcome: Outcome, error: BaseException) -> Failure:
+    """Return whose failure an error is."""
+    if isinstance(error.__cause__, BrokenContract):
+        error = error.__cause__  # one of ours, that the driver took for the machine's
+    if not isinstance(error, BrokenContract):
+        return Failure(Promise.NO_EXCEPTION, outcome.at, error=error)
+    ways = [
+        way
+        for way, machine in enumerate(outcome.machines)
+        if type(innermost(machine, way)).__name__ == error.machine
+    ]
+    way = outcome.at if outcome.at in ways or not ways else ways[-1]
+    return Failure(Promise(error.promise), way, error=error)
+
+
+def innermost(machine: Any, way: int) -> Any:
+    """Return the machine that is inside of a Finish… or Modulo…, or itself."""
+    role = ROLES[way % 2]
+    while hasattr(machine, role):
+        machine = getattr(machine, role)
+    return machine
+
+
+class _Observed:
+    """A machine, and a note of what it sends and when it is asked: itself a machine.
+
+    sender, receiver: the machine; a driver looks there for what is inside.
+    resting: whether the driver has stopped pulling early.
+    """
+
+    __slots__ = (
+        "_machine",
+        "_outcome",
+        "_way",
+        "number",
+        "receiver",
+        "resting",
+        "sender",
+        "woken",
+    )
+
+    def __init__(self, machine: Any, way: int, outcome: Outcome) -> None:
+        setattr(self, ROLES[way % 2], machine)
+        self._machine, self._way, self._outcome = machine, way, outcome
+        self.number, self.resting = 0, False
+        self.woken: list[float] = []
+        outcome.woken.append(self.woken)
+
+    @property
+    def deadline(self) -> Any:
+        self._outcome.at = self._way
+        return self._machine.deadline
+
+    @property
+    def done(self) -> Any:
+        self._outcome.at = self._way
+        return self._machine.done
+
+    def send(self, payload: bytes) -> None:
+        self._outcome.at = self._way
+        self._machine.send(payload)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self._outcome.at = self._way
+        self.woken.append(now)
+        self._machine.on_packet(packet, now)
+
+    def on_timeout(self, now: float) -> None:
+        self._outcome.at = self._way
+        self.woken.append(now)
+        self._machine.on_timeout(now)
+
+    def next_packet(self, now: float) -> Any:
+        self._outcome.at = self._way
+        packet = self._machine.next_packet(now)
+        self.resting = packet is not None
+        if type(packet) is Packet:  # the driver judges everything else
+            if unsound := _unsound(packet):
+                raise self._broken(Promise.PACKETS, "next_packet", now, *unsound)
+            sent = Sent(now, self._way, self.number, packet)
+            self._outcome.sent.append(sent)
+            self.number += 1
+        return packet
+
+    def next_payload(self) -> Any:
+        self._outcome.at = self._way
+        payload = self._machine.next_payload()
+        if payload is not None and not isinstance(
+            payload, bytes | bytearray | memoryview
+        ):
+            what = f"next_payload returned {payload!r:.60} ({type(payload).__name__})"
+            cure = "Hand over the bytes that were sent."
+            raise self._broken(Promise.PAYLOADS, "next_payload", None, what, cure)
+        return payload
+
+    def _broken(
+        self, promise: Promise, member: str, now: float | None, what: str, cure: str
+    ) -> BrokenContract:
+        name = type(innermost(self._machine, self._way)).__name__
+        return BrokenContract(MachinePromise(promise), name, member, what, cure, now)
+
+
+def _unsound(packet: Packet) -> tuple[str, str] | None:
+    """Return why a packet does not fit the header of real datagrams, and the cure."""
+    _, seq, payload, ts_val, ts_ecr = packet
+    said = "next_packet returned a packet whose"
+    if type(payload) is not bytes or len(payload) > MAX_PAYLOAD:
+        what = f"{said} payload is {payload!r:.60}"
+        return what, f"A payload is `bytes`, at most {MAX_PAYLOAD} of them."
+    if not isinstance(seq, int) or not -(2**31) <= seq < 2**31:
+        what = f"{said} seq is {seq!r:.60}"
+        return what, "A seq is a whole number of 32 bits."
+    for time in (ts_val, ts_ecr):
+        if time is not None and not isinstance(time, int | float):
+            what = f"{said} ts_val or ts_ecr is {time!r:.60}"
+            return what, "They are times in seconds, or None."
+    return None
+
+
+@dataclass(slots=True)
+class _Pauses:
+    """Tells a driver how to space its pulls, in place of the machine."""
+
+    rest: Iterator[float]
+
+    @property
+    def pacing_rate(self) -> float | None:
+        pause = next(self.rest)
+        return 1 / pause if pause else None
+
+
+class _Transfer:
+    """One transfer of a trial: its machines, its link, and how far its payloads are.
+
+    begin_at: when the next phase is sent [s].
+    """
+
+    def __init__(
+        self, outcome: Outcome, makers: Makers, number: int, trace: Trace | None
+    ) -> None:
+        trial = outcome.trial
+        self.outcome, self.way = outcome, 2 * number
+        self.phases = list(trial.application.phases)
+        self.size = trial.application.size
+        self.sent: list[bytes] = []
+        self.delivered: list[bytes] = []
+        outcome.delivered.append(self.delivered)
+        self.begin_at: float | None = number * APART
+        self.link = FaultyLink(() if number else trial.faults)
+        observed = []
+        for way, make in enumerate(makers, self.way):
+            outcome.at = way
+            outcome.machines.append(make())
+            observed.append(_Observed(outcome.machines[-1], way, outcome))
+        self.sender, self.receiver = observed
+        link, deliver = self.link, self._deliver
+        self.simulation = Simulation(
+            self.sender, self.receiver, link, link, trace, deliver, states=False
+        )
+        hosts = self.simulation.sender, self.simulation.receiver
+        for host, pauses in zip(hosts, trial.style[1:], strict=True):
+            if pauses:
+                host.paced = _Pauses(cycle(pauses))
+
+    def next_at(self) -> float:
+        """Return when something happens [s]; infinite when nothing will."""
+        return min(
+            self.simulation.next_at(), inf if self.begin_at is None else self.begin_at
+        )
+
+    def step(self) -> bool:
+        """Let the next event happen; False when it is over, or has lasted too long."""
+        when = self.simulation.next_at()
+        if self.begin_at is not None and self.begin_at <= when:
+            self._begin(self.begin_at)
+            return True
+        # A timer that was doubled at each loss fires after as long again as the losses
+        # took.
+        give_up_at = HEAL_TIME + 3 * self.link.healed_at
+        if when > give_up_at or self._storm:
+            self.outcome.stuck = when == inf
+            return False
+        self.simulation.step()
+        self._look()
+        return True
+
+    @property
+    def _storm(self) -> bool:
+        return self.link.since > HEAL_PACKETS + HEAL_EACH * self.size
+
+    def _begin(self, now: float) -> None:
+        """Let the application send its next phase."""
+        now = self.simulation.now = max(now, self.simulation.now)
+        self.begin_at = None
+        for payload in self.phases.pop(0):
+            self.simulation.sender.send(payload)
+            self.sent.append(payload)
+        machine = self.outcome.machines[self.way]
+        if not self.phases and isinstance(machine, FinishSender):
+            machine.finish()
+        self.link.heal(now)
+        self.simulation.wake(0)
+
+    def _deliver(self, payload: bytes) -> None:
+        """Judge what a receiver delivers: it must be the next payload sent."""
+        index = len(self.delivered)
+        self.delivered.append(bytes(payload))
+        if index >= len(self.sent) or self.sent[index] != payload:
+            raise BrokenPromise(Promise.IN_ORDER_DELIVERY, self.way + 1)
+
+    def _look(self) -> None:
+        """Judge a sender that says it is done, and let the application go on."""
+        if self.begin_at is not None or not self.sender.done:
+            return
+        deadline, now = self.sender.deadline, self.simulation.now
+        if deadline is not None and not self.sender.resting:
+            words = (
+                f"The sender was done at t={now:.2f} s, but its timer went on: "
+                f"`deadline` was still {deadline:.3f}. Set it to None as soon as "
+                f"nothing is in flight"
+            )
+            raise BrokenPromise(Promise.QUIESCENCE, self.way, words)
+        if self.phases and len(self.delivered) == len(self.sent):
+            self.begin_at = now + REST
+
+    def require_whole(self) -> None:
+        """Judge a run that is over: everything has arrived, and the sender knows."""
+        whole = not self.phases and len(self.delivered) == len(self.sent)
+        if not whole or not self.sender.done:
+            storm = self._storm
+            broken = Promise.RETRANSMISSION if storm else Promise.TERMINATION
+            raise BrokenPromise(broken, self.way)
+
+    def require_silence(self) -> None:
+        """Judge a run that is over: nobody holds a timer or goes on sending."""
+        for way, machine in enumerate((self.sender, self.receiver), self.way):
+            if machine.deadline is not None or self._storm:
+                raise BrokenPromise(Promise.QUIESCENCE, way)
