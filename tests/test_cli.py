@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +38,8 @@ from p2plab.errors import (
     P2PLabError,
     TransferStopped,
 )
-from p2plab.net.frames import Frame, FrameKind, MessageId, encode
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
+from p2plab.net.frames import MessageId
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous.callers import Request
 from p2plab.rendezvous.client import RendezvousClient
@@ -243,18 +243,11 @@ def answer(peer: Peer, line: str) -> str:
 
 def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
     frank = lab.peer("frank")
-    steering, harmless = "\x1b[2Jbob", "----bob"
-    frame = encode(Frame(FrameKind.TEXT, MessageId(1, 1), harmless, "hello"))
-    with socket.create_connection(frank.texts.address) as stranger:
-        stranger.sendall(frame.replace(harmless.encode(), steering.encode()))
-        with suppress(ConnectionResetError):
-            assert stranger.recv(1) == b""
-    eventually(lambda: frank.texts.strangers, "refused; and if it were not:")
     console = Console(frank)  # which is told of all news
     console.stdout = io.StringIO()
     assert frank.texts.on_message is not None
     frank.texts.on_message(
-        Message(steering, "hello", 0.0, frank.texts.address, MessageId(1, 1))
+        Message("\x1b[2Jbob", "hello", 0.0, frank.texts.address, MessageId(1, 1))
     )
     assert console.stdout.getvalue().startswith("\n[ [2Jbob: 'hello']")
 

@@ -35,7 +35,7 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import Limits as Many

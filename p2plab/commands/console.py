@@ -13,7 +13,7 @@ from p2plab.content.sources import as_path
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.validation import count_of
 from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
 from p2plab.net.threads import spawn
 from p2plab.peer.arrivals import arrived, ended_within, in_terminal, in_words
 from p2plab.peer.peer import Peer

@@ -30,8 +30,7 @@ from p2plab.net.flows import Flows
 from p2plab.net.reactor import Reactor
 from p2plab.net.reception import Batch, Reception
 from p2plab.net.session import Session, inside
-from p2plab.net.stun import is_stun
-from p2plab.net.stun_client import Query
+from p2plab.net.stun import Query, is_stun
 from p2plab.protocols import AT_ONCE, Setup
 
 READS: Final = 64  # calls to the socket before timers get their turn

@@ -11,8 +11,8 @@ from p2plab.content.transfer import State, Transfer, no_room
 from p2plab.core.trace import RECEIVER
 from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError, TransferStalled
+from p2plab.net.chat import Message
 from p2plab.net.datagrams import Address
-from p2plab.net.inbox import Message
 
 News = Message | Transfer
 

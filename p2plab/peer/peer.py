@@ -19,10 +19,15 @@ from p2plab.errors import (
     TransferStalled,
     WrongPeer,
 )
-from p2plab.net.chat import ChatClient, ChatServer, Delivery
-from p2plab.net.conversation import conversation
+from p2plab.net.chat import (
+    ChatClient,
+    ChatServer,
+    Delivery,
+    Event,
+    Message,
+    conversation,
+)
 from p2plab.net.datagrams import Address
-from p2plab.net.inbox import Event, Message
 from p2plab.net.threads import warn_caller
 from p2plab.net.udp import CLOSED, UdpSocket
 from p2plab.peer.arrivals import Arrivals
@@ -97,6 +102,7 @@ class Peer:
         try:
             self.meetings = Meetings(lease, accept, self.pictures, on_request)
             self.texts = ChatServer(
+                self.meetings.session,
                 host,
                 tcp_port,
                 name=self.name,
@@ -104,7 +110,6 @@ class Peer:
                 ack_loss=ack_loss,
                 seed=seed,
                 on_message=self.arrivals.add,
-                sessions=self.meetings.session,
             ).start()
         except BaseException:
             self.pictures.close()
@@ -277,10 +282,11 @@ class Peer:
             meeting = self._find(to)
             where, session = meeting.text_address, meeting.session
             return self._chat.send_text(
-                where, text, timeout=timeout, tries=tries, session=session
+                where, text, session, timeout=timeout, tries=tries
             )
         except PeerUnreachable as why:
-            raise NotDelivered(str(why), text) from why
+            self.meetings.forget(to)  # it may have moved
+            raise NotDelivered(f"{why}.", text) from why
         except NotDelivered:
             self.meetings.forget(to)  # it may have moved
             raise

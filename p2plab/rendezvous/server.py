@@ -12,14 +12,16 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 import fakeredis
 import uvicorn
 
 from p2plab.errors import RendezvousError
-from p2plab.net.stun_server import start_near
+from p2plab.net.stun_server import StunServer, start_near
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.addresses import own_addresses
 from p2plab.rendezvous.api import Service, make_app
@@ -110,15 +112,13 @@ class RendezvousServer:
         listener = bind(self.host, self.port)
         host, self.port = listener.getsockname()[:2]
         self._service = self._make_service()
-        running = _Uvicorn(self._config(), self._service.hub)
-        self._stun = start_near(host, self.port, self.observed)
-        self._service.stun_port = self._stun.port
+        stun = partial(self._answer_stun, host)
+        running = _Uvicorn(self._config(), self._service.hub, stun)
         name = f"rendezvous on port {self.port}"
         self._thread = spawn(running.serve_here, listener, name=name)
         if not running.ready.wait(START_PATIENCE) or not running.started:
             running.should_exit = True
             listener.close()
-            self._stun.stop()
             self._thread.join(START_PATIENCE)
             trouble = self._service.disagreement or "it said nothing in time"
             raise RendezvousError(
@@ -132,7 +132,6 @@ class RendezvousServer:
         """Answer what has been asked, then end; stopping twice is stopping once."""
         if self._running is None or self._thread is None:
             return
-        self._stun.stop()
         self._running.should_exit = True
         self._thread.join()
         self._running = self._thread = None
@@ -154,6 +153,11 @@ class RendezvousServer:
 
     def __exit__(self, *why: object) -> None:
         self.stop()
+
+    async def _answer_stun(self, host: str) -> StunServer:
+        stun = await start_near(host, self.port, self.observed)
+        self._service.stun_port = stun.address[1]
+        return stun
 
     def _config(self) -> uvicorn.Config:
         limits = self._limits
@@ -219,8 +223,14 @@ async def _trouble_of(nodes: Nodes) -> str:
 class _Uvicorn(uvicorn.Server):
     """A server that tells when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        hub: Hub,
+        answer_stun: Callable[[], Awaitable[StunServer]],
+    ) -> None:
         super().__init__(config)
+        self._answer_stun = answer_stun
         self.ready = threading.Event()
         self._hub = hub
 
@@ -234,10 +244,13 @@ class _Uvicorn(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(_to_log)
         try:
             await super().startup(sockets)
+            if self.started:
+                self._stun = await self._answer_stun()
         finally:
             self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stun.stop()
         self._hub.dismiss()  # it waits for callers, and they would wait for news
         await super().shutdown(sockets)
 

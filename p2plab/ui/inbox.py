@@ -10,7 +10,7 @@ from typing import Any, Final
 import ipywidgets as widgets
 
 from p2plab.content.transfer import Transfer
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
 from p2plab.ui.panel import line
 from p2plab.ui.pictures import bar, figure
 from p2plab.ui.runs import have

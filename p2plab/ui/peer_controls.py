@@ -30,7 +30,7 @@ from p2plab.ui.runs import silence, whose_stop
 
 if TYPE_CHECKING:
     from p2plab.content.transfer import Transfer
-    from p2plab.net.inbox import Event
+    from p2plab.net.chat import Event
     from p2plab.peer.peer import Peer
     from p2plab.rendezvous.model import Listed
 
