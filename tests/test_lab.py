@@ -172,3 +172,12 @@ def test_a_program_that_fails_shows_its_own_error_only() -> None:
     assert status == 1
     assert errors.count("Traceback") == 1
     assert errors.strip().splitlines()[-1].startswith("ValueError: a name has")
+
+
+@pytest.mark.parametrize("name", ["Lab", "Peer"])
+def test_a_browsers_python_says_in_words_that_it_has_no_sockets(name: str) -> None:
+    status, _, errors = script(
+        f"import sys; sys.platform = 'emscripten'; import p2plab; p2plab.{name}()"
+    )
+    assert status == 1
+    assert "P2PLabError: A browser's Python has no sockets" in errors

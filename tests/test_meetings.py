@@ -19,13 +19,26 @@ from loopback import (
 )
 from talk import introduced
 
-from p2plab.core.meeting import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE, Seen
+from p2plab.core.meeting import (
+    ACCEPT,
+    ANSWER,
+    ASKED,
+    CHOOSE,
+    CONFIRM,
+    HEAR,
+    INTRODUCE,
+    MET,
+    PROBE,
+    REGISTER,
+    Seen,
+    together,
+)
 from p2plab.core.packet import Kind
 from p2plab.errors import IntroductionRefused, NotDelivered
 from p2plab.net.chat import ChatClient
 from p2plab.net.paths import HOST
+from p2plab.peer.event_log import MOST_BYTES, shortened, size
 from p2plab.peer.peer import Peer
-from p2plab.peer.witness import MOST_BYTES, offset, shortened, size, together
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.clock import ServerClock
 from p2plab.rendezvous.model import MAX_EVENTS
@@ -206,13 +219,34 @@ def test_a_report_that_is_too_long_loses_its_last_probes_and_says_so() -> None:
     assert shortened(rows[:3]) == rows[:3]
 
 
-def test_two_clocks_that_differ_are_brought_together_by_the_probes() -> None:
-    own = [Seen(10.0, PROBE, "x #1", "alice"), Seen(10.2, CONFIRM, "x #1", "alice")]
-    theirs = [Seen(7.1, HEAR, "y #1", "bob"), Seen(7.1, ANSWER, "y #1", "bob")]
-    assert offset(own, theirs) == pytest.approx(3.0)
-    words = [each.what for each in together(own, [*theirs, Seen(10.15, "met")])]
-    assert words == [PROBE, HEAR, ANSWER, "met", CONFIRM]
-    assert offset(own, []) == 0.0
+OWN = [
+    *(Seen(10.0, INTRODUCE, "bob", "alice"), Seen(10.3, MET, "bob", "alice")),
+    *(Seen(11.0, PROBE, "x #1", "alice"), Seen(11.2, CONFIRM, "x #1", "alice")),
+]
+OTHERS = [  # Bob's clock is 3 s behind, and that of the rendezvous 50 s ahead
+    *(Seen(60.1, ASKED), Seen(7.15, ASKED, "alice", "bob")),
+    *(Seen(7.16, ACCEPT, "", "bob"), Seen(60.2, MET), Seen(7.3, MET, "alice", "bob")),
+    *(Seen(8.1, HEAR, "y #1", "bob"), Seen(8.1, ANSWER, "y #1", "bob")),
+]
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_three_clocks_that_differ_are_brought_together(probes: bool) -> None:
+    own, others = ([e for e in rows if probes or not e.probe] for rows in (OWN, OTHERS))
+    seen = together(own, others)
+    words = [INTRODUCE, ASKED, ASKED, ACCEPT, MET, MET, MET]
+    assert [each.what for each in seen if not each.probe] == words
+    moved = {(each.who, each.what): each.at for each in seen}
+    assert moved["bob", ASKED] == pytest.approx(10.15, abs=0.03)
+    assert moved[None, MET] == pytest.approx(10.2, abs=0.03)
+    assert moved["alice", MET] == 10.3
+    if probes:
+        assert [each.what for each in seen[-4:]] == [PROBE, HEAR, ANSWER, CONFIRM]
+
+
+def test_a_clock_that_nothing_is_known_of_is_taken_for_right() -> None:
+    rows = [Seen(9.0, REGISTER, "", "bob"), Seen(9.5, ASKED)]
+    assert together(OWN[:1], rows) == [*rows, OWN[0]]
 
 
 def test_every_answer_narrows_the_servers_time_down() -> None:

@@ -508,16 +508,16 @@ class ChatClient:
                 route.drop()
         route.drop()  # whatever ails this connection, the next text gets a new one
         if self._closed.is_set():
-            raise _not_delivered("this peer is closed: make a new one.", frame)
+            raise not_delivered("this peer is closed: make a new one.", frame.text)
         if event == "unproven":
             raise _wrong_peer(route, session, frame)
         host, port = route.address
-        raise _not_delivered(
+        raise not_delivered(
             f"{host}:{port} acknowledged none of {tries} tries within "
             f"{time.perf_counter() - started:.1f} s (timeout {timeout:g} s): it is "
             "gone, or its inbox is full, or its ACKs are lost or late. Allow more time "
             "or tries, or ask its owner.",
-            frame,
+            frame.text,
         )
 
     def _attempt(
@@ -569,21 +569,22 @@ def _wait_for_ack(connection: Connection, id: MessageId, timeout: float) -> bool
     return acknowledged
 
 
-def _not_delivered(
-    why: str, frame: Frame, kind: type[NotDelivered] = NotDelivered
+def not_delivered(
+    why: str, text: str, kind: type[NotDelivered] = NotDelivered
 ) -> NotDelivered:
-    error = kind(why, frame.text)
+    """Return the error for a text that did not arrive."""
+    error = kind(why, text)
     error.add_note("The text is kept, as the error's `text`.")  # for who has the error
     return error
 
 
 def _wrong_peer(route: _Route, session: Session, frame: Frame) -> NotDelivered:
     (host, port), name = route.address, session.peer
-    return _not_delivered(
+    return not_delivered(
         f"who answers at {host}:{port} has not proven to be {name}: another program or "
         f"machine may be there now, or {name} has forgotten the session. Ask for a new "
         "introduction.",
-        frame,
+        frame.text,
         WrongPeer,
     )
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets as widgets
 
+from p2plab.content.transfer import arrived
 from p2plab.errors import TransferStopped
-from p2plab.peer.arrivals import arrived
 from p2plab.rendezvous.model import LOBBY
 from p2plab.ui.choice import PictureChoice
 from p2plab.ui.controls import protocol_choice
