@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +38,8 @@ from p2plab.errors import (
     P2PLabError,
     TransferStopped,
 )
-from p2plab.net.frames import Frame, FrameKind, MessageId, encode
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
+from p2plab.net.frames import MessageId
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.rendezvous.admission import Request
 from p2plab.rendezvous.client import RendezvousClient
@@ -222,17 +222,6 @@ def test_among_several_who_ask_one_is_named_and_older_requests_go_with_it() -> N
     assert answered == ["1 True ", "3 True ", "2 False go  away"]
 
 
-def test_the_name_of_who_asks_cannot_steer_the_terminal(lab: Lab) -> None:
-    console = Console(lab.peer("gina"))
-    console.stdout = io.StringIO()
-    doorman = console.peer.meetings.admission
-    assert doorman.on_request is not None
-    doorman.on_request(Request("\x1b[31m\rbob\u202e", "0" * 16, print))
-    said = console.stdout.getvalue()
-    assert said.startswith("\n[ [31m bob  wants to meet you: type accept  [31m bob  ")
-    assert "\x1b" not in said
-
-
 def answer(peer: Peer, line: str) -> str:
     """Return what the console prints for a command."""
     console = Console(peer)
@@ -241,22 +230,20 @@ def answer(peer: Peer, line: str) -> str:
     return console.stdout.getvalue()
 
 
-def test_the_name_of_a_stranger_cannot_steer_the_terminal(lab: Lab) -> None:
-    frank = lab.peer("frank")
-    steering, harmless = "\x1b[2Jbob", "----bob"
-    frame = encode(Frame(FrameKind.TEXT, MessageId(1, 1), harmless, "hello"))
-    with socket.create_connection(frank.texts.address) as stranger:
-        stranger.sendall(frame.replace(harmless.encode(), steering.encode()))
-        with suppress(ConnectionResetError):
-            assert stranger.recv(1) == b""
-    eventually(lambda: frank.texts.strangers, "refused; and if it were not:")
-    console = Console(frank)  # which is told of all news
+def test_a_name_cannot_steer_the_terminal(lab: Lab) -> None:
+    peer = lab.peer("gina")
+    console = Console(peer)  # which is told of all news
     console.stdout = io.StringIO()
-    assert frank.texts.on_message is not None
-    frank.texts.on_message(
-        Message(steering, "hello", 0.0, frank.texts.address, MessageId(1, 1))
-    )
-    assert console.stdout.getvalue().startswith("\n[ [2Jbob: 'hello']")
+    admission, address = peer.meetings.admission, peer.texts.address
+    assert admission.on_request is not None
+    assert peer.texts.on_message is not None
+    admission.on_request(Request("\x1b[31m\rbob\u202e", "0" * 16, print))
+    id = MessageId(1, 1)
+    peer.texts.on_message(Message("\x1b[2Jbob", "hello", 0.0, address, id))
+    said = console.stdout.getvalue()
+    assert said.startswith("\n[ [31m bob  wants to meet you: type accept  [31m bob  ")
+    assert "[ [2Jbob: 'hello']" in said
+    assert "\x1b" not in said
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,28 @@ from loopback import (
 from loopback import (
     no_thread_stays as no_thread_stays,  # for every test here
 )
+from talk import introduced
 
-from p2plab.core.meeting import ANSWER, CHOOSE, CONFIRM, HEAR, PROBE, Seen
+from p2plab.core.meeting import (
+    ACCEPT,
+    ANSWER,
+    ASKED,
+    CHOOSE,
+    CONFIRM,
+    HEAR,
+    INTRODUCE,
+    MET,
+    PROBE,
+    REGISTER,
+    Seen,
+    together,
+)
 from p2plab.core.packet import Kind
 from p2plab.errors import IntroductionRefused, NotDelivered
 from p2plab.net.chat import ChatClient
 from p2plab.net.paths import HOST
+from p2plab.peer.event_log import MOST_BYTES, shortened, size
 from p2plab.peer.peer import Peer
-from p2plab.peer.witness import MOST_BYTES, offset, shortened, size, together
 from p2plab.rendezvous.client import RendezvousClient, ServerClock
 from p2plab.rendezvous.model import MAX_EVENTS
 from p2plab.rendezvous.server import RendezvousServer
@@ -79,24 +93,16 @@ def test_sending_introduces_by_itself_and_once(alice: Peer, bob: Peer) -> None:
 
 def test_who_has_the_address_and_no_key_is_not_heard(alice: Peer, bob: Peer) -> None:
     alice.introduce("bob").contact.wait()
-    client = ChatClient("alice")
-    with pytest.raises(NotDelivered):
-        client.send_text(bob.texts.address, "I am alice", timeout=0.5, tries=1)
-    client.close()
+    made_up, _ = introduced("alice")
+    with ChatClient() as client, pytest.raises(NotDelivered):
+        client.send_text(bob.texts.address, "I am alice", made_up, timeout=0.5, tries=1)
     with Stranger(bob.pictures.address) as mallory:
         before = bob.pictures.strays
         mallory.say(Kind.OFFER, words=b"{}")
         eventually(lambda: bob.pictures.strays > before, "the offer has come")
         assert mallory.hears_nothing_more()
     assert bob.inbox == []
-    assert bob.texts.strangers == 1
-
-
-def test_a_text_shows_the_proven_name(alice: Peer, bob: Peer) -> None:
-    alice._chat.name = "carol"  # what a liar's frames would claim
-    alice.send_text("bob", "hello")
-    (message,) = bob.texts.inbox
-    assert message.sender == "alice"
+    eventually(lambda: bob.texts.strangers == 1, "its session is nobody's")
 
 
 def test_a_peer_that_has_forgotten_the_meeting_is_met_anew(
@@ -212,13 +218,34 @@ def test_a_report_that_is_too_long_loses_its_last_probes_and_says_so() -> None:
     assert shortened(rows[:3]) == rows[:3]
 
 
-def test_two_clocks_that_differ_are_brought_together_by_the_probes() -> None:
-    own = [Seen(10.0, PROBE, "x #1", "alice"), Seen(10.2, CONFIRM, "x #1", "alice")]
-    theirs = [Seen(7.1, HEAR, "y #1", "bob"), Seen(7.1, ANSWER, "y #1", "bob")]
-    assert offset(own, theirs) == pytest.approx(3.0)
-    words = [each.what for each in together(own, [*theirs, Seen(10.15, "met")])]
-    assert words == [PROBE, HEAR, ANSWER, "met", CONFIRM]
-    assert offset(own, []) == 0.0
+OWN = [
+    *(Seen(10.0, INTRODUCE, "bob", "alice"), Seen(10.3, MET, "bob", "alice")),
+    *(Seen(11.0, PROBE, "x #1", "alice"), Seen(11.2, CONFIRM, "x #1", "alice")),
+]
+OTHERS = [  # Bob's clock is 3 s behind, and that of the rendezvous 50 s ahead
+    *(Seen(60.1, ASKED), Seen(7.15, ASKED, "alice", "bob")),
+    *(Seen(7.16, ACCEPT, "", "bob"), Seen(60.2, MET), Seen(7.3, MET, "alice", "bob")),
+    *(Seen(8.1, HEAR, "y #1", "bob"), Seen(8.1, ANSWER, "y #1", "bob")),
+]
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_three_clocks_that_differ_are_brought_together(probes: bool) -> None:
+    own, others = ([e for e in rows if probes or not e.probe] for rows in (OWN, OTHERS))
+    seen = together(own, others)
+    words = [INTRODUCE, ASKED, ASKED, ACCEPT, MET, MET, MET]
+    assert [each.what for each in seen if not each.probe] == words
+    moved = {(each.who, each.what): each.at for each in seen}
+    assert moved["bob", ASKED] == pytest.approx(10.15, abs=0.03)
+    assert moved[None, MET] == pytest.approx(10.2, abs=0.03)
+    assert moved["alice", MET] == 10.3
+    if probes:
+        assert [each.what for each in seen[-4:]] == [PROBE, HEAR, ANSWER, CONFIRM]
+
+
+def test_a_clock_that_nothing_is_known_of_is_taken_for_right() -> None:
+    rows = [Seen(9.0, REGISTER, "", "bob"), Seen(9.5, ASKED)]
+    assert together(OWN[:1], rows) == [*rows, OWN[0]]
 
 
 def test_every_answer_narrows_the_servers_time_down() -> None:

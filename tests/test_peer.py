@@ -23,19 +23,15 @@ from p2plab.content.offer import Limits, Offer
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.errors import (
-    BadContent,
     NameTaken,
-    NotDelivered,
     P2PLabError,
     PeerNotFound,
-    PeerUnreachable,
-    PortInUse,
     RendezvousAway,
     TransferRefused,
     TransferStalled,
     TransferStopped,
 )
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import Limits as Many
@@ -240,81 +236,13 @@ def test_an_owner_may_refuse_a_picture_and_still_read_texts(
         assert len(carol.inbox) == 2
 
 
-@pytest.mark.parametrize("name", ["", "-", "a b", "a/b", "a" * 65, "\ud800", "../x"])
-def test_an_illegal_name_is_refused_before_a_port_is_opened(name: str) -> None:
-    with pytest.raises(ValueError, match="a name has"):
-        Peer(name, "http://127.0.0.1:1")
-
-
 @pytest.mark.parametrize("url", ["", "127.0.0.1:80", "ftp://x", "http://"])
 def test_what_is_no_url_is_refused_before_a_port_is_opened(url: str) -> None:
     with pytest.raises(ValueError, match="url must look like"):
         Peer("alice", url)
 
 
-def test_a_name_that_is_taken_is_refused_and_the_peer_can_try_again(
-    server: RendezvousServer, alice: Peer
-) -> None:
-    with Peer("alice", server.url) as other:
-        with pytest.raises(NameTaken) as taken:
-            other.register()
-        assert taken.value.retry_after > 0
-        alice.close()
-        other.register()
-        assert other.registration is not None
-
-
-def test_a_port_in_use_is_refused_and_the_other_one_given_back(alice: Peer) -> None:
-    for ports in (
-        {"udp_port": alice.pictures.address[1]},
-        {"tcp_port": alice.texts.address[1]},
-    ):
-        with pytest.raises(PortInUse):
-            Peer("carol", alice.rendezvous.url, **ports)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("ports", [{"udp_port": 65_536}, {"tcp_port": -1}])
-def test_a_port_that_cannot_exist_is_refused(ports: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="port must be in"):
-        Peer("carol", "http://127.0.0.1:1", **ports)  # type: ignore[arg-type]
-
-
-def test_what_is_no_picture_or_has_no_receiver_is_refused_before_it_is_sent(
-    alice: Peer, bob: Peer, tmp_path: Path
-) -> None:
-    (tmp_path / "cat.png").write_text("I am no cat")
-    with pytest.raises(BadContent):
-        alice.send_picture("bob", tmp_path / "cat.png")
-    with pytest.raises(BadContent):
-        alice.send_picture("bob", tmp_path / "there is none.png")
-    with pytest.raises(BadContent):
-        alice.send_picture("bob", 5)
-    with pytest.raises(ValueError, match="payload_size"):
-        alice.send_picture("bob", PICTURE, payload_size=0)
-    with pytest.raises(PeerNotFound):
-        alice.send_picture("nobody", PICTURE)
-    with pytest.raises(PeerNotFound):
-        alice.send_text("nobody", "hello")
-    with pytest.raises(ValueError, match="a name has"):
-        alice.send_text("no body", "hello")
-    assert bob.inbox == []
-
-
 # Peers and rendezvous that are away
-
-
-def test_a_peer_that_has_died_without_a_word_is_reported_and_nothing_is_lost(
-    alice: Peer, bob: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("p2plab.net.paths.PATIENCE", SHORT)
-    bob.texts.stop()
-    bob.pictures.close()  # its name stays at the rendezvous until the lease ends
-    with pytest.raises(NotDelivered, match="nobody answers") as failed:
-        alice.send_text("bob", "are you there?")
-    assert failed.value.text == "are you there?"
-    assert isinstance(failed.value.__cause__, PeerUnreachable)
-    with pytest.raises(PeerUnreachable, match="bob cannot be reached by UDP"):
-        alice.send_picture("bob", PICTURE)
 
 
 def test_a_peer_that_dies_after_we_have_met_leaves_a_transfer_that_stalls(
@@ -442,14 +370,6 @@ def test_whoever_hears_the_news_may_close_the_peer(
         transfer = alice.send_picture("carol", PICTURE, setup(), Link())
         assert closed.wait(PATIENCE)
         assert isinstance(over(transfer).error, TransferStopped)
-
-
-def test_a_name_is_free_at_once_when_its_peer_has_closed(
-    server: RendezvousServer,
-) -> None:
-    for _ in range(5):
-        with Peer("dave", server.url) as dave:
-            dave.register(lease=BEAT)
 
 
 def test_the_same_name_may_live_at_two_rendezvous(server: RendezvousServer) -> None:

@@ -1,6 +1,6 @@
 """The rendezvous as a program: what it answers, and what it survives."""
 
-from __future__ import annotations
+from __future__ import asyncio
 
 import json
 import os
@@ -591,11 +591,14 @@ def test_where_a_stun_request_came_from_is_told_to_whom_the_peer_meets(
 ) -> None:
     grant = ask(server, "PUT", "/rooms/lobby/peers/stunned", json=CLAIM).json()
     token, session = owner(grant["token"]), "5707ed5707ed5707"
-    server.observed("lobby/nobody/x", "203.0.113.9", 40_000)
-    server.observed(grant["nonce"], "203.0.113.9", 40_000)
-    wish = {"from": "stunned", "to": "stunned", "session": session}
+    loop, store = server._service.loop, server._service.store
+    assert loop is not None
+    for nonce in ("lobby/nobody/x", grant["nonce"]):
+        wish = store.observed(nonce, "203.0.113.9", 40_000)
+        asyncio.run_coroutine_threadsafe(wish, loop).result()
+    who = {"from": "stunned", "to": "stunned", "session": session}
     introductions = "/rooms/lobby/introductions"
-    ask(server, "POST", introductions, json=wish, headers=token)
+    ask(server, "POST", introductions, json=who, headers=token)
     consent = {"name": "stunned", "accept": True}
     ask(server, "POST", f"{introductions}/{session}", json=consent, headers=token)
     inbox = "/rooms/lobby/peers/stunned/inbox"

@@ -21,6 +21,7 @@ from loopback import (
 from loopback import (
     no_thread_stays as no_thread_stays,  # for every test here
 )
+from stun import serving
 
 from p2plab.content.offer import Offer
 from p2plab.content.transfer import State, Transfer
@@ -30,7 +31,6 @@ from p2plab.core.trace import SENDER, Row
 from p2plab.errors import PeerUnreachable, TransferStopped
 from p2plab.net.paths import HOST, OBSERVED, Contact
 from p2plab.net.session import CALLEE, CALLER, Session
-from p2plab.net.stun_server import StunServer
 from p2plab.net.udp import UdpSocket
 
 ID, KEY = bytes(range(8)), bytes(range(32))
@@ -181,10 +181,10 @@ def test_closing_ends_transfers_and_leaves_no_thread() -> None:
 def test_the_socket_that_carries_the_data_learns_how_others_see_it() -> None:
     noted: list[tuple[str, str, int]] = []
     with (
-        StunServer("127.0.0.1", 0, lambda *seen: noted.append(seen)) as server,
+        serving(on_nonce=lambda *seen: noted.append(seen)) as server,
         UdpSocket(sealed=True) as here,
     ):
-        here.observe(("127.0.0.1", server.port), b"nonce")
+        here.observe(server.address, b"nonce")
         eventually(lambda: here.observed, "the answer has come")
         assert here.observed == here.address
         assert noted == [("nonce", *here.address)]

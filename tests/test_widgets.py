@@ -33,7 +33,7 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.measure.metrics import deliveries, summarise, transmissions
-from p2plab.net.inbox import Message
+from p2plab.net.chat import Message
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.admission import Request
 from p2plab.ui import PeerPanel, TransferPanel

@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from math import ceil, inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from p2plab.errors import NameTaken, P2PLabError
 
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130  # the exit status after Ctrl-C
 LOOK: Final = 5.0  # between two looks at a name that is taken [s]
-HOST: Final[dict[str, Any]] = {
-    "default": "127.0.0.1",
-    "help": "where to listen; 0.0.0.0 lets other machines in (default %(default)s)",
-}
+HOST: Final = "where to listen; 0.0.0.0 lets other machines in (default %(default)s)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,74 +48,60 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"p2plab {version('p2plab')}"
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, about, add_options in (
-        ("rendezvous", "run the server at which peers find each other", _of_rendezvous),
-        ("peer", "be a peer, without a notebook", _of_peer),
-        ("demo", "send a text and a picture with every protocol", _of_demo),
-        ("check", "look for the smallest run that breaks your protocol", _of_check),
-    ):
-        add_options(commands.add_parser(name, help=about, description=about))
-    return parser
 
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], about: str
+    ) -> Callable[..., argparse.Action]:
+        made = commands.add_parser(name, help=about, description=about)
+        made.set_defaults(run=run)
+        return made.add_argument
 
-def _of_rendezvous(parser: argparse.ArgumentParser) -> None:
+    add = command("rendezvous", _rendezvous, "run the server where peers find others")
+    add("--host", default="127.0.0.1", help=HOST)
     port = "0 lets the system choose one (default %(default)s)"
+    add("--port", type=int, default=0, help=port)
     redis = (
         "redis://host:port of a real Redis, or redis+cluster://host:port of a cluster; "
         "otherwise the variable P2PLAB_REDIS_URL, or a store in this process"
     )
-    parser.add_argument("--host", **HOST)
-    parser.add_argument("--port", type=int, default=0, help=port)
-    parser.add_argument("--redis", metavar="URL", help=redis)
-    parser.set_defaults(run=_rendezvous)
+    add("--redis", metavar="URL", help=redis)
 
-
-def _of_peer(parser: argparse.ArgumentParser) -> None:
+    add = command("peer", _peer, "be a peer, without a notebook")
+    add("name", help="how others find you")
     url = (
         "http://host:port, as `p2plab rendezvous` or a lab's url says it; of several "
         "servers over one Redis, with commas between them"
     )
-    parser.add_argument("name", help="how others find you")
+    add("--rendezvous", metavar="URL", required=True, help=url)
+    add("--host", default="127.0.0.1", help=HOST)
     room = "whom you can meet: those of the same room (default %(default)s)"
+    add("--room", default="lobby", help=room)
     accept = (
         "who may meet you: everyone of the room; whom you accept when they ask; or "
         "nobody (default %(default)s)"
     )
-    parser.add_argument("--rendezvous", metavar="URL", required=True, help=url)
-    parser.add_argument("--host", **HOST)
-    parser.add_argument("--room", default="lobby", help=room)
-    parser.add_argument(
-        "--accept", choices=("room", "ask", "nobody"), default="room", help=accept
-    )
-    parser.set_defaults(run=_peer)
+    add("--accept", choices=("room", "ask", "nobody"), default="room", help=accept)
 
-
-def _of_demo(parser: argparse.ArgumentParser) -> None:
+    add = command("demo", _demo, "send a text and a picture with every protocol")
     folder = "where the pictures go (default %(default)s)"
+    add("--folder", type=Path, default="p2plab-demo", help=folder)
     loss = "how much the link loses each way, in [0, 1) (default %(default)s)"
+    add("--loss", type=float, default=0.1, help=loss)
     seed = "the same seed loses the same packets (default %(default)s)"
-    parser.add_argument("--folder", type=Path, default="p2plab-demo", help=folder)
-    parser.add_argument("--loss", type=float, default=0.1, help=loss)
-    parser.add_argument("--seed", type=int, default=1, help=seed)
-    parser.set_defaults(run=_demo)
+    add("--seed", type=int, default=1, help=seed)
 
-
-def _of_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", help="defines Sender and Receiver, built without arguments"
-    )
-    parser.add_argument(
-        "--channel",
-        choices=("fifo", "dup", "late", "corrupt"),
-        default="fifo",
-        help="packets are lost; or doubled, too; or late, too; or lost and damaged",
-    )
-    parser.add_argument("--budget", type=_budget, default=2.0, help="seconds, above 0")
-    parser.add_argument("--seed", type=int, default=0, help="of the random schedules")
+    about = "look for the smallest run that breaks your protocol"
+    add = command("check", _check, about)
+    add("file", help="defines Sender and Receiver, built without arguments")
+    channel = "packets are lost; or doubled, too; or late, too; or lost and damaged"
+    channels = ("fifo", "dup", "late", "corrupt")
+    add("--channel", choices=channels, default="fifo", help=channel)
+    add("--budget", type=_budget, default=2.0, help="seconds, above 0")
+    add("--seed", type=int, default=0, help="of the random schedules")
     speed = "the share of the reference page's speed that is asked for, above 0"
-    parser.add_argument("--speed", type=float, help=speed)
-    parser.add_argument("--json", action="store_true", help="for other programs")
-    parser.set_defaults(run=_check)
+    add("--speed", type=float, help=speed)
+    add("--json", action="store_true", help="for other programs")
+    return parser
 
 
 def _budget(text: str) -> float:
@@ -169,11 +152,8 @@ def register(peer: Peer, sleep: Callable[[float], None] = time.sleep) -> None:
         except NameTaken as why:
             left = why.retry_after
         if left > before:
-            raise NameTaken(
-                f"Another peer holds this name, {peer.name}, and renews it. Take "
-                "another name.",
-                left,
-            )
+            name = f"{peer.name}, and renews it. Take another name."
+            raise NameTaken(f"Another peer holds this name, {name}", left)
         if before == inf:
             print(
                 f"{peer.name} is held by another peer, or by one that was cut off: "

@@ -10,12 +10,11 @@ from typing import Final
 
 from p2plab.content.offer import printable
 from p2plab.content.sources import as_path
-from p2plab.content.transfer import State, Transfer
+from p2plab.content.transfer import State, Transfer, arrived
 from p2plab.core.validation import count_of
-from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound
-from p2plab.net.inbox import Message
+from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound, TransferStalled
+from p2plab.net.chat import Message
 from p2plab.net.threads import spawn
-from p2plab.peer.arrivals import arrived, ended_within, in_terminal, in_words
 from p2plab.peer.peer import Peer
 from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
 from p2plab.rendezvous.admission import Request, settle
@@ -50,7 +49,7 @@ class Console(Cmd):
             f"port {peer.texts.address[1]}, pictures on UDP port "
             f"{peer.pictures.address[1]}. Type help for the commands."
         )
-        peer.arrivals.on_news = self._arrived
+        peer.on_news = self._arrived
         peer.meetings.admission.on_request = self._ask
         peer.meetings.admission.on_withdrawn = self._asks_no_more
 
@@ -76,10 +75,10 @@ class Console(Cmd):
         self._busy = True
         try:
             return super().onecmd(line)
-        except PeerNotFound as why:
+        except (PeerNotFound, TransferStalled) as why:
             self._say(f"{why} To see who is there, type list.")
         except (P2PLabError, ValueError, OSError) as why:
-            self._say(in_terminal(why))
+            self._say(str(why))
         except KeyboardInterrupt:
             print(file=self.stdout)
             texts = command in ("text", "again")
@@ -103,13 +102,17 @@ class Console(Cmd):
 
     def do_help(self, topic: str) -> None:
         """`help [COMMAND]`: this list, or what one of it needs"""
-        if topic:
-            self._help_with(topic)
-            return
-        self._say("What you can type; words in capitals stand for your own:")
-        for name in self.get_names():
-            if name.startswith("do_"):
+        commands = [f"do_{name}" for name in self.completenames("")]
+        if not topic:
+            self._say("What you can type; words in capitals stand for your own:")
+            for name in commands:
                 self._say(f"  {self._usage(name)}")
+        elif f"do_{topic}" not in commands:
+            self.default(topic)
+        else:
+            self._say(self._usage(f"do_{topic}"))
+            if topic in ("picture", "file"):
+                self._say(f"  PROTOCOL: {CHOICE}")
 
     def do_list(self, _: str) -> None:
         """`list`: who else is registered"""
@@ -242,14 +245,6 @@ class Console(Cmd):
         if not end:
             print(file=self.stdout)
 
-    def _help_with(self, command: str) -> None:
-        if f"do_{command}" not in self.get_names():
-            self.default(command)
-            return
-        self._say(self._usage(f"do_{command}"))
-        if command in ("picture", "file"):
-            self._say(f"  PROTOCOL: {CHOICE}")
-
     def _asking(self, name: str) -> None:
         """Say why it may take a while."""
         if self.peer.meetings.last(name) is None:
@@ -260,18 +255,18 @@ class Console(Cmd):
 
     def _settle(self, name: str, act: Callable[[Request], None]) -> str:
         """Answer the peer of this name, or the only one who waits; return its name."""
-        if not name and len(self.peer.requests) > 1:
+        if not name:
             with suppress(P2PLabError):  # while it is away, they may still be there
                 self.peer.meetings.admission.forget_gone()
         waiting = self.peer.requests
         names = list(dict.fromkeys(each.peer for each in waiting))
-        if name and (wanted := legal_name(name)) not in names:
-            raise ValueError(f"{wanted} has not asked to meet you, or is gone")
-        if not names:
-            raise ValueError("nobody waits for your word")
         if not name and len(names) > 1:
             raise ValueError(f"name one of those who wait: {', '.join(names)}")
+        if not name and not names:
+            raise ValueError("nobody waits for your word")
         wanted = legal_name(name) if name else names[0]
+        if wanted not in names:
+            raise ValueError(f"{wanted} has not asked to meet you, or is gone")
         settle([each for each in waiting if each.peer == wanted], act)
         return wanted
 
@@ -305,3 +300,26 @@ class Console(Cmd):
 
     def _say(self, words: str) -> None:
         print(printable(words), file=self.stdout, flush=True)
+
+
+def ended_within(transfer: Transfer, seconds: float) -> bool:
+    """Wait for the end of a transfer, good or bad, and say whether it has come."""
+    with suppress(P2PLabError):
+        transfer.wait(seconds)
+    return transfer.ended
+
+
+def in_words(each: Message | Transfer) -> str:
+    """Return what lies in an inbox as a line for people."""
+    if isinstance(each, Message):
+        return f"{each.sender}: {each.text!r}"
+    content, how_far = each.offer.content, f"{each.progress:.0%} here"
+    if each.state is State.DONE:
+        how_far = "complete" if each.progress == 1 else f"has holes, {how_far}"
+    elif each.state is State.FAILED:
+        how_far = f"{how_far}, broken off: {each.error}"
+    picture, what = content.kind == "picture", content.kind
+    size = f"{content.width}x{content.height}" if picture else f"{content.size:,} bytes"
+    if content.name not in ("", what):  # bytes and arrays have no name of their own
+        what = f"{what} {content.name}"
+    return f"{what} from {each.offer.sender}, {size}, {how_far}"

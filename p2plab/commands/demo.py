@@ -8,7 +8,7 @@ from typing import Final
 
 from p2plab import plots
 from p2plab.content.sample import sample_picture
-from p2plab.content.transfer import State, Transfer
+from p2plab.content.transfer import State
 from p2plab.core.link import Link
 from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError
@@ -20,17 +20,8 @@ from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
 TEXT: Final = "Hello, Bob!"
 SIDE: Final = 128  # pixels; small enough for stop-and-wait on a slow link
 ARROWS: Final = 40  # in a ladder; the picture needs more packets than these
-COLUMNS: Final = (
-    ("protocol", 18, "<"),
-    ("DATA sent", 10, ">"),
-    ("sent again", 11, ">"),
-    ("coded", 7, ">"),
-    ("lost", 6, ">"),
-    ("ACKs lost", 10, ">"),
-    ("seconds", 9, ">"),
-    ("holes", 7, ">"),
-    ("picture", 11, ">"),
-)
+ROW: Final = "{:<18}{:>10}{:>11}{:>7}{:>6}{:>10}{:>9}{:>7}{:>11}"
+TITLES: Final = ("protocol", "DATA sent", "sent again", "coded", "lost", "ACKs lost")
 
 
 def demo(folder: Path, loss: float = 0.1, seed: int = 1) -> int:
@@ -42,19 +33,18 @@ def demo(folder: Path, loss: float = 0.1, seed: int = 1) -> int:
     link = Link(delay=0.01, loss=loss, seed=seed)  # before anything is started
     folder.mkdir(parents=True, exist_ok=True)
     with Lab(name="demo") as lab:
-        alice, bob = lab.peer("alice"), lab.peer("bob")
-        print(f"rendezvous at {lab.url}; {alice.name} and {bob.name} are registered")
+        alice, _ = lab.peer("alice"), lab.peer("bob")
+        print(f"rendezvous at {lab.url}; alice and bob are registered")
         delivery = alice.send_text("bob", TEXT)
         print(
-            f"{alice.name} to {bob.name}: {TEXT!r}, acknowledged after "
-            f"{1000 * delivery.seconds:.1f} ms and "
-            f"{count_of(delivery.attempts, 'attempt')}"
+            f"alice to bob: {TEXT!r}, acknowledged after {1e3 * delivery.seconds:.1f} "
+            f"ms and {count_of(delivery.attempts, 'attempt')}"
         )
         print(
             f"\na picture of {SIDE}x{SIDE} pixels over UDP, delay 10 ms and loss "
             f"{loss:.0%} each way, seed {seed}:\n"
         )
-        _print_row([name for name, _, _ in COLUMNS])
+        print(ROW.format(*TITLES, "seconds", "holes", "picture"))
         wrong = [name for name in PROTOCOLS if not _try(name, alice, link, folder)]
     for why in MISSING.values():
         print("\n" + why.removeprefix(". "))
@@ -70,8 +60,13 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
     transfer = alice.send_picture("bob", sample_picture(SIDE), setup, link)
     with suppress(P2PLabError):
         transfer.wait()
-    identical = transfer.assembly is not None and transfer.assembly.verify()
-    _print_row(_numbers(name, transfer, identical))
+    assembly, found = transfer.assembly, summarise(transfer.trace)
+    identical = assembly is not None and assembly.verify()
+    holes = 0 if assembly is None else len(assembly.missing)
+    numbers = (found.sent, found.retransmitted, found.coded, found.lost_data)
+    picture = "identical" if identical else "has holes" if holes else "changed"
+    seconds = f"{transfer.seconds:.2f}"
+    print(ROW.format(name, *numbers, found.lost_acks, seconds, holes, picture))
     if transfer.error is not None and transfer.progress:  # the next may fare better
         print(f"  {name} failed: {transfer.error}")
     transfer.picture().save(folder / f"{name}.png")
@@ -84,30 +79,4 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
     ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
     if transfer.error is not None and not transfer.progress:
         raise transfer.error
-    promised = name != "best_effort"
-    return transfer.state is State.DONE and (identical or not promised)
-
-
-def _numbers(name: str, transfer: Transfer, identical: bool) -> list[str]:
-    summary = summarise(transfer.trace)
-    missing = transfer.assembly.missing if transfer.assembly is not None else []
-    return [
-        name,
-        f"{summary.sent}",
-        f"{summary.retransmitted}",
-        f"{summary.coded}",
-        f"{summary.lost_data}",
-        f"{summary.lost_acks}",
-        f"{transfer.seconds:.2f}",
-        f"{len(missing)}",
-        "identical" if identical else "has holes" if missing else "changed",
-    ]
-
-
-def _print_row(cells: list[str]) -> None:
-    print(
-        "".join(
-            f"{cell:{align}{width}}"
-            for cell, (_, width, align) in zip(cells, COLUMNS, strict=True)
-        )
-    )
+    return transfer.state is State.DONE and (identical or name == "best_effort")

@@ -14,6 +14,7 @@ from p2plab.content.content import Chunks
 from p2plab.content.offer import Offer
 from p2plab.core.link import AnyLink, Link
 from p2plab.core.trace import OTHER, RECEIVER, SENDER, Trace
+from p2plab.core.validation import count_of
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -276,3 +277,9 @@ def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:
     if offer.content.size > left:
         return f"my inbox is full: it has room for {left:,} bytes"
     return None
+
+
+def arrived(transfer: Transfer) -> str:
+    """Return how many payloads have arrived, as far as this end knows, of how many."""
+    count = transfer.offer.content.count
+    return f"{round(transfer.progress * count):,} of {count_of(count, 'payload')}"

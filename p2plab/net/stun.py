@@ -1,119 +1,44 @@
-"""Which address do others see? The bytes of STUN's question and answer (RFC 8489)."""
+"""Which address do others see? STUN's messages, and a question that asks (RFC 8489)."""
 
 from __future__ import annotations
 
-import hmac
+import secrets
 import socket
 import struct
-import zlib
-from collections.abc import Iterator, Mapping
-from enum import IntEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from p2plab.errors import CorruptPacket
+from p2plab.errors import CorruptPacket, P2PLabError, RendezvousAway, RendezvousError
 
-Address = tuple[str, int]
+Address = tuple[str, int]  # host and port
 
+# The four messages of the method Binding (RFC 8489, section 5).
+REQUEST: Final = 0x0001
+INDICATION: Final = 0x0011
+SUCCESS: Final = 0x0101
+ERROR: Final = 0x0111
 
-class Binding(IntEnum):
-    """The four messages of the method Binding (RFC 8489, section 5)."""
-
-    REQUEST = 0x0001
-    INDICATION = 0x0011
-    SUCCESS = 0x0101
-    ERROR = 0x0111
-
-
-REQUEST: Final = Binding.REQUEST
-INDICATION: Final = Binding.INDICATION
-SUCCESS: Final = Binding.SUCCESS
-ERROR: Final = Binding.ERROR
-
-# The attributes that we know (RFC 8489, section 18.3).
+# The attributes that we use; all of section 18.3 are known. Those from OPTIONAL on may
+# be ignored by whoever wants to.
 MAPPED_ADDRESS: Final = 0x0001
 CHANGE_REQUEST: Final = 0x0003  # answer me from another address (RFC 5780)
-SOURCE_ADDRESS: Final = 0x0004  # only very old servers send this and the next
-CHANGED_ADDRESS: Final = 0x0005
 USERNAME: Final = 0x0006
-MESSAGE_INTEGRITY: Final = 0x0008
 ERROR_CODE: Final = 0x0009
 UNKNOWN_ATTRIBUTES: Final = 0x000A
-REALM: Final = 0x0014
-NONCE: Final = 0x0015
-MESSAGE_INTEGRITY_SHA256: Final = 0x001C
 XOR_MAPPED_ADDRESS: Final = 0x0020
-SOFTWARE: Final = 0x8022
-FINGERPRINT: Final = 0x8028
-OPTIONAL: Final = 0x8000  # attributes from here on may be ignored by whoever wants to
-COOKIE: Final = 0x2112A442.to_bytes(4)
+OPTIONAL: Final = 0x8000
+_KNOWN: Final = {1, 3, 4, 5, 6, 8, 9, 0xA, 0x14, 0x15, 0x1C, 0x20}
+
+COOKIE: Final = 0x2112A442.to_bytes(4)  # clients from before 2008 send other bytes
 HEADER_SIZE: Final = 20  # [bytes]
-LARGEST: Final = 1_500  # bytes of a message; RFC 8489, section 6.1, wants less
-
-_KINDS: Final = {int(kind): kind for kind in Binding}
-_KNOWN: Final = frozenset(
-    (
-        *(MAPPED_ADDRESS, CHANGE_REQUEST, SOURCE_ADDRESS, CHANGED_ADDRESS, USERNAME),
-        *(MESSAGE_INTEGRITY, ERROR_CODE, UNKNOWN_ATTRIBUTES, REALM, NONCE),
-        *(MESSAGE_INTEGRITY_SHA256, XOR_MAPPED_ADDRESS),
-    )
-)
-_INTEGRITY: Final[Mapping[int, tuple[str, range]]] = {  # hash, and its lengths
-    MESSAGE_INTEGRITY: ("sha1", range(20, 21)),
-    MESSAGE_INTEGRITY_SHA256: ("sha256", range(16, 33, 4)),  # 14.6: cut short
-}
-_AFTER: Final[Mapping[int, tuple[int, ...]]] = {  # what counts behind these two
-    MESSAGE_INTEGRITY: (MESSAGE_INTEGRITY_SHA256, FINGERPRINT),
-    MESSAGE_INTEGRITY_SHA256: (FINGERPRINT,),
-}
-
-
-class Message(NamedTuple):
-    """One Binding message.
-
-    transaction: 12 bytes, chosen by who asks.
-    attributes: number -> value; of several with one number, the first.
-    cookie: COOKIE; other bytes are those of a client from before 2008 (RFC 3489).
-    """
-
-    kind: Binding
-    transaction: bytes
-    attributes: Mapping[int, bytes]
-    cookie: bytes = COOKIE
-
-    @property
-    def address(self) -> Address | None:
-        """The address that the answer tells; CorruptPacket if it is none."""
-        value = self.attributes.get(XOR_MAPPED_ADDRESS)
-        if value is not None:
-            return _read_address(value, self.cookie + self.transaction)
-        value = self.attributes.get(MAPPED_ADDRESS)
-        return None if value is None else _read_address(value, bytes(16))
-
-    @property
-    def error(self) -> tuple[int, str]:
-        """Code and reason of an error, (0, "") without one; may raise CorruptPacket."""
-        value = self.attributes.get(ERROR_CODE)
-        if value is None:
-            return 0, ""
-        if len(value) < 4 or not 3 <= value[2] & 7 <= 6 or value[3] > 99:
-            raise CorruptPacket("the STUN error has no code from 300 to 699")
-        return 100 * (value[2] & 7) + value[3], value[4:].decode(errors="replace")
-
-    @property
-    def unknown(self) -> list[int]:
-        """The attributes that we would have to understand, and do not."""
-        return [
-            number
-            for number, value in self.attributes.items()
-            if (number < OPTIONAL and number not in _KNOWN)
-            or (number == CHANGE_REQUEST and any(value))  # zeros ask for nothing
-        ]
-
+LARGEST: Final = 1_500  # bytes of a message; section 6.1 wants less
+LONGEST_USERNAME: Final = 508  # bytes (section 14.3)
 
 #   0                   1                   2                   3
 #   0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-#  |0 0|      kind: see Binding      | length: of all the attributes |
+#  |0 0|      kind: see above        | length: of all the attributes |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 #  |              cookie: 0x2112A442 in every message              |
 #  +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -133,10 +58,48 @@ class Message(NamedTuple):
 #  |  address, 4 or 16 bytes, XOR cookie and transaction ...
 #
 # XOR, because some NATs replace whatever looks like an inside address in a payload
-# (RFC 8489, section 14.2). The two zero bits in front and the cookie tell a STUN
-# message from everything else on the same socket (section 6.3).
-_HEADER: Final = struct.Struct("!HH4s12s")
+# (section 14.2). The two zero bits in front and the cookie tell a STUN message from
+# everything else on the same socket (section 6.3).
+_HEADER: Final = struct.Struct("!HH16s")
 _ATTRIBUTE: Final = struct.Struct("!HH")
+
+
+class Message(NamedTuple):
+    """One Binding message.
+
+    transaction: cookie and transaction, 16 bytes that come back in the answer.
+    attributes: number -> value; of several with one number, the first.
+    """
+
+    kind: int
+    transaction: bytes
+    attributes: Mapping[int, bytes]
+
+    @property
+    def address(self) -> Address | None:
+        """The address that an answer tells; CorruptPacket if it is none."""
+        if (value := self.attributes.get(XOR_MAPPED_ADDRESS)) is not None:
+            return _read_address(value, self.transaction)
+        value = self.attributes.get(MAPPED_ADDRESS)
+        return None if value is None else _read_address(value, bytes(16))
+
+    @property
+    def error(self) -> tuple[int, str]:
+        """Code and reason of an error; CorruptPacket if it has none."""
+        value = self.attributes.get(ERROR_CODE, b"")
+        if len(value) < 4 or not 3 <= value[2] & 7 <= 6 or value[3] > 99:
+            raise CorruptPacket("the STUN error has no code from 300 to 699")
+        return 100 * (value[2] & 7) + value[3], value[4:].decode(errors="replace")
+
+    @property
+    def unknown(self) -> list[int]:
+        """The attributes that we would have to understand, and do not."""
+        return [
+            number
+            for number, value in self.attributes.items()
+            if (number < OPTIONAL and number not in _KNOWN)
+            or (number == CHANGE_REQUEST and any(value))  # zeros ask for nothing
+        ]
 
 
 def is_stun(datagram: bytes) -> bool:
@@ -147,105 +110,36 @@ def is_stun(datagram: bytes) -> bool:
 
 
 def encode(message: Message) -> bytes:
-    """Return the datagram that carries the message; the header is drawn above.
-
-    Raises ValueError for a transaction that has not 12 bytes, or over LARGEST bytes.
-    """
-    if len(message.transaction) != 12:
-        raise ValueError(f"a transaction has 12 bytes, got {message.transaction!r}")
-    parts = [  # a list, because every answer of a server comes by here
+    """Return the datagram that carries the message; the header is drawn above."""
+    body = b"".join(
         _ATTRIBUTE.pack(number, len(value)) + value + bytes(-len(value) % 4)
         for number, value in message.attributes.items()
-    ]
-    body = b"".join(parts)
-    if HEADER_SIZE + len(body) > LARGEST:
-        raise ValueError(f"a message has at most {LARGEST} bytes, got {len(body) + 20}")
-    kind, transaction, _, cookie = message
-    return _HEADER.pack(kind, len(body), cookie, transaction) + body
+    )
+    return _HEADER.pack(message.kind, len(body), message.transaction) + body
 
 
 def parse(datagram: bytes) -> Message:
     """Return the message in a datagram.
 
-    Raises CorruptPacket for what is no well-formed Binding message, or has another
-    FINGERPRINT than its bytes. Whether the cookie is right is left to the caller.
+    Raises CorruptPacket for what is no well-formed Binding message. Whether the cookie
+    is right is left to the caller.
     """
     if not HEADER_SIZE <= len(datagram) <= LARGEST:
         raise CorruptPacket(f"{len(datagram)} bytes are no STUN message")
-    number, length, cookie, transaction = _HEADER.unpack_from(datagram)
-    kind = _KINDS.get(number)
-    if kind is None or length != len(datagram) - HEADER_SIZE or length % 4:
+    kind, length, transaction = _HEADER.unpack_from(datagram)
+    known = kind in (REQUEST, INDICATION, SUCCESS, ERROR)
+    if not known or length != len(datagram) - HEADER_SIZE or length % 4:
         raise CorruptPacket("the header is not one of a STUN Binding message")
     attributes: dict[int, bytes] = {}
-    for number, value, at in _walk(datagram):
-        attributes[number] = value
-        if number == FINGERPRINT and datagram[at:] != _fingerprint(datagram[:at]):
-            raise CorruptPacket("the FINGERPRINT does not fit, or is not at the end")
-    return Message(kind, transaction, attributes, cookie)
-
-
-def with_fingerprint(datagram: bytes) -> bytes:
-    """Append FINGERPRINT, a CRC-32; nothing may follow it (RFC 8489, section 14.7)."""
-    covered = _longer(datagram, 8)
-    return covered + _fingerprint(covered)
-
-
-def with_integrity(datagram: bytes, key: bytes, algorithm: str = "sha256") -> bytes:
-    """Append a keyed hash: MESSAGE-INTEGRITY for sha1, or MESSAGE-INTEGRITY-SHA256.
-
-    key: the password, or the long-term key (RFC 8489, sections 9.1.1 and 9.2.2).
-    """
-    for number, (name, sizes) in _INTEGRITY.items():
-        if name == algorithm:
-            covered = _longer(datagram, 4 + sizes[-1])
-            head = _ATTRIBUTE.pack(number, sizes[-1])
-            return covered + head + hmac.digest(key, covered, name)
-    raise ValueError(f"algorithm must be sha1 or sha256, got {algorithm!r}")
-
-
-def authentic(datagram: bytes, key: bytes) -> bool:
-    """Say whether the message has a keyed hash, and every one was made with `key`.
-
-    Raises CorruptPacket as `parse` does.
-    """
-    parse(datagram)
-    verdicts = []
-    for number, value, at in _walk(datagram):
-        if number in _INTEGRITY:
-            name, sizes = _INTEGRITY[number]
-            covered = _longer(datagram[:at], 4 + len(value))
-            digest = hmac.digest(key, covered, name)[: len(value)]
-            right = hmac.compare_digest(digest, value)
-            verdicts.append(right and len(value) in sizes)
-    return bool(verdicts) and all(verdicts)
-
-
-def _walk(datagram: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Yield number, value and place of every attribute that counts."""
     at = HEADER_SIZE
-    seen: set[int] = set()
-    counts: tuple[int, ...] | None = None  # all
     while at < len(datagram):
         number, size = _ATTRIBUTE.unpack_from(datagram, at)
-        start, end = at + 4, at + 4 + size
-        if end > len(datagram):
+        value = datagram[at + 4 : at + 4 + size]
+        if len(value) < size:
             raise CorruptPacket("an attribute ends outside of its STUN message")
-        if number not in seen and (counts is None or number in counts):
-            yield number, datagram[start:end], at
-            seen.add(number)
-            counts = _AFTER.get(number, counts)
-        at = end + -size % 4
-
-
-def _longer(datagram: bytes, more: int) -> bytes:
-    """Write into the header that the attributes have grown, as hashes expect it."""
-    length = len(datagram) - HEADER_SIZE + more
-    return datagram[:2] + length.to_bytes(2) + datagram[4:]
-
-
-def _fingerprint(covered: bytes) -> bytes:
-    value = zlib.crc32(covered) ^ 0x5354554E  # "STUN", not to be any other CRC-32
-    return _ATTRIBUTE.pack(FINGERPRINT, 4) + value.to_bytes(4)
+        attributes.setdefault(number, value)
+        at += 4 + size + -size % 4
+    return Message(kind, transaction, attributes)
 
 
 def write_address(address: Address, mask: bytes) -> bytes:
@@ -254,15 +148,13 @@ def write_address(address: Address, mask: bytes) -> bytes:
     mask: cookie and transaction, or zeros.
     """
     host, port = address
-    if ":" in host:
-        packed = socket.inet_pton(socket.AF_INET6, host)
-        return b"\0\2" + _xor(port.to_bytes(2) + packed, mask)
-    return b"\0\1" + _xor(port.to_bytes(2) + socket.inet_aton(host), mask)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    plain = port.to_bytes(2) + socket.inet_pton(family, host)
+    return (b"\0\2" if ":" in host else b"\0\1") + _xor(plain, mask)
 
 
 def _read_address(value: bytes, mask: bytes) -> Address:
-    shape = value[1:2], len(value)
-    if shape not in ((b"\1", 8), (b"\2", 20)):
+    if (value[1:2], len(value)) not in ((b"\1", 8), (b"\2", 20)):
         raise CorruptPacket("an address in STUN is IPv4 or IPv6")
     family = socket.AF_INET if value[1] == 1 else socket.AF_INET6
     plain = _xor(value[2:], mask)
@@ -271,6 +163,81 @@ def _read_address(value: bytes, mask: bytes) -> Address:
 
 def _xor(value: bytes, mask: bytes) -> bytes:
     """Mask a port and an address; both begin with the mask's first byte."""
-    size = len(value)
-    both = int.from_bytes(value) ^ int.from_bytes(mask[:2] + mask[: size - 2])
-    return both.to_bytes(size)
+    pairs = zip(value, mask[:2] + mask, strict=False)
+    return bytes(one ^ other for one, other in pairs)
+
+
+@dataclass(slots=True)
+class Query:
+    """One question to one server, "at which address do you see me?", without a socket.
+
+    After every call pull `next_datagram` and send what it gives; call `on_timeout` at
+    the deadline. `address` and `error` are for reading.
+    username: ties the address to a name; the rendezvous' nonce travels here. USERNAME
+        says whom a request is about in ICE too (RFC 8445, section 7.2.2), a server that
+        wants no password reads over it, and no number of our own is made up.
+    Source of the knobs: RFC 8489, section 6.2.1, with its values; 39.5 s in all.
+    """
+
+    username: bytes = b""
+    rto: float = 0.5  # wait after the first request; each wait is twice the last [s]
+    rc: int = 7  # how many requests
+    rm: float = 16  # how long to wait after the last one [times rto]
+    transaction: bytes = field(default_factory=lambda: COOKIE + secrets.token_bytes(12))
+    sent: int = field(default=0, init=False)  # requests so far
+    deadline: float | None = field(default=None, init=False)  # [s]
+    address: Address | None = field(default=None, init=False)  # the answer
+    error: P2PLabError | None = field(default=None, init=False)  # or why there is none
+    _due: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.username) > LONGEST_USERNAME:
+            raise ValueError(f"a username has at most {LONGEST_USERNAME} bytes")
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an address or an error."""
+        return self.address is not None or self.error is not None
+
+    def next_datagram(self, now: float) -> bytes | None:
+        """Return the request if it is time to send it."""
+        if self.done or not self._due:
+            return None
+        self._due = False
+        last = self.sent + 1 >= self.rc
+        self.deadline = now + self.rto * (self.rm if last else 2**self.sent)
+        self.sent += 1
+        named = {USERNAME: self.username} if self.username else {}
+        return encode(Message(REQUEST, self.transaction, named))
+
+    def on_datagram(self, datagram: bytes) -> bool:
+        """Say whether it belongs to this question; the right answer ends it."""
+        if not is_stun(datagram) or datagram[4:HEADER_SIZE] != self.transaction:
+            return False
+        if self.done:
+            return True  # the answer to an earlier request of ours
+        try:
+            message = parse(datagram)
+            if message.kind == SUCCESS and not message.unknown:
+                self.address = message.address
+            elif message.kind == ERROR:
+                code, reason = message.error
+                why = f"the STUN server refused: {code} {reason!r}"
+                self.error = RendezvousError(why)
+        except CorruptPacket:
+            pass  # the right one may still come
+        if self.done:
+            self.deadline = None
+        return True
+
+    def on_timeout(self) -> None:
+        """Ask again, or give up."""
+        if self.done:
+            return
+        self.deadline = None
+        self._due = self.sent < self.rc
+        if not self._due:
+            self.error = RendezvousAway(
+                f"none of {self.sent} STUN requests was answered: the server is away, "
+                f"or no UDP gets through to it"
+            )

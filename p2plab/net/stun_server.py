@@ -1,16 +1,13 @@
-"""Tells everybody who asks over UDP the address it sees: a STUN server."""
+"""Tells everybody who asks over UDP the address it sees: a STUN server (RFC 8489)."""
 
 from __future__ import annotations
 
-import contextlib
-import selectors
+import asyncio
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Any, Final, Self
 
 from p2plab.errors import CorruptPacket, PortInUse
 from p2plab.net.datagrams import bound
@@ -18,9 +15,7 @@ from p2plab.net.stun import (
     COOKIE,
     ERROR,
     ERROR_CODE,
-    FINGERPRINT,
     INDICATION,
-    LARGEST,
     MAPPED_ADDRESS,
     REQUEST,
     SUCCESS,
@@ -28,57 +23,43 @@ from p2plab.net.stun import (
     USERNAME,
     XOR_MAPPED_ADDRESS,
     Address,
-    Binding,
     Message,
     encode,
     parse,
-    with_fingerprint,
     write_address,
 )
-from p2plab.net.threads import spawn
 
 PER_SOURCE: Final = 50  # requests of one source that are read in a second
-TWINS: Final = {"0.0.0.0": "::", "127.0.0.1": "::1", "localhost": "::1", "": "::"}
 
 _BUCKETS: Final = 65_536  # counters for all sources together
-_READS: Final = 64  # datagrams of one socket before the other gets its turn
-_TRIES: Final = 8  # ports that the system may choose until IPv6 has it free too
 _RECEIVE_BUFFER: Final = 1_000_000  # bytes asked for: a class that asks at once
 
 
-def response(asked: Message, address: Address) -> bytes:
-    """Return the answer to a request that came from `address`, which it tells.
+def answer_to(asked: Message, address: Address) -> Message | None:
+    """Return the answer to a message that came from `address`; None: there is none.
 
-    It is at most 24 bytes longer than the request.
+    It tells the address, or names the attributes that we would have to understand
+    (error 420, section 6.3.1). It is at most 24 bytes longer than what was asked, so
+    that nobody can make us a cannon.
     """
-    if asked.cookie == COOKIE:
-        value = write_address(address, COOKIE + asked.transaction)
-        return _reply(asked, SUCCESS, {XOR_MAPPED_ADDRESS: value})
-    # a client of RFC 3489 (RFC 5389, section 12.2)
-    return _reply(asked, SUCCESS, {MAPPED_ADDRESS: write_address(address, bytes(16))})
+    recent = asked.transaction.startswith(COOKIE)
+    if asked.kind != REQUEST:
+        return None
+    if unknown := asked.unknown:
+        if not recent:  # clients of RFC 3489's time take an error for success
+            return None
+        numbers = struct.pack(f"!{len(unknown)}H", *unknown)
+        error = {ERROR_CODE: bytes((0, 0, 4, 20)), UNKNOWN_ATTRIBUTES: numbers}
+        return Message(ERROR, asked.transaction, error)
+    mask = asked.transaction if recent else bytes(16)  # RFC 5389, section 12.2
+    number = XOR_MAPPED_ADDRESS if recent else MAPPED_ADDRESS
+    told = {number: write_address(address, mask)}
+    return Message(SUCCESS, asked.transaction, told)
 
 
-def refusal(asked: Message, unknown: Sequence[int]) -> bytes:
-    """Return error 420, which names the attributes that we do not know.
+class StunServer(asyncio.DatagramProtocol):
+    """Answers Binding requests in the event loop in which it was started.
 
-    Without a word in its reason, it is at most 12 bytes longer than the request.
-    Source: RFC 8489, section 6.3.1.
-    """
-    numbers = struct.pack(f"!{len(unknown)}H", *unknown)
-    error = {ERROR_CODE: bytes((0, 0, 4, 20)), UNKNOWN_ATTRIBUTES: numbers}
-    return _reply(asked, ERROR, error)
-
-
-def _reply(asked: Message, kind: Binding, attributes: dict[int, bytes]) -> bytes:
-    reply = encode(Message(kind, asked.transaction, attributes, asked.cookie))
-    return with_fingerprint(reply) if FINGERPRINT in asked.attributes else reply
-
-
-class StunServer:
-    """Answers Binding requests from a background thread (RFC 8489).
-
-    host: 0.0.0.0 or 127.0.0.1 stand for their IPv6 twins too, where the machine has
-        them and the port is free there. port: 0 lets the system choose.
     on_nonce: called with the nonce (a request's USERNAME), address and port of every
         request that carries one, just before its answer; it must not take long. What
         it raises is kept in `callback_error`.
@@ -90,123 +71,65 @@ class StunServer:
 
     def __init__(
         self,
-        host: str = "127.0.0.1",
-        port: int = 0,
         on_nonce: Callable[[str, str, int], object] | None = None,
-        *,
         per_source: int = PER_SOURCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 0 <= port <= 65_535:
-            raise ValueError(f"port must be in 0..65535, got {port}")
-        self.host = host
-        self.port = port
         self.answered = self.refused = self.garbage = 0
         self.callback_error: Exception | None = None
         self._on_nonce = on_nonce
-        self._per_source = per_source
-        self._clock = clock
-        self._sockets: list[socket.socket] = []
+        self._per_source, self._clock = per_source, clock
         self._counts = [0] * _BUCKETS
         self._second = 0
-        self._waker: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+        self._transport: asyncio.DatagramTransport
 
-    @property
-    def addresses(self) -> list[Address]:
-        """Where it listens, while it does."""
-        return [each.getsockname()[:2] for each in self._sockets]
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Self:
+        """Answer in the running loop from now on. port: 0 lets the system choose.
 
-    def start(self) -> Self:
-        """Return when requests are answered; starting twice is starting once.
-
-        Raises PortInUse, and ValueError for a host that is not this machine's.
+        Raises PortInUse, and ValueError for a host or port that cannot be ours.
         """
-        if self._thread is not None:
-            return self
-        self._sockets = _bound_both(self.host, self.port)
-        self.port = self._sockets[0].getsockname()[1]
-        self._waker, wakee = socket.socketpair()
-        name = f"p2plab stun {self.port}"
-        self._thread = spawn(self._loop, self._sockets, wakee, name=name)
+        loop = asyncio.get_running_loop()
+        sock = bound(host, port, buffer=_RECEIVE_BUFFER, v6only=True)
+        self._transport, _ = await loop.create_datagram_endpoint(
+            lambda: self, sock=sock
+        )
         return self
 
     def stop(self) -> None:
-        """Give the port back; stopping twice is stopping once."""
-        if self._thread is None or self._waker is None:
-            return
-        self._waker.close()  # the thread sees that
-        self._thread.join()
-        self._thread = self._waker = None
-        for each in self._sockets:
-            each.close()
-        self._sockets = []
+        """Give the port back; to be called in the loop."""
+        self._transport.close()
 
-    def __enter__(self) -> Self:
-        return self.start()
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        host, port = self._transport.get_extra_info("sockname")[:2]
+        return host, port
 
-    def __exit__(self, *why: object) -> None:
-        self.stop()
-
-    # ---- everything below runs in the server's thread
-
-    def _loop(self, sockets: list[socket.socket], wakee: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector, wakee:
-            for each in (*sockets, wakee):
-                selector.register(each, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select():
-                    if key.fileobj is wakee:
-                        return
-                    assert isinstance(key.fileobj, socket.socket)
-                    self._serve(key.fileobj)
-
-    def _serve(self, sock: socket.socket) -> None:
-        for _ in range(_READS):
-            try:
-                datagram, sender = sock.recvfrom(LARGEST + 1)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:  # Windows: an earlier answer found nobody
-                continue
-            except OSError:  # Windows: longer than any STUN message
-                self.garbage += 1
-                continue
-            if answer := self._answer(datagram, sender):
-                self.answered += 1
-                with contextlib.suppress(OSError):  # nobody there, no route: lost
-                    sock.sendto(answer, sender)
-
-    def _answer(self, datagram: bytes, sender: tuple[str, int]) -> bytes | None:
-        host, port = sender[0].partition("%")[0], sender[1]
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """For the loop: answer a datagram, if it is a request."""
+        host, port = addr[0].partition("%")[0], addr[1]
         if self._too_many(host):
             self.refused += 1
-            return None
+            return
         try:
-            asked = parse(datagram)
+            asked = parse(data)
         except CorruptPacket:
             self.garbage += 1
-            return None  # an error in return would make us a cannon
-        if asked.kind != REQUEST:
+            return
+        answer = answer_to(asked, (host, port))
+        if answer is None:
             self.garbage += asked.kind != INDICATION
-            return None
-        if unknown := asked.unknown:
-            return self._refuse(asked, unknown)
+            return
         nonce = asked.attributes.get(USERNAME)
-        if nonce and asked.cookie == COOKIE:
-            self._tell(nonce, host, port)
-        return response(asked, (host, port))
+        if nonce and answer.kind == SUCCESS and asked.transaction.startswith(COOKIE):
+            self._tell(nonce.decode(errors="replace"), host, port)
+        self.answered += 1
+        self._transport.sendto(encode(answer), addr)
 
-    def _refuse(self, asked: Message, unknown: Sequence[int]) -> bytes | None:
-        if asked.cookie == COOKIE:
-            return refusal(asked, unknown)
-        self.garbage += 1
-        return None  # clients of RFC 3489's time take an error for success
-
-    def _tell(self, nonce: bytes, host: str, port: int) -> None:
+    def _tell(self, nonce: str, host: str, port: int) -> None:
         try:
             if self._on_nonce is not None:
-                self._on_nonce(nonce.decode(errors="replace"), host, port)
+                self._on_nonce(nonce, host, port)
         except Exception as why:  # not the asker's fault
             self.callback_error = why
 
@@ -230,29 +153,11 @@ def network(host: str) -> str | bytes:
     return socket.inet_pton(socket.AF_INET6, host)[:8] if ":" in host else host
 
 
-def _bound_both(host: str, port: int) -> list[socket.socket]:
-    """Return a socket for the host, and one for its twin if it has the port free."""
-    take = partial(bound, buffer=_RECEIVE_BUFFER, v6only=True)
-    for left in reversed(range(_TRIES)):
-        first = take(host, port)
-        if host not in TWINS:
-            return [first]
-        try:
-            return [first, take(TWINS[host], first.getsockname()[1])]
-        except ValueError:  # no IPv6 on this machine
-            return [first]
-        except PortInUse:
-            if port or not left:
-                return [first]
-        first.close()  # the system may choose another one
-    raise AssertionError("the last try returns")
-
-
-def start_near(
+async def start_near(
     host: str, port: int, on_nonce: Callable[[str, str, int], object]
 ) -> StunServer:
     """Start one at this port, or at a free one if another program has it."""
     try:
-        return StunServer(host, port, on_nonce).start()
+        return await StunServer(on_nonce).start(host, port)
     except PortInUse:
-        return StunServer(host, 0, on_nonce).start()
+        return await StunServer(on_nonce).start(host)

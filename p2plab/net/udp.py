@@ -30,8 +30,7 @@ from p2plab.net.datagrams import LARGEST, Address, bound, resolved
 from p2plab.net.flow import Flow
 from p2plab.net.paths import Contact
 from p2plab.net.session import Session, inside, session_id
-from p2plab.net.stun import is_stun
-from p2plab.net.stun_client import Query
+from p2plab.net.stun import Query, is_stun
 from p2plab.net.threads import SocketThread
 from p2plab.protocols.setup import AT_ONCE, Setup
 from p2plab.sim.watchdog import Stuck

@@ -14,7 +14,7 @@ from p2plab.net.datagrams import Address
 from p2plab.net.paths import Contact
 from p2plab.net.session import Session
 from p2plab.net.udp import UdpSocket
-from p2plab.peer.witness import Witness
+from p2plab.peer.event_log import EventLog
 from p2plab.rendezvous.admission import (
     A_PERSON,
     Admission,
@@ -35,9 +35,9 @@ class Meeting:
     session: proves who is there. contact: how the UDP socket reaches it.
     """
 
-    def __init__(self, met: Met, socket: UdpSocket, witness: Witness) -> None:
+    def __init__(self, met: Met, socket: UdpSocket, log: EventLog) -> None:
         self.met = met
-        self._witness = witness
+        self._log = log
         self.session = Session(bytes.fromhex(met.session), met.key, met.role, met.peer)
         candidates = [(each.kind, (each.address, each.port)) for each in met.candidates]
         self.contact: Contact = socket.meet(self.session, candidates, met.start_in)
@@ -70,7 +70,7 @@ class Meeting:
         wait: how long the other side may take to tell its part [s]. While the
         rendezvous is away it is our part alone.
         """
-        return self._witness.seen(self.met.session, self.contact, wait)
+        return self._log.seen(self.met.session, self.contact, wait)
 
 
 class Meetings:
@@ -87,8 +87,8 @@ class Meetings:
         socket: UdpSocket,
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
-        self._witness = witness = Witness(lease)
-        self.admission = Admission(lease, accept, self._keep, on_request, witness.note)
+        self._log = log = EventLog(lease)
+        self.admission = Admission(lease, accept, self._keep, on_request, log.note)
         self._client = lease.client
         self._socket = socket
         self._news = threading.Condition()  # for what follows
@@ -151,11 +151,11 @@ class Meetings:
     def close(self) -> None:
         """Meet nobody any more."""
         self.admission.close()
-        self._witness.close()
+        self._log.close()
 
     def _keep(self, met: Met) -> None:
-        meeting = Meeting(met, self._socket, self._witness)
-        self._witness.follow(met.session, meeting.contact)
+        meeting = Meeting(met, self._socket, self._log)
+        self._log.tell(met.session, meeting.contact)
         with self._news:
             while len(self._by_id) >= MOST_MEETINGS:
                 self._by_id.popitem(last=False)

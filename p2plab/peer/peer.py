@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Self
 from urllib.parse import urlsplit
@@ -9,9 +10,9 @@ from urllib.parse import urlsplit
 from p2plab.content.chunks import cut
 from p2plab.content.content import Chunks
 from p2plab.content.offer import Limits, Offer
-from p2plab.content.transfer import Transfer
+from p2plab.content.transfer import Transfer, no_room
 from p2plab.core.link import AnyLink
-from p2plab.core.trace import Trace
+from p2plab.core.trace import RECEIVER, Trace
 from p2plab.errors import (
     NotDelivered,
     P2PLabError,
@@ -19,13 +20,18 @@ from p2plab.errors import (
     TransferStalled,
     WrongPeer,
 )
-from p2plab.net.chat import ChatClient, ChatServer, Delivery
-from p2plab.net.conversation import conversation
+from p2plab.net.chat import (
+    ChatClient,
+    ChatServer,
+    Delivery,
+    Event,
+    Message,
+    conversation,
+    not_delivered,
+)
 from p2plab.net.datagrams import Address
-from p2plab.net.inbox import Event, Message
 from p2plab.net.threads import warn_caller
 from p2plab.net.udp import CLOSED, UdpSocket
-from p2plab.peer.arrivals import Arrivals
 from p2plab.peer.meetings import Meeting, Meetings
 from p2plab.protocols import Setup
 from p2plab.rendezvous.addresses import address_near, shut_in
@@ -80,8 +86,10 @@ class Peer:
         self.name = legal_name(name)
         self.host = host
         self.rendezvous = RendezvousClient(rendezvous, room=room)
-        self.arrivals = Arrivals(on_offer, on_news)
+        self.on_offer, self.on_news = on_offer, on_news
         self._closed = False
+        self._inbox: list[Message | Transfer] = []
+        self._lock = threading.Lock()  # for the inbox
         self._lease = lease = Lease(self.rendezvous, self._claim, self._look)
         self._chat = ChatClient(self.name)
         self.pictures = UdpSocket(
@@ -89,20 +97,20 @@ class Peer:
             udp_port,
             limits=limits,
             sealed=True,
-            on_offer=self.arrivals.consider,
-            on_transfer=self._news,
+            on_offer=self._consider,
+            on_transfer=self._transferred,
         )
         try:
             self.meetings = Meetings(lease, accept, self.pictures, on_request)
             self.texts = ChatServer(
+                self.meetings.session,
                 host,
                 tcp_port,
                 name=self.name,
                 ack_delay=ack_delay,
                 ack_loss=ack_loss,
                 seed=seed,
-                on_message=self.arrivals.add,
-                sessions=self.meetings.session,
+                on_message=self._arrive,
             ).start()
         except BaseException:
             self.pictures.close()
@@ -208,12 +216,18 @@ class Peer:
     @property
     def inbox(self) -> list[Message | Transfer]:
         """What has come, oldest first: texts, and pictures also while they arrive."""
-        return self.arrivals.everything()
+        with self._lock:
+            return self._inbox.copy()
 
     def clear_inbox(self) -> None:
         """Forget what has come, except for transfers that are still arriving."""
         self.texts.clear()
-        self.arrivals.clear()
+        with self._lock:
+            self._inbox = [
+                each
+                for each in self._inbox
+                if isinstance(each, Transfer) and not each.ended
+            ]
 
     @property
     def text_events(self) -> list[Event]:
@@ -273,15 +287,18 @@ class Peer:
     def _write(self, to: str, text: str, timeout: float, tries: int) -> Delivery:
         try:
             meeting = self._find(to)
-            where, session = meeting.text_address, meeting.session
             return self._chat.send_text(
-                where, text, timeout=timeout, tries=tries, session=session
+                meeting.text_address,
+                text,
+                meeting.session,
+                timeout=timeout,
+                tries=tries,
             )
-        except PeerUnreachable as why:
-            raise NotDelivered(str(why), text) from why
-        except NotDelivered:
+        except (PeerUnreachable, NotDelivered) as why:
             self.meetings.forget(to)  # it may have moved
-            raise
+            if isinstance(why, NotDelivered):
+                raise
+            raise not_delivered(f"{why}.", text) from why
 
     def _find(self, name: str) -> Meeting:
         if self._closed:
@@ -302,7 +319,23 @@ class Peer:
             server = host, registration.stun_port
             self.pictures.observe(server, registration.nonce.encode())
 
-    def _news(self, transfer: Transfer) -> None:
+    def _consider(self, offer: Offer, address: Address) -> str | None:
+        """Say why an offer is not taken; None: it is."""
+        held = [each for each in self.inbox if isinstance(each, Transfer)]
+        if why := no_room(held, offer):
+            return why
+        return self.on_offer(offer, address) if self.on_offer is not None else None
+
+    def _transferred(self, transfer: Transfer) -> None:
+        """A transfer has begun to arrive, or has ended."""
         if isinstance(transfer.error, TransferStalled):
             self.meetings.forget()  # whoever it was may have moved
-        self.arrivals.add(transfer)
+        if transfer.role == RECEIVER:  # our own sendings are no news
+            self._arrive(transfer)
+
+    def _arrive(self, news: Message | Transfer) -> None:
+        with self._lock:
+            if news not in self._inbox:
+                self._inbox.append(news)
+        if self.on_news is not None:
+            self.on_news(news)

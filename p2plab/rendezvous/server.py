@@ -12,8 +12,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Final, Self
 
@@ -23,7 +24,7 @@ from redis.exceptions import RedisError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from p2plab.errors import PortInUse, RendezvousError
-from p2plab.net.stun_server import start_near
+from p2plab.net.stun_server import StunServer, start_near
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.addresses import own_addresses
 from p2plab.rendezvous.api import Service, address_at, make_app
@@ -75,7 +76,7 @@ class RendezvousServer:
         self._memory = fakeredis.FakeServer()
         self._limits = limits or Limits()
         self._service = self._make_service()
-        self._observing = threading.BoundedSemaphore(OBSERVING)
+        self._observing: set[asyncio.Task[bool]] = set()
         self._running: _Uvicorn | None = None
         self._thread: threading.Thread | None = None
 
@@ -105,15 +106,14 @@ class RendezvousServer:
         listener = bind(self.host, self.port)
         host, self.port = listener.getsockname()[:2]
         self._service = self._make_service()
-        running = _Uvicorn(self._service)
-        self._stun = start_near(host, self.port, self.observed)
-        self._service.stun_port = self._stun.port
+        running = _Uvicorn(
+            self._service, partial(start_near, host, self.port, self.observed)
+        )
         name = f"rendezvous on port {self.port}"
         self._thread = spawn(running.serve_here, listener, name=name)
         if not running.ready.wait(START_PATIENCE) or not running.started:
             running.should_exit = True
             listener.close()
-            self._stun.stop()
             self._thread.join(START_PATIENCE)
             raise RendezvousError(
                 f"the rendezvous did not start on {self.url}: it said nothing in time"
@@ -126,7 +126,6 @@ class RendezvousServer:
         """Answer what has been asked, then end; stopping twice is stopping once."""
         if self._running is None or self._thread is None:
             return
-        self._stun.stop()
         self._running.should_exit = True
         self._thread.join()
         self._running = self._thread = None
@@ -152,19 +151,18 @@ class RendezvousServer:
     def observed(self, nonce: str, address: str, port: int) -> None:
         """Write down where a STUN request with this nonce came from.
 
-        May be called from any thread; in a flood, some are left out.
+        Called in the loop of the server; in a flood, some are left out.
         """
-        service = self._service
-        if service.loop is None or not self._observing.acquire(blocking=False):
-            return
-        wish = service.store.observed(nonce, address, port)
-        try:
-            done = asyncio.run_coroutine_threadsafe(wish, service.loop)
-        except RuntimeError:  # it ends at this moment
-            wish.close()
-            self._observing.release()
-        else:
-            done.add_done_callback(lambda _: self._observing.release())
+        if len(self._observing) < OBSERVING:
+            wish = self._service.store.observed(nonce, address, port)
+            task = asyncio.get_running_loop().create_task(wish)
+            self._observing.add(task)
+            task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[bool]) -> None:
+        self._observing.discard(task)
+        if not task.cancelled():
+            task.exception()  # Redis is away: the peer asks again
 
     def __enter__(self) -> Self:
         return self.start()
@@ -255,7 +253,9 @@ class Connection(H11Protocol):
 class _Uvicorn(uvicorn.Server):
     """A server that tells when it is ready."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, service: Service, answer_stun: Callable[[], Awaitable[StunServer]]
+    ) -> None:
         gate = Gate(service.limits.connections_per_source, most_connections())
         config = uvicorn.Config(
             make_app(service),
@@ -271,6 +271,7 @@ class _Uvicorn(uvicorn.Server):
             timeout_graceful_shutdown=1,
         )
         super().__init__(config)
+        self._answer_stun = answer_stun
         self.ready = threading.Event()
         self._service = service
 
@@ -284,10 +285,13 @@ class _Uvicorn(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(_to_log)
         try:
             await super().startup(sockets)
+            if self.started:
+                self._stun = await self._answer_stun()
         finally:
             self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stun.stop()
         self._service.waiting.close()  # it waits for calls, and they would for news
         await super().shutdown(sockets)
 

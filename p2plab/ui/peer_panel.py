@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import ipywidgets as widgets
 
-from p2plab.content.transfer import Transfer
+from p2plab.content.transfer import Transfer, arrived
 from p2plab.core.link import Link
 from p2plab.errors import NotDelivered, P2PLabError, TransferStopped
-from p2plab.net.inbox import Message
-from p2plab.peer.arrivals import arrived
+from p2plab.net.chat import Message
 from p2plab.protocols import Setup
 from p2plab.rendezvous.admission import A_PERSON, Request, settle
 from p2plab.rendezvous.model import LOBBY
@@ -35,7 +34,7 @@ from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
 from p2plab.ui.playback import bar, figure, have, silence, whose_stop
 
 if TYPE_CHECKING:
-    from p2plab.net.inbox import Event
+    from p2plab.net.chat import Event
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
     from p2plab.rendezvous.model import Listed

@@ -18,14 +18,13 @@ from PIL import Image
 
 from p2plab.content.chunks import Assembly, cut
 from p2plab.content.content import Chunks
-from p2plab.content.transfer import State, Transfer, simulate_transfer
+from p2plab.content.transfer import State, Transfer, arrived, simulate_transfer
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.core.packet import DATA
 from p2plab.core.trace import RETRANSMIT, SEND, SENDER, TIMEOUT, Row, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import TransferStopped
 from p2plab.measure.metrics import deliveries, transmissions
-from p2plab.peer.arrivals import arrived
 from p2plab.protocols import Setup
 
 if TYPE_CHECKING:

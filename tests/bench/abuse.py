@@ -21,10 +21,8 @@ from typing import Final
 
 from contestants import CLAIM, Visitor
 from processes import Server, redis
+from stun import request, serving
 from wire import Address, Figures, Http, Line
-
-from p2plab.net.stun_client import request
-from p2plab.net.stun_server import StunServer
 
 HONEST: Final = "127.0.0.2"
 BAD: Final = "127.0.0.66"
@@ -343,10 +341,10 @@ def flood_stun(server: Address, seconds: float) -> int:
 def suffer_stun(seconds: float = SECONDS) -> tuple[Damage, int]:
     """Flood a STUN server; return the damage, and how many requests it refused."""
     damage = Damage()
-    with StunServer("127.0.0.1") as server, elsewhere() as pool:
-        damage.quiet = ask_stun(server.addresses[0], seconds / 2, damage)
-        got = pool.submit(flood_stun, server.addresses[0], seconds)
-        damage.loud = ask_stun(server.addresses[0], seconds, damage)
+    with serving() as server, elsewhere() as pool:
+        damage.quiet = ask_stun(server.address, seconds / 2, damage)
+        got = pool.submit(flood_stun, server.address, seconds)
+        damage.loud = ask_stun(server.address, seconds, damage)
         damage.statuses[200] = got.result()
         return damage, server.refused
 

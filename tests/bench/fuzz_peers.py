@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Any, Final, Self
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from p2plab.errors import CorruptPacket
 from p2plab.net import frames
 from p2plab.net.chat import ChatServer
 from p2plab.net.datagrams import Address
-from p2plab.net.handshake import Tags, admit, prove
+from p2plab.net.frames import Connection, Tags
 from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session, inside
 from p2plab.net.udp import UdpSocket
 from p2plab.protocols import Setup
@@ -72,26 +73,26 @@ def with_answer(stream: bytes) -> bytes:
     return nonce + tags(b"") + framed(rest[frames.LENGTH.size :], tags)
 
 
-def read_as(side: Callable[[socket.socket], Tags], stream: bytes) -> None:
+def read_as(side: Callable[[Connection], None], stream: bytes) -> None:
     """Let one side of a handshake hear this, and then the frames in it."""
     near, far = socket.socketpair()
     with near, far:
         far.sendall(stream[:50_000])
         far.shutdown(socket.SHUT_WR)
+        connection = Connection(near, THERE)
         with patch.object(secrets, "token_bytes", bytes):
-            decoder = frames.Decoder(side(near))
-        while data := near.recv(frames.READ_SIZE):
-            decoder.feed(data)
-            while decoder.next_frame() is not None:
-                pass
+            side(connection)
+        with suppress(ConnectionResetError):  # the end of the stream
+            while True:
+                list(connection.read(1.0))
 
 
-def listening(connection: socket.socket) -> Tags:
-    return admit(connection, {ID: ours()}.get, 1.0)[2]
+def listening(connection: Connection) -> None:
+    connection.admit({ID: ours()}.get, 1.0)
 
 
-def connecting(connection: socket.socket) -> Tags:
-    return prove(connection, ours(), 1.0)[1]
+def connecting(connection: Connection) -> None:
+    connection.prove(ours(), 1.0)
 
 
 def chat(data: bytes) -> None:
@@ -99,14 +100,14 @@ def chat(data: bytes) -> None:
     died: list[threading.ExceptHookArgs] = []
     with (
         patch.object(threading, "excepthook", died.append),
-        ChatServer(sessions={ID: ours()}.get) as server,
-        socket.create_connection(server.address) as connection,
+        ChatServer({ID: ours()}.get) as server,
+        socket.create_connection(server.address) as connected,
     ):
-        tags, _ = prove(connection, theirs(), 10.0)
-        connection.settimeout(10.0)
-        connection.sendall(framed(data, tags))
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(4096):
+        connection = Connection(connected, server.address)
+        connection.prove(theirs(), 10.0)
+        connection.write(frames.LENGTH.pack(len(data)) + data, 10.0)
+        connected.shutdown(socket.SHUT_WR)
+        while connected.recv(4096):
             pass
     if died or server.callback_error:
         raise AssertionError(f"the server failed: {died}, {server.callback_error}")

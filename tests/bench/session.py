@@ -1,4 +1,4 @@
-"""What does a proof cost? Seals beside a checksum, texts with and without a session."""
+"""What does a proof cost? Seals beside a checksum, texts over a proven connection."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from functools import partial
 
 from p2plab.core.packet import DATA, Packet, encode
 from p2plab.net.chat import ChatClient, ChatServer
-from p2plab.net.inbox import Address
+from p2plab.net.frames import Address
 from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session
 
 ROUNDS = 200  # short ones: the best of them had the machine to itself
@@ -84,32 +83,28 @@ def tags(calls: int = 200) -> None:
         print(f"{name:<24}{cost:>8,.0f}")
 
 
-def once(address: Address, session: Session | None) -> None:
+def once(address: Address, session: Session) -> None:
     """Send a text over a connection of its own."""
     with ChatClient("alice") as client:
-        client.send_text(address, "x" * 100, session=session)
+        client.send_text(address, "x" * 100, session)
 
 
 def texts() -> None:
     """Print what a text over a kept connection costs, and one over a new one."""
     alice, bob = introduced()
-    kept: dict[str, Callable[[], object]] = {}
-    new: dict[str, Callable[[], object]] = {}
-    with ExitStack() as stack:
-        for name, ours, theirs in (
-            ("no session", None, None),
-            ("in a session", alice, {bob.id: bob}.get),
-        ):
-            server = ChatServer(sessions=theirs, inbox_limit=1_000_000)
-            stack.enter_context(server)
-            client = stack.enter_context(ChatClient("alice"))
-            to = server.address
-            kept[name] = partial(client.send_text, to, "x" * 100, session=ours)
-            new[name] = partial(once, to, ours)
-        costs = nanoseconds(kept, 20), nanoseconds(new, 3)
-    print(f"\n{'µs per text, loopback':<24}{'kept connection':>16}{'new one':>10}")
-    for name, cost, cost_new in zip(kept, *costs, strict=True):
-        print(f"{name:<24}{cost / 1e3:>16,.0f}{cost_new / 1e3:>10,.0f}")
+    with (
+        ChatServer({bob.id: bob}.get, inbox_limit=1_000_000) as server,
+        ChatClient("alice") as client,
+    ):
+        to = server.address
+        ways: dict[str, Callable[[], object]] = {
+            "kept connection": partial(client.send_text, to, "x" * 100, alice),
+            "new connection": partial(once, to, alice),
+        }
+        costs = nanoseconds(ways, 3)
+    print("\nµs per text and its ACK, loopback")
+    for name, cost in zip(ways, costs, strict=True):
+        print(f"{name:<24}{cost / 1e3:>8,.0f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import select
 import shutil
@@ -9,16 +10,27 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from p2plab.net.datagrams import bound
-from p2plab.net.stun import HEADER_SIZE, write_address
-from p2plab.net.stun_client import ask, request
+from p2plab.net.stun import (
+    COOKIE,
+    HEADER_SIZE,
+    LARGEST,
+    REQUEST,
+    Address,
+    Message,
+    Query,
+    encode,
+    write_address,
+)
+from p2plab.net.stun_server import StunServer
 
 ROUNDS = 5
 SECONDS = 0.5  # of a round
@@ -26,11 +38,61 @@ SOCKETS = 16
 IN_FLIGHT = 32  # requests of one socket
 PATIENCE = 0.2  # after which what is in flight counts as lost [s]
 OURS = """
+import asyncio
 from p2plab.net.stun_server import StunServer
-with StunServer(per_source=10**9) as server:
-    print(server.port, flush=True)
-    input()
+async def serve():
+    server = await StunServer(per_source=10**9).start()
+    print(server.address[1], flush=True)
+    await asyncio.to_thread(input)
+    server.stop()
+asyncio.run(serve())
 """
+
+
+@contextmanager
+def serving(host: str = "127.0.0.1", port: int = 0, **knobs: Any) -> Iterator[Any]:
+    """Run a StunServer in a loop and a thread of its own, and yield it."""
+    loop, server = asyncio.new_event_loop(), StunServer(**knobs)
+    try:
+        loop.run_until_complete(server.start(host, port))
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            loop.call_soon_threadsafe(server.stop)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.run_until_complete(asyncio.sleep(0))  # only then is the port free
+    finally:
+        loop.close()
+
+
+def request(transaction: bytes) -> bytes:
+    """Return a Binding request; the transaction has 12 bytes."""
+    return encode(Message(REQUEST, COOKIE + transaction, {}))
+
+
+def ask(sock: socket.socket, server: Address, query: Query | None = None) -> Address:
+    """Ask as a peer does, until there is an answer; raises what the query ended with.
+
+    Other datagrams that come meanwhile are lost.
+    """
+    query = query or Query(rc=3, rm=4)  # 3.5 s
+    while not query.done:
+        now = time.monotonic()
+        if query.deadline is not None and query.deadline <= now:
+            query.on_timeout()
+        if datagram := query.next_datagram(now):
+            sock.sendto(datagram, server)
+        if query.deadline is not None:
+            sock.settimeout(max(query.deadline - now, 0.001))
+            with suppress(OSError):  # silence, or Windows: nobody listens there
+                query.on_datagram(sock.recv(LARGEST))
+    if query.error is not None:
+        raise query.error
+    assert query.address is not None
+    return query.address
 
 
 class Round(NamedTuple):
@@ -48,7 +110,7 @@ class Asker:
     def __init__(self, server: tuple[str, int]) -> None:
         self.server = server
         self.socket = bound("127.0.0.1", 0)
-        seen = write_address(self.socket.getsockname(), b"\x21\x12\xa4\x42")
+        seen = write_address(self.socket.getsockname()[:2], COOKIE + bytes(12))
         self.right = b"\x00\x20\x00\x08" + seen  # the same in every answer
         self.waiting: set[bytes] = set()
         self.answers = self.lost = 0
