@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis_server
-from redis import Redis
-from redis_server import BUS, RedisServer, ThreeNodes, free_port
+from redis_server import BUS, ThreeNodes, free_port
 
 
 def test_no_port_is_handed_out_twice_or_to_outgoing_connections() -> None:
@@ -40,17 +39,3 @@ def test_a_node_whose_port_was_taken_before_it_could_bind_starts_on_another(
     ):
         assert cluster.url != f"redis+cluster://127.0.0.1:{taken}"
         assert all(node.process for node in cluster.nodes)
-
-
-def test_a_server_that_was_killed_comes_back_on_its_port_with_its_data(
-    tmp_path: Path,
-) -> None:
-    with RedisServer(tmp_path) as server:
-        url = server.url
-        with Redis.from_url(url) as client:
-            client.set("kept", "yes")
-        server.kill()
-        server.start()
-        assert server.url == url
-        with Redis.from_url(url) as client:
-            assert client.get("kept") == b"yes"

@@ -116,8 +116,9 @@ async def test_a_lease_ends_by_itself_and_then_the_name_is_anybodys(
     store: Store,
 ) -> None:
     ann = await take(store, "ann", lease=5.0)
-    await store.redis.pexpire(key(LOBBY, "p:ann"), 20)
-    await store.redis.zadd(key(LOBBY, "exp"), {"ann": 1_000 * ann.now + 20})
+    end = round(1_000 * ann.now) + 50
+    await store.redis.pexpireat(key(LOBBY, "p:ann"), end)
+    await store.redis.zadd(key(LOBBY, "exp"), {"ann": end})
     async with asyncio.timeout(5):
         while await names(store):
             await asyncio.sleep(0.002)

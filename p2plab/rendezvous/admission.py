@@ -169,7 +169,6 @@ class Admission:
         self._news = threading.Condition()  # for all that follows
         self._sessions: OrderedDict[str, Met | Declined | None] = OrderedDict()
         self._requests: dict[str, Request] = {}
-        self._owed: dict[str, tuple[bool, str]] = {}  # answers that did not get through
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -290,28 +289,27 @@ class Admission:
                 registration = self._owner()
                 if registration.token != token:  # another inbox
                     place, token = BEGINNING, registration.token
-                wait = PAUSE if self._owed else MAX_WAIT
-                events, place = self._client.inbox(registration, place, wait)
+                events, after = self._client.inbox(registration, place, MAX_WAIT)
+                for event in () if self._closed.is_set() else events:
+                    self._take(event)
+                place = after  # what could not be answered is read once more
                 self.trouble = None
             except P2PLabError as why:
                 self.trouble = why
                 self._closed.wait(PAUSE)
-                continue
-            for event in () if self._closed.is_set() else events:
-                self._take(event)
-            for session, (accept, words) in list(self._owed.items()):
-                self._answer(session, accept, words)
 
     def _take(self, event: Event) -> None:
-        """Deal with what came in; what we know already came twice."""
+        """Deal with what came in; what we know already came twice.
+
+        Raises RendezvousAway when an answer did not get through.
+        """
         if isinstance(event, Asked):
             if event.session not in self._sessions:
-                self._remember(event.session)
                 self._note(event.session, "asked", event.peer)
                 self._consider(event)
+                self._remember(event.session)
             return
         if isinstance(event, Withdrawn):
-            self._owed.pop(event.session, None)
             if request := self._requests.get(event.session):
                 self._forget(request)
                 tell(self.on_withdrawn, request)
@@ -329,7 +327,12 @@ class Admission:
     def _consider(self, event: Asked) -> None:
         if self.accept != "ask":
             yes = self.accept == "room"
-            self._answer(event.session, yes, "" if yes else "it talks to nobody now")
+            try:
+                self._say(event.session, yes, "" if yes else "it talks to nobody now")
+            except RendezvousAway:
+                raise
+            except P2PLabError:
+                pass  # it is over, or its caller has gone
             return
         until = time.monotonic() + INTRODUCTION_LIFE
         request = Request(event.peer, event.session, self._settle, until)
@@ -359,16 +362,6 @@ class Admission:
     def _say(self, session: str, accept: bool, why: str) -> None:
         self._note(session, "accept" if accept else "refuse", "")
         self._client.answer(self._owner(), session, accept, why)
-
-    def _answer(self, session: str, accept: bool, why: str) -> None:
-        """Answer by policy; while the rendezvous is away, that has to wait."""
-        self._owed.pop(session, None)
-        try:
-            self._say(session, accept, why)
-        except RendezvousAway:
-            self._owed[session] = accept, why
-        except P2PLabError:
-            pass  # it is over, or its caller has gone
 
 
 def settle(requests: Sequence[Request], act: Callable[[Request], None]) -> None:

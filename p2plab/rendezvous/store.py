@@ -32,7 +32,7 @@ import redis.cluster
 import redis.retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisClusterException
+from redis.exceptions import RedisClusterException
 
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous.model import (
@@ -62,8 +62,7 @@ MANY: Final = 100_000  # connections for those who wait: their number has other 
 MIN_TOKEN: Final = 32  # characters of a token that a peer has made itself
 START: Final = 0.05  # s after the answer at which both begin to probe
 INBOX_LIFE: Final = 120_000  # ms that something waits to be read
-# Entries: more than one source can fill before they are read or over.
-INBOX: Final = 1_000
+LIVES: Final = {"inbox_life": INBOX_LIFE, "life": round(1000 * INTRODUCTION_LIFE)}
 CLUSTER: Final = ("redis+cluster", "rediss+cluster")
 
 # What clients are made of, for an event loop and for threads.
@@ -82,9 +81,9 @@ SYNC: Final = (
     redis.retry.Retry,
 )
 
-# Every script has its arguments as one JSON object in `ask`, and answers with one. The
-# clock is Redis's own: the clocks of the servers do not matter. A call of redis.call
-# would write large numbers as 1.8e+12; `ms` does not.
+# What begins every script. It has its arguments as one JSON object, `ask`, and answers
+# with one. The clock is Redis's own: the clocks of the servers do not matter. Lua by
+# itself would write a time as 1.8e+12; `ms` does not.
 COMMON: Final = """
 local ask = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
@@ -95,24 +94,22 @@ local function answer(fields)
   return cjson.encode(fields)
 end
 local function refuse(word, wait) return answer({refused = word, wait = wait}) end
-local function not_mine(record)  -- returns why the asker does not own it
+
+-- Return why the asker does not own a name.
+local function not_mine(record)
   local owner = redis.call('HGET', record, 'token')
   if not owner then return refuse('not_registered') end
   if owner ~= ask.token then return refuse('not_owner', redis.call('PTTL', record)) end
 end
-"""
 
-# Returns how long to wait [ms] when `limit` was reached within this minute.
-SPEND: Final = """
+-- Return how long to wait [ms] when `limit` was reached within this minute.
 local function spend(rate, limit)
   local spent = redis.call('INCR', rate)
   if spent == 1 then redis.call('PEXPIRE', rate, 60000) end
   if spent > limit then return math.max(redis.call('PTTL', rate), 1) end
 end
-"""
 
-# Ended leases are taken off the indices a hundred at a time: no call takes long.
-REAP: Final = """
+-- Take ended leases off the indices, a hundred at a time: no call takes long.
 local function reap(names, exp, since)
   local dead = redis.call('ZRANGEBYSCORE', exp, '-inf', '(' .. ms(now),
     'LIMIT', 0, 100)
@@ -121,11 +118,9 @@ local function reap(names, exp, since)
   redis.call('ZREM', exp, unpack(dead))
   redis.call('HDEL', since, unpack(dead))
 end
-"""
 
-# A name has two nonces that count: the last one, and the one before, which may be on
-# its way in a STUN request.
-RENEW: Final = """
+-- A name has two nonces that count: the last one, and the one before, which may be on
+-- its way in a STUN request.
 local function renew(record, exp, rooms, lease)
   redis.call('HSET', record, 'before', redis.call('HGET', record, 'nonce') or '',
     'nonce', ask.nonce)
@@ -133,36 +128,24 @@ local function renew(record, exp, rooms, lease)
   redis.call('ZADD', exp, ms(now + lease), ask.name)
   redis.call('ZADD', rooms, 'GT', ms(now + lease), ask.room)
 end
-"""
 
-PUT_IN: Final = f"""
+-- An inbox holds a thousand entries: more than one source can fill before they are
+-- read or over.
 local function put_in(inbox, what, peer, ...)
-  local entry = redis.call('XADD', inbox, 'MAXLEN', '~', {INBOX}, '*', 'what', what,
+  local entry = redis.call('XADD', inbox, 'MAXLEN', '~', 1000, '*', 'what', what,
     'session', ask.session, 'peer', peer, ...)
-  redis.call('PEXPIRE', inbox, {INBOX_LIFE})
+  redis.call('PEXPIRE', inbox, ask.inbox_life)
   return entry
 end
+
 local function hash(key)
-  local row, fields = redis.call('HGETALL', key), {{}}
+  local row, fields = redis.call('HGETALL', key), {}
   for place = 1, #row, 2 do fields[row[place]] = row[place + 1] end
   return fields
 end
 """
 
-
-class Script:
-    """A Lua script, known to Redis by its hash."""
-
-    def __init__(self, *parts: str) -> None:
-        self.text = COMMON + "".join(parts)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-CLAIM: Final = Script(
-    SPEND,
-    REAP,
-    RENEW,
-    """
+CLAIM: Final = """
 local record, inbox, names, exp, since, rooms, rate = unpack(KEYS)
 reap(names, exp, since)
 local owner = redis.call('HGET', record, 'token')
@@ -190,25 +173,19 @@ redis.call('HSET', record, 'token', ask.token, 'lease', ms(ask.lease),
 redis.call('HDEL', record, 'observed4', 'observed6')
 renew(record, exp, rooms, ask.lease)
 return answer({created = not owner})
-""",
-)
+"""
 
-BEAT: Final = Script(
-    RENEW,
-    """
+BEAT: Final = """
 local record, exp, rooms = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
 local lease = tonumber(redis.call('HGET', record, 'lease'))
 renew(record, exp, rooms, lease)
 return answer({lease = lease})
-""",
-)
+"""
 
 # The farewell wakes whoever still waits at the inbox; deleting it would not.
-LEAVE: Final = Script(
-    PUT_IN,
-    """
+LEAVE: Final = """
 local record, inbox, names, exp, since = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
@@ -218,12 +195,9 @@ redis.call('ZREM', exp, ask.name)
 redis.call('HDEL', since, ask.name)
 put_in(inbox, 'left', ask.name)
 return answer({})
-""",
-)
+"""
 
-PAGE: Final = Script(
-    REAP,
-    """
+PAGE: Final = """
 local names, exp, since = unpack(KEYS)
 reap(names, exp, since)
 local found = redis.call('ZRANGE', names, ask.start, '+', 'BYLEX',
@@ -233,22 +207,16 @@ return answer({
   names = found,
   since = redis.call('HMGET', since, unpack(found)),
   ends = redis.call('ZMSCORE', exp, unpack(found))})
-""",
-)
+"""
 
-OBSERVED: Final = Script(
-    """
+OBSERVED: Final = """
 local last, before = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'before'))
 if ask.nonce ~= last and ask.nonce ~= before then return answer({known = false}) end
 redis.call('HSET', KEYS[1], ask.field, ask.value)
 return answer({known = true})
 """
-)
 
-ASK: Final = Script(
-    SPEND,
-    PUT_IN,
-    """
+ASK: Final = """
 local record, target, inbox, introduction = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
@@ -276,14 +244,11 @@ redis.call('HSET', introduction, 'caller', ask.name, 'callee', ask.to,
   'entry', put_in(inbox, 'asked', ask.name))
 redis.call('PEXPIRE', introduction, ask.life)
 return answer({state = 'asked'})
-""",
-)
+"""
 
 # What both learn of each other is what their records say in this moment. A caller who
 # refuses its own introduction withdraws it.
-ANSWER: Final = Script(
-    PUT_IN,
-    """
+ANSWER: Final = """
 local introduction, caller, callee, caller_inbox, callee_inbox = unpack(KEYS)
 local known, state = hash(introduction), ask.state
 local refusal = not_mine(ask.name == known.callee and callee or caller)
@@ -319,24 +284,16 @@ end
 redis.call('HSET', introduction, 'state', state, 'answered', ms(now))
 redis.call('PEXPIRE', introduction, ask.life)
 return answer({state = state})
-""",
-)
+"""
 
-READ: Final = Script(
-    f"""
+READ: Final = """
 local record, inbox = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
-local oldest = ms(now - {INBOX_LIFE})
-return answer({{
-  entries = redis.call('XRANGE', inbox, '(' .. ask.after, '+'),
-  oldest = oldest}})
+return answer({entries = redis.call('XRANGE', inbox, '(' .. ask.after, '+')})
 """
-)
 
-REPORT: Final = Script(
-    PUT_IN,
-    """
+REPORT: Final = """
 local known = hash(KEYS[1])
 if not (known.caller == ask.name and known.caller_token == ask.token
     or known.callee == ask.name and known.callee_token == ask.token) then
@@ -345,8 +302,7 @@ end
 redis.call('HSET', KEYS[1], 'events:' .. ask.name, ask.events)
 redis.call('PEXPIRE', KEYS[1], ask.life)
 return answer({})
-""",
-)
+"""
 
 
 class Refused(RendezvousError):
@@ -525,7 +481,6 @@ class Store:
             session=session,
             to=to,
             limits=list(rates.values()),
-            life=round(1000 * INTRODUCTION_LIFE),
         )
         self._ring(keys[2])
         return State(answer["state"], answer["now"] / 1000)
@@ -554,7 +509,6 @@ class Store:
             state="met" if accept else "refused",
             why=why,
             key=secrets.token_hex(32),
-            life=round(1000 * INTRODUCTION_LIFE),
         )
         for inbox in keys[2:]:
             self._ring(inbox)
@@ -598,7 +552,6 @@ class Store:
             name=name,
             token=digest(token),
             events=json.dumps(events),
-            life=round(1000 * INTRODUCTION_LIFE),
         )
 
     async def meeting(
@@ -623,14 +576,11 @@ class Store:
 
     # ---- how it is done
 
-    async def _run(self, script: Script, keys: Sequence[str], **ask: Any) -> Any:
-        """Run a script. Raises Refused."""
-        words = (len(keys), *keys, json.dumps(ask))
+    async def _run(self, script: str, keys: Sequence[str], **ask: Any) -> Any:
+        """Run a script, which Redis remembers by itself. Raises Refused."""
         async with self._at_once:
-            try:
-                told = await self.redis.execute_command("EVALSHA", script.sha, *words)
-            except NoScriptError:
-                told = await self.redis.execute_command("EVAL", script.text, *words)
+            words = (*keys, json.dumps(ask | LIVES))
+            told = await self.redis.eval(COMMON + script, len(keys), *words)
         answer = json.loads(told)
         if "refused" in answer:
             wait = answer.get("wait")
