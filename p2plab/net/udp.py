@@ -200,7 +200,7 @@ class UdpSocket:
 
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            self._context.run(call)
+            self._context.copy().run(call)
         except BaseException as why:  # of no transfer's: the others must go on
             self.callback_error = why
 
