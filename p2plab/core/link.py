@@ -157,12 +157,10 @@ class RandomChannel:
             loss = self._loss_in_state(loss, u_state)
         arrival = now + link.delay
         if link.rate is not None:
-            leaving = self.leaving
+            leaving = self.leaving  # the first of them is being sent
             while leaving and leaving[0] <= now:
                 leaving.popleft()
-            if (
-                link.queue is not None and len(leaving) > link.queue
-            ):  # one is being sent
+            if link.queue is not None and len(leaving) > link.queue:
                 return [(now, OVERFLOW)]
             leaving.append((leaving[-1] if leaving else now) + 8 * size / link.rate)
             arrival = leaving[-1] + link.delay
