@@ -104,15 +104,6 @@ def test_stop_and_wait_s_transmissions_per_packet() -> None:
 # Go-back-N
 
 
-@pytest.mark.parametrize("window", [1, 2, 5, 10, 11, 12, 20])
-def test_go_back_n_without_loss_is_exact(window: int) -> None:
-    sender = GoBackNSender(FixedRto(1000.0), FixedWindow(window))
-    result = run(sender, GoBackNReceiver(), 20 * window + 1)
-    arrived = [row.time for row in result.trace if row.what == "deliver"]
-    rate = (20 * window) / (arrived[-1] - arrived[0])
-    assert rate == pytest.approx(theory.utilisation_go_back_n(A, window))
-
-
 @dataclass(slots=True)
 class OneRoundTrip:
     """A timeout as the formula has it: one round trip after the oldest was sent.
@@ -175,14 +166,6 @@ def selective_repeat(
     return run(sender, SelectiveRepeatReceiver(window), count, loss, ack_loss)
 
 
-@pytest.mark.parametrize("window", [1, 5, 11, 20])
-def test_selective_repeat_without_loss_is_exact(window: int) -> None:
-    result = selective_repeat(window, 1000.0, 20 * window + 1)
-    arrived = [row.time for row in result.trace if row.what == "deliver"]
-    rate = (20 * window) / (arrived[-1] - arrived[0])
-    assert rate == pytest.approx(theory.utilisation_selective_repeat(A, window))
-
-
 @pytest.mark.parametrize(("loss", "ack_loss"), [(0.01, 0.0), (0.05, 0.0), (0.1, 0.05)])
 def test_selective_repeat_s_transmissions_per_packet(
     loss: float, ack_loss: float
@@ -216,6 +199,22 @@ def test_selective_repeat_with_a_narrow_window_is_stalled_by_its_oldest_packet()
 
 
 # The three together
+
+
+@pytest.mark.parametrize("window", [1, 5, 10, 11, 12, 20])
+def test_pipelining_without_loss_is_exact(window: int) -> None:
+    ends: list[tuple[Sender, Receiver]] = [
+        (GoBackNSender(FixedRto(1e3), FixedWindow(window)), GoBackNReceiver()),
+        (
+            SelectiveRepeatSender(FixedRto(1e3), FixedWindow(window)),
+            SelectiveRepeatReceiver(window),
+        ),
+    ]
+    for sender, receiver in ends:
+        result = run(sender, receiver, 20 * window + 1)
+        arrived = [row.time for row in result.trace if row.what == "deliver"]
+        rate = 20 * window / (arrived[-1] - arrived[0])
+        assert rate == pytest.approx(theory.utilisation_go_back_n(A, window))
 
 
 def test_for_the_same_losses_each_page_beats_the_one_before() -> None:

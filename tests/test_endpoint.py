@@ -269,6 +269,7 @@ def test_an_exception_in_a_machine_names_the_member_the_time_and_the_cause(
     def wrong(self: Sender, *told: Any) -> None:
         raise KeyError("base")
 
+    wrong.__name__ = member
     told = broken(with_another(member, wrong))
     assert (told.promise, told.member) == (Promise.NO_EXCEPTION, member)
     assert (told.machine, told.time) == ("Sender", time)

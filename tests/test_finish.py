@@ -116,29 +116,6 @@ def transfer(link: Any, protocol: str = "go_back_n") -> tuple[Run, Any, Any]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(
-    "link",
-    [
-        ScriptedLink(corrupt={4}),
-        ScriptedLink(duplicate={4}),
-        ScriptedLink(lose={5, 6}, lose_back={1, 4, 5}),
-        ScriptedLink(late={4: 0.9}),
-    ],
-    ids=repr,
-)
-def test_both_sides_end_when_the_fin_or_its_answer_is_lost(
-    protocol: str, link: ScriptedLink
-) -> None:
-    run, sender, receiver = transfer(link, protocol)
-    assert run.delivered == [b"a", b"b", b"c"]
-    assert run.done
-    assert sender.confirmed
-    assert receiver.total == 3
-    assert sender.deadline is None
-    assert receiver.deadline is None
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_both_sides_end_for_every_loss_of_two_packets_around_the_fin(
     protocol: str,
 ) -> None:

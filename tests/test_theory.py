@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from math import inf, nan
@@ -171,56 +172,24 @@ def test_delays_add_up_as_in_section_1_4() -> None:
     assert pytest.approx(1875) == COAST_TO_COAST
 
 
-@pytest.mark.parametrize(
-    ("formula", "right", "wrong"),
-    [
-        (
-            theory.utilisation_stop_and_wait,
-            {"a": 1, "loss": 0, "ack_loss": 0},
-            {"a": (-1, nan), "loss": (1.0,), "ack_loss": (nan,)},
-        ),
-        (
-            theory.utilisation_go_back_n,
-            {"a": 1, "window": 4, "loss": 0},
-            {"a": (inf,), "window": (0, 1.5), "loss": (-0.1,)},
-        ),
-        (
-            theory.utilisation_selective_repeat,
-            {"a": 1, "window": 4, "loss": 0},
-            {"window": (-4,), "loss": (2,)},
-        ),
-        (theory.transmissions_per_packet, {"loss": 0}, {"loss": (1,)}),
-        (theory.utilisation_bound, {"loss": 0}, {"loss": (1,)}),
-        (theory.rounds_until_all, {"count": 1, "loss": 0}, {"count": (0,)}),
-        (theory.largest_window_go_back_n, {"bits": 1}, {"bits": (0,)}),
-        (theory.largest_window_selective_repeat, {"bits": 1}, {"bits": (0,)}),
-        (
-            theory.transmission_delay,
-            {"packet_size": 100, "rate": 1},
-            {"packet_size": (0,), "rate": (0, inf)},
-        ),
-        (theory.propagation_delay, {"distance": 1}, {"distance": (-1,)}),
-        (
-            theory.packet_loss,
-            {"bit_error_rate": 0, "packet_size": 1},
-            {"bit_error_rate": (1,)},
-        ),
-        (theory.bandwidth_delay_product, {"rate": 1, "rtt": 1}, {"rtt": (-1,)}),
-        (theory.window_to_fill_pipe, {"a": 1}, {"a": (nan,)}),
-        (
-            theory.mean_loss_gilbert_elliott,
-            {"p": 1, "r": 1, "loss_bad": 1},
-            {"p": (0,), "r": (2,), "loss_bad": (2,)},
-        ),
-    ],
-)
+FORMULAS = [
+    each
+    for each in vars(theory).values()
+    if inspect.isfunction(each) and each.__module__ == theory.__name__
+]
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda each: each.__name__)
 def test_impossible_arguments_are_refused_by_their_names(
     formula: Callable[..., object],
-    right: dict[str, float],
-    wrong: dict[str, tuple[float, ...]],
 ) -> None:
+    names = inspect.signature(formula).parameters
+    wholes = {"window", "count", "bits"}
+    right = {name: 1 if name in wholes else 0.5 for name in names if name != "timeout"}
     formula(**right)
-    for name, values in wrong.items():
-        for value in values:
+    for name in names:
+        wrong = [nan, -1, inf] if "loss" in name else [nan, -1]
+        wrong += [1.5, 0] if name in wholes else []
+        for value in wrong:
             with pytest.raises(ValueError, match=f"^{name} "):
                 formula(**{**right, name: value})

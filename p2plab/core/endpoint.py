@@ -84,7 +84,7 @@ class RttEstimator(Protocol):
 
 
 class Window(Protocol):
-    """How many packets may be in flight: see congestion."""
+    """How many packets may be in flight: see window."""
 
     @property
     def size(self) -> int:

@@ -155,12 +155,18 @@ class RandomChannel:
         loss = link.loss
         if isinstance(loss, GilbertElliott):
             loss = self._loss_in_state(loss, u_state)
-        leaves_at = self._transmitted_at(size, now)
-        if leaves_at is None:
-            return [(now, OVERFLOW)]
+        arrival = now + link.delay
+        if link.rate is not None:
+            leaving = self.leaving  # the first of them is being sent
+            while leaving and leaving[0] <= now:
+                leaving.popleft()
+            if link.queue is not None and len(leaving) > link.queue:
+                return [(now, OVERFLOW)]
+            leaving.append((leaving[-1] if leaving else now) + 8 * size / link.rate)
+            arrival = leaving[-1] + link.delay
         if u_loss < loss:
             return [(now, LOSS)]
-        arrival = leaves_at + link.delay + link.jitter * u_jitter
+        arrival += link.jitter * u_jitter
         if u_reorder < link.reorder:
             arrival += link.reorder_delay * (u_reorder / link.reorder)
         else:
@@ -174,19 +180,6 @@ class RandomChannel:
         if u_state < (chain.r if self.bad else chain.p):
             self.bad = not self.bad
         return chain.loss_bad if self.bad else chain.loss_good
-
-    def _transmitted_at(self, size: int, now: float) -> float | None:
-        """Return when a packet has left the transmitter [s], None for a full queue."""
-        rate, queue, leaving = self.link.rate, self.link.queue, self.leaving
-        if rate is None:
-            return now
-        while leaving and leaving[0] <= now:
-            leaving.popleft()
-        if queue is not None and len(leaving) > queue:  # one is being sent
-            return None
-        leaves_at = (leaving[-1] if leaving else now) + 8 * size / rate
-        leaving.append(leaves_at)
-        return leaves_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class SelectiveRepeatReceiver(ReceiverBase):
 
     def on_packet(self, packet: Packet, now: float) -> None:
         if packet.kind != DATA or packet.seq >= self.expected_seq_num + self.window:
-            return  # no room for it
+            return  # beyond the window
         if packet.seq >= self.expected_seq_num:
             self.early[packet.seq] = packet.payload
         # A packet of before the window, too: its ACK may have been lost.

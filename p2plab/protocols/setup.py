@@ -41,7 +41,7 @@ class Setup:
     protocol: a name in PROTOCOLS.
     window: packets in flight, 1 to MAX_WINDOW; stop-and-wait and best effort have none,
         and fast and fountain find out by themselves how many the path holds: to them
-        it is the receiver's room, or a block. By default WINDOW, or WIDE for them.
+        it is the receiver's buffer, or a block. By default WINDOW, or WIDE for them.
     timeout: a fixed retransmission timeout, > 0 [s]; None learns it (RFC 6298).
     timestamps: let the learning timeout time retransmissions, too (RFC 7323). Without,
         a go-back-N that loses a packet of every window never gets a sample, and its

@@ -118,7 +118,7 @@ class Host:
         if packet.ts_ecr is not None and now >= TIMESTAMP_PERIOD:
             periods = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
             packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
-        self._ask(now, "on_packet", packet, now)
+        self._ask(now, self.machine.on_packet, packet, now)
         self._deliver(now)
 
     def feed_all(
@@ -137,7 +137,7 @@ class Host:
         self._record(now, CORRUPT, packet, number)
         self.heard_at = now
         if hasattr(self.inner, "on_corrupt"):
-            self._ask(now, "on_corrupt", now, machine=self.inner)
+            self._ask(now, self.inner.on_corrupt, now)
             self._deliver(now)
 
     def fire(self, now: float) -> None:
@@ -150,7 +150,7 @@ class Host:
             self._timeouts += 1
             if self._timeouts > TIMEOUT_LIMIT:
                 raise self._still_due(now, f" {TIMEOUT_LIMIT} times", deadline)
-            self._ask(now, "on_timeout", now)
+            self._ask(now, self.machine.on_timeout, now)
             self._fired = True
             self.note(now)  # before the pull: this is where go-back-N steps back
         self._deliver(now)
@@ -161,7 +161,7 @@ class Host:
             self._pull_at = None
         self._begin(now)
         while self._pull_at is None:
-            packet = self._ask(now, "next_packet", now)
+            packet = self._ask(now, self.machine.next_packet, now)
             if packet is None:
                 if self._fired:
                     self._require_effect(now)
@@ -204,7 +204,7 @@ class Host:
     def _deliver(self, now: float) -> None:
         if self.role == SENDER:
             return
-        while (payload := self._ask(now, "next_payload")) is not None:
+        while (payload := self._ask(now, self.machine.next_payload)) is not None:
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 raise self._endless(now, "next_payload", self.payloads, "is waiting")
             if self.trace is not None:
@@ -217,14 +217,15 @@ class Host:
 
     # The machine's promises
 
-    def _ask(self, now: float, method: str, *told: object, machine: Any = None) -> Any:
+    def _ask(self, now: float, method: Callable[..., Any], *told: object) -> Any:
         """Call one of the machine's methods; whatever it raises is a broken promise."""
         try:
-            return getattr(self.machine if machine is None else machine, method)(*told)
+            return method(*told)
         except Exception as why:
-            what = f"{method} raised {type(why).__name__}: {why}"
+            name: str = getattr(method, "__name__", "a method")
+            what = f"{name} raised {type(why).__name__}: {why}"
             cure = "A machine must not raise because of what it is told."
-            raise self._broken(now, Promise.NO_EXCEPTION, method, what, cure) from why
+            raise self._broken(now, Promise.NO_EXCEPTION, name, what, cure) from why
 
     def _begin(self, now: float) -> None:
         """Count anew what happens at one moment."""
