@@ -160,9 +160,12 @@ class Prediction:
         """
         self.seen = seen
         parts, none = self.value, "no prediction yet"
+        asked = self.question.removesuffix("?")
         if not isinstance(parts, Mapping):
-            parts, seen = {self.question: parts}, {self.question: seen}
-            none += ". Write it above, then run both cells."
+            parts, seen = {asked: parts}, {asked: seen}
+        if all(value is None for value in parts.values()):
+            print(f"{asked}: {none}. Write it above, then run both cells.")
+            return
         said: dict[str, Words] = {"right": right, "wrong": wrong, "none": none}
         said |= {"low": low or wrong, "high": high or wrong}
         judged = {n: _judge(v, seen[n], within, factor) for n, v in parts.items()}
