@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -16,20 +15,20 @@ from p2plab.core.packet import ACK, DATA, Packet
 
 
 def verdict_on(
-    sender: Callable[[], Any] = Sender, receiver: Callable[[], Any] = Receiver
+    sender: Any = Sender, receiver: Any = Receiver, budget: float = 3.0
 ) -> Verdict:
-    return check(sender, receiver, budget=0.5)
+    return check(sender, receiver, budget=budget)
 
 
-def test_the_first_attempt_survives() -> None:
-    assert verdict_on().kind == "survived"
+class Changed(Sender):
+    """Changes every packet that it sends."""
 
+    def change(self, packet: Packet, now: float) -> Any:
+        raise NotImplementedError
 
-def test_a_method_called_finish_is_the_machines_own_business() -> None:
-    class Finishing(Sender):
-        def finish(self, seq: int) -> None: ...
-
-    assert verdict_on(Finishing).kind == "survived"
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and self.change(packet, now)
 
 
 class NoDeadline:
@@ -46,10 +45,29 @@ class NeedsArguments(Sender):
         super().__init__()
 
 
-class ReturnsAList(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        return packet and [packet]
+class OnlyOnce(Sender):
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        if self.made > 3:
+            raise RuntimeError("the fourth")
+
+
+class Async(Sender):
+    async def on_packet(  # type: ignore[override]
+        self, packet: Packet, now: float
+    ) -> None: ...
+
+
+class Misnamed(Sender):
+    channel = "dupp"
+
+
+class ReturnsAList(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        return [packet]
 
 
 class Yields(Sender):
@@ -62,16 +80,19 @@ class NeverSaysNone(Sender):
         return Packet(DATA, 0, b"again")
 
 
-class TextPayload(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        return packet and packet._replace(payload="text")
+class TextPayload(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        return packet._replace(payload="text")  # type: ignore[arg-type]
 
 
-class HugeNumber(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        return packet and packet._replace(seq=2**40)
+class HugeNumber(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        return packet._replace(seq=2**40)
+
+
+class Stamped(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        return packet._replace(ts_val="now")  # type: ignore[arg-type]
 
 
 class StuckTimer(Sender):
@@ -79,11 +100,9 @@ class StuckTimer(Sender):
         return
 
 
-class WordyTimer(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        if packet:
-            self.deadline = "soon"  # type: ignore[assignment]
+class WordyTimer(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        self.deadline = "soon"  # type: ignore[assignment]
         return packet
 
 
@@ -118,11 +137,17 @@ class Random(Sender):
             self.sent = self.base
 
 
-class Clock(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        if packet:
-            self.deadline = time.monotonic() + 1.0
+class PlainNumbers(Changed):
+    """Writes 1 for DATA, which is the same, and any number."""
+
+    def change(self, packet: Packet, now: float) -> Any:
+        seq = random.getrandbits(20)
+        return packet._replace(kind=1, seq=seq)  # type: ignore[arg-type]
+
+
+class Clock(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        self.deadline = time.monotonic() + 1.0
         return packet
 
 
@@ -136,144 +161,18 @@ class Shared(Receiver):
         self.acks.append(Packet(ACK, packet.seq))
 
 
-class Counts(Sender):
+class Counts(Changed):
     made = 0
 
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        if packet:
-            type(self).made += 1
-            return packet._replace(ts_val=float(self.made))
-        return None
-
-
-class PlainNumbers(Sender):
-    """Writes 1 for DATA, which is the same, and any number."""
-
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        return packet and packet._replace(kind=1, seq=random.getrandbits(20))
-
-
-class OnlyOnce(Sender):
-    made = 0
-
-    def __init__(self) -> None:
-        super().__init__()
+    def change(self, packet: Packet, now: float) -> Any:
         type(self).made += 1
-        if self.made > 3:
-            raise RuntimeError("the fourth")
+        return packet._replace(ts_val=float(self.made))
 
 
-class Stamped(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        return packet and packet._replace(ts_val="now")
-
-
-@pytest.mark.parametrize(
-    ("sender", "receiver", "promise", "words"),
-    [
-        (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
-        (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
-        (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
-        (Sender(), Receiver, "interface", "is a machine already: hand over its class"),
-        (lambda: Sender, Receiver, "interface", "Sender is a class: hand over a mach"),
-        (OnlyOnce, Receiver, "interface", "OnlyOnce() raised RuntimeError: the fourth"),
-        (PlainNumbers, Receiver, "same again", "packet number 1 was DATA "),
-        (Stamped, Receiver, "packets", "They are times in seconds, or None"),
-        (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
-        (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
-        (Yields, Receiver, "packets", "`yield` makes it a generator"),
-        (NeverSaysNone, Receiver, "packets", "still did not say None"),
-        (TextPayload, Receiver, "packets", "whose payload is 'text'"),
-        (HugeNumber, Receiver, "packets", "A seq is a whole number of 32 bits"),
-        (StuckTimer, Receiver, "timer", "Restart the timer"),
-        (WordyTimer, Receiver, "timer", "WordyTimer.deadline is 'soon' (a str)"),
-        (LoopsForEver, Receiver, "end", "LoopsForEver.on_timeout did not come back"),
-        (Quits, Receiver, "no exception", "Quits.on_packet raised SystemExit at "),
-        (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
-        (Sender, HandsOverText, "payloads", "next_payload returned 'A' (str)"),
-        (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
-        (Clock, Receiver, "same again", "reads a clock"),
-        (
-            Sender,
-            Shared,
-            "isolation",
-            "Shared.seen belongs to all machines of the class",
-        ),
-        (Counts, Receiver, "isolation", "Counts.made belongs to all machines"),
-    ],
-)
-def test_a_breach_is_told_with_its_line_and_the_remedy(
-    sender: Any, receiver: Any, promise: str, words: str
-) -> None:
-    Shared.seen.clear()
-    verdict = verdict_on(sender, receiver)
-    assert (verdict.kind, verdict.promise) == ("breach", promise), verdict
-    assert words in verdict.sentence
-    assert "Promise of the machine broken: " in verdict.sentence
-    assert verdict.to_json()["verdict"] == "breach"
-
-
-def test_an_exception_points_to_the_file_and_the_line() -> None:
-    verdict = verdict_on(Sender, Misspells)
-    line = Misspells.on_packet.__code__.co_firstlineno + 1
-    assert f"at test_checker_breaches.py, line {line}: `self.acks" in verdict.sentence
-    assert "'Packet' object has no attribute 'sequence'" in verdict.sentence
-
-
-def test_an_endless_loop_is_interrupted_within_two_seconds() -> None:
-    verdict = verdict_on(LoopsForEver)
-    assert verdict.seconds < 10  # a busy machine may be late
-    assert (
-        "an endless loop or a pause at test_checker_breaches.py, line"
-        in verdict.sentence
-    )
-
-
-class Dawdles(Receiver):
-    def on_packet(self, packet: Packet, now: float) -> None:
-        sum(range(2_000_000))
-        self.inbox.append(packet.payload)  # of a copy, too
-        self.acks.append(Packet(ACK, packet.seq))
-
-
-def test_a_machine_too_slow_to_be_tried_has_not_survived() -> None:
-    verdict = verdict_on(receiver=Dawdles)
-    assert (verdict.kind, verdict.promise) == ("breach", "quick")
-    assert verdict.sentence.startswith("Too slow to judge: in ")
-    assert "`sum(range(2_000_000))`" in verdict.sentence
-
-
-class Hashes(Sender):
-    def next_packet(self, now: float) -> Any:
-        packet = super().next_packet(now)
-        if packet:
-            self.deadline = now + 1 + hash(packet.payload) % 7 / 100
-        return packet
-
-
-def test_what_only_a_second_process_can_show_is_said() -> None:
-    verdict = verdict_on(Hashes)
-    assert verdict.kind == "survived"
-    assert "uses hash(), which differs from process to process: `p2plab check FILE" in (
-        verdict.sentence
-    )
-
-
-def test_memory_that_is_used_up_now_and_then_is_no_chance() -> None:
-    calls = iter(range(1000))
-
-    class Greedy(Receiver):
-        def on_packet(self, packet: Packet, now: float) -> None:
-            super().on_packet(packet, now)
-            if next(calls):
-                raise MemoryError
-
-    verdict = verdict_on(receiver=Greedy)
-    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
-    assert "more than the limit of memory" in verdict.sentence
+def shares(payloads: list[bytes] = []) -> Sender:  # noqa: B006  # the mistake
+    sender = Sender()
+    sender.payloads = payloads
+    return sender
 
 
 class Prints(Sender):
@@ -288,33 +187,75 @@ class Threads(Sender):
         super().on_timeout(now)
 
 
+HERE = "at test_checker_breaches.py, line "
+
+
 @pytest.mark.parametrize(
-    ("sender", "words"),
+    ("sender", "receiver", "promise", "words"),
     [
-        (Prints, 'prints at test_checker_breaches.py, line {}: `print("again")`'),
-        (Threads, "starts a thread at test_checker_breaches.py, line {}: `threading."),
+        (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
+        (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
+        (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
+        (NeedsArguments, Receiver, "interface", "`def __init__(self, rto: float)"),
+        (Sender(), Receiver, "interface", "is a machine already: hand over its class"),
+        (lambda: Sender, Receiver, "interface", "Sender is a class: hand over a mach"),
+        (OnlyOnce, Receiver, "interface", "OnlyOnce() raised RuntimeError: the fourth"),
+        (Async, Receiver, "interface", "Async.on_packet is `async`, and nobody awaits"),
+        (Misnamed, Receiver, "interface", "Misnamed.channel is 'dupp', and not one of"),
+        (Sender, Sender, "interface", "Is it a sender? See first_attempt.py, line"),
+        (None, Receiver, "interface", "The sender is None: hand over a class"),
+        ("Sender", Receiver, "interface", "The sender is 'Sender': hand over a class"),
+        (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
+        (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
+        (Yields, Receiver, "packets", "`yield` makes it a generator"),
+        (NeverSaysNone, Receiver, "packets", "still did not say None"),
+        (TextPayload, Receiver, "packets", "whose payload is 'text'"),
+        (HugeNumber, Receiver, "packets", "A seq is a whole number of 32 bits"),
+        (Stamped, Receiver, "packets", "They are times in seconds, or None"),
+        (StuckTimer, Receiver, "timer", "Restart the timer"),
+        (WordyTimer, Receiver, "timer", "WordyTimer.deadline is 'soon' (a str)"),
+        (LoopsForEver, Receiver, "end", f"an endless loop or a pause {HERE}"),
+        (Quits, Receiver, "no exception", f"Quits.on_packet raised SystemExit {HERE}"),
+        (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
+        (Sender, Misspells, "no exception", "'Packet' object has no attribute"),
+        (Sender, HandsOverText, "payloads", "next_payload returned 'A' (str)"),
+        (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
+        (PlainNumbers, Receiver, "same again", "packet number 1 was DATA "),
+        (Clock, Receiver, "same again", "reads a clock"),
+        (Sender, Shared, "isolation", "Shared.seen belongs to all machines"),
+        (Counts, Receiver, "isolation", "Counts.made belongs to all machines"),
+        (shares, Receiver, "isolation", "Sender.payloads belongs to all machines"),
+        (Prints, Receiver, "quiet", f"prints {HERE}"),
+        (Threads, Receiver, "quiet", f"starts a thread {HERE}"),
     ],
 )
-def test_who_prints_or_starts_a_thread_breaks_a_promise(
-    sender: type, words: str, capsys: pytest.CaptureFixture[str]
+def test_a_breach_is_told_with_its_line_and_the_remedy(
+    sender: Any,
+    receiver: Any,
+    promise: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = sender.on_timeout.__code__.co_firstlineno + 1  # type: ignore[attr-defined]
-    verdict = verdict_on(sender)
-    assert (verdict.kind, verdict.promise) == ("breach", "quiet")
-    assert words.format(line) in verdict.sentence
-    broken = verdict_on(sender, Misspells)
-    assert broken.promise == "no exception"
+    Shared.seen.clear()
+    verdict = verdict_on(sender, receiver)
+    assert (verdict.kind, verdict.promise) == ("breach", promise), verdict
+    assert words in verdict.sentence
+    assert "Promise of the machine broken: " in verdict.sentence
+    assert "?." not in verdict.sentence
     assert capsys.readouterr().out == ""
 
 
-class Async(Sender):
-    async def on_packet(  # type: ignore[override]
-        self, packet: Packet, now: float
-    ) -> None: ...
+def test_an_exception_points_to_the_line_and_to_the_end_of_the_ladder() -> None:
+    verdict = verdict_on(Sender, Misspells)
+    line = Misspells.on_packet.__code__.co_firstlineno + 1
+    assert f"{HERE}{line}: `self.acks" in verdict.sentence
+    assert "✗ raises an exception here" in verdict._repr_html_()
 
 
-class Misnamed(Sender):
-    channel = "dupp"
+def test_a_machine_that_prints_and_raises_has_raised_first() -> None:
+    verdict = verdict_on(Prints, Misspells)
+    assert verdict.promise == "no exception"
+    assert "print" not in verdict.sentence, "it had no time to"
 
 
 class GivesUp(Sender):
@@ -336,29 +277,62 @@ class Hasty(Sender):
     rto = 0.01
 
 
-def shares(payloads: list[bytes] = []) -> Sender:  # noqa: B006  # the mistake
-    sender = Sender()
-    sender.payloads = payloads
-    return sender
-
-
 @pytest.mark.parametrize(
-    ("sender", "receiver", "words"),
+    ("sender", "words"),
     [
-        (Async, Receiver, "Async.on_packet is `async`, and nobody awaits it"),
-        (Misnamed, Receiver, "Misnamed.channel is 'dupp', and not one of fifo, dup"),
-        (Sender, Sender, "Sender has no next_payload, which every receiver needs (see"),
-        (Sender, Sender, "(see Receiver). Is it a sender? See first_attempt.py, line"),
-        (None, Receiver, "The sender is None: hand over a class"),
-        ("Sender", Receiver, "The sender is 'Sender': hand over a class"),
-        (NeedsArguments, Receiver, "`def __init__(self, rto: float) -> None:`"),
-        (GivesUp, Receiver, "although nothing had arrived, and had sent b'A' 4 times"),
-        (DoesNotListen, Receiver, "never sent b'A', although `send` was called with"),
-        (Hasty, Receiver, "a round trip is 0.1 s here, is the timeout shorter?"),
-        (shares, Receiver, "write payloads=None, and make a new one in __init__"),
+        (GivesUp, "although nothing had arrived, and had sent b'A' 4 times"),
+        (DoesNotListen, "never sent b'A', although `send` was called with"),
+        (Hasty, "a round trip is 0.1 s here, is the timeout shorter?"),
     ],
 )
-def test_the_words_point_to_the_cause(sender: Any, receiver: Any, words: str) -> None:
-    verdict = verdict_on(sender, receiver)
+def test_a_broken_promise_is_told_with_its_cause(sender: Any, words: str) -> None:
+    verdict = verdict_on(sender)
+    assert verdict.kind == "broken"
     assert words in verdict.sentence
-    assert "?." not in verdict.sentence
+
+
+class Finishing(Sender):
+    def finish(self, seq: int) -> None: ...
+
+
+@pytest.mark.parametrize("sender", [Sender, Finishing])
+def test_what_a_machine_does_besides_is_its_own_business(sender: type) -> None:
+    assert verdict_on(sender, budget=0.5).kind == "survived"
+
+
+class Hashes(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        self.deadline = now + 1 + hash(packet.payload) % 7 / 100
+        return packet
+
+
+def test_what_only_a_second_process_can_show_is_said() -> None:
+    verdict = verdict_on(Hashes, budget=0.5)
+    assert verdict.kind == "survived"
+    assert "uses hash(), which differs from process to process" in verdict.sentence
+
+
+class Dawdles(Receiver):
+    def on_packet(self, packet: Packet, now: float) -> None:
+        sum(range(2_000_000))
+        super().on_packet(packet, now)
+
+
+def test_a_machine_too_slow_to_be_tried_has_not_survived() -> None:
+    verdict = verdict_on(receiver=Dawdles, budget=0.5)
+    assert (verdict.kind, verdict.promise) == ("breach", "quick")
+    assert "`sum(range(2_000_000))`" in verdict.sentence
+
+
+def test_memory_that_is_used_up_now_and_then_is_no_chance() -> None:
+    calls = iter(range(1000))
+
+    class Greedy(Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            super().on_packet(packet, now)
+            if next(calls):
+                raise MemoryError
+
+    verdict = verdict_on(receiver=Greedy)
+    assert (verdict.kind, verdict.promise) == ("breach", "no exception")
+    assert "more than the limit of memory" in verdict.sentence

@@ -322,7 +322,7 @@ def test_a_good_transfer_has_nothing_to_explain(protocol: str) -> None:
 def test_the_first_wrong_delivery_is_shown_with_what_led_to_it(mine: Any) -> None:
     verdict = autopsy(send(mine(MySender, Forgetful), LOST_ACK))
     assert (verdict.kind, verdict.promise) == ("broken", "in_order_delivery")
-    assert "delivered payload 4 once more when payload 5 was next" in verdict.sentence
+    assert "delivered payload 4 twice when payload 5 was next" in verdict.sentence
     assert verdict.trace.rows[-1].what == "deliver"
     assert 0 < arrows(verdict.trace) <= ARROWS
     assert "<svg" in verdict._repr_html_()

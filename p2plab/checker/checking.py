@@ -11,7 +11,7 @@ from math import inf
 from time import perf_counter
 from typing import Any, Final
 
-from p2plab.checker.explain import Story, breach, capital, shared_state, unbuilt, unfit
+from p2plab.checker.explain import breach, capital, shared_state, tell, unbuilt, unfit
 from p2plab.checker.faults import CHANNELS, Fault, includes
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.promises import Promise, VerdictKind
@@ -28,7 +28,7 @@ from p2plab.checker.run import (
 )
 from p2plab.checker.schedules import LARGE
 from p2plab.checker.search import LEAST, SEARCH_SHARE, Found, Progress, Search
-from p2plab.checker.source import HASHED, nondeterministic, place
+from p2plab.checker.source import HASHED, nondeterministic
 from p2plab.checker.verdict import Verdict, cut
 from p2plab.core.trace import Trace
 from p2plab.core.validation import count_of
@@ -82,7 +82,10 @@ def check(
                 failing = _failed(unfit(search.makers))
             search.watchdog.end()
             if failing is None:
-                failing = search.hunt(executor, speed) or _noisy(search)
+                failing = search.hunt(executor, speed)
+            if failing is None and search.guard.noticed:
+                words = f"A machine only answers, but this one {search.guard.noticed}"
+                failing = _failed(Failure(Promise.QUIET, words=words))
     except Stuck as why:  # it came a moment too late, between two runs
         failing = _failed(Failure(Promise.END, error=why))
     line.clear()
@@ -145,48 +148,30 @@ class _OneLine:
     """Progress on one line of a terminal or a notebook; nothing elsewhere."""
 
     EVERY: Final = 0.2  # [s]
-    WIDTH: Final = 70
 
     def __init__(self) -> None:
-        self.shown = sys.stdout.isatty() or "ipykernel" in sys.modules
         self.out = sys.stdout  # what machines print goes elsewhere
-        self.next = perf_counter() + self.EVERY
-        self.wrote = False
+        shown = self.out.isatty() or "ipykernel" in sys.modules
+        self.next = perf_counter() + self.EVERY if shown else inf
+        self.width = 0
 
     def __call__(self, share: float, words: str) -> None:
         """Say how far it is, now and then."""
-        if self.shown and perf_counter() > self.next:
+        if perf_counter() > self.next:
             self.next = perf_counter() + self.EVERY
-            self.wrote = True
             line = f"checking: {share:4.0%}, {words}"
-            self.out.write(f"\r{line:{self.WIDTH}.{self.WIDTH}}")
-            self.out.flush()
+            self.width = max(self.width, len(line))
+            print(f"\r{line:{self.width}}", end="", file=self.out, flush=True)
 
     def clear(self) -> None:
         """Leave nothing behind."""
-        if self.wrote:
-            self.out.write(f"\r{'':{self.WIDTH}}\r")
-            self.out.flush()
+        if self.width:
+            print(f"\r{'':{self.width}}\r", end="", file=self.out, flush=True)
 
 
 def _failed(failure: Failure | None) -> Outcome | None:
     """Return a failure that no single run shows."""
     return failure and Outcome(Trial(APPLICATIONS[0]), failure=failure)
-
-
-def _noticed(search: Search) -> str:
-    """Say what a machine did beside its work."""
-    if search.guard.noticed is None:
-        return ""
-    what, file, number = search.guard.noticed
-    return f"{what} at {place(file, number)}"
-
-
-def _noisy(search: Search) -> Outcome | None:
-    if not (noticed := _noticed(search)):
-        return None
-    words = f"A machine only answers, but this one {noticed}"
-    return _failed(Failure(Promise.QUIET, words=words))
 
 
 def _survived(search: Search) -> Verdict:
@@ -228,12 +213,12 @@ def failed(search: Search, outcome: Outcome) -> Verdict:
     if failure.promise in WRONG and trace.rows:
         trace.about["wrong"] = WRONG[failure.promise]
     unpromised, besides = _unpromised(search), ""
-    if (noticed := _noticed(search)) and failure.promise != Promise.QUIET:
-        besides = f" Besides, a machine {noticed}."
+    if search.guard.noticed and failure.promise != Promise.QUIET:
+        besides = f" Besides, a machine {search.guard.noticed}."
     return Verdict(
         failure.promise.kind,
         search.network.name,
-        unpromised + Story(outcome, trace, pair).tell() + besides,
+        unpromised + tell(outcome, trace, pair) + besides,
         failure.promise,
         tuple(outcome.hits),
         cut(trace, last=failure.promise in WRONG),

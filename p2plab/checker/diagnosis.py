@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2plab.checker.checking import WRONG
-from p2plab.checker.explain import breach, capital
-from p2plab.checker.faults import called
+from p2plab.checker.explain import breach, capital, repeated, wrong_delivery
 from p2plab.checker.guard import OutputGuard
 from p2plab.checker.promises import Promise, VerdictKind
 from p2plab.checker.run import Failure, innermost
 from p2plab.checker.verdict import SENDS, Verdict, cut, headline, ladder, overtaken
 from p2plab.content.chunks import Assembly
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW
-from p2plab.core.packet import MACHINE_KINDS, Kind, Packet
-from p2plab.core.trace import DELIVER, RECEIVER, SENDER, Trace
+from p2plab.core.packet import MACHINE_KINDS
+from p2plab.core.trace import DELIVER, RECEIVER, SENDER, Row, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import (
     BadContent,
@@ -59,13 +58,12 @@ class Diagnosis(Verdict):
 class _Finding(NamedTuple):
     """What was found.
 
-    promise: which one was broken; None if none was. until: the row that shows it.
+    promise: which one was broken; None if none was.
     """
 
     words: str
     promise: Promise | None = None
     kind: VerdictKind = VerdictKind.UNJUDGED
-    until: int | None = None
 
 
 def autopsy(transfer: Transfer) -> Diagnosis:
@@ -79,19 +77,20 @@ def autopsy(transfer: Transfer) -> Diagnosis:
     if not transfer.ended:
         raise ValueError("the transfer still goes on: wait() for its end, or stop() it")
     trace = _machines_only(transfer.trace)
-    errors = _errors(transfer)
+    errors, network = _errors(transfer), _network(trace)
     with OutputGuard():  # it has printed before
         sent, delivered, note = _contents(transfer)
         found = _breach(transfer, errors)
-    found = found or _wrong_delivery(sent, delivered, trace)
+    wrong = wrong_delivery(sent, delivered, "payload {}".format)
+    if wrong is not None and found is None:
+        found = _Finding(f"the receiver {wrong.did}", Promise.IN_ORDER_DELIVERY)
+        trace.about["wrong"] = WRONG[Promise.IN_ORDER_DELIVERY]
+        trace.rows = _until_delivery(trace.rows, wrong.place)
     found = found or _not_to_blame(errors, trace) or _incomplete(transfer, trace)
     well = "everything was delivered, and both sides finished"
     found = found or _Finding(well, kind=VerdictKind.SURVIVED)
     trace.about["delivered"] = _named(sent, delivered)
-    if found.until is not None:
-        trace.about["wrong"] = WRONG[Promise.IN_ORDER_DELIVERY]
-        trace.rows = trace.rows[: found.until + 1]
-    words = f"{_network(trace)} {capital(found.words.removesuffix('.'))}."
+    words = f"{network} {capital(found.words.removesuffix('.'))}."
     kind = found.kind
     if found.promise is not None:
         kind = found.promise.kind
@@ -180,6 +179,14 @@ def _named(sent: Sequence[bytes], delivered: Sequence[bytes]) -> list[str]:
 # What went wrong
 
 
+def _until_delivery(rows: list[Row], number: int) -> list[Row]:
+    """Return the rows until payload `number` was delivered; all if it was not."""
+    for place, row in enumerate(rows, 1):
+        if row.what == DELIVER and row.seq == number:
+            return rows[:place]
+    return rows
+
+
 def _network(trace: Trace) -> str:
     if not trace.rows:
         return "Of the machines' packets there is no trace."
@@ -207,29 +214,6 @@ def _breach(transfer: Transfer, errors: Sequence[P2PLabError]) -> _Finding | Non
             failure = breach(Failure(promise, way, error=error), machine)
             promise, words = failure.promise, failure.words
     return _Finding(words, promise)
-
-
-def _wrong_delivery(
-    sent: Sequence[bytes], delivered: Sequence[bytes], trace: Trace
-) -> _Finding | None:
-    """Return the first payload that was not the next one, and its row in the trace."""
-    for index, payload in enumerate(delivered):
-        if sent[index : index + 1] == [payload]:
-            continue
-        words = "the receiver delivered something that was never sent"
-        if payload in sent:
-            words = f"the receiver delivered payload {sent.index(payload)}"
-            words += " once more" if payload in delivered[:index] else ""
-        words += " when "
-        words += f"payload {index} was next" if index < len(sent) else "all was there"
-        at = [
-            place
-            for place, row in enumerate(trace.rows)
-            if row.what == DELIVER and row.seq == index
-        ]
-        until = at[0] if at else None
-        return _Finding(words, Promise.IN_ORDER_DELIVERY, until=until)
-    return None
 
 
 def _not_to_blame(errors: Sequence[P2PLabError], trace: Trace) -> _Finding | None:
@@ -266,25 +250,12 @@ def _incomplete(transfer: Transfer, trace: Trace) -> _Finding | None:
         return _Finding(words, Promise.IN_ORDER_DELIVERY)
     since = delivered[-1].time if delivered else 0.0
     parts = [] if far else [f"{got} of {count} payloads were delivered"]
-    parts += [_repeated(trace, role, since) for role in (SENDER, RECEIVER)]
-    parts.append("the sender took itself for done")
-    if error is not None:
-        parts[-1] = _first_sentence(error)
-    return _Finding("; ".join(filter(None, parts)), Promise.TERMINATION)
+    for role in (SENDER, RECEIVER):
+        if did := repeated(trace, role, since):
+            parts.append(f"after that the {role} sent {did}")
+    why = "the sender took itself for done" if error is None else _first_sentence(error)
+    return _Finding("; ".join([*parts, why]), Promise.TERMINATION)
 
 
 def _first_sentence(error: P2PLabError) -> str:
     return str(error).split(". ")[0]
-
-
-def _repeated(trace: Trace, role: str, since: float) -> str:
-    """Say what a side sent most after the last delivery."""
-    rows = [row for row in trace.rows if row.host == role and row.time > since]
-    packets = Counter((row.kind, row.seq) for row in rows if row.what in SENDS)
-    if not packets:
-        heard = any(row.what in INTACT for row in rows)
-        return f"the {role} sent nothing after that" if heard else ""
-    (kind, seq), times = packets.most_common(1)[0]
-    name = f"packet {seq}" if kind == Kind.DATA else called(Packet(Kind(kind), seq))
-    more = " and others" if len(packets) > 1 else ""
-    return f"after that the {role} sent {name}{more} ({count_of(times, 'time')})"

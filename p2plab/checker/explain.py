@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from p2plab.checker.faults import CHANNELS, LATE, ROLES, Fault, called
-from p2plab.checker.guard import LIMIT, attributes, changeable, shared
-from p2plab.checker.promises import HEAL_TIME, Promise
+from p2plab.checker.faults import CHANNELS, LATE, ROLES, called
+from p2plab.checker.guard import CONTAINERS, LIMIT
+from p2plab.checker.promises import Promise
 from p2plab.checker.run import EAGER, Failure, Makers, Outcome, Trial, innermost, plain
 from p2plab.checker.run import run as run_trial
 from p2plab.checker.source import (
+    attributes,
     class_line,
     member_line,
     methods,
     place,
     raised_at,
 )
+from p2plab.checker.verdict import SENDS
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE
-from p2plab.core.packet import ACK, Packet
-from p2plab.core.trace import OTHER, RECEIVER, SENDER, TIMEOUT, Row, Trace
+from p2plab.core.packet import ACK, Kind, Packet
+from p2plab.core.trace import RECEIVER, SENDER, Row, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import BrokenContract
 from p2plab.sim.contract import require_machine
@@ -158,233 +160,151 @@ def _see(words: str, line: str) -> str:
 
 
 def shared_state(makers: Makers) -> str:
-    """Say what two machines made one after the other share and change, if anything."""
-    before = _common(makers)
+    """Say what machines made one after the other share and change, if anything."""
+    before = _shared(makers)
     run_trial(Trial(plain(2)), makers)
-    for words, value in _common(makers).items():
-        if before.get(words, value) != value:
-            return words
+    for name, value in _shared(makers).items():
+        if before.get(name, value) != value:
+            return (
+                f"{name} belongs to all machines together, and what one leaves there "
+                f"the next one finds: make it in __init__ (self.… = …); a default "
+                f"argument is made only once, so write None there"
+            )
     return ""
 
 
-def _common(makers: Makers) -> dict[str, str]:
-    """Return what machines share: the words to say if it changes, and its value."""
-    found = {}
+def _shared(makers: Makers) -> dict[str, str]:
+    """Return the values that machines share, as text, by name."""
+    found: dict[str, object] = {}
     for make in makers:
-        machine = make()
-        who = type(machine).__name__
-        for name, value in shared(machine, make()).items():
-            cure = f"make it in __init__ (self.{name} = …), or with "
-            cure += "field(default_factory=…)"
-            if name in dict(attributes(machine)):  # a default or a global
-                cure = f"a default is made only once: write {name}=None, and make a "
-                cure += "new one in __init__ if it is None"
-            words = (
-                f"{who}.{name} belongs to all machines of the class together, and what "
-                f"one leaves there the next one finds: {cure}"
-            )
-            found[words] = repr(value)[:4000]
-        for _, method in methods(type(machine)):
+        machine, other = make(), dict(attributes(make()))
+        kind, own = type(machine), dict(attributes(machine))
+        for _, method in methods(kind):
             for name in method.__code__.co_names:
-                if changeable(value := method.__globals__.get(name)):
-                    words = (
-                        f"{who} changes the global {name}, which all machines share: "
-                        f"keep it in `self`, made in __init__"
-                    )
-                    found[words] = repr(value)[:4000]
-    return found
+                found[f"The global {name}"] = method.__globals__.get(name)
+        for each in reversed(kind.__mro__):
+            for name, value in vars(each).items():
+                if name not in own and not name.startswith("__"):
+                    found[f"{kind.__name__}.{name}"] = value
+        for name, value in own.items():
+            if other.get(name) is value and not isinstance(value, int | float):
+                found[f"{kind.__name__}.{name}"] = value
+    seen = (*CONTAINERS, int, float)  # where it shows what machines have left
+    return {
+        name: repr(value)[:4000]
+        for name, value in found.items()
+        if isinstance(value, seen)
+    }
 
 
 # A protocol that loses, doubles or never delivers something
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """The run that failed, as its trace tells it. pair: which of its transfers."""
+def tell(run: Outcome, trace: Trace, pair: int = 0) -> str:
+    """Say what was lost, what the protocol did, and which promise that broke.
 
-    run: Outcome
-    trace: Trace
-    pair: int = 0
+    pair: which of the run's transfers failed; trace: of that one.
+    """
+    failure = run.failure
+    assert failure is not None
+    did = failure.words or _what_happened(run, failure, trace, pair)
+    did = capital(did.removesuffix("."))
+    before = "" if failure.promise in _ALWAYS else f"{_circumstances(run)} "
+    return f"{before}{did}{'' if did.endswith('?') else '.'} {failure.promise.broken}"
 
-    def tell(self) -> str:
-        """Say what was lost, what the protocol did, and which promise that broke."""
-        failure = self.run.failure
-        assert failure is not None
-        words = failure.words or self._what_happened(failure)
-        words = capital(words.removesuffix("."))
-        if not words.endswith("?"):
-            words += "."
-        before = "" if failure.promise in _ALWAYS else f"{self._before()} "
-        return f"{before}{words} {failure.promise.broken}"
 
-    def _before(self) -> str:
-        """Say what the network, the application and the driver did."""
-        run, said = self.run, []
-        for fault in run.hits:
-            packets = run.packets(fault.way)
-            again = _sent_before(packets, fault.number)
-            said.append(fault.words(packets[fault.number], again))
-        text = "Without any fault of the network"
-        if said:
-            text = capital("; ".join(said[:6])) + (" …" if len(said) > 6 else "")
-            text += f" ({count_of(len(said), 'fault')})"
-        application = run.trial.application
-        if application.pairs > 1 or len(application.phases) > 1 or not said:
-            text += f"; the application sent {application.words}"
-        if run.trial.style != EAGER:
-            text += "; the driver pulled packets late"
-        return f"{text}."
+def _circumstances(run: Outcome) -> str:
+    """Say what the network, the application and the driver did."""
+    said = []
+    for fault in run.hits:
+        packets = run.packets(fault.way)
+        again = _sent_before(packets, fault.number)
+        said.append(fault.words(packets[fault.number], again))
+    text = "Without any fault of the network"
+    if said:
+        text = capital("; ".join(said[:6])) + (" …" if len(said) > 6 else "")
+        text += f" ({count_of(len(said), 'fault')})"
+    application = run.trial.application
+    if application.pairs > 1 or len(application.phases) > 1 or not said:
+        text += f"; the application sent {application.words}"
+    if run.trial.style != EAGER:
+        text += "; the driver pulled packets late"
+    return f"{text}."
 
-    def _what_happened(self, failure: Failure) -> str:
-        match failure.promise:
-            case Promise.IN_ORDER_DELIVERY:
-                return self._wrong_delivery()
-            case Promise.RETRANSMISSION:
-                return self._storm()
-            case Promise.QUIESCENCE:
-                return self._restless(failure.way)
-        return self._unfinished()
 
-    def _packets(self, role: str) -> list[Packet]:
-        return self.run.packets(2 * self.pair + (role == RECEIVER))
-
-    def _last_arrival(self, role: str, carrying: bytes = b"") -> Row | None:
-        packets = self._packets(OTHER[role])
-        for row in reversed(self.trace.rows):
-            arrived = row.host == role and row.what in (ARRIVE, DUPLICATE)
-            if arrived and carrying in packets[row.number].payload:
-                return row
-        return None
-
-    def _wrong_delivery(self) -> str:
-        """Say what was delivered in place of what, and which packet was the cause."""
-        delivered = self.run.delivered[self.pair]
-        sent = self.run.trial.application.payloads
-        index, got = len(delivered) - 1, delivered[-1]
-        wanted = sent[index] if index < len(sent) else None
-        twice = got in sent[:index] and got != wanted
-        once_more = got in sent and not twice and got not in sent[index + 1 :]
-        if not got and wanted:
-            did = f"delivered {got!r} where {wanted!r} was next"
-        elif twice:
-            did = f"delivered {got!r} twice"
-        elif got in sent[index + 1 :]:
-            did = f"delivered {got!r} although {wanted!r} was still missing"
-        elif once_more:
-            did = f"delivered {got!r} once more than it was sent"
-        else:
-            did = f"delivered {got!r:.60}, which was never sent"
-        last = self._last_arrival(RECEIVER)
+def _what_happened(run: Outcome, failure: Failure, trace: Trace, pair: int) -> str:
+    sent, delivered = run.trial.application.payloads, run.delivered[pair]
+    if failure.promise == Promise.IN_ORDER_DELIVERY:
+        wrong = wrong_delivery(sent, delivered, lambda index: repr(sent[index]))
+        wrong = wrong or WrongDelivery(0, False, "delivered what was not yet sent")
+        packets, last = run.packets(2 * pair), _last_arrival(trace, RECEIVER)
         if last is None:
-            return f"Before anything had arrived, the receiver {did}"
-        fresh = twice or once_more
-        cause = (fresh and got and self._last_arrival(RECEIVER, got)) or last
-        packets = self._packets(SENDER)
-        if cause != last:
-            did = f"{did} (when {called(packets[last.number])} had arrived)"
-        name = called(packets[cause.number])
-        took = "took it for a new one and " if fresh else ""
-        late = Fault(LATE, 2 * self.pair, cause.number)
-        if cause.what == DUPLICATE:
-            took = took.replace("it", f"the copy of {name}")
-            return f"The receiver {took or f'got the copy of {name} and '}{did}"
-        if any(hit[:3] == late[:3] for hit in self.run.hits):
-            return f"When {name} arrived at last, the receiver {took}{did}"
-        if not _sent_before(packets, cause.number):
-            return f"When {name} arrived, the receiver {did}"
-        way = 2 * self.pair
-        sent_at = [each.time for each in self.run.sent if each.way == way]
-        fired = (SENDER, TIMEOUT, sent_at[cause.number])
-        timer = any((row.host, row.what, row.time) == fired for row in self.trace)
-        why = " when its timer fired" if timer else ""
-        return f"The sender sent {name} again{why}; the receiver {took}{did}"
-
-    def _unfinished(self) -> str:
-        run = self.run
-        sent = run.trial.application.payloads
-        missing = sent[len(run.delivered[self.pair]) :]
-        last = self._last_arrival(SENDER)
-        heard = last and called(self._packets(RECEIVER)[last.number])
-        if missing and run.machines[2 * self.pair].done:
-            return self._done_too_early(missing[0], heard)
-        what = f"{missing[0]!r} was never delivered" if missing else ""
-        if not sent:
-            what = "there was nothing to send"
-        what = what or "all was delivered, but the sender is not done"
-        if not run.stuck:
-            return f"{self._busy()}; {what}"
-        words = "The sender heard nothing"
-        if heard:
-            words = f"The last that the sender heard was {heard}"
-        return (
-            f"{words}. From t={run.time:.2f} s on nothing happened any more: no packet "
-            f"was on its way and no timer was running, although the sender's `done` is "
-            f"False; {what}"
-        )
-
-    def _done_too_early(self, missing: bytes, heard: str | None) -> str:
-        why = "although nothing had arrived"
-        if heard:
-            why = f"after {heard} had arrived"
-        elif any((row.host, row.what) == (SENDER, CORRUPT) for row in self.trace):
-            why = "after a damaged packet had arrived"
-        times = sum(missing in packet.payload for packet in self._packets(SENDER))
-        sent = f"and had sent {missing!r} {count_of(times, 'time')}"
+            return f"before anything had arrived, the receiver {wrong.did}"
+        if wrong.twice:  # what came last may only have let it out of a buffer
+            for row in trace.rows:
+                arrived = row.host == RECEIVER and row.what in (ARRIVE, DUPLICATE)
+                if arrived and packets[row.number].payload == delivered[-1]:
+                    last = row
+        name = called(packets[last.number])
+        if last.what == DUPLICATE:
+            name = f"the copy of {name}"
+        elif _sent_before(packets, last.number):
+            name += ", sent again,"
+        if (LATE, 2 * pair, last.number) in [hit[:3] for hit in run.hits]:
+            name += " at last"
+        took = "took it for a new one and " if wrong.twice else ""
+        return f"when {name} arrived, the receiver {took}{wrong.did}"
+    missing = sent[len(delivered) :]
+    if failure.promise == Promise.TERMINATION and run.machines[2 * pair].done:
+        last = _last_arrival(trace, SENDER)
+        heard = "although nothing had arrived"
+        if last is not None:
+            heard = f"after {called(run.packets(2 * pair + 1)[last.number])}"
+        elif any((row.host, row.what) == (SENDER, CORRUPT) for row in trace):
+            heard = "after a damaged packet"
+        times = sum(missing[0] in packet.payload for packet in run.packets(2 * pair))
+        sent_it = f"had sent {missing[0]!r} {count_of(times, 'time')}"
         if not times:
-            sent = f"and never sent {missing!r}, although `send` was called with it"
-        return f"The sender took itself for done {why}, {sent}: it was never delivered"
-
-    def _storm(self) -> str:
-        """Say how much was sent, and that it did not help."""
-        healed = self.run.healed_at
-        count = sum(each.time >= healed for each in self.run.sent)
-        took = self.run.time - healed
+            sent_it = f"never sent {missing[0]!r}, although `send` was called with it"
         return (
-            f"In the {took:.3g} s after that, {count} packets were sent, and it was "
-            f"not yet done: {self._busy()}"
+            f"the sender took itself for done {heard}, and {sent_it}: it was never "
+            f"delivered"
         )
+    state = "all was delivered, but the sender is not done"
+    if failure.promise == Promise.QUIESCENCE:
+        state = "all was delivered and the sender was done"
+    elif missing:
+        state = f"{missing[0]!r} was never delivered"
+    return f"{_doing(run, trace, pair)}; {state}"
 
-    def _busy(self) -> str:
-        """Say what both sides do for ever."""
-        healed = self.run.healed_at
-        ours = self._repeated(SENDER, healed)
-        theirs = self._repeated(RECEIVER, healed)
-        if ours is None and theirs is None:
-            at = [each.deadline for each in self.run.machines[2 * self.pair :][:2]]
-            waits = min((each for each in at if each is not None), default=inf)
-            return (
-                f"After the network had healed, at t={healed:.4g} s, nothing was sent; "
-                f"the next timer is set for t={waits:.6g} s"
-            )
-        parts = []
-        if ours is not None:
-            parts.append(f"the sender went on sending {ours}")
-        if theirs is not None:
-            parts.append(f"the receiver {'answered with' if ours else 'sent'} {theirs}")
-        else:
-            once = self._repeated(RECEIVER, -inf) is not None
-            parts.append(f"the receiver {'no longer' if once else 'never'} answered")
-        return ", ".join(parts)
 
-    def _repeated(self, role: str, since: float) -> str | None:
-        """Say what a side has sent most often since then, if it has sent anything."""
-        way = 2 * self.pair + (role == RECEIVER)
-        packets = [s.packet for s in self.run.sent if s.way == way and s.time > since]
-        if not packets:
-            return None
-        often = Counter(packet[:3] for packet in packets).most_common(2)
-        (packet, times), more = often[0], " and others" if len(often) > 1 else ""
-        return f"{called(Packet(*packet))}{more} ({count_of(times, 'time')})"
-
-    def _restless(self, way: int) -> str:
-        done = "Everything was delivered and the sender was done"
-        for role in (RECEIVER, SENDER):
-            what = self._repeated(role, self.run.healed_at + 1)
-            if what is not None:
-                return f"{done}, but the {role} went on sending {what}"
+def _doing(run: Outcome, trace: Trace, pair: int) -> str:
+    """Say what both sides did since the network had healed, for ever."""
+    healed = run.healed_at
+    ours, theirs = (repeated(trace, role, healed) for role in (SENDER, RECEIVER))
+    if ours:
+        answer = f"answered with {theirs}" if theirs else "did not answer"
+        return f"the sender went on sending {ours}, the receiver {answer}"
+    if theirs:
+        return f"the receiver went on sending {theirs}"
+    if run.stuck:
         return (
-            f"{done}, but the {ROLES[way % 2]} still held a timer {HEAL_TIME:g} s later"
+            f"from t={run.time:.2f} s on nothing happened any more: no packet was on "
+            f"its way and no timer was running"
         )
+    timers = [each.deadline for each in run.machines[2 * pair :][:2]]
+    next_at = min((each for each in timers if each is not None), default=inf)
+    return (
+        f"after the network had healed, at t={healed:.4g} s, nothing was sent; the "
+        f"next timer is set for t={next_at:.6g} s"
+    )
+
+
+def _last_arrival(trace: Trace, role: str) -> Row | None:
+    for row in reversed(trace.rows):
+        if row.host == role and row.what in (ARRIVE, DUPLICATE):
+            return row
+    return None
 
 
 def _sent_before(packets: list[Packet], number: int) -> bool:
@@ -393,3 +313,53 @@ def _sent_before(packets: list[Packet], number: int) -> bool:
     if packet.kind == ACK:
         return False
     return any(each[:3] == packet[:3] for each in packets[:number])
+
+
+# What a diagnosis of a real transfer says, too
+
+
+class WrongDelivery(NamedTuple):
+    """A payload that was not the next one.
+
+    place: among the delivered. twice: it had been delivered before.
+    """
+
+    place: int
+    twice: bool
+    did: str
+
+
+def wrong_delivery(
+    sent: Sequence[bytes], delivered: Sequence[bytes], name: Callable[[int], str]
+) -> WrongDelivery | None:
+    """Return the first payload that was not the next one, if there is one.
+
+    name: how to call the payload that was sent in that place.
+    """
+    for index, payload in enumerate(delivered):
+        if sent[index : index + 1] == [payload]:
+            continue
+        twice = payload in delivered[:index]
+        what = f"{payload!r:.60}, which was never sent,"
+        if payload in sent:
+            what = name(sent.index(payload)) + (" twice" if twice else "")
+        when = "although all was there"
+        if index < len(sent):
+            when = f"when {name(index)} was next"
+        return WrongDelivery(index, twice, f"delivered {what} {when}")
+    return None
+
+
+def repeated(trace: Trace, role: str, since: float) -> str:
+    """Say what a side has sent most often since then; empty if it sent nothing."""
+    packets = Counter(
+        (row.kind, row.seq)
+        for row in trace.rows
+        if row.host == role and row.what in SENDS and row.time > since
+    )
+    if not packets:
+        return ""
+    (kind, seq), times = packets.most_common(1)[0]
+    name = "packet" if kind == Kind.DATA else Kind(kind).name
+    more = " and others" if len(packets) > 1 else ""
+    return f"{name} {seq}{more} ({count_of(times, 'time')})"

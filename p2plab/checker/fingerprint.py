@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zlib import crc32
 
 from p2plab.checker.faults import CHANNELS, ROLES
@@ -14,53 +14,27 @@ from p2plab.checker.promises import Promise
 from p2plab.checker.run import Failure, Makers, Outcome, Trial, plain, run
 from p2plab.checker.schedules import random_trial
 from p2plab.checker.verdict import ARROWS, event
-from p2plab.core.packet import Kind
 from p2plab.core.trace import SEND, Row
 from p2plab.sim.watchdog import Stuck
 
 TRIALS: Final = 80
 
 
-class Print(NamedTuple):
-    """A packet that was sent, as JSON can carry it; begin: of its payload."""
-
-    time: float
-    way: int
-    number: int
-    kind: int
-    seq: int
-    size: int
-    checksum: int
-    begin: str
-    ts_val: float | None
-
-    def __str__(self) -> str:
-        ts_val = "" if self.ts_val is None else f" (ts_val {self.ts_val:.6g})"
-        return (
-            f"{Kind(self.kind).name} {self.seq} {self.begin} of the "
-            f"{ROLES[self.way % 2]} at t={self.time:.6g} s{ts_val}"
+def printed(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return what was sent in a run, as JSON can carry it."""
+    prints = []
+    for time, way, number, (kind, seq, payload, ts_val, _) in outcome.sent:
+        row = Row(time, ROLES[way % 2], SEND, kind, seq, len(payload), number)
+        begin, checksum = f"{payload!r:.20}", crc32(payload)
+        prints.append(
+            event(row) | {"begin": begin, "checksum": checksum, "ts_val": ts_val}
         )
-
-    @property
-    def event(self) -> dict[str, Any]:
-        """As an event of a ladder."""
-        host, (time, _, number, kind, seq, size, *_) = ROLES[self.way % 2], self
-        return event(Row(time, host, SEND, kind, seq, size, number))
-
-
-def printed(outcome: Outcome) -> list[Print]:
-    """Return what was sent in a run."""
-    return [
-        Print(
-            at, way, number, kind, seq, len(load), crc32(load), f"{load!r:.20}", ts_val
-        )
-        for at, way, number, (kind, seq, load, ts_val, _) in outcome.sent
-    ]
+    return prints
 
 
 def fingerprint(
     makers: Makers, channel: str, seed: int, seconds: float
-) -> list[list[Print]]:
+) -> list[list[dict[str, Any]]]:
     """Return what was sent in a fixed list of trials, or in the first ones of them.
 
     It ends after one that fails, and begins no other one when the time is over.
@@ -83,19 +57,26 @@ def fingerprint(
 
 
 def difference(
-    ours: Iterable[Iterable[Sequence[Any]]], theirs: Iterable[Iterable[Sequence[Any]]]
+    ours: Sequence[Sequence[dict[str, Any]]], theirs: Sequence[Sequence[dict[str, Any]]]
 ) -> tuple[str, list[dict[str, Any]]] | None:
     """Return the first difference in words, and what was sent up to it, or None."""
-    for pair in zip(ours, theirs, strict=False):
-        one, other = (list(map(Print._make, each)) for each in pair)
+    for one, other in zip(ours, theirs, strict=False):
         for number, (this, that) in enumerate(zip(one, other, strict=False), 1):
             if this != that:
-                words = f"packet number {number} was {this}, then {that}"
-                return words, [each.event for each in one[:number][-ARROWS:]]
+                words = f"packet number {number} was {_said(this)}, then {_said(that)}"
+                return words, list(one[:number][-ARROWS:])
         if len(one) != len(other):
             words = f"it took {len(one)} packets, then {len(other)}"
-            return words, [each.event for each in one[:ARROWS]]
+            return words, list(one[:ARROWS])
     return None
+
+
+def _said(sent: dict[str, Any]) -> str:
+    ts_val = "" if sent["ts_val"] is None else f" (ts_val {sent['ts_val']:.6g})"
+    return (
+        f"{sent['kind']} {sent['seq']} {sent['begin']} of the {sent['host']} at "
+        f"t={sent['time']:.6g} s{ts_val}"
+    )
 
 
 def differs(outcome: Outcome, again: Outcome) -> Failure | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self, TextIO
 
+from p2plab.checker.source import attributes, place
 from p2plab.sim.watchdog import Watchdog
 
 LIMIT: Final = 1.2  # for one run, of which a usual one takes less than 0.01 [s]
@@ -31,14 +32,14 @@ _WATCHDOG: Final = str(Path(__file__).parent.parent / "sim" / "watchdog.py")
 class OutputGuard(io.TextIOBase):
     """Keeps what is printed while it is entered, and notes who was the first.
 
-    noticed: what was done, and the file and line; None if there was nothing.
+    noticed: what was done, and the line; empty if there was nothing.
     """
 
     def __init__(self) -> None:
         from threading import Thread, get_ident
 
         here, begin = get_ident(), Thread.start
-        self.noticed: tuple[str, str, int] | None = None
+        self.noticed = ""
         self._threads: Any = Thread
         self._before: list[tuple[TextIO, Any]] = []
 
@@ -65,8 +66,8 @@ class OutputGuard(io.TextIOBase):
     def _note(self, what: str, frame: FrameType) -> None:
         name = frame.f_code.co_filename
         ours = name.startswith(_CHECKER) or name == _WATCHDOG  # it is a thread, too
-        if self.noticed is None and not ours:
-            self.noticed = what, name, frame.f_lineno
+        if not self.noticed and not ours:
+            self.noticed = f"{what} at {place(name, frame.f_lineno)}"
 
 
 CONTAINERS: Final = (list, set, deque, dict, bytearray)
@@ -86,16 +87,6 @@ def held(machine: object) -> Counter[str]:
     return found
 
 
-def attributes(thing: object) -> Iterator[tuple[str, Any]]:
-    """Yield the names and values that an object has of its own."""
-    yield from getattr(thing, "__dict__", {}).items()
-    for kind in type(thing).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(thing, name):
-                yield name, getattr(thing, name)
-
-
 def _count(value: Any, name: str, found: Counter[str], seen: set[int]) -> None:
     if isinstance(value, _TEXT):
         found[name] += len(value) // ITEM
@@ -110,28 +101,3 @@ def _count(value: Any, name: str, found: Counter[str], seen: set[int]) -> None:
     elif type(value).__module__ not in ("builtins", "types", "functools"):
         for inner, each in attributes(value):
             _count(each, f"{name}.{inner}", found, seen)
-
-
-def shared(one: object, other: object) -> dict[str, Any]:
-    """Return what two machines of one class have in common, by name.
-
-    Class attributes count only while the machine has none of its own.
-    """
-    ours, theirs = dict(attributes(one)), dict(attributes(other))
-    of_class = {
-        name: value
-        for each in reversed(type(one).__mro__)
-        for name, value in vars(each).items()
-        if not name.startswith("__") and name not in ours and changeable(value)
-    }
-    same = {
-        name: value
-        for name, value in ours.items()
-        if isinstance(value, CONTAINERS) and theirs.get(name) is value
-    }
-    return of_class | same
-
-
-def changeable(value: object) -> bool:
-    """Whether what machines leave in a common value can be seen."""
-    return isinstance(value, (*CONTAINERS, int, float))

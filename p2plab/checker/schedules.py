@@ -53,17 +53,6 @@ class Level:
     applications: tuple[Application, ...]
     cap: int
 
-    @property
-    def words(self) -> str:
-        """Say it in words."""
-        ends = f" and the last {LAST}" if self.faults == 1 else ""
-        size = self.applications[-1].size
-        few = "up to " if len(self.applications) > 1 else ""
-        return (
-            f"{self.faults} fault{'s' if self.faults > 1 else ''} on the first "
-            f"{self.first}{ends} packets each way of {few}{size} payloads"
-        )
-
 
 def _up_to(size: int) -> tuple[Application, ...]:
     return tuple(each for each in APPLICATIONS if each.size <= size)
@@ -73,7 +62,6 @@ SINGLE: Final = Level(1, 12, 12, _up_to(LARGE), 3_000)
 MANY: Final = Level(1, 6, 3, APPLICATIONS[-1:], 1_000)
 PAIRS: Final = Level(2, 6, 4, _up_to(4), 2_500)
 TRIPLES: Final = Level(3, 5, 2, _up_to(2), 1_000)
-LEVELS: Final = (SINGLE, MANY, PAIRS, TRIPLES)
 
 
 def more(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from time import perf_counter
 from typing import Final
 
@@ -41,7 +41,6 @@ from p2plab.checker.run import (
 )
 from p2plab.checker.schedules import (
     LARGE,
-    LEVELS,
     MANY,
     PAIRS,
     SINGLE,
@@ -64,15 +63,14 @@ TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
 REPORT_EVERY: Final = 100  # schedules
 
-# What is counted, beside the levels of the enumeration.
-NO_FAULT: Final = "no fault"
-LONG: Final = "long runs"
-RANDOM: Final = "random"
-CHUNK: Final = 500  # random schedules that another process is given at once
-WORKERS: Final = 4  # chunks under way
-
 FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 60  # so many more, to see how much
+
+# What is counted, beside sets of faults.
+NO_FAULT: Final = "without a fault"
+LONG: Final = f"of {FEW} payloads and more"
+RANDOM: Final = "with random faults"
+WORKERS: Final = 4  # processes that try random faults at the same time, if they can
 
 REFERENCE: Final = Setup("selective_repeat")
 COUNT: Final = 60  # payloads, to compare two speeds
@@ -98,7 +96,7 @@ class Search:
 
     until: when to stop, by perf_counter [s].
     baseline: the fault-free run of each application, as far as there was one.
-    counts: runs of each sort; unfinished: the sorts of which more could be tried.
+    counts: runs of each sort. where: which sort it is now.
     """
 
     makers: Makers
@@ -111,10 +109,8 @@ class Search:
     guard: OutputGuard = field(default_factory=OutputGuard)
     baseline: dict[Application, Outcome] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    unfinished: set[str] = field(default_factory=set)
     note: str = ""
     where: str = NO_FAULT
-    longest: int = 0  # payloads
     growth: dict[tuple[int, str], int] = field(default_factory=dict)  # without a fault
     begun: float = field(default_factory=perf_counter)
 
@@ -141,20 +137,14 @@ class Search:
         total = self.counts.total()
         if outcome.failure is None and (total <= TWICE or total % TWICE_EVERY == 0):
             again = self.run(trial)
-            failure = again.failure
-            if (
-                failure is None or not failure.out_of_resources
-            ):  # those may end it somewhere else
-                failure = differs(outcome, again)
-            if failure is not None:
-                again.failure = failure
-                raise Found(again)
+            if again.failure is None or not again.failure.out_of_resources:
+                again.failure = differs(outcome, again)
+            outcome = again
         if outcome.failure is not None:
             raise Found(outcome)
         if perf_counter() > self.until:
-            self.unfinished.add(where)
             raise OutOfTime
-        if total % REPORT_EVERY == 0:
+        if total % REPORT_EVERY == 1:
             self.report(where)
         return outcome
 
@@ -167,17 +157,9 @@ class Search:
 
     def tried(self) -> str:
         """Say what was tried so far."""
-        said = [f"{count_of(self.counts[NO_FAULT], 'run')} without a fault"]
-        if self.counts[NO_FAULT] == len(STYLES) * len(APPLICATIONS):
-            said[0] += f" ({len(APPLICATIONS)} applications, pulled eagerly and late)"
-        for level in LEVELS:
-            if count := self.counts[level.words]:
-                part = "the first " if level.words in self.unfinished else ""
-                said.append(f"{part}{count_of(count, 'schedule')} of {level.words}")
-        if count := self.counts[LONG]:
-            said.append(f"{count_of(count, 'run')} of up to {self.longest} payloads")
-        if count := self.counts[RANDOM]:
-            said.append(f"{count_of(count, 'random schedule')} (seed {self.seed})")
+        said = [f"{number:,} {where}" for where, number in self.counts.items()]
+        if self.counts[RANDOM]:
+            said[-1] += f" (seed {self.seed})"
         return ", ".join(said) + (f"; {self.note}" if self.note else "")
 
     def hunt(self, executor: Executor | None, speed: float | None) -> Outcome | None:
@@ -191,9 +173,8 @@ class Search:
                 self.require_speed(speed)
             if executor is not None:
                 self.random_elsewhere(executor)
-            self.random()
+            self.random(count())
         except Found as found:
-            self.unfinished.add(self.where)
             return self.smallest(found.outcome)
         except OutOfTime:
             pass
@@ -229,9 +210,7 @@ class Search:
             for trial in self._trials(Trial(application, style), level, level.faults)
         )
         for trial in islice(trials, int(level.cap * self.budget)):
-            self.judge(trial, level.words)
-        if next(trials, None) is not None:
-            self.unfinished.add(level.words)
+            self.judge(trial, f"with {count_of(level.faults, 'fault')}")
 
     def _trials(self, trial: Trial, level: Level, faults: int) -> Iterator[Trial]:
         """Yield the trials that have so many faults more."""
@@ -244,42 +223,31 @@ class Search:
             else:
                 yield from self._trials(each, level, faults - 1)
 
-    def random(self, first: int = 0, count: int | None = None) -> None:
-        """Try random schedules, from number `first` on."""
-        index = first
-        while count is None or index < first + count:
-            self.judge(random_trial(self.network, self.seed, index), RANDOM)
-            index += 1
+    def random(self, numbers: Iterable[int]) -> None:
+        """Try the random schedules of these numbers."""
+        for number in numbers:
+            self.judge(random_trial(self.network, self.seed, number), RANDOM)
 
     def random_elsewhere(self, executor: Executor) -> None:
         """Try random schedules in other processes, if the classes travel there."""
-        todo: dict[Future[tuple[int, int | None]], int] = {}
-        first = 0
         try:
             pickle.dumps(self.makers)
-            while perf_counter() < self.until:
-                self.report("random, in other processes")
-                while len(todo) < WORKERS:
-                    left = self.until - perf_counter()
-                    job = (self.makers, self.network.name, self.seed, first, left)
-                    todo[executor.submit(_chunk, *job)] = first
-                    first += CHUNK
-                ready, _ = wait(todo, timeout=0.05, return_when=FIRST_COMPLETED)
-                for future in sorted(ready, key=todo.__getitem__):
-                    del todo[future]
-                    done, failed = future.result()
+            about = self.makers, self.network.name, self.seed
+            left = self.until - perf_counter()
+            jobs = {executor.submit(_share, *about, n, left) for n in range(WORKERS)}
+            while jobs:
+                self.report("with random faults, in other processes")
+                ready, jobs = wait(jobs, timeout=0.1, return_when=FIRST_COMPLETED)
+                for job in ready:
+                    done, failed = job.result()
                     self.counts[RANDOM] += done
                     if failed is not None:
                         trial = random_trial(self.network, self.seed, failed)
                         self.judge(trial, RANDOM)
+            raise OutOfTime
         except (pickle.PicklingError, AttributeError, TypeError, BrokenExecutor) as why:
             alone = "in this process alone, because the classes did not travel"
             self.note = f"{alone} ({why})"
-            return
-        finally:
-            for future in todo:
-                future.cancel()  # those under way end by themselves
-        raise OutOfTime
 
     def smallest(self, outcome: Outcome) -> Outcome:
         """Shrink a failing run that is not the smallest by the order of the search.
@@ -312,7 +280,6 @@ class Search:
         outcome = self.run(trial)
         self.where = LONG
         self.counts[LONG] += 1
-        self.longest = max(self.longest, trial.application.size)
         if outcome.failure is not None:
             raise Found(outcome)
         return outcome
@@ -364,23 +331,21 @@ class Search:
 
         The doubt is ours: the computer may be busy.
         """
-        count, spent = self.counts.total(), perf_counter() - self.begun
-        if count >= LEAST:
+        tried, spent = self.counts.total(), perf_counter() - self.begun
+        if tried >= LEAST:
             return
         trial = Trial(plain(1))
         best = REFERENCE.sender, REFERENCE.receiver
-        ours, theirs = [], []
-        for _ in range(2):
-            theirs.append(self._seconds(trial, best))
-            ours.append(self._seconds(trial, self.makers))
-        if min(ours) < SLOWER * max(theirs):
+        theirs = max(self._seconds(trial, best) for _ in range(2))
+        ours = min(self._seconds(trial, self.makers) for _ in range(2))
+        if ours < SLOWER * theirs:
             return
         words = (
-            f"Too slow to judge: in {spent:.1f} s only {count} schedules could be run. "
-            f"One payload takes {min(ours):.2g} s here, and {max(theirs):.1g} s with "
+            f"Too slow to judge: in {spent:.1f} s only {tried} schedules could be run. "
+            f"One payload takes {ours:.2g} s here, and {theirs:.1g} s with "
             f"{REFERENCE.protocol}"
         )
-        with Watchdog(min(ours)) as short:  # to see where it is meanwhile
+        with Watchdog(ours) as short:  # to see where it is meanwhile
             short.begin()
             failure = run(Trial(plain(8)), self.makers).failure
         if failure and isinstance(failure.error, Stuck) and failure.error.line:
@@ -417,21 +382,19 @@ class Search:
                 raise Found(outcome)
 
 
-def _chunk(
+def _share(
     makers: Makers, network: str, seed: int, first: int, seconds: float
 ) -> tuple[int, int | None]:
-    """Try schedules in a worker process: how many were done, and which one failed."""
+    """Try one process's share: how many schedules were done, and which one failed."""
     search = Search(makers, CHANNELS[network], seed, perf_counter() + seconds, seconds)
-    failed = False
-    try:
-        with search.watchdog:
-            search.random(first, CHUNK)
-    except OutOfTime:
-        pass
-    except (Found, Stuck):
-        failed = True
-    done = search.counts.total()
-    return done, first + done - 1 if failed else None
+    with suppress(OutOfTime):
+        try:
+            with search.watchdog:
+                search.random(count(first, WORKERS))
+        except (Found, Stuck):
+            done = search.counts.total()
+            return done, first + (done - 1) * WORKERS
+    return search.counts.total(), None
 
 
 def _long_names(size: int) -> Application:
@@ -469,11 +432,11 @@ def resent_too_often(outcome: Outcome, baseline: Outcome) -> Failure | None:
     that is shorter than the round trip.
     """
     size = outcome.trial.application.size
-    count, usual = (sum(s.way == 0 for s in each.sent) for each in (outcome, baseline))
+    took, usual = (sum(s.way == 0 for s in each.sent) for each in (outcome, baseline))
     once = 4 * (in_flight(baseline) + 2)
-    if count <= min(usual, 10 * size) + once * (outcome.harmed + 1):
+    if took <= min(usual, 10 * size) + once * (outcome.harmed + 1):
         return None
-    words = f"{count_of(size, 'payload')} took {count} packets of the sender"
+    words = f"{count_of(size, 'payload')} took {took} packets of the sender"
     if outcome.harmed:
         words += f", although the network harmed only {outcome.harmed} of all; "
         words += f"without a fault it takes {usual}"

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from p2plab.checker.guard import attributes
-
 HASHED: Final = ("hash", "set")  # the same in one process
 _CHANCE: Final = "draws from chance"
 _CLOCK: Final = "reads a clock"
@@ -24,6 +22,16 @@ _NAMES: Final = {
     "id": "uses id(), which differs from run to run",
     "set": "uses a set, whose order differs from process to process",
 }
+
+
+def attributes(thing: object) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values that an object has of its own."""
+    yield from getattr(thing, "__dict__", {}).items()
+    for kind in type(thing).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(thing, name):
+                yield name, getattr(thing, name)
 
 
 def methods(kind: type) -> Iterator[tuple[str, FunctionType]]:
@@ -118,11 +126,8 @@ def nondeterministic(machine: Any, names: Iterable[str] = _NAMES) -> str:
 
 def _used(code: CodeType) -> Iterator[tuple[int, str]]:
     """Yield the names that a function uses, and the lines."""
-    line = code.co_firstlineno
     for step in dis.get_instructions(code):
-        if step.starts_line and not isinstance(step.starts_line, bool):
-            line = step.starts_line
-        line = getattr(step, "line_number", None) or line
+        line = (step.positions and step.positions.lineno) or code.co_firstlineno
         if step.opname in ("LOAD_GLOBAL", "LOAD_METHOD", "LOAD_ATTR", "LOAD_NAME"):
             yield line, str(step.argval)
         elif step.opname == "BUILD_SET":
