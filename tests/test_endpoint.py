@@ -414,16 +414,6 @@ def test_a_driver_may_stop_pulling_early_and_go_on_later() -> None:
     assert host.number == 4
 
 
-def test_a_batch_is_heard_as_if_its_packets_had_come_one_by_one() -> None:
-    batch = [(Packet(DATA, seq, b"%d" % seq, ts_val=1.0), seq) for seq in (0, 2, 1, 1)]
-    trace, taken = Trace(), list[bytes]()
-    machine = Setup("selective_repeat", window=4).receiver()
-    Host(machine, RECEIVER, trace, taken.append).feed_all(batch, 2.0, "arrive")
-    assert taken == [b"0", b"1", b"2"]
-    whats = ["arrive", "deliver", "arrive", "arrive", "deliver", "deliver", "arrive"]
-    assert [row.what for row in trace] == whats
-
-
 def test_a_number_used_for_a_new_payload_is_no_retransmission() -> None:
     result = simulate(
         Setup("stop_and_wait", seq_bits=1).sender(),

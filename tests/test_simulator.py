@@ -37,8 +37,8 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "e36b319d95f3a488d6fc47df0e26d383",
     "go_back_n": "2c65e73071bcf811a1962aba8593c0f6",
     "selective_repeat": "76e3582456c6ad5193c93c155d88d8dd",
-    "fast": "ac6ee99508e7c9e81372a7f740db692e",
-    "fountain": "19d5e6b33331e2dec5a6d3d50d0a6517",
+    "fast": "07698c06f03894f5920db12ddd220149",
+    "fountain": "528c6f9a1b01c0a19b06dfe3d932aa4d",
 }
 
 

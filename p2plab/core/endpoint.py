@@ -27,11 +27,8 @@ class Endpoint(Protocol):
     4. Bytes whose checksum does not fit never reach `on_packet`.
     5. At equal times a packet arrives before a timer fires.
 
-    Three members are optional: `on_corrupt(now)` hears of damaged packets,
-    `pacing_rate` (packets/s or None) asks the driver to space its pulls, and a sender's
-    `expect_payloads(count)` may hear beforehand how many payloads will come. They may
-    be queued bit by bit then, so that a long transfer begins at once; until all have
-    come, it is not `done`.
+    Two members are optional: `on_corrupt(now)` hears of damaged packets, and
+    `pacing_rate` (packets/s or None) asks the driver to space its pulls.
     """
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -151,23 +150,3 @@ def damaged(datagram: bytes, number: int) -> bytes:
     at = number * 7 % len(datagram)
     flipped = bytes((datagram[at] ^ 1 << number % 8,))
     return datagram[:at] + flipped + datagram[at + 1 :]
-
-
-def all_plain(
-    packets: Sequence[Numbered], largest: int, arrived: set[int] | None
-) -> bool:
-    """Whether all are for a machine, none is too large, and none a copy of another.
-
-    Nearly always they are, and one look at all costs much less than one at each.
-    largest: bytes of a payload. arrived: numbers of earlier packets, if copies matter;
-        those of plain ones are added.
-    """
-    came, numbers = zip(*packets, strict=True)
-    kinds, _, payloads, _, _ = zip(*came, strict=True)
-    if max(map(len, payloads)) > largest or not MACHINE_KINDS.issuperset(kinds):
-        return False
-    if arrived is not None:
-        if len({*numbers}) < len(numbers) or not arrived.isdisjoint(numbers):
-            return False
-        arrived.update(numbers)
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from p2plab.core.endpoint import Receiver, Sender
@@ -97,13 +97,6 @@ class Host:
             return self._pull_at
         return min(deadline, self._pull_at)
 
-    def expect_payloads(self, count: int) -> bool:
-        """Tell a sender how many will come, before the first; whether it listens."""
-        hear = getattr(self.inner, "expect_payloads", None)
-        if hear is not None:
-            hear(count)
-        return hear is not None
-
     def send(self, *payloads: bytes) -> None:
         """Queue payloads at a sender."""
         for payload in payloads:
@@ -120,13 +113,6 @@ class Host:
             packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
         self._ask(now, self.machine.on_packet, packet, now)
         self._deliver(now)
-
-    def feed_all(
-        self, packets: Iterable[tuple[Packet, int]], now: float, what: str
-    ) -> None:
-        """Hand over what has arrived at once; the same as to feed one by one."""
-        for packet, number in packets:
-            self.feed(packet, now, what, number)
 
     def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Write down the end of a packet that no machine hears of."""

@@ -164,8 +164,6 @@ def simulate(
     simulation = Simulation(
         sender, receiver, link, back or link, kept, deliver, wire, states
     )
-    payloads = list(payloads)
-    simulation.sender.expect_payloads(len(payloads))
     simulation.sender.send(*payloads)
     if hasattr(sender, "finish"):
         sender.finish()
