@@ -441,32 +441,6 @@ def test_two_peers_find_each_other_and_send_a_text_and_a_picture(
     lab_page.screenshot("peer-panel-bob")
 
 
-def test_a_request_is_accepted_with_a_click_and_the_text_appears(
-    lab_page: LabPage,
-) -> None:
-    page = lab_page.page
-    page.set_viewport_size({"width": 1280, "height": 900})
-    lab_page.open_cells("requests.ipynb", PEERS)
-    lab_page.run_all()
-    assert lab_page.errors() == []
-    alice, bob = (page.locator(".p2p-peer-panel").nth(n) for n in (0, 1))
-    bob.get_by_label("Who meets me").select_option("ask me")
-    for panel in (alice, bob):
-        panel.get_by_role("button", name="Register").click()
-        panel.get_by_text("Registered as").wait_for()
-    alice.get_by_role("button", name="Refresh").click()
-    alice.get_by_label("Peers").select_option("bob")
-    alice.get_by_label("Text", exact=True).fill("may I?")
-    alice.get_by_role("button", name="Send text").click()
-    bob.get_by_text("alice wants to meet you.").wait_for()
-    bob.scroll_into_view_if_needed()
-    lab_page.screenshot("peer-panel-request")
-    bob.get_by_role("button", name="Accept").click()
-    bob.locator(".p2p-inbox").get_by_text("may I?").wait_for()
-    bob.get_by_text("alice wants to meet you.").wait_for(state="detached")
-    lab_page.screenshot("peer-panel-accepted")
-
-
 def test_what_redis_holds_is_on_the_screen_and_follows(lab_page: LabPage) -> None:
     page = lab_page.page
     page.set_viewport_size({"width": 1280, "height": 900})
