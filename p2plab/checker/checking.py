@@ -116,7 +116,8 @@ def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
     except Found as found:
         return replace(failed(search, found.outcome), tried="")
     trace = Trace({"link": search.network.words})
-    outcome = run(Trial(plain(3), faults=faults), makers, [trace])
+    with search.guard:
+        outcome = run(Trial(plain(3), faults=faults), makers, [trace])
     told = [
         f"{fault.words(outcome.packets(fault.way)[fault.number])} (counted from 1: "
         f"number {fault.number + 1})"
