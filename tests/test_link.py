@@ -144,13 +144,6 @@ def test_a_duplicate_comes_with_the_first_copy() -> None:
     )
 
 
-def test_a_loss_is_known_at_once_and_a_damaged_packet_when_it_arrives() -> None:
-    assert Link(loss=0.9999999).forward().transmit(1, 3.0) == [(3.0, LOSS)]
-    assert Link(corrupt=0.9999999, delay=0.5).forward().transmit(1, 3.0) == [
-        (3.5, CORRUPT)
-    ]
-
-
 def test_from_mean_gives_netem_s_parameters() -> None:
     chain = GilbertElliott.from_mean(0.2, 4)
     assert chain.r == 0.25
@@ -162,14 +155,8 @@ def test_from_mean_gives_netem_s_parameters() -> None:
 def test_jitter_keeps_the_order(jitter: float, seed: int, gap: float) -> None:
     arrivals = [each[0][0] for each in fates(Link(jitter=jitter, seed=seed), 200, gap)]
     assert arrivals == sorted(arrivals)
-
-
-def test_jitter_is_even_between_nothing_and_its_most() -> None:
-    link = Link(delay=0.25, jitter=0.1)
-    delays = [each[0][0] - n for n, each in enumerate(fates(link, 5000, gap=1.0))]
-    assert 0.25 <= min(delays) < 0.2505
-    assert 0.3495 < max(delays) <= 0.35
-    assert sum(delays) / len(delays) == pytest.approx(0.3, abs=0.002)
+    delays = [each - n * gap for n, each in enumerate(arrivals)]
+    assert 0.05 - 1e-9 <= min(delays) <= max(delays) <= 0.05 + jitter + 1e-9
 
 
 def test_reordering_lets_later_packets_overtake() -> None:
@@ -227,8 +214,15 @@ def test_the_way_back_of_a_lossless_link_harms_nothing() -> None:
 
 def test_a_scripted_link_does_what_it_is_told_counting_from_one() -> None:
     link = ScriptedLink(
-        lose={3}, corrupt=(4,), duplicate=frozenset({5}), late={1: 2.0}, delay=0.25
+        lose={3},
+        corrupt=(4,),
+        duplicate=frozenset({5}),
+        late={1: 2.0},
+        lose_back={2},
+        delay=0.25,
     )
+    back = link.backward()
+    assert [back.transmit(1, 0.0)[0][1] for _ in range(3)] == [ARRIVE, LOSS, ARRIVE]
     assert fates(link, 6, gap=1.0) == [
         [(2.25, ARRIVE)],
         [(1.25, ARRIVE)],
@@ -237,12 +231,6 @@ def test_a_scripted_link_does_what_it_is_told_counting_from_one() -> None:
         [(4.25, ARRIVE), (4.25, DUPLICATE)],
         [(5.25, ARRIVE)],
     ]
-
-
-def test_a_scripted_link_s_way_back_has_a_list_of_its_own() -> None:
-    channel = ScriptedLink(lose={1}, lose_back={2}, delay=0.5).backward()
-    what = [channel.transmit(1, 0.0) for _ in range(3)]
-    assert what == [[(0.5, ARRIVE)], [(0.0, LOSS)], [(0.5, ARRIVE)]]
 
 
 # What is refused

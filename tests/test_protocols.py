@@ -208,12 +208,6 @@ def test_go_back_n_believes_an_ack_for_all_packets_up_to_it() -> None:
     assert s.ack(5).machine.done
 
 
-def test_go_back_n_sends_the_whole_window_again() -> None:
-    s = go_back_n(3).app(b"a", b"b", b"c", b"d").says(0, 1, 2)
-    s.at(1.0).says(0, 1, 2)
-    s.at(2.0).says(0, 1, 2)
-
-
 def test_go_back_n_does_not_restart_its_timer_for_an_old_ack() -> None:
     s = go_back_n(3).app(b"a", b"b", b"c", b"d").says(0, 1, 2).ack(0).says(3)
     s.at(0.5).ack(0, 0, 0).says()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,16 +143,11 @@ def test_without_a_trace_the_same_arrives_and_nothing_is_kept(protocol: str) -> 
     assert bare.trace.states == []
 
 
-def test_the_way_back_can_be_another_link() -> None:
-    setup = Setup("stop_and_wait", timeout=1.0)
-    result = run(setup, ScriptedLink(delay=0.25), back=ScriptedLink(delay=0.125))
+def test_the_way_back_can_be_another_link_s_way_back() -> None:
+    setup, back = Setup("stop_and_wait", timeout=1.0), ScriptedLink({1}, lose_back={2})
+    result = run(setup, ScriptedLink(delay=0.25), back=replace(back, delay=0.125))
     acks = [row for row in result.trace if row.host == SENDER and row.what == "arrive"]
     assert acks[0].time == 0.375
-
-
-def test_the_way_back_s_own_backward_direction_is_used() -> None:
-    setup = Setup("stop_and_wait", timeout=1.0)
-    result = run(setup, ScriptedLink(), back=ScriptedLink(lose={1}, lose_back={2}))
     lost = [row for row in result.trace if row.what == "loss"]
     assert [(row.host, row.number) for row in lost] == [(RECEIVER, 1)]
 

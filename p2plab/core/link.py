@@ -9,7 +9,7 @@ from numbers import Integral
 from random import Random
 from typing import Final, Protocol
 
-from p2plab.core.validation import number, whole
+from p2plab.core.validation import number
 
 # What can become of a packet, in the words of the trace.
 ARRIVE: Final = "arrive"
@@ -119,7 +119,7 @@ class Link:
         if self.rate is not None:
             number("rate", self.rate, 1_000_000, "(0, inf)", " bit/s")
         if self.queue is not None:
-            whole("queue", self.queue, 20, "[0, inf)", " packets")
+            number("queue", self.queue, 20, "[0, inf)", " packets", whole=True)
 
     def forward(self) -> Channel:
         """A fresh channel from sender to receiver."""

@@ -50,7 +50,7 @@ class Rfc6298:
     def __post_init__(self) -> None:
         number("rto", self.rto, 1.0, "(0, inf)", " s")
         number("granularity", self.granularity, 0.001, "[0, inf)", " s")
-        number("max_rto", self.max_rto, 60.0, "[0, inf)", " s")
+        number("max_rto", self.max_rto, 60.0, "[0, inf]", " s")
         number("min_rto", self.min_rto, 0.2, f"[0, {self.max_rto}]", " s")
 
     def on_send(self, seq: int, now: float) -> None:

@@ -8,44 +8,20 @@ from typing import Any
 
 def number(
     name: str,
-    value: object,
+    value: Any,
     example: float,
     interval: str = "(-inf, inf)",
     unit: str = "",
+    *,
+    whole: bool = False,
 ) -> None:
     """Raise ValueError, with an example, unless it is a number in an interval.
 
     interval: as in mathematics, such as "[0, 1)" for 0 <= value < 1.
     Numbers of numpy are numbers; True, text and not-a-number are none.
     """
-    _require(Real, "a number", name, value, example, interval, unit)
-
-
-def whole(
-    name: str,
-    value: object,
-    example: int,
-    interval: str = "(-inf, inf)",
-    unit: str = "",
-) -> None:
-    """Raise ValueError, with an example, unless it is a whole one in an interval."""
-    _require(Integral, "a whole number", name, value, example, interval, unit)
-
-
-def count_of(number: int, thing: str) -> str:
-    """Write how many there are: 1 timeout, 2,000 timeouts."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _require(
-    kind: Any,
-    what: str,
-    name: str,
-    value: Any,
-    example: float,
-    interval: str,
-    unit: str,
-) -> None:
+    kind: Any
+    kind, what = (Integral, "a whole number") if whole else (Real, "a number")
     if not isinstance(value, kind) or isinstance(value, bool):
         quotes = ", without quotes" if isinstance(value, str) else ""
         raise ValueError(
@@ -56,3 +32,8 @@ def _require(
     below = value <= high if interval[-1] == "]" else value < high
     if not (above and below):
         raise ValueError(f"{name} must be in {interval}{unit}, got {value}")
+
+
+def count_of(number: int, thing: str) -> str:
+    """Write how many there are: 1 timeout, 2,000 timeouts."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2plab.core.validation import whole
+from p2plab.core.validation import number
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class FixedWindow:
     size: int = 16
 
     def __post_init__(self) -> None:
-        whole("size", self.size, 16, "[1, inf)", " packets")
+        number("size", self.size, 16, "[1, inf)", " packets", whole=True)
 
     def on_ack(self, seq: int, now: float) -> None: ...
 

@@ -127,16 +127,15 @@ def run_all(
     executor: runs them on several cores or machines; by default, in this process.
     progress: show a progress bar.
     """
-    experiments = list(experiments)
-    results = (executor.map if executor else map)(Experiment.run, experiments)
-    if not progress:
-        return list(results)
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
         monitor_interval = 0  # else tqdm starts a thread, which a browser cannot
 
-    return list(Bar(results, total=len(experiments), unit="run"))
+    experiments = list(experiments)
+    results = (executor.map if executor else map)(Experiment.run, experiments)
+    total = len(experiments)
+    return list(Bar(results, total=total, unit="run", disable=not progress))
 
 
 def sweep(

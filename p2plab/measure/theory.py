@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from math import ceil, expm1, log1p
 
-from p2plab.core.validation import number, whole
+from p2plab.core.validation import number
 
 # Delays (Kurose & Ross, section 1.4)
 
@@ -119,7 +119,7 @@ def utilisation_go_back_n(a: float, window: int, loss: float = 0.0) -> float:
     Source: Stallings, ARQ performance; without loss Kurose & Ross, section 3.4.2.
     """
     number("a", a, 0.1, "[0, inf)")
-    whole("window", window, 16, "[1, inf)")
+    number("window", window, 16, "[1, inf)", whole=True)
     number("loss", loss, 0.1, "[0, 1)")
     round_trip = 1 + 2 * a
     if window >= round_trip:
@@ -136,7 +136,7 @@ def utilisation_selective_repeat(a: float, window: int, loss: float = 0.0) -> fl
     Source: Stallings, ARQ performance; without loss Kurose & Ross, section 3.4.2.
     """
     number("a", a, 0.1, "[0, inf)")
-    whole("window", window, 16, "[1, inf)")
+    number("window", window, 16, "[1, inf)", whole=True)
     number("loss", loss, 0.1, "[0, 1)")
     return (1 - loss) * min(1.0, window / (1 + 2 * a))
 
@@ -174,7 +174,7 @@ def rounds_until_all(count: int, loss: float) -> float:
     Source: mean of the largest of n geometric numbers, the sum of 1 - (1 - p^k)^n over
     k = 0, 1, … (Towsley, Kurose & Pingali 1997, IEEE JSAC 15(3), for n receivers).
     """
-    whole("count", count, 16, "[1, inf)")
+    number("count", count, 16, "[1, inf)", whole=True)
     number("loss", loss, 0.1, "[0, 1)")
     rounds, share = 1.0, loss  # which share of the packets is lost k times
     while count * share > 1e-12:
@@ -212,7 +212,7 @@ def largest_window_go_back_n(bits: int) -> int:
     Assumes a channel that keeps order, or packets that die before a number is reused.
     Source: Stallings, ARQ performance; Kurose & Ross, section 3.4.3.
     """
-    whole("bits", bits, 16, "[1, inf)")
+    number("bits", bits, 16, "[1, inf)", whole=True)
     return (1 << bits) - 1
 
 
@@ -222,7 +222,7 @@ def largest_window_selective_repeat(bits: int) -> int:
     Assumes a channel that keeps order, or packets that die before a number is reused.
     Source: Kurose & Ross, section 3.4.4.
     """
-    whole("bits", bits, 16, "[1, inf)")
+    number("bits", bits, 16, "[1, inf)", whole=True)
     return 1 << (bits - 1)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from p2plab.core.endpoint import Receiver, RttEstimator, Sender
 from p2plab.core.rtt import FixedRto, Rfc6298
-from p2plab.core.validation import number, whole
+from p2plab.core.validation import number
 from p2plab.core.window import FixedWindow
 from p2plab.fast.fast import FastReceiver, FastSender
 from p2plab.fast.fountain import NEEDS_RAPTORQ, FountainReceiver, FountainSender
@@ -70,7 +70,7 @@ class Setup:
             object.__setattr__(self, "window", usual)
         for name, example, most in (("window", 16, MAX_WINDOW), ("seq_bits", 2, 31)):
             if (value := getattr(self, name)) is not None:
-                whole(name, value, example, f"[1, {most}]")
+                number(name, value, example, f"[1, {most}]", whole=True)
                 object.__setattr__(self, name, index(value))  # of numpy's, too
         if self.timeout is not None:
             number("timeout", self.timeout, 0.2, "(0, 3600)", " s")
