@@ -72,8 +72,8 @@ def _in_our_modes(image: Image) -> Image:
 def _deep_grey(image: Image) -> Image:
     """Turn numbers of 32 bits into greys of 16 bits.
 
-    Whole numbers from 0 to 65,535 stay, floats from 0 to 1 are stretched over these;
-    where there are others, the darkest becomes 0 and the brightest 65,535.
+    Whole numbers from 0 to 65,535 stay; floats from 0 to 1 are spread over these. Where
+    some lie outside, all are shifted and scaled until they fit.
     """
     import numpy as np
     from PIL import Image
@@ -127,8 +127,10 @@ def shown(content: Content, raw: bytes, here: NDArray[np.bool_] | None) -> Image
         return image
     picture = np.array(as_seen(image).convert("RGB"))
     missing = ~here.reshape(content.height, content.width)
-    y, x = np.nonzero(missing)
-    picture[y, x] = np.where(((x + y) & 4 > 0)[:, None], VERMILION, 0)
+    rows, columns = (np.arange(n).astype(np.uint8) for n in missing.shape)
+    striped = (rows[:, None] + columns) & 4 > 0
+    picture[missing & striped] = VERMILION
+    picture[missing & ~striped] = 0
     return Image.fromarray(picture)
 
 

@@ -83,7 +83,10 @@ class FastSender:
         else:
             self.next_seq_num = seq + 1
         self.in_flight[seq] = now, self.sent
-        return self._packet(seq, self.payloads[seq], now)
+        payload = self.payloads[seq]
+        if len(self.payloads) - seq <= MAX_RANGE:  # it may be coded, and soon
+            self.numbers[seq] = to_number(payload)
+        return self._packet(seq, payload, now)
 
     def _packet(self, seq: int, payload: bytes, now: float) -> Packet:
         self.sent += 1
@@ -102,11 +105,8 @@ class FastSender:
         self.coded_at.append(now)
         self.coded += 1
         first = max(self.send_base, self.next_seq_num - MAX_RANGE)
-        them = range(first, self.next_seq_num)
-        for seq in them:
-            if seq not in self.numbers:
-                self.numbers[seq] = to_number(self.payloads[seq])
-        content = encode(-self.coded, first, len(them), self.numbers)
+        count = self.next_seq_num - first
+        content = encode(-self.coded, first, count, self.numbers)
         return self._packet(-self.coded, content, now)
 
     def on_packet(self, packet: Packet, now: float) -> None:
