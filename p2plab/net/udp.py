@@ -287,8 +287,6 @@ class UdpSocket:
         self._contacts.tick()
         if self._query is not None:
             query, to = self._query
-            if query.deadline is not None and query.deadline <= now:
-                query.on_timeout()
             if (datagram := query.next_datagram(now)) is not None:
                 self._socket.send([datagram], to)
             if query.done:
