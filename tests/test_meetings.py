@@ -164,6 +164,13 @@ def test_a_meeting_leaves_one_trace_of_both_peers_and_the_rendezvous(
         (chosen,) = [e.note for e in rows if (e.who, e.what) == (who, CHOOSE)]
         assert chosen == f"{host}:{port}"
     assert [each.at for each in rows] == sorted(each.at for each in rows)
+    for before, after in ((HEAR, ANSWER), (CONFIRM, CHOOSE)):
+        mine = [each.what for each in rows if each.who == "alice"]
+        assert mine.index(before) + 1 == mine.index(after)
+    asking = [(e.who, e.what) for e in rows if e.what in (INTRODUCE, ASKED, ACCEPT)]
+    assert asking == [
+        *(("alice", INTRODUCE), (None, ASKED), ("bob", ASKED), ("bob", ACCEPT)),
+    ]
 
 
 def test_no_probe_of_a_trace_is_heard_before_it_was_sent(

@@ -171,8 +171,8 @@ def _xor(value: bytes, mask: bytes) -> bytes:
 class Query:
     """One question to one server, "at which address do you see me?", without a socket.
 
-    After every call pull `next_datagram` and send what it gives; call `on_timeout` at
-    the deadline. `address` and `error` are for reading.
+    Pull `next_datagram` at first and at every deadline, and send what it gives.
+    `address` and `error` are for reading.
     username: ties the address to a name; the rendezvous' nonce travels here. USERNAME
         says whom a request is about in ICE too (RFC 8445, section 7.2.2), a server that
         wants no password reads over it, and no number of our own is made up.
@@ -188,7 +188,6 @@ class Query:
     deadline: float | None = field(default=None, init=False)  # [s]
     address: Address | None = field(default=None, init=False)  # the answer
     error: P2PLabError | None = field(default=None, init=False)  # or why there is none
-    _due: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         if len(self.username) > LONGEST_USERNAME:
@@ -200,11 +199,17 @@ class Query:
         return self.address is not None or self.error is not None
 
     def next_datagram(self, now: float) -> bytes | None:
-        """Return the request if it is time to send it."""
-        if self.done or not self._due:
+        """Return the request if it is time to send it; after the last wait give up."""
+        if self.done or (self.deadline is not None and now < self.deadline):
             return None
-        self._due = False
-        last = self.sent + 1 >= self.rc
+        if self.sent == self.rc:
+            self.deadline = None
+            self.error = RendezvousAway(
+                f"none of {self.sent} STUN requests was answered: the server is away, "
+                f"or no UDP gets through to it"
+            )
+            return None
+        last = self.sent + 1 == self.rc
         self.deadline = now + self.rto * (self.rm if last else 2**self.sent)
         self.sent += 1
         named = {USERNAME: self.username} if self.username else {}
@@ -229,15 +234,3 @@ class Query:
         if self.done:
             self.deadline = None
         return True
-
-    def on_timeout(self) -> None:
-        """Ask again, or give up."""
-        if self.done:
-            return
-        self.deadline = None
-        self._due = self.sent < self.rc
-        if not self._due:
-            self.error = RendezvousAway(
-                f"none of {self.sent} STUN requests was answered: the server is away, "
-                f"or no UDP gets through to it"
-            )

@@ -376,8 +376,6 @@ class UdpSocket:
     def _ask(self, query: Query, to: Address) -> None:
         """Go on with a question to a STUN server."""
         self._query, now = query, time.monotonic()
-        if query.deadline is not None and query.deadline <= now:
-            query.on_timeout()
         if (datagram := query.next_datagram(now)) is not None:
             self._emit(datagram, to)
         due = None if query.done else query.deadline

@@ -59,7 +59,8 @@ class EventLog:
         registration = self._lease.registration
         name = "" if registration is None else registration.name
         since = time.time() - time.monotonic()
-        return [Seen(since + at, what, note, name) for at, what, note in sorted(steps)]
+        steps.sort(key=lambda step: step[0])  # an answer stays behind what it answers
+        return [Seen(since + at, what, note, name) for at, what, note in steps]
 
     def seen(self, session: str, contact: Contact, wait: float) -> list[Seen]:
         """Return what both sides and the rendezvous saw, or we alone if it is away.

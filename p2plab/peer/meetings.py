@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
-from weakref import WeakSet
 
 from p2plab.core.meeting import Seen
 from p2plab.errors import PeerNotFound, PeerUnreachable, RendezvousAway
@@ -33,10 +32,12 @@ class Meeting:
 
     met: what the rendezvous told.
     session: proves who is there. contact: how the UDP socket reaches it.
+    doubted: somebody did not answer there, so it may have moved.
     """
 
     def __init__(self, met: Met, socket: UdpSocket, log: EventLog) -> None:
         self.met = met
+        self.doubted = False
         self._log = log
         self.session = Session(bytes.fromhex(met.session), met.key, met.role, met.peer)
         candidates = [(each.kind, (each.address, each.port)) for each in met.candidates]
@@ -93,7 +94,6 @@ class Meetings:
         self._socket = socket
         self._news = threading.Condition()  # for what follows
         self._last: dict[str, Meeting] = {}  # by the peer's name
-        self._doubted: WeakSet[Meeting] = WeakSet()  # there was no answer
         self._by_id: OrderedDict[bytes, Meeting] = OrderedDict()
 
     def __iter__(self) -> Iterator[Meeting]:
@@ -128,7 +128,7 @@ class Meetings:
             raise PeerNotFound(
                 f"the peer {name} is not in the room {room}. {why}"
             ) from None
-        if known is None or known in self._doubted or known.met.since != since:
+        if known is None or known.doubted or known.met.since != since:
             return self.introduce(name)
         return known
 
@@ -137,9 +137,10 @@ class Meetings:
 
         While the rendezvous is away, what we know is still better than nothing.
         """
-        last = self._last.copy()
-        names = list(last) if name is None else [legal_name(name)]
-        self._doubted.update(last[each] for each in names if each in last)
+        last = list(self._last.values()) if name is None else [self.last(name)]
+        for each in last:
+            if each is not None:
+                each.doubted = True
 
     def session(self, id: bytes) -> Session | None:
         """Return the session of this id, if it is one of ours, or becomes one now."""

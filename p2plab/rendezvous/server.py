@@ -287,6 +287,7 @@ class _Uvicorn(uvicorn.Server):
             await super().startup(sockets)
             if self.started:
                 self._stun = await self._answer_stun()
+                self._service.stun_port = self._stun.address[1]
         finally:
             self.ready.set()
 

@@ -81,8 +81,6 @@ def ask(sock: socket.socket, server: Address, query: Query | None = None) -> Add
     query = query or Query(rc=3, rm=4)  # 3.5 s
     while not query.done:
         now = time.monotonic()
-        if query.deadline is not None and query.deadline <= now:
-            query.on_timeout()
         if datagram := query.next_datagram(now):
             sock.sendto(datagram, server)
         if query.deadline is not None:
