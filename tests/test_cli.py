@@ -225,9 +225,9 @@ def test_among_several_who_ask_one_is_named_and_older_requests_go_with_it() -> N
 def test_the_name_of_who_asks_cannot_steer_the_terminal(lab: Lab) -> None:
     console = Console(lab.peer("gina"))
     console.stdout = io.StringIO()
-    doorman = console.peer.meetings.admission
-    assert doorman.on_request is not None
-    doorman.on_request(Request("\x1b[31m\rbob\u202e", "0" * 16, print))
+    admission = console.peer.meetings.admission
+    assert admission.on_request is not None
+    admission.on_request(Request("\x1b[31m\rbob\u202e", "0" * 16, print))
     said = console.stdout.getvalue()
     assert said.startswith("\n[ [31m bob  wants to meet you: type accept  [31m bob  ")
     assert "\x1b" not in said
