@@ -64,17 +64,6 @@ def one_request(peer: Peer) -> Request:
     return request
 
 
-def test_both_learn_the_same_key_and_where_the_other_is(
-    server: RendezvousServer, alice: Peer
-) -> None:
-    with Peer("bob", [server.url]) as bob:
-        bob.register()
-        met = alice.introduce("bob", PATIENCE).met
-        assert (met.peer, met.role, len(met.key)) == ("bob", "caller", 32)
-        assert met.tcp_port == bob.texts.address[1]
-        assert met.udp_port == bob.pictures.address[1]
-
-
 def test_a_person_may_accept(server: RendezvousServer, alice: Peer) -> None:
     with Peer("bob", server.url, accept="ask") as bob, ThreadPoolExecutor(1) as pool:
         bob.register()

@@ -279,21 +279,6 @@ def test_an_answer_that_a_proxy_cuts_at_any_byte_loses_nothing(server: Server) -
             assert [event.session for event in events] == [session]
 
 
-def test_a_call_that_a_proxy_cuts_while_it_waits_is_made_again(server: Server) -> None:
-    with (
-        Proxy(server.port) as proxy,
-        RendezvousClient(proxy.url) as here,
-        RendezvousClient(server.url) as there,
-    ):
-        ann, bob = register(here, "ann"), register(there, "bob")
-        waits = later(lambda: next_events(here, ann)[0])
-        for _ in range(5):
-            proxy.cut()
-        there.introduce(bob, "ann", SESSION)
-        (asked,) = waits.result(PATIENCE)
-        assert isinstance(asked, Asked)
-
-
 def test_a_request_whose_answer_is_lost_may_be_repeated(server: Server) -> None:
     with (
         Proxy(server.port) as proxy,

@@ -218,16 +218,16 @@ class Service:
         self.loop: asyncio.AbstractEventLoop | None = None  # while it runs
         self.store: Store
         self._second = 0
-        self._looks: Counter[str] = Counter()  # in this second
+        self._looks: Counter[tuple[object, ...]] = Counter()  # in this second
 
-    def count_look(self, source: str) -> None:
-        """Count a look-up. Raises Refused: too_many_look_ups."""
+    def count_look(self, *of: object) -> None:
+        """Count a look-up of a source. Raises Refused: too_many_look_ups."""
         now = time.monotonic()
         if int(now) != self._second:
             self._second = int(now)
             self._looks.clear()
-        self._looks[source] += 1
-        if self._looks[source] > self.limits.look_ups_per_second:
+        self._looks[of] += 1
+        if self._looks[of] > self.limits.look_ups_per_second:
             raise Refused("too_many_look_ups", self._second + 1 - now)
 
 
@@ -271,11 +271,11 @@ async def owner(request: Request, credentials: Credentials) -> Caller:
 async def count_look(request: Request) -> None:
     """Let a source look so often in a second, and no more.
 
-    Only GET is counted, which nobody needs to keep a name, and not inboxes: a class
-    that has looked too often loses nothing but a second.
+    Only GET is counted, which nobody needs to keep a name, and inboxes by themselves: a
+    class that has looked too often loses nothing but a second.
     """
-    caller = await anybody(request, None)
-    (await service_of(request)).count_look(source_of(caller.seen))
+    caller, inboxes = await anybody(request, None), request.url.path.endswith("/inbox")
+    (await service_of(request)).count_look(source_of(caller.seen), inboxes)
 
 
 Here = Annotated[Service, Depends(service_of)]
@@ -393,7 +393,11 @@ async def answer(
     )
 
 
-@router.get("/rooms/{room}/peers/{name}/inbox", responses=refusals(401, 403, 404, 429))
+@router.get(
+    "/rooms/{room}/peers/{name}/inbox",
+    dependencies=LOOK,
+    responses=refusals(401, 403, 404, 429),
+)
 async def inbox(
     here: Here,
     room: InRoom,

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import fakeredis
 import redis.asyncio.cluster
@@ -338,8 +339,9 @@ class Store:
         self._waiting = connect(url, memory, MAX_WAIT)
         self._at_once = asyncio.Semaphore(AT_ONCE)
         # In fakeredis each change of anything wakes all who block. There nobody else
-        # writes, so that we know ourselves who has something new.
-        self._bells: dict[str, set[asyncio.Event]] | None = None if url else {}
+        # writes, so that we know ourselves which inbox has something new.
+        self._embedded = not url
+        self._bells: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -367,11 +369,8 @@ class Store:
         nonce = fresh_nonce(room, name)
         answer = await self._run(
             CLAIM,
-            [
-                *(key(room, f"p:{name}"), key(room, f"in:{name}"), key(room, "names")),
-                *(key(room, "exp"), key(room, "since"), key("", "rooms")),
-                key("", f"rate:names:{source_of(seen)}"),
-            ],
+            keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", "since")
+            + keys_of("", "rooms", f"rate:names:{source_of(seen)}"),
             room=room,
             name=name,
             token=digest(token),
@@ -394,7 +393,7 @@ class Store:
 
         Raises Refused: not_registered (the lease has ended), not_owner.
         """
-        keys = [key(room, f"p:{name}"), key(room, "exp"), key("", "rooms")]
+        keys = [*keys_of(room, f"p:{name}", "exp"), key("", "rooms")]
         nonce = fresh_nonce(room, name)
         answer = await self._run(
             BEAT, keys, room=room, name=name, token=digest(token), nonce=nonce
@@ -403,8 +402,7 @@ class Store:
 
     async def leave(self, room: str, name: str, token: str) -> None:
         """Give the name back. Raises Refused: not_registered, not_owner."""
-        rest = (f"p:{name}", f"in:{name}", "names", "exp", "since")
-        keys = [key(room, each) for each in rest]
+        keys = keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", "since")
         await self._run(LEAVE, keys, name=name, token=digest(token), session="")
         self._ring(keys[1])
 
@@ -421,7 +419,7 @@ class Store:
 
         A page may hold fewer peers than the limit, even none, and yet not be the last.
         """
-        keys = [key(room, each) for each in ("names", "exp", "since")]
+        keys = keys_of(room, "names", "exp", "since")
         start = f"({cursor}" if cursor else "-"
         found = await self._run(PAGE, keys, start=start, limit=limit)
         names = found.get("names", [])
@@ -471,11 +469,10 @@ class Store:
             f"source-to:{source} {callee}": many.introductions_to_per_source,
             f"to:{callee}": many.introductions_to,
         }
-        rest = (f"p:{name}", f"p:{to}", f"in:{to}", f"i:{session}")
-        keys = [key(room, each) for each in rest]
+        keys = keys_of(room, f"p:{name}", f"p:{to}", f"in:{to}", f"i:{session}")
         answer = await self._run(
             ASK,
-            [*keys, *(key("", f"rate:{each}") for each in rates)],
+            keys + keys_of("", *(f"rate:{each}" for each in rates)),
             name=name,
             token=digest(token),
             session=session,
@@ -499,7 +496,9 @@ class Store:
             parties = await self.redis.hmget(introduction, ["caller", "callee"])
         if name not in parties:
             raise Refused("no_such_introduction")
-        keys = [key(room, f"{what}:{each}") for what in ("p", "in") for each in parties]
+        keys = keys_of(
+            room, *(f"p:{n}" for n in parties), *(f"in:{n}" for n in parties)
+        )
         answer = await self._run(
             ANSWER,
             [introduction, *keys],
@@ -523,24 +522,18 @@ class Store:
         """
         loop = asyncio.get_running_loop()
         inbox, end = key(room, f"in:{name}"), loop.time() + wait
-        bell = asyncio.Event()
-        if self._bells is not None:
-            self._bells.setdefault(inbox, set()).add(bell)
-        try:
-            while True:
-                bell.clear()  # before looking: none is missed
-                found = await self._read(room, name, token, after)
-                if found.events or (left := end - loop.time()) <= 0:
-                    return found
-                after = found.next
+        while True:
+            # Before looking: so none is missed.
+            bell = self._bells.setdefault(inbox, asyncio.Event())
+            found = await self._read(room, name, token, after)
+            if found.events or (left := end - loop.time()) <= 0:
+                return found
+            if self._embedded:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(left + PATIENCE):
-                        await self._wait(inbox, bell, after, left)
-        finally:
-            if self._bells is not None:
-                self._bells[inbox].discard(bell)
-                if not self._bells[inbox]:
-                    del self._bells[inbox]
+                    await asyncio.wait_for(bell.wait(), left)
+            else:
+                block = max(round(1000 * left), 1)  # ms; 0 would be for ever
+                await self._waiting.xread({inbox: found.next}, block=block)
 
     async def report(
         self, room: str, name: str, token: str, session: str, events: Sequence[Any]
@@ -588,7 +581,7 @@ class Store:
         return answer
 
     async def _read(self, room: str, name: str, token: str, after: str) -> Inbox:
-        keys = [key(room, f"p:{name}"), key(room, f"in:{name}")]
+        keys = keys_of(room, f"p:{name}", f"in:{name}")
         found = await self._run(READ, keys, token=digest(token), after=after)
         events, now = [], found["now"]
         for after, row in found["entries"] or ():
@@ -599,23 +592,19 @@ class Store:
                 events.append(event)
         return Inbox(events, after)
 
-    async def _wait(
-        self, inbox: str, bell: asyncio.Event, after: str, seconds: float
-    ) -> None:
-        if self._bells is None:
-            block = max(round(1000 * seconds), 1)  # ms; 0 would be for ever
-            await self._waiting.xread({inbox: after}, block=block)
-        else:
-            await bell.wait()
-
     def _ring(self, inbox: str) -> None:
-        for bell in (self._bells or {}).get(inbox, ()):
+        if bell := self._bells.pop(inbox, None):
             bell.set()
 
 
 def key(room: str, rest: str) -> str:
     """Return the name of a key in Redis; room: empty for what all rooms share."""
     return f"{{p2p}}:{room}:{rest}"
+
+
+def keys_of(room: str, *rests: str) -> list[str]:
+    """Return the names of several keys of a room."""
+    return [key(room, each) for each in rests]
 
 
 def connect(
