@@ -25,7 +25,7 @@ from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.window import FixedWindow
 from p2plab.errors import P2PLabError
 from p2plab.fast.fast import FastReceiver, FastSender
-from p2plab.fast.rate_control import PathRate
+from p2plab.fast.rate_control import RateController
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (
@@ -54,7 +54,7 @@ PAGES: dict[str, Machines] = {
 }
 NUMBERED = {  # every packet has a number of its own, and a timer that only learns
     "fast": lambda: (
-        FastSender(Rfc6298(timestamps=True), PathRate(), WINDOW),
+        FastSender(Rfc6298(timestamps=True), RateController(), WINDOW),
         FastReceiver(WINDOW),
     ),
 }

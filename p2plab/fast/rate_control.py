@@ -224,6 +224,3 @@ class RateController:
         self.probed_rtt = min(self.probed_rtt, self.round_rtt)
         if self.probes == MAX_PROBES:
             self.min_rtt, self.probes, self.probed_rtt = self.probed_rtt, 0, inf
-
-
-PathRate = RateController  # its name in protocols and museum, until they follow

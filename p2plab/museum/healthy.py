@@ -12,7 +12,7 @@ from p2plab.core.endpoint import Receiver, RttEstimator, Sender
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.window import FixedWindow
 from p2plab.fast import fast as fast_page
-from p2plab.fast.rate_control import PathRate
+from p2plab.fast.rate_control import RateController
 from p2plab.museum import acks
 from p2plab.museum import parity as parity_page
 from p2plab.museum.exhibit import Exhibit, Machines, label
@@ -129,7 +129,7 @@ def parity(page: Any) -> Machines:
 @correct(fast_page)
 def fast(page: Any) -> Machines:
     """Ranges in the ACKs, a learned pace, and coded packets of all that is in flight"""
-    return page.FastSender(LEARNING(), PathRate(), 3), page.FastReceiver(3)
+    return page.FastSender(LEARNING(), RateController(), 3), page.FastReceiver(3)
 
 
 @correct(acks)

@@ -16,7 +16,7 @@ from p2plab.core.validation import number
 from p2plab.core.window import FixedWindow
 from p2plab.fast.fast import FastReceiver, FastSender
 from p2plab.fast.fountain import NEEDS_RAPTORQ, FountainReceiver, FountainSender
-from p2plab.fast.rate_control import PathRate
+from p2plab.fast.rate_control import RateController
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
@@ -163,7 +163,7 @@ PROTOCOLS: Final[dict[str, _Build]] = {
     ),
     "fast": (
         lambda setup, rtt: FastSender(
-            rtt, PathRate(setup.rate, setup.polite), setup.window
+            rtt, RateController(setup.rate, setup.polite), setup.window
         ),
         lambda setup: FastReceiver(setup.window),
     ),
@@ -174,7 +174,7 @@ MISSING: Final[dict[str, str]] = {}  # protocol -> what it needs to be one of th
 if find_spec("raptorq") is not None:
     PROTOCOLS["fountain"] = (
         lambda setup, rtt: FountainSender(
-            rtt, PathRate(setup.rate, setup.polite), setup.window
+            rtt, RateController(setup.rate, setup.polite), setup.window
         ),
         lambda setup: FountainReceiver(setup.window),
     )
