@@ -121,7 +121,9 @@ class ThreeNodes:
 
     @property
     def url(self) -> str:
-        return self.nodes[0].url.replace("redis:", "redis+cluster:").removesuffix("/0")
+        """All nodes: any of them may be the one that is away."""
+        places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{places}"
 
     def start(self) -> Self:
         for number, node in enumerate(self.nodes):

@@ -37,5 +37,5 @@ def test_a_node_whose_port_was_taken_before_it_could_bind_starts_on_another(
         socket.create_server(("127.0.0.1", taken + above)),
         ThreeNodes(tmp_path) as cluster,
     ):
-        assert cluster.url != f"redis+cluster://127.0.0.1:{taken}"
+        assert str(taken) not in cluster.url
         assert all(node.process for node in cluster.nodes)

@@ -347,7 +347,10 @@ async def heartbeat(here: Here, room: InRoom, name: OfPeer, caller: Owner) -> Re
 
 
 @router.delete(
-    "/rooms/{room}/peers/{name}", status_code=204, responses=refusals(401, 403, 404)
+    "/rooms/{room}/peers/{name}",
+    status_code=204,
+    response_model=None,
+    responses=refusals(401, 403, 404),
 )
 async def leave(here: Here, room: InRoom, name: OfPeer, caller: Owner) -> None:
     """Give the name back."""
@@ -420,6 +423,7 @@ async def inbox(
 @router.put(
     "/rooms/{room}/introductions/{session}/events",
     status_code=204,
+    response_model=None,
     responses=refusals(401, 404, 408, 413),
 )
 async def report(

@@ -621,9 +621,9 @@ def connect(
     """
     memories, servers, clusters, nodes, retries = kinds
     options: dict[str, Any] = {"decode_responses": True, "max_connections": MANY}
+    options["protocol"] = 2  # whose answers have one shape, and no greeting before
     if not url:
         return memories(server=memory or fakeredis.FakeServer(), **options)
-    options["protocol"] = 2  # and no questions about versions before the first command
     options["socket_timeout"] = longest + PATIENCE
     options["socket_connect_timeout"] = PATIENCE
     try:
