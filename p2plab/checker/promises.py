@@ -65,7 +65,8 @@ PROMISES: Final = {
     f"sides finish (within {HEAL_TIME:g} s and twice the time of the faults, and "
     f"within {HEAL_PACKETS} packets and {HEAL_EACH} more for each payload)",
     Promise.QUIESCENCE: "when all is done, nobody holds a timer or goes on sending",
-    Promise.RETRANSMISSION: "no more is sent again than the losses call for",
+    Promise.RETRANSMISSION: "no more is sent again than the losses call for (four "
+    "windows for each packet that was harmed, and ten packets for a payload)",
     Promise.MEMORY: "a machine's memory does not grow with what it has moved",
     Promise.SPEED: "it is about as quick as the reference page",
     Promise.INTERFACE: "a machine has the members of `endpoint`",

@@ -24,6 +24,9 @@ from p2plab.sim.watchdog import Stuck
 REST: Final = 0.5  # between phases [s]
 APART: Final = 0.02  # between the beginnings of two transfers [s]
 
+_PAYLOAD: Final = (bytes, bytearray, memoryview, type(None))
+_TIME: Final = (float, int, type(None))
+
 Makers = tuple[Callable[[], Any], Callable[[], Any]]
 
 
@@ -315,9 +318,7 @@ class _Observed:
     def next_payload(self) -> Any:
         self._outcome.at = self._way
         payload = self._machine.next_payload()
-        if payload is not None and not isinstance(
-            payload, bytes | bytearray | memoryview
-        ):
+        if not isinstance(payload, _PAYLOAD):
             what = f"next_payload returned {payload!r:.60} ({type(payload).__name__})"
             cure = "Hand over the bytes that were sent."
             raise self._broken(Promise.PAYLOADS, "next_payload", None, what, cure)
@@ -340,10 +341,9 @@ def _unsound(packet: Packet) -> tuple[str, str] | None:
     if not isinstance(seq, int) or not -(2**31) <= seq < 2**31:
         what = f"{said} seq is {seq!r:.60}"
         return what, "A seq is a whole number of 32 bits."
-    for time in (ts_val, ts_ecr):
-        if time is not None and not isinstance(time, int | float):
-            what = f"{said} ts_val or ts_ecr is {time!r:.60}"
-            return what, "They are times in seconds, or None."
+    if not isinstance(ts_val, _TIME) or not isinstance(ts_ecr, _TIME):
+        what = f"{said} ts_val is {ts_val!r:.60} and ts_ecr {ts_ecr!r:.60}"
+        return what, "They are times in seconds, or None."
     return None
 
 

@@ -58,7 +58,7 @@ from p2plab.sim.watchdog import Stuck, Watchdog
 Progress = Callable[[float, str], object]
 
 SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
-SETS_SHARE: Final = 0.6  # of the search, for sets of faults; the rest is for chance
+SETS_SHARE: Final = 0.7  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
 REPORT_EVERY: Final = 100  # schedules
