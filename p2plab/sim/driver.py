@@ -80,8 +80,8 @@ class Host:
         self._last_payload: dict[int, bytes] = {}  # that was sent with a seq
         self._fired = False  # on_timeout was called, and nothing has come of it yet
         self._fed = 0  # packets that have come in
-        self._moment = -1.0  # the time of the last pull or timeout [s]
-        self._sent_before = self._timeouts = 0  # packets until then, timeouts at it
+        self._pulled_at, self._sent_before = -1.0, 0  # when last [s], packets till then
+        self._fired_at, self._timeouts = -1.0, 0  # when last [s], and how often then
         self._last_values: object = None
         self._states: list[State] | None = None
         if trace is not None:
@@ -108,7 +108,7 @@ class Host:
         self._record(now, what, packet, number)
         self._fed += 1
         self.heard_at = now
-        if packet.ts_ecr is not None and now >= TIMESTAMP_PERIOD:
+        if now >= TIMESTAMP_PERIOD and packet.ts_ecr is not None:
             periods = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
             packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
         self._ask(now, self.machine.on_packet, packet, now)
@@ -132,8 +132,8 @@ class Host:
         if deadline is not None and deadline <= now:
             if self.trace is not None:
                 self.trace.rows.append(Row(now, self.role, TIMEOUT, 0, -1, 0, -1))
-            self._begin(now)
-            self._timeouts += 1
+            self._timeouts = self._timeouts + 1 if now == self._fired_at else 1
+            self._fired_at = now
             if self._timeouts > TIMEOUT_LIMIT:
                 raise self._still_due(now, f" {TIMEOUT_LIMIT} times", deadline)
             self._ask(now, self.machine.on_timeout, now)
@@ -145,7 +145,8 @@ class Host:
         """Yield what the machine puts on the wire now; the caller may stop early."""
         if self._pull_at is not None and now >= self._pull_at:
             self._pull_at = None
-        self._begin(now)
+        if now != self._pulled_at:
+            self._pulled_at, self._sent_before = now, self.number
         while self._pull_at is None:
             packet = self._ask(now, self.machine.next_packet, now)
             if packet is None:
@@ -212,11 +213,6 @@ class Host:
             what = f"{name} raised {type(why).__name__}: {why}"
             cure = "A machine must not raise because of what it is told."
             raise self._broken(now, Promise.NO_EXCEPTION, name, what, cure) from why
-
-    def _begin(self, now: float) -> None:
-        """Count anew what happens at one moment."""
-        if now != self._moment:
-            self._moment, self._sent_before, self._timeouts = now, self.number, 0
 
     def _require_end(self, now: float) -> None:
         times = self.number - self._sent_before

@@ -11,7 +11,7 @@ from typing import Final
 from p2plab.core.endpoint import Receiver, Sender
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Link
 from p2plab.core.packet import Packet, damaged, decode, encode
-from p2plab.core.trace import RECEIVER, SENDER, Trace
+from p2plab.core.trace import RECEIVER, SENDER, TIMEOUT, Trace
 from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
 from p2plab.sim.driver import Host, wire_size
 
@@ -95,36 +95,32 @@ class Simulation:
         wake_at = min(self._wake_at)
         if self._arrivals and self._arrivals[0][0] <= wake_at:  # before a timer
             when, _, way, what, packet, number = heappop(self._arrivals)
-            host = self._hosts[way]
-            self.now = max(self.now, when)
-            if what == CORRUPT:
-                host.damage(packet, self.now, number)
-            else:
-                host.feed(packet, self.now, what, number)
         elif wake_at < inf:
-            way = self._wake_at.index(wake_at)
-            self.now = max(self.now, wake_at)
-            self._hosts[way].fire(self.now)
+            when, way, what = wake_at, self._wake_at.index(wake_at), TIMEOUT
         else:
             return False
-        self._pull(way)
-        return True
-
-    def _pull(self, way: int) -> None:
-        """Put on the link what a host sends now, and ask when to wake it."""
-        host, channel = self._hosts[way], self._channels[way]
-        for packet in host.pull(self.now):
+        if when > self.now:
+            self.now = when
+        now, host, channel = self.now, self._hosts[way], self._channels[way]
+        if what == TIMEOUT:
+            host.fire(now)
+        elif what == CORRUPT:
+            host.damage(packet, now, number)
+        else:
+            host.feed(packet, now, what, number)
+        for sent in host.pull(now):
             number = host.number - 1
-            for when, what in channel.transmit(wire_size(packet), self.now):
+            for when, what in channel.transmit(wire_size(sent), now):
                 if what in LOST:
-                    host.lose(packet, self.now, what, number)
+                    host.lose(sent, now, what, number)
                 else:
                     self._order += 1
-                    arrival = (when, self._order, 1 - way, what, packet, number)
+                    arrival = (when, self._order, 1 - way, what, sent, number)
                     heappush(self._arrivals, arrival)
-        host.note(self.now)
-        wake_at = host.wake_at()
-        self._wake_at[way] = inf if wake_at is None else wake_at
+        host.note(now)
+        next_wake = host.wake_at()
+        self._wake_at[way] = inf if next_wake is None else next_wake
+        return True
 
 
 def simulate(
