@@ -13,12 +13,11 @@ from first_attempt import Receiver, Sender
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.core.packet import DATA, Kind, Packet
 from p2plab.core.rtt import FixedRto
-from p2plab.core.trace import RECEIVER, SENDER, Trace
+from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import BrokenContract, Promise
-from p2plab.protocols import PROTOCOLS, Setup
+from p2plab.protocols import Setup
 from p2plab.protocols.finish import FinishReceiver, FinishSender
 from p2plab.protocols.go_back_n import GoBackNReceiver
-from p2plab.sim.contract import require_machine
 from p2plab.sim.driver import Host
 from p2plab.sim.simulator import simulate
 
@@ -46,68 +45,43 @@ def test_a_plain_class_without_any_p2plab_in_it_runs() -> None:
     assert result.trace.state(RECEIVER, "expected")[-1, 1] == 3
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_page_has_the_members_that_it_needs(protocol: str) -> None:
-    setup = Setup(protocol)
-    require_machine(setup.sender(), SENDER)
-    require_machine(setup.sender().sender, SENDER)
-    require_machine(setup.receiver(), RECEIVER)
-    require_machine(setup.receiver().receiver, RECEIVER)
-
-
 # Missing, misspelt or misshapen members
 
 
-def without(machine: type, member: str, **others: Any) -> Any:
-    """Make a machine of a copy of its class that lacks a member and has others."""
-    gone = {member, "__dict__", "__weakref__"}
+def changed(machine: type, **members: Any) -> Any:
+    """Make a machine of a copy of its class with other members; None leaves one out."""
+    gone = {"__dict__", "__weakref__"} | members.keys()
     kept = {name: value for name, value in vars(machine).items() if name not in gone}
-    return type(machine.__name__, (), {**kept, **others})()
+    others = {name: value for name, value in members.items() if value is not None}
+    return type(machine.__name__, (), kept | others)()
 
 
-def with_another(member: str, method: Any) -> Any:
-    return without(Sender, member, **{member: method})
-
-
-@pytest.mark.parametrize("role", [SENDER, RECEIVER])
+@pytest.mark.parametrize("machine", [Sender, Receiver])
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_machine_without_a_member_is_told_which(role: str, inside: bool) -> None:
-    machine = Sender if role == SENDER else Receiver
-    own = {"send", "done"} if role == SENDER else {"next_payload"}
+def test_a_machine_without_a_member_is_told_which(machine: type, inside: bool) -> None:
+    role = SENDER if machine is Sender else RECEIVER
+    own = {"send", "done"} if machine is Sender else {"next_payload"}
     for member in {"next_packet", "on_packet", "on_timeout"} | own:
-        lacking = without(machine, member)
-        if inside and role == SENDER:
-            lacking = FinishSender(lacking, FixedRto(1.0))
-        elif inside:
-            lacking = FinishReceiver(lacking)
+        lacking = changed(machine, **{member: None})
+        if inside:
+            wrapped = FinishSender(lacking, FixedRto(1.0))
+            lacking = wrapped if machine is Sender else FinishReceiver(lacking)
         with pytest.raises(BrokenContract) as caught:
             Host(lacking, role)
         why = caught.value
         assert (why.promise, why.machine) == (Promise.INTERFACE, machine.__name__)
-        assert (why.member, why.time) == (member, None)
-        assert "misspelling" not in str(why)  # of another one of the contract
+        assert (why.member, why.time, why.cure) == (member, None, "")
 
 
-def test_a_machine_without_a_deadline_is_told_so() -> None:
+def test_a_misspelt_member_a_missing_value_and_a_class_are_recognised() -> None:
+    names = {"on_timeout": "on_time_out", "next_packet": "nextPacket", "send": "snd"}
+    for member, misspelt in names.items():
+        sender = changed(Sender, **{member: None, misspelt: vars(Sender)[member]})
+        assert broken(sender).cure == f"It has {misspelt}: is that a misspelling?"
     sender = Sender()
     del sender.deadline
-    told = broken(sender)
-    assert told.member == "deadline"
-    assert str(told).startswith("Sender has no deadline, which every sender needs (see")
-
-
-@pytest.mark.parametrize(
-    ("member", "misspelt"),
-    [
-        ("on_timeout", "on_time_out"),
-        ("next_packet", "nextPacket"),
-        ("on_packet", "on_paket"),
-        ("send", "snd"),
-    ],
-)
-def test_a_misspelt_member_is_recognised(member: str, misspelt: str) -> None:
-    sender = without(Sender, member, **{misspelt: vars(Sender)[member]})
-    assert broken(sender).cure == f"It has {misspelt}: is that a misspelling?"
+    assert broken(sender).member == "deadline"
+    assert str(broken(Sender)).endswith("hand over a machine made of it, Sender().")
 
 
 async def waits(self: Any, packet: Any, now: float) -> None: ...
@@ -129,38 +103,24 @@ async def waits(self: Any, packet: Any, now: float) -> None: ...
 def test_a_member_that_a_driver_cannot_use_is_refused(
     member: str, method: Any, words: str
 ) -> None:
-    told = broken(with_another(member, method))
+    told = broken(changed(Sender, **{member: method}))
     assert (told.promise, told.member) == (Promise.INTERFACE, member)
     assert re.search(words, str(told))
 
 
-def test_a_class_instead_of_a_machine_is_recognised() -> None:
-    told = broken(Sender)
-    assert str(told) == "Sender is a class: hand over a machine made of it, Sender()."
-
-
-def test_optional_arguments_of_one_s_own_are_fine() -> None:
+def test_optional_arguments_and_methods_built_into_python_are_fine() -> None:
     def on_timeout(self: Sender, now: float, loud: bool = False) -> None:
         self.sent = self.base
         self.deadline = None
 
-    assert run(with_another("on_timeout", on_timeout)).done
-
-
-def test_a_method_that_is_built_into_python_is_fine() -> None:
+    assert run(changed(Sender, on_timeout=on_timeout)).done
     queue: deque[bytes] = deque()
-    sender = Sender()
-    sender.send = queue.append  # type: ignore[assignment,method-assign]  # as students do
+    sender = changed(Sender, send=queue.append)
     Host(sender, SENDER).send(b"a")
     assert list(queue) == [b"a"]
 
 
 # Promises that are broken later
-
-
-class Forgetful(Sender):
-    def on_timeout(self, now: float) -> None:
-        return
 
 
 class Past(Sender):
@@ -171,51 +131,42 @@ class Past(Sender):
         return packet
 
 
-class Chatty(Sender):
-    def next_packet(self, now: float) -> Packet | None:
-        return Packet(DATA, 0, b"again")
-
-
-class Empty(Receiver):
-    def next_payload(self) -> Any:
-        return self.inbox.popleft()  # without asking whether there is one
-
-
-class Repeating(Receiver):
-    def next_payload(self) -> Any:
-        return self.inbox[0] if self.inbox else None  # and never takes it out
-
-
 @pytest.mark.parametrize(
     ("machine", "promise", "member", "time", "words"),
     [
-        (Forgetful, Promise.TIMER, "on_timeout", 1.5, "nothing was sent"),
-        (Past, Promise.TIMER, "on_timeout", 1.0, "called 1000 times"),
-        (Chatty, Promise.PACKETS, "next_packet", 0.0, "still did not say None"),
-        (Empty, Promise.NO_EXCEPTION, "next_payload", 0.0, "IndexError: pop from"),
-        (Repeating, Promise.PACKETS, "next_payload", 0.25, "still did not say None"),
+        (
+            changed(Sender, on_timeout=lambda self, now: None),
+            *(Promise.TIMER, "on_timeout", 1.5, "nothing was sent"),
+        ),
+        (Past(), Promise.TIMER, "on_timeout", 1.0, "called 1000 times"),
+        (
+            changed(Sender, next_packet=lambda self, now: Packet(DATA, 0, b"again")),
+            *(Promise.PACKETS, "next_packet", 0.0, "still did not say None"),
+        ),
+        (  # and never takes it out
+            changed(Receiver, next_payload=lambda self: next(iter(self.inbox), None)),
+            *(Promise.PACKETS, "next_payload", 0.25, "still did not say None"),
+        ),
     ],
+    ids=["no packet", "a deadline in the past", "chatty", "repeating"],
 )
 def test_a_promise_that_is_broken_in_a_run_is_named(
-    machine: type, promise: Promise, member: str, time: float, words: str
+    machine: Any, promise: Promise, member: str, time: float, words: str
 ) -> None:
-    if issubclass(machine, Sender):
-        told = broken(machine())
-        inside = broken(
-            FinishSender(machine(), FixedRto(1.0)), FinishReceiver(Receiver())
-        )
-        assert str(inside) == str(told)  # the machine is blamed by its own name
-    else:
-        told = broken(Sender(), machine())
-    assert (told.promise, told.machine) == (promise, machine.__name__)
+    if hasattr(machine, "next_payload"):
+        told = broken(Sender(), machine)
+    else:  # it is blamed by its own name
+        sender = FinishSender(machine, FixedRto(1.0))
+        told = broken(sender, FinishReceiver(Receiver()))
+    assert (told.promise, told.machine) == (promise, type(machine).__name__)
     assert (told.member, told.time) == (member, time)
     assert words in told.what
     assert pickle.loads(pickle.dumps(told)).args == told.args  # from another process
 
 
 def test_a_broken_promise_is_said_with_its_time_and_its_cure() -> None:
-    assert str(broken(Forgetful())) == (
-        "Forgetful: at t=1.500 on_timeout was called, nothing was sent, and the "
+    assert str(broken(changed(Sender, on_timeout=lambda self, now: None))) == (
+        "Sender: at t=1.500 on_timeout was called, nothing was sent, and the "
         "deadline is still 1.500. Restart the timer (deadline = now + rto) or stop it "
         "(deadline = None)."
     )
@@ -223,13 +174,8 @@ def test_a_broken_promise_is_said_with_its_time_and_its_cure() -> None:
 
 def test_a_large_window_that_arrives_at_one_moment_is_no_endless_next_packet() -> None:
     setup = Setup("go_back_n", window=15_000, timeout=1.0)
-    result = simulate(
-        setup.sender(),
-        setup.receiver(),
-        [b""] * 15_000,
-        ScriptedLink(lose={1}),
-        record=False,
-    )
+    ends, link = (setup.sender(), setup.receiver()), ScriptedLink(lose={1})
+    result = simulate(*ends, [b""] * 15_000, link, record=False)
     assert len(result.delivered) == 15_000
 
 
@@ -242,11 +188,7 @@ def test_two_machines_that_answer_each_other_for_ever_at_one_moment_are_stopped(
 
     monkeypatch.setattr("p2plab.sim.driver.ECHO_LIMIT", 1000)
     told = broken(Answering(), link=Link(delay=0.0))
-    assert (told.promise, told.member, told.time) == (
-        Promise.PACKETS,
-        "next_packet",
-        0.0,
-    )
+    assert (told.promise, told.member) == (Promise.PACKETS, "next_packet")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +197,7 @@ def test_two_machines_that_answer_each_other_for_ever_at_one_moment_are_stopped(
     ids=["empty list", "list", "tuple", "bytes", "a driver's kind"],
 )
 def test_a_next_packet_that_returns_something_else_is_found(answer: Any) -> None:
-    told = broken(with_another("next_packet", lambda self, now: answer))
+    told = broken(changed(Sender, next_packet=lambda self, now: answer))
     assert (told.promise, told.member) == (Promise.PACKETS, "next_packet")
     assert told.what.startswith("next_packet returned ")
 
@@ -270,38 +212,26 @@ def test_an_exception_in_a_machine_names_the_member_the_time_and_the_cause(
         raise KeyError("base")
 
     wrong.__name__ = member
-    told = broken(with_another(member, wrong))
+    told = broken(changed(Sender, **{member: wrong}))
     assert (told.promise, told.member) == (Promise.NO_EXCEPTION, member)
     assert (told.machine, told.time) == ("Sender", time)
-    assert "raised KeyError: 'base'" in told.what
     assert isinstance(told.__cause__, KeyError)  # with the line in their file
 
 
 # Optional members
 
 
-class Listening(Receiver):
-    """A receiver that counts what it was told about damaged packets."""
+def test_on_corrupt_hears_of_a_damaged_packet_and_on_packet_does_not() -> None:
+    heard = []
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: list[float] = []
+    class Listening(Receiver):
+        def on_corrupt(self, now: float) -> None:
+            heard.append(now)
 
-    def on_corrupt(self, now: float) -> None:
-        self.heard.append(now)
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_on_corrupt_hears_of_a_damaged_packet_and_on_packet_does_not(
-    inside: bool,
-) -> None:
-    sender, receiver = Sender(), Listening()
-    ends: tuple[Any, Any] = sender, receiver
-    if inside:
-        ends = FinishSender(sender, FixedRto(1.0)), FinishReceiver(receiver)
-    run(*ends, payloads=1, link=ScriptedLink(corrupt={1}, delay=0.25))
-    assert receiver.heard == [0.25]
-    assert receiver.expected == 1
+    sender, receiver = FinishSender(Sender(), FixedRto(1.0)), Listening()
+    link = ScriptedLink(corrupt={1}, delay=0.25)
+    run(sender, FinishReceiver(receiver), payloads=1, link=link)
+    assert (heard, receiver.expected) == ([0.25], 1)
 
 
 class Paced(Sender):
@@ -329,15 +259,12 @@ class Paced(Sender):
 
 
 @pytest.mark.parametrize(("rate", "gap"), [(8.0, 0.125), (None, 0.0)])
-@pytest.mark.parametrize("inside", [False, True])
 def test_pacing_spaces_the_packets_exactly_and_fires_no_timer(
-    rate: float | None, gap: float, inside: bool
+    rate: float | None, gap: float
 ) -> None:
     sender = Paced()
     sender.pacing_rate = rate
-    ends: tuple[Any, Any] = sender, Receiver()
-    if inside:
-        ends = FinishSender(ends[0], FixedRto(1.0)), FinishReceiver(ends[1])
+    ends = FinishSender(sender, FixedRto(1.0)), FinishReceiver(Receiver())
     result = run(*ends, payloads=20, link=ScriptedLink(delay=0.25))
     sends = [row.time for row in result.trace if row[1:4] == (SENDER, "send", DATA)]
     assert sends == [gap * each for each in range(20)]
@@ -363,7 +290,7 @@ def test_a_packet_that_arrives_when_the_timer_is_due_arrives_first() -> None:
 
 
 def test_a_host_does_not_fire_before_the_deadline() -> None:
-    host = Host(Sender(), SENDER, Trace())
+    host = Host(Sender(), SENDER)
     host.send(b"a")
     assert len(list(host.pull(0.0))) == 1
     assert host.wake_at() == 1.0
@@ -375,22 +302,15 @@ def test_a_host_does_not_fire_before_the_deadline() -> None:
 
 
 def test_a_driver_may_stop_pulling_early_and_go_on_later() -> None:
-    setup = Setup("go_back_n", window=4, timeout=1.0)
-    host = Host(setup.sender(), SENDER, Trace())
-    for _ in range(4):
-        host.send(b"a")
-    first = host.pull(0.0)
-    assert next(first).seq == 0  # then its socket is full
-    first.close()  # type: ignore[attr-defined]  # it is a generator
+    host = Host(Setup("go_back_n", window=4).sender(), SENDER)
+    host.send(*[b"a"] * 4)
+    assert next(host.pull(0.0)).seq == 0  # then its socket is full
     assert [packet.seq for packet in host.pull(0.25)] == [1, 2, 3]
     assert host.number == 4
 
 
 def test_a_number_used_for_a_new_payload_is_no_retransmission() -> None:
-    result = simulate(
-        Setup("stop_and_wait", seq_bits=1).sender(),
-        Setup("stop_and_wait", seq_bits=1).receiver(),
-        [b"payload %d" % each for each in range(6)],
-        Link(),
-    )
+    setup = Setup("stop_and_wait", seq_bits=1)
+    payloads = [b"payload %d" % each for each in range(6)]
+    result = simulate(setup.sender(), setup.receiver(), payloads)
     assert not [row for row in result.trace if row.what == "retransmit"]

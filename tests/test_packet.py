@@ -17,6 +17,7 @@ from p2plab.core.packet import (
     TIMESTAMP_PERIOD,
     Kind,
     Packet,
+    damaged,
     decode,
     encode,
 )
@@ -40,15 +41,12 @@ several = settings(derandomize=True, deadline=None, database=None, max_examples=
 def test_every_field_survives_the_wire(
     packet: Packet, transfer: int, number: int
 ) -> None:
-    got, got_transfer, got_number = decode(encode(packet, transfer, number))
+    got, *numbers = decode(encode(packet, transfer, number))
     assert decode(encode(got))[0] == got  # a timestamp is not rounded again
-    assert (got_transfer, got_number) == (transfer, number)
+    assert numbers == [transfer, number]
     assert got[:3] == packet[:3]
     assert type(got.kind) is Kind
-    for ts_val, was in ((got.ts_val, packet.ts_val), (got.ts_ecr, packet.ts_ecr)):
-        assert (ts_val is None) == (was is None)
-        if ts_val is not None and was is not None:
-            assert abs(ts_val - was) < 1e-6
+    assert got[3:] == pytest.approx(packet[3:], abs=1e-6)
 
 
 def test_a_stamp_of_all_bits_is_the_first_of_the_next_turn_and_not_none() -> None:
@@ -68,48 +66,27 @@ def test_random_bytes_are_no_packet(datagram: bytes) -> None:
 
 @settings(several, max_examples=50)
 @given(PACKETS)
-def test_any_single_flipped_bit_is_noticed(packet: Packet) -> None:
+def test_a_flipped_bit_a_lost_end_and_a_tail_are_noticed(packet: Packet) -> None:
     datagram = encode(packet, 7, 9)
-    for bit in range(8 * len(datagram)):
-        damaged = bytearray(datagram)
-        damaged[bit // 8] ^= 1 << bit % 8
+    wrong = [damaged(datagram, number) for number in range(8 * len(datagram))]
+    wrong += [datagram[:length] for length in range(len(datagram))]
+    for each in (*wrong, datagram + b"\0"):
         with pytest.raises(CorruptPacket):
-            decode(bytes(damaged))
-
-
-@settings(several, max_examples=50)
-@given(PACKETS)
-def test_a_datagram_cut_short_or_with_a_tail_is_noticed(packet: Packet) -> None:
-    datagram = encode(packet)
-    for length in range(len(datagram)):
-        with pytest.raises(CorruptPacket):
-            decode(datagram[:length])
-    with pytest.raises(CorruptPacket):
-        decode(datagram + b"\0")
-
-
-def with_a_good_checksum(header: bytes) -> bytes:
-    return header + struct.pack("!I", zlib.crc32(header))
+            decode(each)
 
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [
-        pytest.param(0, ord("q"), id="the magic"),
-        pytest.param(2, 0, id="no kind"),
-        pytest.param(2, max(Kind) + 1, id="a kind that nobody knows"),
-        pytest.param(3, 0, id="no version"),
-        pytest.param(3, 1 | 8, id="another version"),
-    ],
+    [(0, ord("q")), (2, 0), (2, max(Kind) + 1), (3, 0), (3, 1 | 8)],
+    ids=["the magic", "no kind", "an unknown kind", "no version", "another version"],
 )
 def test_a_header_that_is_not_ours_is_refused_even_with_a_good_checksum(
     place: int, value: int
 ) -> None:
     header = bytearray(encode(Packet(DATA, 1))[: HEADER_SIZE - 4])
-    assert decode(with_a_good_checksum(bytes(header)))
     header[place] = value
     with pytest.raises(CorruptPacket, match="not one of ours"):
-        decode(with_a_good_checksum(bytes(header)))
+        decode(bytes(header) + struct.pack("!I", zlib.crc32(header)))
 
 
 def test_the_largest_payload_travels_and_one_byte_more_does_not() -> None:

@@ -21,21 +21,21 @@ def feed(rtt: Rfc6298, *samples: float) -> list[float]:
 
 def test_the_rto_follows_the_sequence_that_was_worked_by_hand() -> None:
     rtt = Rfc6298(min_rto=0.0, granularity=0.0)
-    rtos = feed(rtt, *SAMPLES)
-    assert rtos == pytest.approx([300, 272.5, 240.94, 429.88, 376.46], abs=0.01)
-    # The same, with a digit more: RTTVAR is updated before SRTT (RFC 6298, 2.3).
-    assert rtos[1:3] == pytest.approx([272.5, 240.9375], abs=1e-4)
-    assert rtt.srtt is not None
-    assert rtt.rttvar is not None
-    assert 1e3 * rtt.srtt == pytest.approx(122.59, abs=0.01)
-    assert 1e3 * rtt.rttvar == pytest.approx(63.47, abs=0.01)
+    # RTTVAR is updated before SRTT (RFC 6298, 2.3)
+    wanted = [300, 272.5, 240.9375, 429.88, 376.46]
+    assert feed(rtt, *SAMPLES) == pytest.approx(wanted, abs=0.01)
+    assert rtt.srtt == pytest.approx(0.12259, abs=1e-5)
+    assert rtt.rttvar == pytest.approx(0.06347, abs=1e-5)
+    assert feed(Rfc6298(min_rto=1.0), *SAMPLES) == [1000.0] * 5  # RFC 6298 (2.4)
+    assert feed(Rfc6298(max_rto=60.0), 59.0) == [60_000.0]  # RFC 6298 (2.5)
 
 
-def test_the_first_sample_gives_three_times_itself_and_ends_a_back_off() -> None:
-    rtt = Rfc6298(min_rto=0.0)
-    assert rtt.rto == 1.0  # RFC 6298 (2.1)
-    for _ in range(5):
+def test_each_timeout_doubles_the_rto_until_the_first_sample_ends_it() -> None:
+    rtt, rtos = Rfc6298(min_rto=0.0), []
+    for _ in range(8):
+        rtos.append(rtt.rto)
         rtt.on_timeout()
+    assert rtos == [1, 2, 4, 8, 16, 32, 60, 60]  # RFC 6298 (2.1, 5.5)
     feed(rtt, 0.25)
     assert (rtt.srtt, rtt.rttvar, rtt.rto) == (0.25, 0.125, 0.75)  # RFC 6298 (2.2)
     assert rtt.sent_at == {}  # it remembers only what is in flight
@@ -47,56 +47,28 @@ def test_steady_round_trips_leave_the_clock_s_granularity_above_srtt() -> None:
     assert rtt.rto == pytest.approx(0.75)
 
 
-def test_the_rto_never_falls_below_its_floor() -> None:
-    assert feed(Rfc6298(min_rto=1.0), *SAMPLES) == [1000.0] * 5  # RFC 6298 (2.4)
-
-
-def test_the_rto_never_rises_above_its_cap() -> None:
-    assert feed(Rfc6298(max_rto=60.0), 59.0) == [60_000.0]  # RFC 6298 (2.5)
-
-
-def test_each_timeout_doubles_the_rto_up_to_the_cap() -> None:
-    rtt = Rfc6298()
-    rtos = []
-    for _ in range(7):
-        rtt.on_timeout()
-        rtos.append(rtt.rto)
-    assert rtos == [2, 4, 8, 16, 32, 60, 60]  # RFC 6298 (5.5)
-
-
 def test_a_packet_sent_twice_is_not_timed() -> None:
     rtt = Rfc6298()
     rtt.on_send(0, 0.0)
     rtt.on_timeout()
     rtt.on_send(0, 1.0)
     rtt.on_ack(0, 1.1)  # of the first copy, or of the second?
-    assert rtt.srtt is None
-    assert rtt.rto == 2.0  # and the back-off stays: Karn, RFC 6298 (3)
-    rtt.on_send(1, 2.0)
-    rtt.on_ack(1, 2.25)
-    assert rtt.srtt == 0.25  # the next one is timed again
+    rtt.on_ack(5, 3.0)  # of one that was never sent
+    assert rtt == Rfc6298(rto=2.0)  # and the back-off stays: Karn, RFC 6298 (3)
 
 
-@pytest.mark.parametrize(
-    ("timestamps", "echo", "srtt"), [(True, 1.0, 0.25), (False, 1.0, None)]
-)
+@pytest.mark.parametrize(("timestamps", "srtt"), [(True, 0.25), (False, None)])
 def test_a_timestamp_tells_which_copy_was_answered_if_it_is_believed(
-    timestamps: bool, echo: float, srtt: float | None
+    timestamps: bool, srtt: float | None
 ) -> None:
     rtt = Rfc6298(min_rto=0.0, timestamps=timestamps)
     rtt.on_send(0, 0.0)
     rtt.on_send(0, 1.0)
-    rtt.on_ack(0, 1.25, ts_ecr=echo)  # RFC 7323, section 4
+    rtt.on_ack(0, 1.25, ts_ecr=1.0)  # RFC 7323, section 4
     assert rtt.srtt == srtt
     rtt.on_send(1, 2.0)
     rtt.on_ack(1, 2.25)  # an ACK without an echo: Karn's rule
     assert rtt.srtt == 0.25
-
-
-def test_an_ack_of_a_packet_that_was_never_sent_says_nothing() -> None:
-    rtt = Rfc6298()
-    rtt.on_ack(5, 3.0)
-    assert rtt == Rfc6298()
 
 
 def test_a_fixed_timeout_stays() -> None:

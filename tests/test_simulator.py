@@ -19,7 +19,6 @@ from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.sim.simulator import Run, simulate
 
 TEXTBOOK = ["stop_and_wait", "go_back_n", "selective_repeat"]
-RELIABLE = [*TEXTBOOK, "fast"]
 PAYLOADS = [b"payload %d" % number for number in range(30)]
 NASTY = Link(
     loss=0.1, jitter=0.02, duplicate=0.1, corrupt=0.2, reorder=0.1, rate=1e6,
@@ -38,8 +37,8 @@ DIGESTS = {  # their first 128 bits
     "stop_and_wait": "e36b319d95f3a488d6fc47df0e26d383",
     "go_back_n": "2c65e73071bcf811a1962aba8593c0f6",
     "selective_repeat": "76e3582456c6ad5193c93c155d88d8dd",
-    "fast": "07698c06f03894f5920db12ddd220149",
-    "fountain": "528c6f9a1b01c0a19b06dfe3d932aa4d",
+    "fast": "80fe8025911329c1da4bf33977c0f6b1",
+    "fountain": "da48a87f54cb82b96e52f7acd6c707ec",
 }
 
 
@@ -53,33 +52,25 @@ def test_a_seed_gives_this_very_trace_on_every_platform(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_another_seed_gives_another_run(protocol: str) -> None:
-    setup = Setup(protocol, window=4)
-    digests = {
-        run(setup, Link(loss=0.2, jitter=0.1, seed=seed)).trace.digest()
-        for seed in range(5)
-    }
-    assert len(digests) == 5
-
-
-@pytest.mark.parametrize("protocol", RELIABLE)
 @pytest.mark.parametrize(
     "link",
     [NASTY, Link(loss=GilbertElliott.from_mean(0.2, 5), seed=1)],
     ids=["", "bursts"],
 )
-def test_everything_arrives_once_and_in_order(protocol: str, link: Link) -> None:
-    for wire in (False, True):
-        got: list[bytes] = []
-        result = run(Setup(protocol, window=4), link, wire=wire, on_payload=got.append)
-        assert result.done
-        assert result.delivered == got == PAYLOADS
-
-
-def test_best_effort_loses_what_the_link_loses() -> None:
-    result = run(Setup("best_effort"))
-    assert result.done
-    assert 15 < len(set(result.delivered)) < 30
+def test_everything_arrives_once_and_in_order_with_a_trace_on_a_wire_or_without(
+    protocol: str, link: Link
+) -> None:
+    setup, got = Setup(protocol, window=4, timeout=0.5), list[bytes]()
+    kept = run(setup, link, on_payload=got.append)
+    assert kept.done
+    assert kept.delivered == got
+    assert protocol == "best_effort" or got == PAYLOADS
+    wire = run(setup, link, wire=True)
+    bare = run(setup, link, record=False)
+    assert wire.trace.rows == kept.trace.rows
+    assert (bare.trace.rows, bare.trace.states) == ([], [])
+    for other in (wire, bare):
+        assert (other.delivered, other.time) == (kept.delivered, kept.time)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -101,7 +92,7 @@ def test_a_run_ends_when_both_sides_are_done(protocol: str) -> None:
     setup = Setup(protocol, window=4, timeout=1.0)
     sender, receiver = setup.sender(), setup.receiver()
     result = simulate(sender, receiver, PAYLOADS, ScriptedLink(delay=0.25))
-    last = [row.time for row in result.trace if row.what == "deliver"][-1]
+    last = max(row.time for row in result.trace if row.what == "deliver")
     assert sender.deadline is receiver.deadline is None
     assert result.time == last + 0.25 + 0.25 + 0.25  # ACK, FIN, its ACK
 
@@ -109,38 +100,14 @@ def test_a_run_ends_when_both_sides_are_done(protocol: str) -> None:
 # Options
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_as_bytes_on_a_wire_everything_happens_at_the_same_times(protocol: str) -> None:
-    setup = Setup(protocol, window=4, timeout=0.5)
-    objects, wire = run(setup), run(setup, wire=True)
-    assert [row.what for row in wire.trace].count("corrupt") >= 1
-    assert wire.trace.rows == objects.trace.rows
-    assert wire.trace.digest() == objects.trace.digest()
-    assert wire.delivered == objects.delivered
-
-
-@pytest.mark.parametrize("protocol", RELIABLE)
+@pytest.mark.parametrize("protocol", [*TEXTBOOK, "fast"])
 def test_a_transfer_of_hours_on_a_wire_outlives_the_stamps(protocol: str) -> None:
     """They have 32 bits of microseconds, and begin anew after 71 minutes."""
-    setup = Setup(protocol, window=1)
-    sender, receiver = setup.sender(), setup.receiver()
-    link = ScriptedLink(delay=100.0)
-    payloads = [b"%d" % number for number in range(40)]
-    result = simulate(sender, receiver, payloads, link, wire=True)
-    assert result.delivered == payloads
+    result = run(Setup(protocol, window=1), ScriptedLink(delay=100.0), wire=True)
+    assert result.delivered == PAYLOADS
     srtt = result.trace.state(SENDER, "rtt.srtt")
     assert srtt[-1, 0] > 2**32 / 1e6
     assert srtt[-1, 1] == pytest.approx(200.0, abs=1e-3)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_without_a_trace_the_same_arrives_and_nothing_is_kept(protocol: str) -> None:
-    setup = Setup(protocol, window=4)
-    kept, bare = run(setup), run(setup, record=False)
-    assert bare.delivered == kept.delivered
-    assert bare.time == kept.time
-    assert bare.trace.rows == []
-    assert bare.trace.states == []
 
 
 def test_the_way_back_can_be_another_link_s_way_back() -> None:
@@ -153,14 +120,8 @@ def test_the_way_back_can_be_another_link_s_way_back() -> None:
 
 
 def test_a_link_is_asked_for_the_bytes_that_a_packet_has_on_the_wire() -> None:
-    setup = Setup("stop_and_wait", timeout=9.0)
-    result = simulate(
-        setup.sender(),
-        setup.receiver(),
-        [bytes(1000 - 28)],
-        Link(delay=0.0, rate=8000),
-        back=Link(delay=0.0),
-    )
+    setup, link = Setup("stop_and_wait"), Link(delay=0.0, rate=8000)
+    result = simulate(setup.sender(), setup.receiver(), [bytes(1000 - 28)], link)
     arrived = [row.time for row in result.trace if row.what == "arrive"]
     assert arrived[0] == 1.0  # 28 bytes of header, 972 of payload, at 1,000 a second
 
@@ -171,16 +132,13 @@ def test_a_link_is_asked_for_the_bytes_that_a_packet_has_on_the_wire() -> None:
 def test_when_nothing_gets_through_patience_ends_and_what_there_was_is_kept() -> None:
     setup = Setup("go_back_n", window=4, timeout=1.0)
     link = ScriptedLink(lose=frozenset(range(9, 10_000)))
-    with pytest.raises(TransferStalled) as caught:
+    with pytest.raises(TransferStalled, match=r"for 30 s .* 8 payloads") as caught:
         run(setup, link, patience=30.0)
-    told = str(caught.value)
-    assert told.startswith("nothing was delivered for 30 s of virtual time; 8 payloads")
     partial = caught.value.partial
     assert isinstance(partial, Run)
-    assert partial.delivered == PAYLOADS[:8]
-    assert not partial.done
+    assert (partial.delivered, partial.done) == (PAYLOADS[:8], False)
     assert 30.0 < partial.time < 33.0
-    assert partial.trace.rows[-1][2] in ("timeout", "loss", "retransmit")
+    assert partial.trace.rows[-1].what in ("timeout", "loss", "retransmit")
 
 
 def test_a_slow_transfer_is_not_a_stalled_one() -> None:
@@ -203,7 +161,7 @@ def test_a_broken_promise_carries_the_run_until_then() -> None:
     partial = caught.value.partial
     assert isinstance(partial, Run)
     assert partial.delivered == PAYLOADS[:5]
-    assert len(partial.trace) > 10
+    assert partial.trace.rows[-1].seq == 5
 
 
 # Whole stories

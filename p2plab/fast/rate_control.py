@@ -63,7 +63,7 @@ class RateController:
     pacing_rate: float | None = None  # [packets/s]; None is as fast as it goes
     window: float = INITIAL_WINDOW  # of which size has some more
     startup: bool = True
-    train: tuple[int, float, float] | None = None  # arrived since its first ACK; times
+    train: tuple[int, float, float] | tuple[()] = ()  # arrived; first times
     bottleneck_rate: float = 0.0  # 0 while it is not known [packets/s]
     delivery_rate: float = 0.0  # what arrives, smoothed over rounds [packets/s]
     delivery_ratio: float = 1.0  # share of what is sent that arrives, smoothed
