@@ -20,29 +20,27 @@ def picture(
     image: Picture | Transfer,
     ax: Axes | None = None,
     *,
-    missing: int = 0,
-    total: int | None = None,
     title: str = "received",
 ) -> Axes:
     """Draw a picture, and say how many of its packets are missing.
 
     image: a transfer, for what has arrived of it so far; or a PIL image, or an array
         (H, W), (H, W, 3) or (H, W, 4), as `send_picture` takes it.
-    missing, total: packets; a transfer knows them. Without a total, nothing is said.
     Raises BadContent for a transfer of which nothing can be seen here.
     """
+    state = ""
     if isinstance(image, Transfer):
         arrived, image = image.assembly, image.picture()
         if arrived is not None:
             missing, total = len(arrived.missing), arrived.content.count
+            state = f"{missing:,} of {total:,} packets missing"
+            state = state if missing else "complete"
     seen = as_seen(opened(image, "this picture"))
     width, height = seen.size
     ax = given_or_new(ax, 5, min(9.0, 0.4 + 5 * height / width))
     ax.imshow(np.asarray(seen), interpolation="nearest", cmap="gray", vmin=0, vmax=255)
     ax.set_axis_off()
-    state = f"{missing:,} of {total:,} packets missing" if missing else "complete"
-    parts = [title, "" if total is None else state]
-    ax.set_title(": ".join(filter(None, parts)), fontsize="medium")
+    ax.set_title(": ".join(filter(None, (title, state))), fontsize="medium")
     return say(ax, f"Picture of {width} by {height} pixels, {ax.get_title()}.")
 
 
