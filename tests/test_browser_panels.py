@@ -166,37 +166,6 @@ def test_every_figure_has_words_and_a_place_on_the_screen(lab_page: LabPage) -> 
     lab_page.screenshot("transfer-panel-tab-6")
 
 
-# Every height that the panel and the place of its figures have from now on.
-HEIGHTS = """() => {
-    window.heights = new Set();
-    const all = [...document.querySelectorAll(".p2p-transfer-panel, .p2p-tabs")];
-    const note = () => heights.add(all.map(each => each.offsetHeight).join(" "));
-    new ResizeObserver(note).observe(all[0]);
-    new ResizeObserver(note).observe(all[1]);
-}"""
-
-
-def test_the_page_keeps_its_height_when_figures_come_and_when_one_sends_again(
-    lab_page: LabPage,
-) -> None:
-    page = lab_page.page
-    open_panel(lab_page, False)
-    page.get_by_role("button", name="Send").click()
-    page.locator(".p2p-tabs").wait_for()
-    page.evaluate(HEIGHTS)
-    for _ in range(2):
-        page.locator(".p2p-ladder img").wait_for()
-        for title in ("Over time", "Numbers", "As code", "Ladder"):
-            page.get_by_role("tab", name=title).click()
-        lab_page.screenshot("transfer-panel-height")
-        page.get_by_role("button", name="Send").click()
-        page.locator(".p2p-status").get_by_text("Sending").wait_for()
-        lab_page.screenshot("transfer-panel-height-again")
-        page.locator(".p2p-status").get_by_text("Done after").wait_for()
-    heights = page.evaluate("() => [...window.heights]")
-    assert len(heights) == 1, heights
-
-
 def test_dragging_the_moment_shows_the_picture_as_it_was_then(
     lab_page: LabPage,
 ) -> None:

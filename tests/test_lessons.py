@@ -373,18 +373,13 @@ def words(page: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", page))
 
 
-def test_a_listing_is_the_real_source_and_says_where_it_stands() -> None:
+def test_a_listing_is_the_real_source_or_what_changes_and_says_where_it_stands() -> (
+    None
+):
     page = words(show(StopAndWaitSender).data)
     assert page.startswith("p2plab/protocols/stop_and_wait.py: StopAndWaitSender")
     assert inspect.getsource(StopAndWaitSender).strip() in page
-
-
-def test_a_listing_against_another_one_has_only_what_changes() -> None:
     lines = words(show(GoBackNSender, against=StopAndWaitSender).data).splitlines()
-    assert (
-        "-        self.next_seq_num = self.send_base  # send the same packet again"
-        in (lines)
-    )
     assert "+        self.next_seq_num = self.send_base  # go back N" in lines
     assert "     def send(self, payload: bytes) -> None:" not in lines
 
@@ -393,13 +388,7 @@ def test_a_listing_about_some_words_has_their_paragraph_alone() -> None:
     page = words(show(packet, about="number: how many").data)
     assert "checksum: CRC-32" in page
     assert "def encode" not in page
-
-
-def test_a_listing_of_words_in_a_docstring_is_not_coloured_as_code() -> None:
     assert "<span style" not in show(GoBackNSender, about="Source: Kurose").data
     assert "<span style" in show(GoBackNSender, about="def on_timeout").data
-
-
-def test_a_listing_about_words_that_are_not_there_says_so() -> None:
     with pytest.raises(ValueError, match=r"no paragraph of p2plab/core/packet\.py has"):
         show(packet, about="perpetual motion")
