@@ -354,9 +354,8 @@ class TransferPanel(Panel):
         if name != "ladder":
             draw = {"window": plots.window_over_time, "rtt": plots.rtt}
             return plots.to_html(draw.get(name, plots.over_time)(trace, ax))
-        note = "Drag the moment, and the ladder begins there; it has the first packets."
-        plots.ladder(trace, ax, start=start, names=self.names, note=note)
-        return plots.to_html(ax)
+        plots.ladder(trace, ax, start=start, names=self.names)
+        return f"<p>Drag the moment: the ladder begins there.</p>{plots.to_html(ax)}"
 
 
 def code(run: Playback) -> str:
