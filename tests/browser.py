@@ -26,15 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 ARTIFACTS = Path(os.environ.get("P2PLAB_ARTIFACTS") or ROOT / "artifacts")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 90.0  # seconds for any one step; a busy machine of two cores needs a third
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {
         "fetchNews": "false",
@@ -80,9 +71,8 @@ class LabServer:
 
     def stop_kernels(self) -> None:
         """Shut every session down, or kernels pile up from test to test."""
-        headers = {"Authorization": f"token {self.token}"}
         with requests.Session() as http:
-            http.headers.update(headers)
+            http.headers["Authorization"] = f"token {self.token}"
             sessions = http.get(f"{self.url}/api/sessions", timeout=PATIENCE).json()
             for session in sessions:
                 where = f"{self.url}/api/sessions/{session['id']}"
@@ -142,10 +132,6 @@ class LabPage:
         path = ARTIFACTS / f"{name}.png"
         self.page.screenshot(path=path)
         return path
-
-    def shutdown(self) -> None:
-        """Stop the notebook's kernel."""
-        self.server.stop_kernels()
 
 
 def jupyter_environment(home: Path) -> dict[str, str]:
@@ -262,9 +248,7 @@ def chromium() -> Iterator[Browser]:
         path = found or playwright.chromium.executable_path
         if not Path(path).exists():
             pytest.skip("no Chromium here: install it, or run playwright install")
-        browser = playwright.chromium.launch(
-            executable_path=path, headless=True, args=CHROMIUM_FLAGS
-        )
+        browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()
 
@@ -281,7 +265,7 @@ def lab_page(
             if request.node.stash.get(FAILED, False):
                 page.screenshot("failed-" + re.sub(r"\W+", "-", request.node.name))
         finally:
-            page.shutdown()
+            lab_server.stop_kernels()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -166,37 +166,6 @@ def test_every_figure_has_words_and_a_place_on_the_screen(lab_page: LabPage) -> 
     lab_page.screenshot("transfer-panel-tab-6")
 
 
-# Every height that the panel and the place of its figures have from now on.
-HEIGHTS = """() => {
-    window.heights = new Set();
-    const all = [...document.querySelectorAll(".p2p-transfer-panel, .p2p-tabs")];
-    const note = () => heights.add(all.map(each => each.offsetHeight).join(" "));
-    new ResizeObserver(note).observe(all[0]);
-    new ResizeObserver(note).observe(all[1]);
-}"""
-
-
-def test_the_page_keeps_its_height_when_figures_come_and_when_one_sends_again(
-    lab_page: LabPage,
-) -> None:
-    page = lab_page.page
-    open_panel(lab_page, False)
-    page.get_by_role("button", name="Send").click()
-    page.locator(".p2p-tabs").wait_for()
-    page.evaluate(HEIGHTS)
-    for _ in range(2):
-        page.locator(".p2p-ladder img").wait_for()
-        for title in ("Over time", "Numbers", "As code", "Ladder"):
-            page.get_by_role("tab", name=title).click()
-        lab_page.screenshot("transfer-panel-height")
-        page.get_by_role("button", name="Send").click()
-        page.locator(".p2p-status").get_by_text("Sending").wait_for()
-        lab_page.screenshot("transfer-panel-height-again")
-        page.locator(".p2p-status").get_by_text("Done after").wait_for()
-    heights = page.evaluate("() => [...window.heights]")
-    assert len(heights) == 1, heights
-
-
 def test_dragging_the_moment_shows_the_picture_as_it_was_then(
     lab_page: LabPage,
 ) -> None:
@@ -205,57 +174,15 @@ def test_dragging_the_moment_shows_the_picture_as_it_was_then(
     page.get_by_role("button", name="Send").click()
     page.get_by_role("button", name="To the end").click()
     page.locator(".p2p-ladder img").wait_for()
-    page.get_by_label("Moment [ms]").fill("1000")
-    page.get_by_label("Moment [ms]").press("Enter")
-    page.get_by_text(re.compile(r"^1\.00 s: \d+ of 165")).wait_for()
+    page.get_by_label("Moment [%]").fill("50")
+    page.get_by_label("Moment [%]").press("Enter")
+    page.get_by_text(re.compile(r"s: (8|9|10)?\d of 165")).wait_for()
     page.locator(".p2p-ladder img:not([alt*='from 0 '])").wait_for()
     picture = shown(page.locator(".p2p-picture img")).convert("RGB")
     assert (213, 94, 0) in {
         picture.getpixel((x, picture.height - 1)) for x in range(16)
     }, "the last row should not have been there yet"
     lab_page.screenshot("transfer-panel-moment")
-
-
-MOMENT = """
-moment = panel.moment
-print(round(panel.transfer.seconds, 2))
-moment.number.value, moment.slider.value, moment.slider.max
-"""
-
-
-def test_the_moment_is_at_the_end_of_a_transfer_that_is_longer_than_the_one_before(
-    lab_page: LabPage,
-) -> None:
-    """In the box, on the slider, beside the picture and in the kernel alike."""
-    import ast
-
-    page = lab_page.page
-    page.set_viewport_size({"width": 1280, "height": 800})
-    lab_page.open_cells("panel.ipynb", PANEL.format(real=False), MOMENT)
-    run_cell(lab_page, 0)
-    ends = []
-    for protocol in ("best effort", "selective repeat"):
-        page.get_by_label("Protocol").select_option(protocol)
-        page.get_by_role("button", name="Send").click()
-        page.locator(".p2p-status").get_by_text("Sending").wait_for()
-        if protocol != "best effort":  # which is over before anybody can press it
-            page.get_by_role("button", name="To the end").click()
-        page.locator(".p2p-status").get_by_text(re.compile("^(Done|Over)")).wait_for()
-        page.locator(".p2p-ladder img").wait_for()
-        run_cell(lab_page, 1)  # what the browser had answered is heard by then
-        length, limits = lab_page.outputs()[1]
-        kernel = ast.literal_eval(limits["data"]["text/plain"])
-        end, seconds = kernel[0], float(length["text"])
-        assert kernel == (end,) * 3
-        assert abs(end - seconds * 1000) < 6
-        knob = page.locator(".p2p-moment-slider .noUi-handle")
-        assert page.get_by_label("Moment [ms]").input_value() == f"{end:g}"
-        assert float(knob.get_attribute("aria-valuenow") or 0) == end
-        assert float(knob.get_attribute("aria-valuemax") or 0) == end
-        page.locator(".p2p-bar").get_by_text(f"{seconds:.2f} s: ").wait_for()
-        ends.append(end)
-    assert ends[0] < ends[1]
-    lab_page.screenshot("transfer-panel-moment-longer")
 
 
 # All at once, as a quick hand does: the browser tells of the first choice, keeps the
@@ -451,8 +378,6 @@ def test_what_redis_holds_is_on_the_screen_and_follows(lab_page: LabPage) -> Non
     table = page.locator(".p2p-redis-keys table")
     record = table.locator("th").filter(has_text=re.compile(r"lobby:p:alice$"))
     record.wait_for()
-    table.get_by_text("join alice").wait_for()
     lab_page.screenshot("redis-panel")
     run_cell(lab_page, 1)
     record.wait_for(state="detached")
-    table.get_by_text("leave alice").wait_for()

@@ -32,15 +32,14 @@ from p2plab.errors import (
     TransferStalled,
     TransferStopped,
 )
-from p2plab.measure.metrics import deliveries, summarise, transmissions
+from p2plab.measure.metrics import summarise
 from p2plab.net.chat import Message
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.admission import Request
 from p2plab.ui import PeerPanel, TransferPanel
 from p2plab.ui.controls import Knob
 from p2plab.ui.panel import Echo, View
-from p2plab.ui.peer_panel import who_asks
-from p2plab.ui.playback import Replay, figure
+from p2plab.ui.playback import Playback, figure
 from p2plab.ui.transfer_panel import TABS
 
 SOON = 10.0  # [s]; a busy machine needs a hundredth
@@ -243,8 +242,8 @@ def test_a_number_that_is_typed_is_limited_and_only_then_a_line_says_so(
     knob.number.value = typed
     assert (knob.number.value, knob.value) == (value, value / 100)
     assert abs(knob.slider.value - value) <= 0.5
-    assert (knob.limited.layout.display is None) == (typed != value)
-    assert (f"{typed:g} became {value:g}" in knob.limited.value) == (typed != value)
+    assert (knob.note.layout.display is None) == (typed != value)
+    assert (f"{typed:g} became {value:g}" in knob.note.value) == (typed != value)
     knob.slider.value -= 2e-15  # a browser's rounding
     assert knob.number.value == value
 
@@ -279,7 +278,6 @@ def test_what_is_set_is_what_the_transfer_gets(quick: TransferPanel) -> None:
 def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) -> None:
     assert not quick.controls.window.number.disabled
     window = quick.controls.window
-    assert window.instead.layout.display == "none"
     for protocol, instead in (
         ("stop_and_wait", "always 1"),
         ("best_effort", "has none"),
@@ -287,11 +285,11 @@ def test_a_protocol_without_a_window_has_no_window_to_set(quick: TransferPanel) 
     ):
         quick.set(protocol=protocol)
         assert window.number.disabled
-        assert window.instead.value == instead
+        assert f"Window [packets]: {instead}" in window.note.value
     assert quick.controls.setup == p2plab.Setup("fast"), "it finds its own"
     quick.set(protocol="go_back_n")
     assert not window.number.disabled
-    assert window.instead.layout.display == "none"
+    assert window.note.layout.display == "none"
 
 
 # ---- the transfer panel
@@ -321,12 +319,6 @@ def test_a_press_counts_after_what_was_set_before_it(quick: TransferPanel) -> No
     setattr(answered, name, asked.value)
     quick.wait()
     assert transfer_of(quick).offer.setup.protocol == "fast"
-
-
-def test_a_press_counts_where_no_browser_answers(quick: TransferPanel) -> None:
-    pressed_in_a_browser(quick.buttons["send"])
-    eventually(lambda: quick.transfer is not None, "the press counts")
-    quick.wait()
 
 
 def tab(panel: TransferPanel, name: str) -> str:
@@ -539,7 +531,7 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     assert real or max(row.time for row in transfer.trace) <= transfer.seconds
     shown = pixels(quick.picture.value)
     assert (shown == np.asarray(transfer.picture())).all()
-    assert re.search(r"you stopped it at \d+ of 42", quick.status.value)
+    assert re.search(r"\d+ of 42 payloads had arrived", quick.status.value)
     assert quick.alert.value == ""
     assert "<img" in quick.figures["ladder"].value
 
@@ -554,15 +546,18 @@ def test_a_closed_lab_is_met_with_the_cure(
         panel(lab)
 
 
-def test_a_transfer_panel_goes_on_with_the_lab_that_has_replaced_its_own(
+def test_a_panel_goes_on_with_the_lab_that_has_replaced_its_own(
     lab: p2plab.Lab,
 ) -> None:
     panel = TransferPanel(lab, key="test", real=True, picture=64, delay=0.0, loss=0.0)
     panel.run().wait()
+    dora = PeerPanel(lab, "dora")
     with p2plab.Lab(name=lab.name) as newer:
         assert lab.closed
         panel.run().wait()
         assert {*newer.peers} == {"alice", "bob"}
+        assert peer_of(dora.register().wait()).rendezvous.url == newer.url
+        dora.close()
     panel.run()
     with pytest.raises(P2PLabError, match="closed: run the cell that makes it, then"):
         panel.wait()
@@ -570,61 +565,35 @@ def test_a_transfer_panel_goes_on_with_the_lab_that_has_replaced_its_own(
     panel.close()
 
 
-def test_a_peers_panel_registers_at_the_lab_that_has_replaced_its_own(
-    lab: p2plab.Lab,
-) -> None:
-    panel = PeerPanel(lab, "dora")
-    with p2plab.Lab(name=lab.name) as newer:
-        panel.register().wait()
-        assert peer_of(panel).rendezvous.url == newer.url
-        panel.close()
-
-
 def test_one_can_go_back_to_any_moment_of_a_transfer(quick: TransferPanel) -> None:
     quick.set(picture=128, protocol="stop_and_wait").run().wait()
     transfer, moment = transfer_of(quick), quick.moment
     ladder = quick.figures["ladder"].value
-    moment.value = transfer.seconds / 2
+    moment.value = 0.5
     assert quick.view.flush()
     words = quick.bar.value
     when, count = transfer.seconds / 2, len(transfer.trace)
     then = sum(e.what == "deliver" and e.time <= when for e in transfer.trace)
     assert f" {then} of " in words
     assert quick.figures["ladder"].value != ladder
-    moment.value = moment.highest
+    moment.value = 1.0
     assert quick.view.flush()
     assert (pixels(quick.picture.value) == p2plab.sample_picture(128)).all()
     assert len(transfer.trace) == count
 
 
-def test_a_browser_hears_of_a_new_end_and_of_the_moment_at_it_in_one_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Else it answers the new end with the old moment, and the picture goes back."""
-    moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, 0.001)
-    sent: list[set[str]] = []
-    hear = moment.slider
-    monkeypatch.setattr(hear, "send_state", lambda key: sent.append({*key}))
-    moment.stretch(0.9)
-    assert sent == [{"max", "value"}]
-    # The order counts, too: a slider would cut the value by the `max` of before.
-    assert list(moment.slider.get_state(["value", "max"])) == ["max", "value"]
-
-
 @pytest.mark.parametrize("protocol", ["best_effort", "go_back_n", "selective_repeat"])
 @pytest.mark.parametrize("order", ["rows", "interleaved"])
 def test_the_end_of_a_replay_is_what_had_arrived(protocol: str, order: str) -> None:
-    picture = p2plab.sample_picture(64)
     link = p2plab.Link(0.01, loss=0.3, duplicate=0.2, reorder=0.2, seed=3)
     setup = p2plab.Setup(protocol, window=4, timeout=0.05)
-    transfer = p2plab.simulate_picture(picture, setup, link, order=order)
-    parcel = p2plab.content.chunks.cut(picture, order=order)
-    assert transfer.assembly is not None
-    last = Replay(parcel, transfer.trace).at(transfer.seconds)
-    assert last.data() == transfer.assembly.data()
-    assert last.missing == transfer.assembly.missing
-    rows, moves = transfer.trace.rows, transmissions(transfer.trace)
-    assert len({number for _, number in deliveries(rows, moves)}) == last.received
+    run = Playback(p2plab.sample_picture(64), setup, link, order, peers=None, seconds=0)
+    run.begin()
+    assert run.transfer is not None
+    assert run.transfer.assembly is not None
+    last = run.at(run.transfer.seconds)
+    assert last.data() == run.transfer.assembly.data()
+    assert last.missing == run.transfer.assembly.missing
 
 
 def test_running_a_cell_again_replaces_its_panel_and_stops_its_transfer() -> None:
@@ -649,7 +618,7 @@ def test_a_panel_shows_itself_in_a_notebook(quick: TransferPanel) -> None:
     assert "run this cell again" in bundle["text/plain"]  # where nobody has widgets
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "I;16", "I", "F", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_a_picture_of_any_mode_and_size_can_be_looked_at(mode: str) -> None:
     for size, shown in (((8, 4), (4, 8)), ((3000, 1500), (512, 1024))):
         page = figure(Image.new(mode, size), "words", 100, final=True)
@@ -713,7 +682,7 @@ def test_a_stopped_picture_says_who_stopped_it_and_how_far_it_was(
         alice.wait()
     told = alice.controls.progress.value
     assert re.search(r"\d+ of 165 payloads", told)
-    who = "The other side has stopped the transfer" if by_receiver else "You stopped it"
+    who = "The other side has stopped" if by_receiver else "The transfer was stopped"
     assert who in told
     assert not alice.controls.buttons["send-picture"].disabled
 
@@ -728,31 +697,9 @@ def one_request(panel: PeerPanel) -> Any:
     return row
 
 
-def test_a_request_is_accepted_with_a_click(pair: Pair) -> None:
-    alice, bob = pair
-    bob.set(accept="ask")
-    alice.send_text("may I?")
-    words, accept, _ = one_request(bob).children
-    assert words.value == "<b>alice</b> wants to meet you."
-    accept.click()
-    alice.wait()
-    assert "may I?" in inbox_of(bob)
-    assert bob.view.flush()
-    assert bob.requests.box.children == ()
-
-
-def test_a_refusal_is_told_and_the_text_stays_in_the_box(pair: Pair) -> None:
-    alice, bob = pair
-    bob.set(accept="ask")
-    alice.send_text("may I?")
-    one_request(bob).children[2].click()
-    with pytest.raises(P2PLabError, match="bob does not want to meet"):
-        alice.wait()
-    assert ">The peer bob does not want to meet<" in alice.controls.text_alert.value
-    assert alice.controls.text.value == "may I?"
-
-
-def test_who_waits_for_a_consent_is_told_so(pair: Pair) -> None:
+def test_who_waits_for_a_consent_is_told_so_and_a_refusal_leaves_the_text_in_its_box(
+    pair: Pair,
+) -> None:
     alice, bob = pair
     bob.set(accept="ask")
     alice.send_text("may I?").send_picture()
@@ -769,6 +716,8 @@ def test_who_waits_for_a_consent_is_told_so(pair: Pair) -> None:
         alice.wait()
     assert alice.view.flush()
     assert [each.value for each in told] == ["", ""]
+    assert "bob does not want to meet" in alice.controls.text_alert.value
+    assert alice.controls.text.value == "may I?"
 
 
 def test_who_asks_twice_is_answered_by_one_click(pair: Pair) -> None:
@@ -777,10 +726,14 @@ def test_who_asks_twice_is_answered_by_one_click(pair: Pair) -> None:
     alice.send_text("may I?").send_picture()
     eventually(lambda: len(peer_of(bob).requests) == 2, "both ask")
     assert bob.view.flush()
-    one_request(bob).children[1].click()
+    words, accept, _ = one_request(bob).children
+    assert "<b>alice</b> wants to meet you" in words.value
+    accept.click()
     alice.wait()
     assert "may I?" in inbox_of(bob)
     assert transfer_of(alice).state is State.DONE
+    assert bob.view.flush()
+    assert bob.requests.box.children == ()
 
 
 def test_who_asked_and_has_left_goes_from_the_panel(
@@ -796,17 +749,6 @@ def test_who_asked_and_has_left_goes_from_the_panel(
     assert "zoe" in one_request(bob).children[0].value
     zoe.close()
     bob.refresh().wait()
-    assert bob.requests.box.children == ()
-
-
-def test_who_closes_while_it_asks_goes_from_the_others_panel(pair: Pair) -> None:
-    alice, bob = pair
-    bob.set(accept="ask")
-    alice.send_text("may I?")
-    one_request(bob)
-    alice.close()
-    eventually(lambda: not peer_of(bob).requests, "alice withdraws")
-    assert bob.view.flush()
     assert bob.requests.box.children == ()
 
 
@@ -828,12 +770,6 @@ def test_what_others_wrote_stays_text(pair: Pair, quick: TransferPanel) -> None:
     assert EVIL not in "".join(shown)
     assert "<b>x" not in "".join(shown)
     stranger.close()
-
-
-def test_who_asked_long_ago_may_have_stopped_waiting() -> None:
-    request = Request("alice", "00c0ffee00c0ffee", lambda *told: None, asked_at=100.0)
-    assert "ago" not in who_asks(request, 110.0)
-    assert "3 min ago" in who_asks(request, 280.0)
 
 
 def test_two_rooms_do_not_see_each_other(lab: p2plab.Lab) -> None:

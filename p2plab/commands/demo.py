@@ -70,12 +70,7 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
     if transfer.error is not None and transfer.progress:  # the next may fare better
         print(f"  {name} failed: {transfer.error}")
     transfer.picture().save(folder / f"{name}.png")
-    ax = plots.ladder(
-        transfer.trace,
-        plots.blank(8, 6),
-        max_arrows=ARROWS,
-        note=f"The first {ARROWS} packets.",
-    )
+    ax = plots.ladder(transfer.trace, plots.blank(8, 6), max_arrows=ARROWS)
     ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
     if transfer.error is not None and not transfer.progress:
         raise transfer.error

@@ -16,70 +16,64 @@ from p2plab.measure.metrics import deliveries, rtt_samples, transmissions
 from p2plab.plots import style
 from p2plab.plots.style import Style, few, finish, given_or_new, time_unit
 
-Curve = NDArray[np.float64]
 MANY: Final = 40  # timeouts; more than that would cover each other
 
 
 def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
     """Draw how many DATA packets had been sent, sent again, lost and delivered."""
     ax = given_or_new(ax)
-    curves = _counted(trace)
+    moves = transmissions(trace)
+    data = [move for move in moves if move.kind == DATA]
+    curves: dict[str, tuple[list[float], Style]] = {}  # as far as the trace tells
+    if SENDER in trace.names:
+        curves["sent"] = [move.moment for move in data], style.DATA_LINE
+    if RECEIVER in trace.names:
+        delivered = [at for at, _ in deliveries(trace.rows, moves)]
+        curves["delivered"] = delivered, style.PLAIN_LINE
+    if SENDER in trace.names:
+        lost = [m.moment for m in data if m.fate in (LOSS, OVERFLOW, CORRUPT)]
+        again = [move.moment for move in data if move.again]
+        curves |= {"sent again": (again, style.AGAIN_LINE)}
+        curves |= {"lost": (lost, style.LOSS_LINE)}
     timeouts = _timeouts(trace)
     end = max([0.0, *timeouts, *(times[-1] for times, _ in curves.values() if times)])
     scale, unit = time_unit(end)
+    sentence = f"DATA packets in {end * scale:.4g} {unit}. "
     for what, (times, look) in curves.items() if len(trace) else ():
         steps = scale * np.array([0.0, *times, end])
         counts = [*range(len(times) + 1), len(times)]
         label = f"{what}: {len(times):,}"
         ax.step(steps, counts, where="post", label=label, **look)
+        sentence += f"{label}, "
     _mark_timeouts(ax, timeouts, scale)
-    numbers = "".join(f"{what}: {len(times)}, " for what, (times, _) in curves.items())
-    sentence = (
-        f"DATA packets in {end * scale:.4g} {unit}. {numbers}timeouts: {len(timeouts)}."
-    )
+    sentence += f"timeouts: {len(timeouts)}."
     ax.locator_params(axis="y", integer=True, min_n_ticks=1)
     return finish(ax, f"time [{unit}]", "DATA packets so far", sentence)
 
 
-def _counted(trace: Trace) -> dict[str, tuple[list[float], Style]]:
-    """When something happened that we count, as far as the trace tells."""
-    moves = transmissions(trace)
-    data = [move for move in moves if move.kind == DATA]
-    again = [move.moment for move in data if move.again]
-    lost = [m.moment for m in data if m.fate in (LOSS, OVERFLOW, CORRUPT)]
-    curves = {}
-    if SENDER in trace.names:
-        curves["sent"] = ([move.moment for move in data], style.DATA_LINE)
-    if RECEIVER in trace.names:
-        delivered = [at for at, _ in deliveries(trace.rows, moves)]
-        curves["delivered"] = (delivered, style.PLAIN_LINE)
-    if SENDER in trace.names:
-        curves["sent again"] = (again, style.AGAIN_LINE)
-        curves["lost"] = (lost, style.LOSS_LINE)
-    return curves
-
-
-def window_over_time(
-    trace: Trace, ax: Axes | None = None, *, start: float = 0.0, end: float = np.inf
-) -> Axes:
-    """Draw the sender's window: what is acknowledged, in flight, and sent again.
-
-    start, end: the moments to draw [s].
-    """
+def window_over_time(trace: Trace, ax: Axes | None = None) -> Axes:
+    """Draw the sender's window: what is acknowledged, in flight, and sent again."""
     ax = given_or_new(ax)
-    base = _state(trace, "send_base", start, end)
-    following = _state(trace, "next_seq_num", start, end)
-    again = np.array(
-        [
-            (move.moment, move.payload)
-            for move in transmissions(trace)
-            if move.again and move.kind == DATA and start <= move.moment <= end
-        ]
-    ).reshape(-1, 2)
-    timeouts = [at for at in _timeouts(trace) if start <= at <= end]
+    base, following = _state(trace, "send_base"), _state(trace, "next_seq_num")
+    moves = [m for m in transmissions(trace) if m.again and m.kind == DATA]
+    again = np.array([(move.moment, move.payload) for move in moves]).reshape(-1, 2)
+    timeouts = _timeouts(trace)
     last = max([0.0, *base[-1:, 0], *following[-1:, 0], *again[-1:, 0]])
     scale, unit = time_unit(last)
-    most = _fill(ax, base * (scale, 1), following * (scale, 1))
+    for curve, what, look in (
+        (following, "next to send", style.DATA_LINE),
+        (base, "oldest not acknowledged", style.ACK_LINE),
+    ):
+        if len(curve):
+            ax.step(*(curve * (scale, 1)).T, where="post", label=what, **look)
+    most = 0
+    if len(base) == len(following) > 0:
+        (times, low), high = (base * (scale, 1)).T, following[:, 1]
+        most = int(max(high - low))
+        look = {"color": style.DATA_COLOUR, "alpha": 0.15, "step": "post"}
+        ax.fill_between(
+            times, low, high, label=f"window in use: at most {most}", **look
+        )
     if len(again):
         look = few(style.AGAIN_MARK, len(again))
         ax.plot(*(again * (scale, 1)).T, label="sent again", **look)
@@ -90,29 +84,6 @@ def window_over_time(
     )
     ax.locator_params(axis="y", integer=True, min_n_ticks=1)  # there is no packet 2.5
     return finish(ax, f"time [{unit}]", "number of the packet", sentence)
-
-
-def _fill(ax: Axes, base: Curve, following: Curve) -> int:
-    """Draw both edges of the window and what is between; return its largest width."""
-    for curve, what, look in (
-        (following, "next to send", style.DATA_LINE),
-        (base, "oldest not acknowledged", style.ACK_LINE),
-    ):
-        if len(curve):
-            ax.step(*curve.T, where="post", label=what, **look)
-    if not len(base) == len(following) > 0:
-        return 0
-    most = int(max(following[:, 1] - base[:, 1]))
-    ax.fill_between(
-        base[:, 0],
-        base[:, 1],
-        following[:, 1],
-        step="post",
-        color=style.DATA_COLOUR,
-        alpha=0.15,
-        label=f"window in use: at most {most}",
-    )
-    return most
 
 
 def rtt(trace: Trace, ax: Axes | None = None) -> Axes:
@@ -140,19 +111,14 @@ def rtt(trace: Trace, ax: Axes | None = None) -> Axes:
             ax.plot(*(dots * (across, up)).T, label=what, **few(look, len(dots)))
     _mark_timeouts(ax, timeouts, across)
     ax.set_ylim(bottom=0)
-    sentence = _of_round_trips(
-        once[:, 1] * up, rto[-1:, 1] * up, up_unit, len(timeouts)
-    )
+    sentence = f"Round trips of packets sent once: {len(once)}"
+    if len(once):
+        trips = once[:, 1] * up
+        sentence += f", {min(trips):.4g} to {max(trips):.4g} {up_unit}"
+    if len(rto):
+        sentence += f"; the timeout ends at {rto[-1, 1] * up:.4g} {up_unit}"
+    sentence += f". Timeouts: {len(timeouts)}."
     return finish(ax, f"time [{unit}]", f"round trip [{up_unit}]", sentence)
-
-
-def _of_round_trips(trips: Curve, last_rto: Curve, unit: str, timeouts: int) -> str:
-    sentence = f"Round trips of packets sent once: {len(trips)}"
-    if len(trips):
-        sentence += f", {min(trips):.4g} to {max(trips):.4g} {unit}"
-    if len(last_rto):
-        sentence += f"; the timeout ends at {last_rto[0]:.4g} {unit}"
-    return f"{sentence}. Timeouts: {timeouts}."
 
 
 def _timeouts(trace: Trace) -> list[float]:
@@ -160,14 +126,12 @@ def _timeouts(trace: Trace) -> list[float]:
     return [at for at, host, what, *_ in trace if (host, what) == (SENDER, TIMEOUT)]
 
 
-def _state(trace: Trace, name: str, start: float = 0.0, end: float = np.inf) -> Curve:
+def _state(trace: Trace, name: str) -> NDArray[np.float64]:
     """One of the sender's numbers where it has one, shape (n, 2); else no rows."""
     if name not in trace.names.get(SENDER, ()):
         return np.empty((0, 2))
-    pairs: Curve = trace.state(SENDER, name)
-    here = np.isfinite(pairs[:, 1]) & (start <= pairs[:, 0]) & (pairs[:, 0] <= end)
-    shown: Curve = pairs[here]
-    return shown
+    pairs = trace.state(SENDER, name)
+    return np.asarray(pairs[np.isfinite(pairs[:, 1])])
 
 
 def _mark_timeouts(ax: Axes, times: Sequence[float], scale: float) -> None:

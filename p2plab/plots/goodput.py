@@ -101,7 +101,7 @@ def loss_table(results: Sequence[Result]) -> Html:
         for setup in speeds
         for what in ("goodput [kbit/s]", "DATA packets per payload")
     ]
-    return html_table(["loss [%]", *names], rows, first="th")
+    return html_table(["loss [%]", *names], rows)
 
 
 def _mean(points: Sequence[Point], loss: float, scale: float) -> str:

@@ -218,14 +218,12 @@ def ladder(
     end: float = inf,
     max_arrows: int | None = None,
     names: tuple[str, str] = (SENDER, RECEIVER),
-    note: str = "",
 ) -> Axes:
     """Draw who sent what, and when it arrived.
 
     start, end: the moments to draw [s]; of these, the first `max_arrows` packets: by
         default 40, or 16 of a burst, since more side by side are a block of colour.
     names: what to write above the lifelines.
-    note: what to write below it instead of how to choose other packets.
     Packets of one moment are drawn one below the other.
     """
     ax = given_or_new(ax, 8, 6)
@@ -235,7 +233,8 @@ def ladder(
     burst = travels and moves[-1].moment - moves[0].moment < median(travels)
     if burst and max_arrows is None:
         moves = moves[:_MOST_OF_A_BURST]
-    if not note and len(moves) < len(inside):
+    note = ""
+    if len(moves) < len(inside):
         note = f"The first {len(moves)} of {len(inside):,} packets; "
         note += "ladder(trace, start=SECONDS) draws later ones."
     top = moves[0].moment if moves else 0.0

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from math import log10
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -33,9 +30,8 @@ from p2plab.plots.ladder import FONT, Arrow, Label, Mark, lay_out
 from p2plab.plots.style import Html, Style, given_or_new, html_table, say
 
 RENDEZVOUS: Final = "rendezvous"
-MOST_ROWS: Final = 36
+MOST_ROWS: Final = 48
 _LONGEST: Final = 26  # characters of a label
-_TOGETHER: Final = ((HEAR, ANSWER), (CONFIRM, CHOOSE))  # in one moment, and one row
 _CAUSES: Final = {ASKED: INTRODUCE, MET: ACCEPT, REFUSED: REFUSE}
 _LOOKS: Final[dict[str, Style]] = {
     "HTTP": style.PLAIN_LINE,
@@ -44,29 +40,19 @@ _LOOKS: Final[dict[str, Style]] = {
     "lost": style.LOSS_LINE,
     "fate unknown": {**style.PLAIN_LINE, "linestyle": ":"},
 }
-
-
-@dataclass(eq=False, slots=True)
-class _Row:
-    """One line of the figure. y: where it is drawn, in lines of text."""
-
-    events: list[Seen]
-    y: float = 0.0
-
-    @property
-    def at(self) -> float:
-        return self.events[0].at
-
-    @property
-    def who(self) -> str | None:
-        return self.events[0].who
-
-    def of(self, *whats: str) -> list[Seen]:
-        return [each for each in self.events if each.what in whats]
+_COLOURS: Final = {
+    **dict.fromkeys((PROBE, HEAR), style.DATA_COLOUR),
+    **dict.fromkeys((ANSWER, CONFIRM, CHOOSE), style.ACK_COLOUR),
+    FAIL: style.LOSS_COLOUR,
+}
+_Way = tuple[int | None, int | None, str]  # from a row to a row, and what
 
 
 class _Story:
-    """What is drawn of a meeting, and who took part: caller, rendezvous, callee."""
+    """What is drawn of a meeting, and who took part: caller, rendezvous, callee.
+
+    rows: the events that are shown, by their number; arrows: what went between them.
+    """
 
     def __init__(self, seen: Sequence[Seen]) -> None:
         self.caller, self.callee = _parties(seen)
@@ -76,26 +62,13 @@ class _Story:
         self.numbers = {each: at for at, each in enumerate(dict.fromkeys(probes))}
         asking = [each.at for each in seen if each.what in (INTRODUCE, ASKED)]
         self.start = min(asking or [each.at for each in seen] or [0.0])
-        self.rows: list[_Row] = []
-        for each in known:
-            last = self.rows[-1].events[-1] if self.rows else None
-            pair = last is not None and (last.what, each.what) in _TOGETHER
-            if last is not None and pair and (last.at, last.who) == (each.at, each.who):
-                self.rows[-1].events.append(each)
-            else:
-                self.rows.append(_Row([each]))
-        arrows = [*self._exchanges(), *self._probes()]
-        probing = [row for row in self.rows if row.events[0].what in PROBING]
-        left_out = probing[max(0, MOST_ROWS - len(self.rows) + len(probing)) :]
-        self.rows = [row for row in self.rows if row not in left_out]
+        probing = [row for row, each in enumerate(known) if each.what in PROBING]
+        left_out = {*probing[max(0, MOST_ROWS - len(known) + len(probing)) :]}
         self.left_out = len(left_out)
-        self.arrows = [each for each in arrows if not {*each[:2]} & {*left_out}]
-        self.height = 1.0 if self.rows else 0.0
-        for row in self.rows[:1]:
-            row.y = self.height
-        for before, row in pairwise(self.rows):  # farther below after a long wait
-            self.height += 1.0 + 0.4 * log10(1 + 1e3 * max(0.0, row.at - before.at))
-            row.y = self.height
+        self.rows = {at: e for at, e in enumerate(known) if at not in left_out}
+        self.y = {row: y for y, row in enumerate(self.rows, 1)}
+        arrows = [*self._exchanges(known), *self._probes(known)]
+        self.arrows = [each for each in arrows if not left_out & {*each[:2]}]
 
     def place(self, who: str | None) -> int:
         return self.parties.index(who)
@@ -108,42 +81,43 @@ class _Story:
         asker = each.who if each.what in (PROBE, CONFIRM) else self.other(each.who)
         return self.numbers.get((asker, each.probe), "?")
 
-    def _exchanges(self) -> Iterable[tuple[_Row | None, _Row | None, str]]:
-        """What went to the rendezvous, and what came from there: row, row, and what."""
-        begun = []
-        for row in self.rows:
-            cause = _CAUSES.get(row.events[0].what)
-            if row.who is not None or cause is None:
+    def _exchanges(self, known: Sequence[Seen]) -> Iterable[_Way]:
+        """What went to the rendezvous, and what came from there."""
+        peers = [(row, e) for row, e in enumerate(known) if e.who is not None]
+        begun = set()
+        for middle, each in enumerate(known):
+            if each.who is not None or each.what not in _CAUSES:
                 continue
-            for other in self.rows:
-                if other.of(cause) and other not in begun:
-                    begun.append(other)
-                    yield other, row, "HTTP"
-                elif other.who is not None and other.of(row.events[0].what):
-                    yield row, other, "HTTP"
-        for row in self.rows:
-            if row not in begun and row.of(REGISTER, INTRODUCE):
+            for row, other in peers:
+                if other.what == _CAUSES[each.what] and row not in begun:
+                    begun.add(row)
+                    yield row, middle, "HTTP"
+                elif other.what == each.what:
+                    yield middle, row, "HTTP"
+        for row, other in peers:
+            if row not in begun and other.what in (REGISTER, INTRODUCE):
                 yield row, None, "HTTP"
 
-    def _probes(self) -> Iterable[tuple[_Row | None, _Row | None, str]]:
+    def _probes(self, known: Sequence[Seen]) -> Iterable[_Way]:
         """The probes and the answers, each paired with its arrival."""
-        told = {row.who for row in self.rows if row.of(MET)}
-        told -= {row.who for row in self.rows if row.of(MORE)}  # not of all
+        told = {each.who for each in known if each.what == MET}
+        told -= {each.who for each in known if each.what == MORE}  # not of all
         for went, came, what in ((PROBE, HEAR, "probe"), (ANSWER, CONFIRM, "answer")):
-            arrived: dict[tuple[str | None, str], list[_Row]] = {}
-            for row in self.rows:
-                for each in row.of(came):
-                    key = self.other(row.who), each.probe
+            arrived: dict[tuple[str | None, str], list[int]] = {}
+            for row, each in enumerate(known):
+                if each.what == came:
+                    key = self.other(each.who), each.probe
                     arrived.setdefault(key, []).append(row)
-            for row in self.rows:
-                for each in row.of(went):
-                    if ends := arrived.get((row.who, each.probe)):
-                        yield row, ends.pop(0), what
-                    else:
-                        lost = self.other(row.who) in told
-                        yield row, None, "lost" if lost else "fate unknown"
-            for row in (row for ends in arrived.values() for row in ends):
-                yield None, row, what
+            for row, each in enumerate(known):
+                if each.what != went:
+                    continue
+                if ends := arrived.get((each.who, each.probe)):
+                    yield row, ends.pop(0), what
+                else:
+                    lost = self.other(each.who) in told
+                    yield row, None, "lost" if lost else "fate unknown"
+            for ends in arrived.values():
+                yield from ((None, row, what) for row in ends)
 
 
 def _parties(seen: Iterable[Seen]) -> tuple[str, str]:
@@ -165,26 +139,26 @@ def meeting(seen: Sequence[Seen], ax: Axes | None = None) -> Axes:
     probes of microseconds: each row has its own time, counted from the introduction.
     """
     story = _Story(seen)
-    ax = given_or_new(ax, 10, 1.8 + 0.2 * story.height)
+    height = len(story.rows)
+    ax = given_or_new(ax, 10, 1.8 + 0.2 * height)
     rows: list[Arrow | Mark | Label] = []
     for start, end, what in story.arrows:
         arrow = _arrow(story, start, end, what)
         if what == "lost":
             rows.append(Mark(arrow.end, what, style.LOSS_MARK))
         rows.append(arrow)
-    for row in story.rows:
-        chosen = row.of(CHOOSE)
-        if chosen:
-            point = story.place(row.who), row.y
-            rows.append(Mark(point, "path chosen", style.CHOSEN_MARK))
-        words = "; ".join(_words(story, each) for each in chosen or row.events)
-        bold, place = bool(row.of(CHOOSE, FAIL)), story.place(row.who)
-        rows.append(Label(place, row.y, row.y, words, _colour(row), bold=bold))
+    for row, each in story.rows.items():
+        place, y = story.place(each.who), story.y[row]
+        if each.what == CHOOSE:
+            rows.append(Mark((place, y), "path chosen", style.CHOSEN_MARK))
+        colour = _COLOURS.get(each.what, style.PLAIN_COLOUR)
+        bold = each.what in (CHOOSE, FAIL)
+        rows.append(Label(place, y, y, _words(story, each), colour, bold=bold))
     names = f"{story.caller} (caller)", RENDEZVOUS, f"{story.callee} (callee)"
     note = f"{story.left_out} probes are left out." if story.left_out else ""
-    lay_out(ax, names, rows, 0.0, max(1.0, story.height), note, line=1.0)
-    times = [f"{1e3 * (row.at - story.start):,.1f}" for row in story.rows]
-    ax.set_yticks([row.y for row in story.rows], times, fontsize=FONT)
+    lay_out(ax, names, rows, 0.0, max(1.0, height), note, line=1.0)
+    times = [f"{1e3 * (each.at - story.start):,.1f}" for each in story.rows.values()]
+    ax.set_yticks([*story.y.values()], times, fontsize=FONT)
     ax.set_ylabel("time since the introduction [ms], not to scale")
     return say(ax, _sentence(story))
 
@@ -199,29 +173,21 @@ def meeting_table(seen: Sequence[Seen]) -> Html:
     return html_table(("time [ms]", "who", "what", "note"), body)
 
 
-def _arrow(story: _Story, start: _Row | None, end: _Row | None, what: str) -> Arrow:
+def _arrow(story: _Story, start: int | None, end: int | None, what: str) -> Arrow:
     """What went from one row to another; None: nobody saw that end of it."""
+    (x, y), tip = (
+        (0, 0) if row is None else (story.place(story.rows[row].who), story.y[row])
+        for row in (start, end)
+    )
     look = _LOOKS[what]
-    if start is None:
-        assert end is not None
-        tip, other = story.place(end.who), story.place(story.other(end.who))
-        tail = tip + 0.3 * (other - tip), end.y - 0.3
-        return Arrow(tail, (tip, end.y), what, look)
-    x, y = story.place(start.who), start.y
-    if end is not None:  # clocks are not so exact that it could not seem to go back
-        return Arrow((x, y), (story.place(end.who), max(end.y, y)), what, look)
+    if end is not None and start is not None:
+        # Clocks are not so exact that it could not seem to go back.
+        return Arrow((x, y), (tip[0], max(tip[1], y)), what, look)
+    if end is not None:
+        return Arrow((0.6 + 0.4 * tip[0], tip[1] - 0.3), tip, what, look)
     if what == "HTTP":
         return Arrow((x, y), (story.place(None), y + 0.6), what, look)
-    far = x + 0.35 * (story.place(story.other(start.who)) - x)
-    return Arrow((x, y), (far, y + 0.35), what, look, arrives=False)
-
-
-def _colour(row: _Row) -> str:
-    if row.of(FAIL):
-        return style.LOSS_COLOUR
-    if row.of(CHOOSE, CONFIRM):
-        return style.ACK_COLOUR
-    return style.DATA_COLOUR if row.of(PROBE, HEAR) else style.PLAIN_COLOUR
+    return Arrow((x, y), (0.7 + 0.3 * x, y + 0.35), what, look, arrives=False)
 
 
 def _words(story: _Story, each: Seen) -> str:
@@ -230,7 +196,7 @@ def _words(story: _Story, each: Seen) -> str:
     told = {
         PROBE: f"probe {probe} to {where}",
         HEAR: f"probe {probe} arrives",
-        ANSWER: "is answered",
+        ANSWER: f"answers {probe}",
         CONFIRM: f"answer to {probe}",
         CHOOSE: f"path: {where}",
         FAIL: "no path",
@@ -250,10 +216,10 @@ def _short(words: str) -> str:
 def _sentence(story: _Story) -> str:
     if not story.rows:
         return "The ladder of a meeting: nothing was seen."
-    events = [each for row in story.rows for each in row.events]
+    events = [*story.rows.values()]
     probes = sum(each.what == PROBE for each in events)
     lost = sum(what == "lost" for _, _, what in story.arrows)
-    took = 1e3 * (story.rows[-1].at - story.start)
+    took = 1e3 * (events[-1].at - story.start)
     paths = [f"{e.who} chose {e.note}" for e in events if e.what == CHOOSE]
     paths += [f"{e.who} found no path" for e in events if e.what == FAIL]
     return (

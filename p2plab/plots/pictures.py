@@ -9,42 +9,38 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
+from p2plab.content.pictures import as_seen, opened
 from p2plab.content.transfer import Transfer
 from p2plab.plots.style import given_or_new, say, side_by_side
 
 Picture = Image | np.ndarray[Any, Any]
-
-_SHOWN_AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I", "F")
 
 
 def picture(
     image: Picture | Transfer,
     ax: Axes | None = None,
     *,
-    missing: int = 0,
-    total: int | None = None,
     title: str = "received",
 ) -> Axes:
     """Draw a picture, and say how many of its packets are missing.
 
     image: a transfer, for what has arrived of it so far; or a PIL image, or an array
-        (H, W), (H, W, 3) or (H, W, 4).
-    missing, total: packets; a transfer knows them. Without a total, nothing is said.
+        (H, W), (H, W, 3) or (H, W, 4), as `send_picture` takes it.
     Raises BadContent for a transfer of which nothing can be seen here.
     """
+    state = ""
     if isinstance(image, Transfer):
-        missing, total, image = _counted(image)
-    pixels = _pixels(image)
-    height, width = pixels.shape[:2]
+        arrived, image = image.assembly, image.picture()
+        if arrived is not None:
+            missing, total = len(arrived.missing), arrived.content.count
+            state = f"{missing:,} of {total:,} packets missing"
+            state = state if missing else "complete"
+    seen = as_seen(opened(image, "this picture"))
+    width, height = seen.size
     ax = given_or_new(ax, 5, min(9.0, 0.4 + 5 * height / width))
-    grey: dict[str, Any] = {"cmap": "gray"} if pixels.ndim == 2 else {}
-    if grey and pixels.dtype == np.uint8:
-        grey |= {"vmin": 0, "vmax": 255}
-    ax.imshow(pixels, interpolation="nearest", **grey)
+    ax.imshow(np.asarray(seen), interpolation="nearest", cmap="gray", vmin=0, vmax=255)
     ax.set_axis_off()
-    state = f"{missing:,} of {total:,} packets missing" if missing else "complete"
-    parts = [title, "" if total is None else state]
-    ax.set_title(": ".join(filter(None, parts)), fontsize="medium")
+    ax.set_title(": ".join(filter(None, (title, state))), fontsize="medium")
     return say(ax, f"Picture of {width} by {height} pixels, {ax.get_title()}.")
 
 
@@ -55,17 +51,3 @@ def gallery(pictures: Mapping[str, Picture | Transfer]) -> list[Axes]:
         picture(image, ax, title=name)
         ax.set_title(ax.get_title().replace(": ", "\n"), fontsize="medium")
     return axes
-
-
-def _counted(transfer: Transfer) -> tuple[int, int, Image]:
-    """How many packets are missing, of how many, and the picture as it is now."""
-    image = transfer.picture()
-    missing = len(transfer.assembly.missing) if transfer.assembly is not None else 0
-    return missing, transfer.offer.content.count, image
-
-
-def _pixels(image: Picture) -> np.ndarray[Any, Any]:
-    if isinstance(image, Image) and image.mode not in _SHOWN_AS_THEY_ARE:
-        image = image.convert("RGBA" if "A" in image.mode else "RGB")
-    pixels = np.asarray(image)
-    return pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

@@ -196,25 +196,16 @@ class Html(str):
         return str(self)
 
 
-def html_table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    first: str = "td",
-) -> Html:
-    """Return an HTML table of texts.
-
-    first: "th" if each row begins with its name.
-    """
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+    """Return an HTML table of texts, in which each row begins with its name."""
     names = "".join(
         f'<th scope="col">{html.escape(name)}</th>' if name else "<td></td>"
         for name in head
     )
     body = []
     for one, *others in rows:
-        scope = ' scope="row"' if first == "th" else ""
         cells = "".join(f"<td>{html.escape(each)}</td>" for each in others)
-        body.append(f"<tr><{first}{scope}>{html.escape(one)}</{first}>{cells}</tr>")
+        body.append(f'<tr><th scope="row">{html.escape(one)}</th>{cells}</tr>')
     names = f"<thead><tr>{names}</tr></thead>" if head else ""
     return Html(f"<table>{names}<tbody>{''.join(body)}</tbody></table>")
 
@@ -227,4 +218,4 @@ def table(summary: Summary | Mapping[str, Summary]) -> Html:
         what, _, unit = row[0]
         numbers = [shown(value) for _, value, _ in row]
         rows.append((f"{what} [{unit}]" if unit else what, *numbers))
-    return html_table(("", *runs) if any(runs) else (), rows, first="th")
+    return html_table(("", *runs) if any(runs) else (), rows)

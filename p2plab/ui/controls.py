@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import ceil
 from typing import Any, Final
 
 import ipywidgets as widgets
@@ -66,17 +65,6 @@ def assign(controls: object, values: Mapping[str, Any]) -> None:
         known[name].value = value
 
 
-class _Slider(widgets.FloatSlider):  # type: ignore[misc]
-    """A slider whose browser hears of its limits before its value.
-
-    Else it would cut a value by its old limits, and answer with what is left.
-    """
-
-    def get_state(self, *which: Any, **more: Any) -> dict[str, Any]:
-        """The same, sorted: `max` and `min` stand before `value`."""
-        return dict(sorted(super().get_state(*which, **more).items()))
-
-
 class Knob:
     """A number box, which has a name in every reader, and a slider beside it.
 
@@ -102,16 +90,14 @@ class Knob:
         layout, given = widgets.Layout(**BOX), {"value": start, "step": step}
         self.number = named(box(description=label, layout=layout, **given), name)
         layout = widgets.Layout(**SLIDER)
-        self.slider = _Slider(readout=False, min=low, max=high, layout=layout, **given)
+        given |= {"min": low, "max": high, "readout": False}
+        self.slider = widgets.FloatSlider(layout=layout, **given)
         self.slider.add_class(f"p2p-{name}-slider")
-        text = widgets.Text(disabled=True, layout=widgets.Layout(width=ROW))
-        self.instead = named(text, f"{name}-instead")
-        self.limited = line(f"{name}-limited", width=ROW, display="none")
+        self.note = line(f"{name}-note", width=ROW, display="none")
         self.number.observe(self._typed, "value")
         self.slider.observe(self._dragged, "value")
         self._row = widgets.HBox([self.number, self.slider], layout={"width": ROW})
-        self.box = widgets.VBox([self._row, self.instead, self.limited])
-        self.enable(True)
+        self.box = widgets.VBox([self._row, self.note])
 
     @property
     def value(self) -> Any:
@@ -121,7 +107,7 @@ class Knob:
 
     @value.setter
     def value(self, value: float) -> None:
-        low, high = self.slider.min * self.scale, self.highest
+        low, high = self.slider.min * self.scale, round(self.slider.max * self.scale, 9)
         if self.whole and value != int(value):
             raise ValueError(f"{self.name} is a whole number, got {value}")
         if not low <= value <= high:
@@ -130,29 +116,11 @@ class Knob:
             )
         self.number.value = self._rounded(value / self.scale)
 
-    @property
-    def highest(self) -> float:
-        """The largest value [SI]."""
-        return float(round(self.slider.max * self.scale, 12))
-
     def enable(self, on: bool, instead: str = "") -> None:
         """Let people turn it, or not; instead: what to show then, not its value."""
         self.number.disabled = self.slider.disabled = not on
-        self.instead.value = "" if on else instead
-        # Nobody finds two boxes of one name while only the number is there.
-        self.instead.description = self.number.description if self.instead.value else ""
-        self._row.layout.display = "none" if self.instead.value else None
-        self.instead.layout.display = None if self.instead.value else "none"
-
-    def stretch(self, high: float) -> None:
-        """Make `high` [SI], or a bit more, the largest value, and take it."""
-        high = max(ceil(high / self.scale), 1)
-        # A slider in a browser answers a new `max` alone with its old value, and so
-        # would undo the new one: it has to hear of both at once.
-        with self.slider.hold_sync():
-            self.slider.max = max(self.slider.max, high)  # it refuses a value above
-            self.number.value = high
-            self.slider.max = high
+        self._row.layout.display = "none" if instead else None
+        self._say(f"{self.number.description}: {instead}" if instead else "")
 
     def observe(self, callback: Callable[[object], None], names: str = "value") -> None:
         """Call it with every new value."""
@@ -170,11 +138,15 @@ class Knob:
             self.number.value = value
             most = "at least" if typed < value else "at most"
             words = f"{most} {value:,g} here, so {typed:,g} became {value:,g}"
-            self.limited.value, self.limited.layout.display = said("note", words), None
+            self._say(words)
             return
-        self.limited.value, self.limited.layout.display = "", "none"
+        self._say("")
         if self._apart(typed, self.slider.value):
             self.slider.value = typed
+
+    def _say(self, words: str) -> None:
+        self.note.value = said("note", words)
+        self.note.layout.display = None if words else "none"
 
     def _dragged(self, _: object) -> None:
         value = round(self.slider.value / self.number.step) * self.number.step
@@ -341,4 +313,5 @@ class TransferControls:
         name = self.protocol.value
         of_one = "always 1" if name == "stop_and_wait" else "has none"
         instead = "finds its own" if name in AT_ONCE else of_one
-        self.window.enable(name not in (*WINDOWLESS, *AT_ONCE), instead)
+        turns = name not in (*WINDOWLESS, *AT_ONCE)
+        self.window.enable(turns, "" if turns else instead)

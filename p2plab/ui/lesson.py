@@ -7,9 +7,9 @@ import html
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
 from textwrap import dedent
@@ -90,51 +90,22 @@ def _page(caption: str, source: str, language: str) -> str:
     return f"<figure style='margin: 0'><figcaption>{title}</figcaption>{code}</figure>"
 
 
-def predict(
-    question: str,
-    answer: Any,
-    *,
-    parts: Iterable[str] = (),
-    choices: Iterable[str] = (),
-    several: bool = False,
-    least: float = -math.inf,
-    most: float = math.inf,
-) -> Prediction:
-    """Take what a student expects of a run; `compare` it with what happens then.
-
-    answer: a number, or True or False, also in quotes. None and ... are no answer yet.
-    parts: names of a question's parts; the answer is a dictionary with these names, or
-        a tuple in this order.
-    choices: the words to choose from; upper case, spaces and hyphens do not matter.
-    several: the answer is a set of these words.
-    least, most: where a number makes sense.
-    What cannot be compared counts as no answer, and a printed sentence says why.
-    """
-    if not (names := list(parts)):
-        return Prediction(question, _taken(answer, list(choices), several, least, most))
-    if isinstance(answer, tuple) and len(answer) == len(names):
-        answer = dict(zip(names, answer, strict=True))
-    if not isinstance(answer, Mapping):
-        if answer is not None and answer is not ...:
-            wanted = ", ".join(f"{name!r}: …" for name in names)
-            print(f"{answer!r} cannot be compared here: write {{{wanted}}}.")
-        answer = {}
-    limits = list(choices), several, least, most
-    taken = {name: _taken(answer.get(name), *limits) for name in names}
-    return Prediction(question, taken)
-
-
 @dataclass(slots=True)
 class Prediction:
-    """What somebody expects, and afterwards what happened.
+    """What a student expects of a run; `compare` it with what happens then.
 
-    value: None if there is no answer yet; a dictionary for a question with parts.
-    seen: what happened, once it was compared.
+    answer: a number, or True or False, also in quotes. None and ... are no answer yet.
+        For a question with parts, a dictionary with their names, or a tuple in their
+        order.
+    choices: the words to choose from; upper case, spaces and hyphens do not matter.
+    value, seen: what was compared: None where there was no answer.
     """
 
     question: str
-    value: Any
-    seen: Any = None
+    answer: Any
+    choices: Iterable[str] = field(default=(), kw_only=True)
+    value: Any = field(default=None, init=False)
+    seen: Any = field(default=None, init=False)
 
     def compare(
         self,
@@ -149,26 +120,35 @@ class Prediction:
         within: float = 0.0,
         factor: float = 1.0,
     ) -> None:
-        """Print how the prediction compares with what was seen, part by part.
+        """Print how the prediction compares with what was seen.
 
+        seen: what happened; a set asks for several words, a dictionary for parts.
         right, wrong, low, high: what to say; for parts also by name. Without words of
             their own, predictions that are too low or too high are wrong ones.
         hints: what to say to certain wrong answers.
         all_right: what to say after the parts, if all of them are right.
         within, factor: a number counts as right if it is so near, or so many times
             larger or smaller at most.
+        What cannot be compared counts as no answer, and a sentence says why.
         """
-        self.seen = seen
-        parts, none = self.value, "no prediction yet"
-        asked = self.question.removesuffix("?")
-        if not isinstance(parts, Mapping):
-            parts, seen = {asked: parts}, {asked: seen}
+        asked, none = self.question.removesuffix("?"), "no prediction yet"
+        truths = seen if isinstance(seen, Mapping) else {asked: seen}
+        answers = self.answer if truths is seen else {asked: self.answer}
+        if isinstance(answers, tuple) and len(answers) == len(truths):
+            answers = dict(zip(truths, answers, strict=True))
+        if not isinstance(answers, Mapping):
+            if answers is not None and answers is not ...:
+                wanted = ", ".join(f"{name!r}: …" for name in truths)
+                print(f"{answers!r} cannot be compared here: write {{{wanted}}}.")
+            answers = {}
+        parts = {n: self._taken(answers.get(n), truths[n]) for n in truths}
+        self.seen, self.value = seen, parts if truths is seen else parts[asked]
         if all(value is None for value in parts.values()):
             print(f"{asked}: {none}. Write it above, then run both cells.")
             return
         said: dict[str, Words] = {"right": right, "wrong": wrong, "none": none}
         said |= {"low": low or wrong, "high": high or wrong}
-        judged = {n: _judge(v, seen[n], within, factor) for n, v in parts.items()}
+        judged = {n: _judge(v, truths[n], within, factor) for n, v in parts.items()}
         for name, verdict in judged.items():
             words = said[verdict]
             words = words if isinstance(words, str) else words.get(name, "")
@@ -177,6 +157,31 @@ class Prediction:
             print(f"{name}: {words}")
         if all_right and {*judged.values()} == {"right"}:
             print(all_right)
+
+    def _taken(self, answer: Any, truth: Any) -> Any:
+        """The answer as something that can be compared; None, and words, if not."""
+        if answer is None or answer is ...:
+            return None
+        if known := {_plain(choice): choice for choice in self.choices}:
+            several = isinstance(truth, set | frozenset)
+            parts = answer.split(",") if isinstance(answer, str) else answer
+            parts = parts if isinstance(parts, Iterable) else [answer]
+            found = frozenset(known.get(_plain(part)) for part in parts)
+            if None not in found and (several or len(found) == 1):
+                return found if several else next(iter(found))
+            wanted = "one or more" if several else "one"
+            wanted = f"{wanted} of {', '.join(map(repr, known.values()))}"
+        else:
+            with suppress(TypeError, ValueError, SyntaxError, OverflowError):
+                value = ast.literal_eval(answer) if isinstance(answer, str) else answer
+                if value is None or math.isfinite(value):
+                    return value
+            wanted = "a number, such as 12 or 0.5, or True or False"
+        print(f"{answer!r} cannot be compared here: write {wanted}.")
+        return None
+
+
+predict = Prediction  # a lesson says what is done
 
 
 def _judge(value: Any, truth: Any, within: float, factor: float) -> str:
@@ -190,34 +195,6 @@ def _judge(value: Any, truth: Any, within: float, factor: float) -> str:
     if value < small - within:
         return "low"
     return "right" if value <= large + within else "high"
-
-
-def _taken(
-    answer: Any, choices: Sequence[str], several: bool, least: float, most: float
-) -> Any:
-    """The answer as something that can be compared; None, and words, if it cannot."""
-    if answer is None or answer is ...:
-        return None
-    if choices:
-        known = {_plain(choice): choice for choice in choices}
-        parts = answer.split(",") if isinstance(answer, str) else answer
-        parts = parts if isinstance(parts, Iterable) else [answer]
-        found = frozenset(known.get(_plain(part)) for part in parts)
-        if None not in found and (several or len(found) == 1):
-            return found if several else next(iter(found))
-        wanted = "one or more" if several else "one"
-        wanted = f"{wanted} of {', '.join(map(repr, choices))}"
-    else:
-        with suppress(TypeError, ValueError, SyntaxError, OverflowError):
-            value = ast.literal_eval(answer) if isinstance(answer, str) else answer
-            if value is None or (math.isfinite(value) and least <= value <= most):
-                return value
-        wanted = "a number, such as 12 or 0.5, or True or False"
-        if math.isfinite(least):
-            limits = "or more" if math.isinf(most) else f"to {most:g}"
-            wanted = f"a number, {least:g} {limits}"
-    print(f"{answer!r} cannot be compared here: write {wanted}.")
-    return None
 
 
 def _plain(word: Any) -> str:

@@ -175,38 +175,31 @@ class Echo:
         one, other = (self._asked, "value"), (self._answered, "value")
         self.link = widgets.jsdlink(one, other)
         self._waiting: list[tuple[int, Callable[[], object]]] = []
-        self._change = threading.Condition()  # its lock: one act after the other
+        self._lock = threading.RLock()  # one act after the other
+        self._closed = threading.Event()
         self._answered.observe(lambda change: self._act(change.new), "value")
 
     def then(self, act: Callable[[], object]) -> None:
         """Do it when the browser has answered, or after PATIENCE."""
         number = self._asked.value + 1
-        with self._change:
+        with self._lock:
             self._waiting.append((number, act))
-        spawn(self._watch, number, name=THREAD)
+        spawn(self._act, number, PATIENCE, name=THREAD)
         self._asked.value = number
 
     def close(self) -> None:
         """Ask no more, and do nothing that still waits."""
-        with self._change:
+        with self._lock:
             self._waiting.clear()
-            self._change.notify_all()
+        self._closed.set()
         for each in (self.link, self._asked, self._answered):
             each.close()
 
-    def _watch(self, number: int) -> None:
-        def acted() -> bool:
-            return all(number != each for each, _ in self._waiting)
-
-        with self._change:
-            if not self._change.wait_for(acted, PATIENCE):
-                self._act(number)
-
-    def _act(self, until: int) -> None:
-        with self._change:
+    def _act(self, until: int, pause: float = 0.0) -> None:
+        self._closed.wait(pause)
+        with self._lock:
             while self._waiting and self._waiting[0][0] <= until:
                 _, act = self._waiting.pop(0)
-                self._change.notify_all()
                 act()
 
 

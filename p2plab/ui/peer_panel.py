@@ -15,7 +15,7 @@ from p2plab.core.link import Link
 from p2plab.errors import NotDelivered, P2PLabError, TransferStopped
 from p2plab.net.chat import Message
 from p2plab.protocols import Setup
-from p2plab.rendezvous.admission import A_PERSON, Request, settle
+from p2plab.rendezvous.admission import Request, settle
 from p2plab.rendezvous.model import LOBBY
 from p2plab.ui.controls import (
     COLUMN,
@@ -88,10 +88,8 @@ class PeerPanel(Panel):
         self._looked_at = 0.0
         self._trouble = ""  # why the last look failed
         self._texting_since: float | None = None  # by time.perf_counter() [s]
-        self._shown: Transfer | None = None  # the last one whose end was drawn
-        self._stopped: Transfer | None = None  # the last one that we stopped
-        self._waiting = ""  # what is said of a picture that waits for a consent
-        self._stale = False  # whether the results on the screen are of another peer
+        self._shown: Transfer | None = None  # whose progress is on the screen
+        self._moving = False  # whether its end is still to be drawn
         self._awaited: Transfer | None = None  # a transfer that `wait` waits for
         self.controls = it = PeerControls(name)
         self.inbox, self.requests = InboxView(), RequestsView(self)
@@ -104,9 +102,7 @@ class PeerPanel(Panel):
         self.listen(it.picture.upload, it.picture.take_upload, picture)
         for knob in (it.ack_delay, it.ack_loss, it.accept):
             self.listen(knob, self._obey)
-        self.box.children = it.lay_out(
-            self.status, self.alert, self.note, self.requests.box, self.inbox.box
-        )
+        self.box.children = it.lay_out(self)
         self.tell("Not registered yet: choose a name, and press Register.")
 
     def set(self, **settings: Any) -> Self:
@@ -152,16 +148,14 @@ class PeerPanel(Panel):
         text: what to put into the box before.
         """
         self._reset("send-text")
-        self.controls.attempts.value = ""
+        self._texting_since = None
         peer, to = self._registered(), self._chosen()
         if text is not None:
             self.controls.text.value = text
         if not self.controls.text.value:
             raise ValueError("there is no text to send: write one")
-        since = time.perf_counter()
-        self._do("send-text", self._send_text, peer, to)
-        self._texting_since = since
-        return self
+        self._texting_since = time.perf_counter()
+        return self._do("send-text", self._send_text, peer, to)
 
     def send_picture(self, picture: object = None) -> Self:
         """Send the chosen picture to the chosen peer; `wait` for the end.
@@ -171,8 +165,7 @@ class PeerPanel(Panel):
         self._reset("send-picture")
         if self.transfer is not None and not self.transfer.ended:
             raise P2PLabError("a picture is on its way: stop it, or let it end")
-        it, self._shown = self.controls, self.transfer
-        it.progress.value = ""
+        it, self._shown = self.controls, None
         peer, to = self._registered(), self._chosen()
         if picture is not None:
             it.picture.value = picture
@@ -185,7 +178,6 @@ class PeerPanel(Panel):
     def stop(self) -> Self:
         """Stop the picture that is being sent."""
         if self.transfer is not None:
-            self._stopped = self.transfer
             self.start(self.transfer.stop)
         return self
 
@@ -251,15 +243,15 @@ class PeerPanel(Panel):
         except BaseException:
             peer.close()
             raise
-        self.peer, self._stale = peer, True
+        self.peer = peer
         self._look()
 
     def _leave(self) -> None:
         peer, self.peer = self.peer, None
         self.found, self.controls.peers.options = [], ()
+        self._shown = self._texting_since = None  # these were results of that peer
         if peer is not None:
             peer.close()
-        self._stale = True
 
     def _look(self) -> None:
         """Look who is there."""
@@ -288,19 +280,14 @@ class PeerPanel(Panel):
         self, peer: Peer, to: str, picture: object, setup: Setup, link: Link | None
     ) -> None:
         self.transfer = self._awaited = peer.send_picture(to, picture, setup, link)
+        self._moving, self._shown = True, self.transfer
 
     # ---- what follows is called by the view's thread alone
 
     def draw(self) -> float | None:
         peer, it = self.peer, self.controls
-        if self._stale:
-            self._stale, self._shown = False, self.transfer
-            it.attempts.value = it.progress.value = ""
-        sending = it.buttons["send-picture"] in self.busy
-        waiting = asked(peer) if peer is not None and sending else ""
-        if waiting != self._waiting:
-            self._waiting = it.progress.value = waiting
-        moving = self._draw_transfer()
+        moving = self._draw_progress()
+        it.attempts.value = self._attempts()
         it.enable(peer is not None, moving, self.busy)
         self.requests.draw([] if peer is None else peer.requests)
         if peer is None:
@@ -312,32 +299,39 @@ class PeerPanel(Panel):
             self.start(self._look)
         it.list_peers(self.found)
         self.tell(self._trouble or registration_status(peer))
-        moving |= self._draw_attempts(peer) | self.inbox.draw(peer.inbox)
+        moving |= self.inbox.draw(peer.inbox) | self._sending("text")
         return FRAME if moving else 1.0
 
-    def _draw_attempts(self, peer: Peer) -> bool:
-        """What became of the text that is sent; whether it is on its way."""
-        since, it = self._texting_since, self.controls
-        over = it.buttons["send-text"] not in self.busy
-        if since is not None:
-            it.attempts.value = attempts(peer.text_events, since) or asked(peer)
-            self._texting_since = None if over else since
-        return since is not None
-
-    def _draw_transfer(self) -> bool:
+    def _draw_progress(self) -> bool:
         """How the picture that we send gets on; whether it still moves."""
-        transfer = self.transfer
-        if transfer is None or transfer is self._shown:
+        transfer, it = self._shown, self.controls
+        if transfer is None:
+            it.progress.value = self._asked("picture")
             return False
         ended = transfer.ended  # asked first: the last state is drawn, too
-        self.controls.show_transfer(transfer, ended, transfer is self._stopped)
-        if transfer.error and not isinstance(transfer.error, TransferStopped):
+        it.progress.value = progress(transfer, ended)
+        error = None if isinstance(transfer.error, TransferStopped) else transfer.error
+        if ended and error is not None and self._moving:
             autopsy = "In a cell, p2plab.autopsy(panel.transfer) draws what happened "
             autopsy += "(panel: the name that you gave this one)."
             more = autopsy if transfer.went_wrong else ""
-            self.show_error(transfer.error, self.controls.picture_alert, more)
-        self._shown = transfer if ended else None
+            self.show_error(error, it.picture_alert, more)
+        self._moving = not ended
         return not ended
+
+    def _asked(self, what: str) -> str:
+        """Whose word a text or a picture waits for, if one is on its way."""
+        return asked(self.peer) if self.peer and self._sending(what) else ""
+
+    def _sending(self, what: str) -> bool:
+        return self.controls.buttons[f"send-{what}"] in self.busy
+
+    def _attempts(self) -> str:
+        """What became of the text that was sent last."""
+        if self.peer is None or self._texting_since is None:
+            return ""
+        words = attempts(self.peer.text_events, self._texting_since)
+        return words or self._asked("text")
 
     def _obey(self) -> None:
         """Let the peer hear of a knob that was turned."""
@@ -414,39 +408,25 @@ class PeerControls:
             self.peers.options = options
             self.peers.value = chosen
 
-    def show_transfer(self, transfer: Transfer, ended: bool, stopped: bool) -> None:
-        """How the picture that we send gets on; stopped: whether by this panel."""
-        words = f"{arrived(transfer)} arrived"
-        if ended and isinstance(transfer.error, TransferStopped):
-            words = whose_stop(transfer, stopped)
-            words = f"{words[0].upper()}{words[1:]}."
-        elif ended and transfer.error is not None:
-            words += ", then it failed"
-        elif waits := silence(transfer):
-            words += f". {waits}"
-        self.progress.value = bar(transfer.progress, words)
-
-    def lay_out(
-        self, status: Any, alert: Any, note: Any, requests: Any, inbox: Any
-    ) -> list[Any]:
+    def lay_out(self, panel: PeerPanel) -> list[Any]:
         """Three columns: me and my texts; pictures and ACKs; the inbox."""
         me = [_head("Me and the others"), self.name, self.room, self.accept]
-        me += [self._row("register", "leave"), alert, requests, self.peers]
-        me += [self._row("refresh")]
+        me += [self._row("register", "leave"), panel.alert, panel.requests.box]
+        me += [self.peers, self._row("refresh")]
         texts = [_head("Send a text over TCP"), self.text, self.timeout.box]
-        texts += [self.tries.box, self._row("send-text"), self.text_alert, note]
+        texts += [self.tries.box, self._row("send-text"), self.text_alert, panel.note]
         texts += [self.attempts]
         pictures = [_head("Send a picture over UDP"), self.picture.box, self.protocol]
         pictures += [self.loss.box, self.delay.box, self._row("send-picture", "stop")]
         pictures += [self.picture_alert, self.progress]
         acks = [_head("How I acknowledge texts"), self.ack_delay.box, self.ack_loss.box]
-        columns = [me + texts, pictures + acks, [_head("Inbox"), inbox]]
+        columns = [me + texts, pictures + acks, [_head("Inbox"), panel.inbox.box]]
         layout = widgets.Layout(**COLUMN)
         boxes = [widgets.VBox(each, layout=layout) for each in columns]
         style = line("style")
         style.value = STYLE
         wrap = widgets.Layout(flex_flow="row wrap")
-        return [style, status, widgets.HBox(boxes, layout=wrap)]
+        return [style, panel.status, widgets.HBox(boxes, layout=wrap)]
 
     def _row(self, *names: str) -> Any:
         indent = INDENT if len(names) == 1 else f"min({INDENT}, 100% - 216px)"
@@ -476,6 +456,19 @@ def registration_status(peer: Peer) -> str:
         f"Registered as {peer.name} in {peer.rendezvous.room}: texts come to "
         f"TCP port {tcp}, pictures to UDP port {udp} of {peer.host}."
     )
+
+
+def progress(transfer: Transfer, ended: bool) -> str:
+    """How a picture that is sent gets on."""
+    words = f"{arrived(transfer)} arrived"
+    if ended and isinstance(transfer.error, TransferStopped):
+        words = whose_stop(transfer)
+        words = f"{words[0].upper()}{words[1:]}."
+    elif ended and transfer.error is not None:
+        words += ", then it failed"
+    elif waits := silence(transfer):
+        words += f". {waits}"
+    return bar(transfer.progress, words)
 
 
 def asked(peer: Peer) -> str:
@@ -525,10 +518,6 @@ class RequestsView:
                 for sessions, each in waiting.items()
             }
             self.box.children = list(self._rows.values())
-        for sessions, they in waiting.items():
-            self._rows[sessions].children[0].value = who_asks(
-                they[-1], time.monotonic()
-            )
 
     def _row(self, requests: Sequence[Request]) -> Any:
         accept = button("accept-request", "Accept", button_style="success")
@@ -538,21 +527,12 @@ class RequestsView:
             each.layout.width = "76px"
             job = partial(settle, requests, act)
             self._panel.listen(each, partial(start, job, *both))
+        since = time.time() - time.monotonic() + requests[-1].asked_at
+        at = time.strftime("%H:%M:%S", time.localtime(since))
         words = line("request", flex="1 1 auto")
+        name = html.escape(requests[-1].peer)
+        words.value = f"<b>{name}</b> wants to meet you, asked at {at}."
         return widgets.HBox([words, *both], layout=widgets.Layout(align_items="center"))
-
-
-def who_asks(request: Request, now: float) -> str:
-    """Who asks; a program waits for a person so long, and a late yes is a yes still."""
-    name = f"<b>{html.escape(request.peer)}</b>"
-    waited = now - request.asked_at
-    if waited <= A_PERSON:
-        return f"{name} wants to meet you."
-    minutes = max(1, round(waited / 60))
-    return (
-        f"{name} asked to meet you {minutes} min ago, and may have stopped waiting; "
-        "you can still accept."
-    )
 
 
 class InboxView:
@@ -566,28 +546,25 @@ class InboxView:
         nothing.value = "Nothing has come yet."
         self.box = widgets.VBox([nothing], layout=layout)
         self.box.add_class("p2p-inbox")
-        self._kept: list[tuple[Message | Transfer, Any]] = []  # with their lines
-        self._moving: set[Transfer] = set()
+        self._lines: list[tuple[Message | Transfer, Any]] = []
+        self._moving: list[tuple[Message | Transfer, Any]] = []  # some of these
 
     def draw(self, inbox: Sequence[Message | Transfer]) -> bool:
         """Show what has come; say whether something is still arriving."""
-        known = {id(each) for each, _ in self._kept}
-        fresh = [each for each in inbox if id(each) not in known]
-        for each in fresh:
-            entry = line("message" if isinstance(each, Message) else "received")
-            self._kept.append((each, entry))
+        known = {id(each) for each, _ in self._lines}
+        fresh = [(each, line("message")) for each in inbox if id(each) not in known]
+        self._lines += fresh
+        moving, self._moving = [*self._moving, *fresh], []
+        for each, entry in moving:
             if isinstance(each, Message):
                 entry.value = _text(each)
-            else:
-                self._moving.add(each)
-        for each, entry in self._kept:
-            if isinstance(each, Transfer) and each in self._moving:
-                ended = each.ended  # asked first: the last state is drawn, too
-                entry.value = _parcel(each, ended)
-                if ended:
-                    self._moving.discard(each)
+                continue
+            ended = each.ended  # asked first: the last state is drawn, too
+            entry.value = _parcel(each, ended)
+            if not ended:
+                self._moving.append((each, entry))
         if fresh:
-            self.box.children = [entry for _, entry in reversed(self._kept[-SHOWN:])]
+            self.box.children = [entry for _, entry in reversed(self._lines[-SHOWN:])]
         return bool(self._moving)
 
 

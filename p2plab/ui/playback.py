@@ -6,18 +6,18 @@ import base64
 import html
 import io
 import time
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from PIL import Image
 
 from p2plab.content.chunks import Assembly, cut
 from p2plab.content.content import Chunks
+from p2plab.content.pictures import as_seen
 from p2plab.content.transfer import State, Transfer, arrived, simulate_transfer
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.core.packet import DATA
@@ -34,49 +34,19 @@ LIVE_SIDE: Final = 512  # pixels; what moves need not be sharper
 FINAL_SIDE: Final = 1024  # more would take seconds to reach the screen
 
 
-class Tally:
-    """Counts a sender's rows as they come, each once."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._next = 0
-
-    def read(self, rows: Sequence[Row], until: float = inf) -> str:
-        """Say what has happened by then."""
-        while self._next < len(rows) and rows[self._next].time <= until:
-            row = rows[self._next]
-            damage = row.what == CORRUPT and row.kind == DATA  # seen where it arrives
-            ours = row.host == SENDER and (row.kind == DATA or row.what == TIMEOUT)
-            self.counts[row.what] += damage or ours
-            self._next += 1
-        count = self.counts
-        damaged = f"{count[CORRUPT]:,} damaged, " if count[CORRUPT] else ""
-        return (
-            f"{count_of(count[SEND] + count[RETRANSMIT], 'packet')} sent, "
-            f"{count[LOSS] + count[OVERFLOW]:,} lost, {damaged}"
-            f"{count[RETRANSMIT]:,} sent again, {count_of(count[TIMEOUT], 'timeout')}"
-        )
-
-
-class Replay:
-    """The picture of a transfer that is over, at any moment of it."""
-
-    def __init__(self, parcel: Chunks, trace: Trace) -> None:
-        self._parcel = parcel
-        self._deliveries = deliveries(trace.rows, transmissions(trace))
-        self._times = [at for at, _ in self._deliveries]
-        self._assembly, self._shown = Assembly(parcel.content), 0
-
-    def at(self, moment: float) -> Assembly:
-        """What had arrived by then; a later call changes the same object."""
-        count = bisect_right(self._times, moment)
-        if count < self._shown:
-            self._assembly, self._shown = Assembly(self._parcel.content), 0
-        for _, number in self._deliveries[self._shown : count]:
-            if number < len(self._parcel.payloads):
-                self._assembly.add(self._parcel.payloads[number])
-        self._shown = count
-        return self._assembly
+def tally(rows: Iterable[Row], until: float = inf) -> str:
+    """Say what a sender has done, and what became of it, by then."""
+    count: Counter[str] = Counter()
+    for row in takewhile(lambda row: row.time <= until, rows):
+        damage = row.what == CORRUPT and row.kind == DATA  # seen where it arrives
+        ours = row.host == SENDER and (row.kind == DATA or row.what == TIMEOUT)
+        count[row.what] += damage or ours
+    damaged = f"{count[CORRUPT]:,} damaged, " if count[CORRUPT] else ""
+    return (
+        f"{count_of(count[SEND] + count[RETRANSMIT], 'packet')} sent, "
+        f"{count[LOSS] + count[OVERFLOW]:,} lost, {damaged}"
+        f"{count[RETRANSMIT]:,} sent again, {count_of(count[TIMEOUT], 'timeout')}"
+    )
 
 
 class Playback:
@@ -104,8 +74,8 @@ class Playback:
         self.real = peers is not None
         self.parcel: Chunks | None = None
         self.transfer: Transfer | None = None
-        self.tally = Tally()
-        self.stopped = False  # by who looks at it
+        self.drawn = False  # whether its end is on the screen
+        self.stopped = False  # before it had begun, or later
         self.words = "over real sockets" if self.real else "in virtual time"
         self._peers, self._seconds = peers, seconds
         self._began, self._speed, self._end = 0.0, 1.0, inf
@@ -150,15 +120,23 @@ class Playback:
         """What has arrived by the moment that is shown."""
         assert self.transfer is not None
         if not self.real:
-            return self.replay.at(self.moment)
+            return self.at(self.moment)
         return self.transfer.assembly or Assembly(self.transfer.offer.content)
 
-    @cached_property
-    def replay(self) -> Replay:
-        """What had arrived at any moment of it, once it is over."""
+    def at(self, moment: float) -> Assembly:
+        """What had arrived at a moment of a transfer that is over [s]."""
         assert self.parcel is not None
+        assembly, payloads = Assembly(self.parcel.content), self.parcel.payloads
+        for _, number in takewhile(lambda each: each[0] <= moment, self._deliveries):
+            if number < len(payloads):
+                assembly.add(payloads[number])
+        return assembly
+
+    @cached_property
+    def _deliveries(self) -> list[tuple[float, int]]:
         assert self.transfer is not None
-        return Replay(self.parcel, self.transfer.trace)
+        trace = self.transfer.trace
+        return deliveries(trace.rows, transmissions(trace))
 
     def stop(self) -> None:
         """End it now: at the moment that is shown."""
@@ -185,7 +163,7 @@ class Playback:
             [row for row in whole.rows if row.time <= end],
             [state for state in whole.states if state[0] <= end],
         )
-        transfer.assembly = self.replay.at(end)
+        transfer.assembly = self.at(end)
         transfer.seconds = end
         transfer.state = State.FAILED
         transfer.error = TransferStopped("the transfer was stopped here", transfer)
@@ -199,8 +177,7 @@ class Playback:
         after = f"after {transfer.seconds:.2f} s{end} {self.words}"
         assembly = transfer.assembly
         if isinstance(transfer.error, TransferStopped):
-            words = whose_stop(transfer, self.stopped)
-            return f"Stopped {after}: {words}; these are kept."
+            return f"Stopped {after}: {whose_stop(transfer)}; these are kept."
         if transfer.error is not None:
             return f"Failed {after}; what arrived is kept."
         if assembly is None or assembly.verify():
@@ -229,10 +206,8 @@ def silence(transfer: Transfer) -> str:
     return f"{waited}, and gives up after {patience:.0f} s."
 
 
-def whose_stop(transfer: Transfer, yours: bool) -> str:
-    """Who stopped a transfer, and how far it was, in words."""
-    if yours:
-        return f"you stopped it at {arrived(transfer)}"
+def whose_stop(transfer: Transfer) -> str:
+    """Where a transfer was stopped, and how far it was, in words."""
     return f"{transfer.error}; {arrived(transfer)} had arrived"
 
 
@@ -243,7 +218,7 @@ def figure(image: Image.Image, alt: str, side: int, *, final: bool) -> str:
         quick while it changes.
     """
     most = FINAL_SIDE if final else LIVE_SIDE
-    image = _presentable(image)
+    image = as_seen(image)
     if max(image.size) > most:
         image = image.copy()
         image.thumbnail((most, most))
@@ -272,15 +247,3 @@ def bar(progress: float, words: str) -> str:
 def square(side: int) -> str:
     """The CSS of a picture's place."""
     return f"width:{side}px;max-width:100%;aspect-ratio:1"
-
-
-def _presentable(image: Image.Image) -> Image.Image:
-    """The picture in a mode that PNG and people can take."""
-    if image.mode in ("L", "LA", "RGB", "RGBA"):
-        return image
-    if image.mode == "CMYK":
-        return image.convert("RGB")
-    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    grey = (values - low) / (high - low or 1) * 255  # from the darkest to the brightest
-    return Image.fromarray(grey.astype(np.uint8))

@@ -79,4 +79,4 @@ def table(found: Iterable[Kept]) -> str:
         if kept.size > len(kept.entries):
             lines.insert(0, f"{kept.size} in all, of which")
         rows.append((kept.key, kept.type, left, "\n".join(lines)))
-    return html_table(("key", "type", "ends in", "entries"), rows, first="th")
+    return html_table(("key", "type", "ends in", "entries"), rows)

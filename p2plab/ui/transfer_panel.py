@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import threading
 from dataclasses import fields
-from enum import Enum, auto
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import ipywidgets as widgets
@@ -18,16 +18,16 @@ from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError, TransferError, TransferStopped
 from p2plab.measure.metrics import summarise
 from p2plab.protocols import Setup
-from p2plab.ui.controls import MS, SIZES, Knob, TransferControls
+from p2plab.ui.controls import PERCENT, SIZES, Knob, TransferControls
 from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
 from p2plab.ui.playback import (
     Playback,
-    Tally,
     bar,
     figure,
     have,
     silence,
     square,
+    tally,
 )
 
 if TYPE_CHECKING:
@@ -50,15 +50,6 @@ TABS: Final = {  # a class in the page, and the title
     "autopsy": "Autopsy",
     "code": "As code",
 }
-
-
-class Phase(Enum):
-    """What becomes of the transfer that a panel shows."""
-
-    IDLE = auto()  # nothing was sent yet
-    BEGINNING = auto()  # Send was pressed
-    PLAYING = auto()
-    OVER = auto()
 
 
 class TransferPanel(Panel):
@@ -89,15 +80,14 @@ class TransferPanel(Panel):
         self.controls = TransferControls()
         self.replay = replay
         self.names = sender, receiver
-        self.phase = Phase.IDLE
         self._lab, self._own_lab = lab, lab is None
         self._lock = threading.Lock()  # callbacks may come from two threads at once
         self._run: Playback | None = None
-        self._shown_at: float | None = None  # the moment of the picture on screen [s]
-        self._drawn: set[str] = set()  # the tabs that need not be drawn again
+        self._shown_at: float | None = None  # the share of its time, in the picture
+        self._tab_drawn: tuple[str, float] | None = None  # which one, and from where
         self._ended = threading.Event()
         self._lay_out()
-        self._enter(Phase.IDLE)
+        self._enable()
         self.set(**settings)
         self._listen()
         self._show_original()
@@ -111,7 +101,7 @@ class TransferPanel(Panel):
     @property
     def running(self) -> bool:
         """Whether one is on its way."""
-        return self.phase in (Phase.BEGINNING, Phase.PLAYING)
+        return self._run is not None and not self._run.drawn
 
     def set(self, **settings: Any) -> Self:
         """Turn knobs, in SI units: what Setup and Link take, and picture, order, real.
@@ -135,12 +125,14 @@ class TransferPanel(Panel):
             peers = self._peers if it.real.value else None
             what = it.picture.value, it.setup, it.link, it.order.value
             run = Playback(*what, peers=peers, seconds=self.replay)
-            before = self._run, self.phase
-            self._run = run
-            self._enter(Phase.BEGINNING)
-        self._clear()  # at once: the view may be drawing figures for seconds
+            before, self._run = self._run, run
+            self._enable()
+        # Results of before go at once: the view may be drawing figures for seconds.
+        self._shown_at = None
+        style = f"{square(SIDE)};background:var(--jp-layout-color2,#eee)"
+        self.picture.value, self.bar.value = f'<div style="{style}"></div>', bar(0, "")
         self.tell(f"Getting ready to send {run.words} …")
-        self.start(lambda: self._begin(run, *before))
+        self.start(lambda: self._begin(run, before))
         return self
 
     def stop(self) -> Self:
@@ -174,30 +166,25 @@ class TransferPanel(Panel):
         if self._own_lab and self._lab is not None:
             self._lab.close()
 
-    def _begin(self, run: Playback, before: Playback | None, phase: Phase) -> None:
+    def _begin(self, run: Playback, before: Playback | None) -> None:
         try:
             run.begin()
         except Exception as why:
             self.show_error(why)
             self._run = before  # with its picture and its trace
-            earlier = "What is shown is the transfer before." if before else ""
-            self.tell(f"Nothing was sent. {earlier}".strip())
+            earlier = " What is shown is the transfer before." if before else ""
+            self.tell(f"Nothing was sent.{earlier}")
             if before is None:
                 self._show_original()
-            else:
-                self._shown_at = None
-            self._enter(phase)
-        else:
-            self._enter(Phase.PLAYING)
+            self._enable()
 
-    def _enter(self, phase: Phase) -> None:
+    def _enable(self) -> None:
         """Let people press what makes sense now, and see figures if there are some."""
-        self.phase = phase
         running, real = self.running, self._run is not None and self._run.real
         self.buttons["send"].disabled = running
         self.buttons["stop"].disabled = not running
         self.buttons["skip"].disabled = real or not running
-        over = phase is Phase.OVER
+        over = self._run is not None and self._run.drawn
         self.moment.enable(over)
         if over:
             self.tabs.layout.display = None
@@ -231,7 +218,7 @@ class TransferPanel(Panel):
             each.layout.width = "128px" if name == "skip" else "96px"
         self.picture = line("picture", width="100%")
         self.bar = line("bar", width="100%", min_height="84px")
-        self.moment = Knob("moment", "Moment [ms]", 0.0, 1.0, 1.0, 1.0, MS)
+        self.moment = Knob("moment", "Moment [%]", 0.0, 100.0, 100.0, 0.1, PERCENT)
         self.figures = {name: line(name) for name in TABS}
         self.tabs = widgets.Tab(
             list(self.figures.values()),
@@ -274,12 +261,6 @@ class TransferPanel(Panel):
             self.clear_error()
             self._show_original()
 
-    def _clear(self) -> None:
-        """Take the picture and its numbers away, before there are others."""
-        self._shown_at = None
-        style = f"{square(SIDE)};background:var(--jp-layout-color2,#eee)"
-        self.picture.value, self.bar.value = f'<div style="{style}"></div>', bar(0, "")
-
     def _show_original(self) -> None:
         """Show what would be sent."""
         parcel = cut(self.controls.picture.value, kind="picture")
@@ -306,45 +287,36 @@ class TransferPanel(Panel):
         run = self._run
         if run is None:
             return None
-        if self.phase is Phase.BEGINNING:
-            if run.parcel is not None:
-                self._show(Assembly(run.parcel.content), 0.0, final=False)
+        if (transfer := run.transfer) is None:
             return FRAME
-        if run.transfer is None:
-            return None
-        if self.phase is Phase.PLAYING:
+        if not run.drawn:
             if run.over:
-                self._draw_end(run, run.transfer)
+                self._draw_end(run, transfer)
                 return 0.0
-            self._draw_live(run, run.transfer)
+            counts = tally(transfer.own_trace.rows, run.moment)
+            self._show(run.assembly, run.moment, counts, final=False)
+            waits = silence(transfer) if run.real else ""
+            self.tell(f"Sending {run.words} … {waits}")
             return FRAME
-        if self.moment.value != self._shown_at:
-            self._draw_moment(run, run.transfer)
+        share = self.moment.value
+        if share != self._shown_at:
+            self._draw_moment(run, transfer, share)
         name = list(TABS)[self.tabs.selected_index or 0]
-        if name not in self._drawn:
-            self._drawn.add(name)
-            self.figures[name].value = self._figure(name, run, run.transfer)
+        if self._tab_drawn != (name, share):
+            self._tab_drawn = name, share
+            start = transfer.seconds * share if share < 1 else 0.0
+            self.figures[name].value = self._figure(name, run, transfer, start)
         return None
-
-    def _draw_live(self, run: Playback, transfer: Transfer) -> None:
-        moment = run.moment
-        counts = run.tally.read(transfer.own_trace.rows, moment)
-        self._show(run.assembly, moment, counts, final=False)
-        waits = silence(transfer) if run.real else ""
-        self.tell(f"Sending {run.words} … {waits}")
 
     def _draw_end(self, run: Playback, transfer: Transfer) -> None:
         try:
             run.finish()
-            assembly = transfer.assembly or Assembly(transfer.offer.content)
-            counts = run.tally.read(transfer.own_trace.rows)
-            self._show(assembly, transfer.seconds, counts, final=True)
-            self.moment.stretch(transfer.seconds)
-            self._shown_at = self.moment.value
+            self.moment.value = 1.0
+            self._draw_moment(run, transfer, 1.0)
             self.tell(run.verdict())
             if transfer.error and not isinstance(transfer.error, TransferStopped):
                 self.show_error(transfer.error, more=HELP)
-            self._drawn.clear()
+            self._tab_drawn = None
             for each in self.figures.values():
                 each.value = "<p>This is being drawn …</p>"
             failed = transfer.went_wrong and transfer.error is not None
@@ -352,20 +324,21 @@ class TransferPanel(Panel):
             if failed or self.tabs.selected_index == tab:
                 self.tabs.selected_index = tab if failed else 0
         finally:
-            self._enter(Phase.OVER)
+            run.drawn = True
+            self._enable()
 
-    def _draw_moment(self, run: Playback, transfer: Transfer) -> None:
-        """Go back to a moment of a transfer that is over."""
-        moment = self.moment.value
-        end = moment >= self.moment.highest
-        assembly = (transfer.assembly if end else None) or run.replay.at(moment)
-        counts = Tally().read(transfer.own_trace.rows, moment)
+    def _draw_moment(self, run: Playback, transfer: Transfer, share: float) -> None:
+        """Show what had arrived after this share of the time that it took."""
+        self._shown_at, moment = share, share * transfer.seconds
+        assembly = transfer.assembly if share == 1 else run.at(moment)
+        counts = tally(transfer.own_trace.rows, moment if share < 1 else inf)
+        assembly = assembly or Assembly(transfer.offer.content)
         self._show(assembly, moment, counts, final=True)
-        self._shown_at = moment
-        self._drawn.discard("ladder")  # it begins there
 
-    def _figure(self, name: str, run: Playback, transfer: Transfer) -> str:
-        """What is in a tab, as HTML."""
+    def _figure(
+        self, name: str, run: Playback, transfer: Transfer, start: float
+    ) -> str:
+        """What is in a tab, as HTML; start: where the ladder begins [s]."""
         from p2plab import plots  # not before somebody looks: matplotlib takes its time
         from p2plab.checker.diagnosis import autopsy
 
@@ -381,11 +354,8 @@ class TransferPanel(Panel):
         if name != "ladder":
             draw = {"window": plots.window_over_time, "rtt": plots.rtt}
             return plots.to_html(draw.get(name, plots.over_time)(trace, ax))
-        start = self.moment.value
-        start = 0.0 if start >= self.moment.highest else start
-        note = "Drag the moment, and the ladder begins there; it has the first packets."
-        plots.ladder(trace, ax, start=start, names=self.names, note=note)
-        return plots.to_html(ax)
+        plots.ladder(trace, ax, start=start, names=self.names)
+        return f"<p>Drag the moment: the ladder begins there.</p>{plots.to_html(ax)}"
 
 
 def code(run: Playback) -> str:
@@ -412,18 +382,17 @@ def code(run: Playback) -> str:
 def _picture(picture: object) -> str:
     """How the sample is made; nobody knows how to make what somebody brought."""
     for size in SIZES:
-        alike = getattr(picture, "shape", ()) == (size, size, 3)
-        if alike and np.array_equal(np.asarray(picture), sample_picture(size)):
+        if np.array_equal(np.asarray(picture), sample_picture(size)):
             return f"p2plab.sample_picture({size})"
     return '"a file of yours"'
 
 
 def _call(thing: Setup | Link, plain: Setup | Link) -> str:
     """How it is made: by which protocol, and with what differs from the defaults."""
-    values = [(each.name, getattr(thing, each.name)) for each in fields(thing)]
+    values = {each.name: getattr(thing, each.name) for each in fields(thing)}
     given = [
         f"{name}={value!r}"
-        for name, value in values
+        for name, value in values.items()
         if name == "protocol" or value != getattr(plain, name)
     ]
     return f"p2plab.{type(thing).__name__}({', '.join(given)})"
