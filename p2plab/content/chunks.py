@@ -14,8 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2plab.content.content import (
@@ -193,17 +192,17 @@ class Assembly:
                     f".tiff for a file, such as {target}.png"
                 )
             return _write_new(target, self._encoded(target.suffix))
-        name = PurePosixPath(self.content.name)
+        own = target / self.content.name
         if self.content.kind == "picture":
-            name = name.with_suffix(".png")
-        encoded = self._encoded(name.suffix)
-        for number in count(1):
-            free = f"{name.stem} ({number}){name.suffix}" if number > 1 else str(name)
+            own = own.with_suffix(".png")
+        encoded = self._encoded(own.suffix)
+        free, number = own, 1
+        while True:
             try:
-                return _write_new(target / free, encoded)
+                return _write_new(free, encoded)
             except FileExistsError:
-                continue
-        raise AssertionError("count() never ends")
+                number += 1
+                free = own.with_stem(f"{own.stem} ({number})")
 
     def _encoded(self, suffix: str) -> bytes:
         """The bytes of a file of that suffix."""

@@ -125,23 +125,15 @@ def shown(content: Content, raw: bytes, here: NDArray[np.bool_] | None) -> Image
     image = Image.frombytes(content.mode, (content.width, content.height), raw)
     if here is None:
         return image
-    picture = np.array(as_seen(image).convert("RGB"))
+    if image.mode == "I;16":  # 8 bits of it, as a screen shows it
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    picture = np.array(image.convert("RGB"))
     missing = ~here.reshape(content.height, content.width)
     rows, columns = (np.arange(n).astype(np.uint8) for n in missing.shape)
     striped = (rows[:, None] + columns) & 4 > 0
     picture[missing & striped] = VERMILION
     picture[missing & ~striped] = 0
     return Image.fromarray(picture)
-
-
-def as_seen(image: Image) -> Image:
-    """The picture with 8 bits for a grey or a colour, as a screen shows it."""
-    import numpy as np
-    from PIL import Image
-
-    if image.mode != "I;16":
-        return image
-    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
 
 
 # The orders in which the pixels of a picture travel.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Final, Self
@@ -50,6 +51,7 @@ class State(StrEnum):
 _ENDS: Final[WeakValueDictionary[tuple[int, str], Transfer]] = WeakValueDictionary()
 
 
+@dataclass(eq=False, repr=False)
 class Transfer:
     """One end of a transfer: real or simulated, sending or receiving.
 
@@ -66,38 +68,34 @@ class Transfer:
     time.monotonic() [s]; on_stop, how the driver is asked to end it.
     """
 
-    def __init__(
-        self,
-        id: int,
-        role: str,
-        offer: Offer,
-        *,
-        payloads: Sequence[bytes] = (),
-        link: AnyLink | None = None,
-        back: AnyLink | None = None,
-        patience: float = inf,
-        record: bool = True,
-    ) -> None:
-        self.id, self.role, self.offer = id, role, offer
-        self.payloads = payloads
-        self.link, self.back = link, back
-        self.patience = patience
-        self.record = record
-        self.started_at = 0.0
-        self.on_stop: Callable[[], None] | None = None
-        self.state = State.OFFERED
-        self.error: P2PLabError | None = None
-        self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
-        # until a receiver held everything; the end comes when the sender knows it [s]
-        self.complete_after: float | None = None
-        self.heard_at = 0.0  # when the other side last said something [s]
-        self.acknowledged = 0  # payloads that its sender need not think of any more
-        self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
-        self._assembly = Assembly(offer.content) if role == RECEIVER else None
-        self._other_end: Transfer | None = None
+    id: int
+    role: str
+    offer: Offer
+    _: KW_ONLY
+    payloads: Sequence[bytes] = ()
+    link: AnyLink | None = None
+    back: AnyLink | None = None
+    patience: float = inf
+    record: bool = True
+    started_at: float = 0.0
+    on_stop: Callable[[], None] | None = None
+    state: State = State.OFFERED
+    error: P2PLabError | None = None
+    seconds: float = 0.0  # from the offer to the end, by the transfer's own clock
+    # until a receiver held everything; the end comes when the sender knows it [s]
+    complete_after: float | None = None
+    heard_at: float = 0.0  # when the other side last said something [s]
+    acknowledged: int = 0  # payloads that its sender need not think of any more
+
+    def __post_init__(self) -> None:
+        about = self.offer.setup.to_dict() | {"link": repr(self.link)}
+        self.own_trace = Trace(about)
         self._ended = threading.Event()
-        if id:  # the first one: another could only pretend to be this transfer
-            _ENDS.setdefault((id, role), self)
+        self._other_end: Transfer | None = None
+        receives = self.role == RECEIVER
+        self._assembly = Assembly(self.offer.content) if receives else None
+        if self.id:  # the first one: another could only pretend to be this transfer
+            _ENDS.setdefault((self.id, self.role), self)
 
     def __repr__(self) -> str:
         what = self.offer.content.name or self.offer.content.kind
@@ -120,8 +118,7 @@ class Transfer:
     @property
     def went_wrong(self) -> bool:
         """Whether it is over and not whole, and nobody wanted it so."""
-        ends = [self, self.other_end]
-        errors = [end.error for end in ends if end is not None and end.error]
+        errors = [end.error for end in (self, self.other_end) if end and end.error]
         if errors:
             return any(map(_puzzling, errors))
         return self.ended and self.progress < 1
@@ -226,8 +223,7 @@ def simulate_transfer(
     transfer has failed, with all that happened until then, where `simulate` raises.
     """
     setup, link = setup or Setup(), link or Link()
-    offer = Offer("", chunks.content, setup)
-    payloads = chunks.payloads
+    offer, payloads = Offer("", chunks.content, setup), chunks.payloads
     transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link, back=back)
     transfer.assembly = assembly = Assembly(chunks.content)
     try:

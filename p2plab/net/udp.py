@@ -75,7 +75,8 @@ class UdpSocket:
         self.strays = 0
         self.callback_error: BaseException | None = None
         self.observed: Address | None = None  # ours, as a STUN server has seen it
-        self._record, self._on_offer, self._on_transfer = record, on_offer, on_transfer
+        self._record, self._on_offer = record, on_offer
+        self._on_transfer = on_transfer or (lambda transfer: None)
         self._socket = bound(host, port)
         self.address: Address = self._socket.getsockname()[:2]  # where it listens
         self._flows: dict[tuple[Other, int], Flow] = {}
@@ -201,7 +202,7 @@ class UdpSocket:
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
             self._context.copy().run(call)
-        except BaseException as why:  # of no transfer's: the others must go on
+        except BaseException as why:  # no transfer's fault: they must go on
             self.callback_error = why
 
     def _plan(
@@ -254,7 +255,7 @@ class UdpSocket:
             self.strays += 1
             return
         if contact is not None and not id and packet.kind in PATH_KINDS:
-            contact.hear(packet, address)
+            contact.hear(packet, address, time.monotonic())
             self._probe(contact)
         else:
             turn.setdefault((contact or address, id), []).append((packet, number))
@@ -292,8 +293,9 @@ class UdpSocket:
         self._to(other)(encode(Packet(Kind.REFUSE, 0, to_words(why)), id | ANSWER))
 
     def _objection(self, offer: Offer, other: Other) -> str | None:
-        live = [each for each in self.transfers() if not each.ended]
-        arriving = sum(each.role == RECEIVER for each in live)
+        arriving = sum(
+            each.role == RECEIVER and not each.ended for each in self.transfers()
+        )
         why = self.limits.objection(offer, arriving)
         address = other.address if isinstance(other, Contact) else other
         if why is not None or self._on_offer is None or address is None:
@@ -310,7 +312,7 @@ class UdpSocket:
         patience, record = self.limits.patience, self._record
         transfer = Transfer(id, RECEIVER, offer, patience=patience, record=record)
         flow = self._flow(transfer, offer.receiver(), other)
-        self._tell(transfer)  # before the sender hears of it
+        self._guarded(partial(self._on_transfer, transfer))  # before the sender hears
         # The offer first: what has overtaken it waits until it is accepted.
         packets = sorted(packets, key=lambda each: each[0].kind != Kind.OFFER)
         self._begin((other, id), flow, partial(flow.arrive, packets))
@@ -344,7 +346,7 @@ class UdpSocket:
         due = None if due is None else due + transfer.started_at
         self._plan(flow, due, partial(self._run, flow, flow.tick))
         if transfer.ended and not ended:
-            self._tell(transfer)
+            self._guarded(partial(self._on_transfer, transfer))
 
     def _explained(self, why: BaseException) -> P2PLabError:
         if isinstance(why, P2PLabError):
@@ -355,13 +357,6 @@ class UdpSocket:
         what = "a mistake in the protocol, or in p2plab, ended the transfer"
         return P2PLabError(f"{what}: {why!r}")
 
-    def _tell(self, transfer: Transfer) -> None:
-        try:
-            if self._on_transfer is not None:
-                self._on_transfer(transfer)
-        except BaseException as why:  # not the transfer's fault
-            self.callback_error = why
-
     def _add(self, contact: Contact) -> None:
         """Believe it from now on; the oldest of MOST_CONTACTS is forgotten."""
         while len(self._contacts) >= MOST_CONTACTS:
@@ -370,7 +365,7 @@ class UdpSocket:
         self._probe(contact)
 
     def _probe(self, contact: Contact) -> None:
-        contact.tick()
+        contact.tick(time.monotonic())
         self._plan(contact, contact.wake_at, partial(self._probe, contact))
 
     def _ask(self, query: Query, to: Address) -> None:
