@@ -133,15 +133,11 @@ class Assembly:
     def _places(self) -> NDArray[np.int64] | None:
         return places(self.content)  # not before somebody looks: it takes its time
 
-    def _stream(self, chunks: Sequence[bytes | None]) -> bytes:
-        """What these chunks hold, in the order of travel; what is missing is zeros."""
+    def _raw(self, chunks: Sequence[bytes | None]) -> bytes:
+        """What these chunks hold, pixels row by row; what is missing is zeros."""
         zeros = bytes(self.content.chunk_size)
         stream = b"".join(zeros if chunk is None else chunk for chunk in chunks)
-        return stream[: self.content.size]  # the last chunk may be a short one
-
-    def _raw(self, chunks: Sequence[bytes | None]) -> bytes:
-        """The same, pixels row by row."""
-        stream = self._stream(chunks)
+        stream = stream[: self.content.size]  # the last chunk may be a short one
         if self._places is None:
             return stream
         return in_place(pixels(stream, self.content), self._places).tobytes()
@@ -152,10 +148,12 @@ class Assembly:
 
     def verify(self) -> bool:
         """Whether everything is here and has the fingerprint that was announced."""
-        if not self.complete:
-            return False
-        fingerprint = hashlib.sha256(self._stream(self._chunks)).hexdigest()
-        return fingerprint == self.content.sha256
+        fingerprint = hashlib.sha256()
+        for chunk in self._chunks:
+            if chunk is None:
+                return False
+            fingerprint.update(chunk)
+        return fingerprint.hexdigest() == self.content.sha256
 
     def picture(self, *, holes: bool = True) -> Image:
         """The picture as far as it is here, a copy that no later chunk changes.

@@ -26,7 +26,7 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.protocols import Setup
-from p2plab.sim.simulator import PATIENCE, Run, simulate
+from p2plab.sim.simulator import Run, simulate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,8 +59,7 @@ class Transfer:
     role: SENDER or RECEIVER.
     offer: who sends what, and how.
     payloads: what its sender was given.
-    link, back: the impairments, if any, in both directions and on the way back; the
-        sender applies them.
+    link: the impairments, if any, in both directions; the sender applies them.
     patience: how long its driver goes on without a word from the other side [s].
     record: keep a trace; without one the trace stays empty.
 
@@ -74,7 +73,6 @@ class Transfer:
     _: KW_ONLY
     payloads: Sequence[bytes] = ()
     link: AnyLink | None = None
-    back: AnyLink | None = None
     patience: float = inf
     record: bool = True
     started_at: float = 0.0
@@ -92,8 +90,8 @@ class Transfer:
         self.own_trace = Trace(about)
         self._ended = threading.Event()
         self._other_end: Transfer | None = None
-        receives = self.role == RECEIVER
-        self._assembly = Assembly(self.offer.content) if receives else None
+        sees_all = self.role == RECEIVER or not self.id
+        self._assembly = Assembly(self.offer.content) if sees_all else None
         if self.id:  # the first one: another could only pretend to be this transfer
             _ENDS.setdefault((self.id, self.role), self)
 
@@ -210,40 +208,28 @@ def _puzzling(error: P2PLabError) -> bool:
 
 
 def simulate_transfer(
-    chunks: Chunks,
-    setup: Setup | None = None,
-    link: AnyLink | None = None,
-    *,
-    back: AnyLink | None = None,
-    patience: float = PATIENCE,
+    chunks: Chunks, setup: Setup | None = None, link: AnyLink | None = None
 ) -> Transfer:
     """Move chunks in virtual time, and return the transfer when it has ended.
 
     What a peer's `send` does on real sockets, in the time that it takes to compute. The
     transfer has failed, with all that happened until then, where `simulate` raises.
     """
-    setup, link = setup or Setup(), link or Link()
-    offer, payloads = Offer("", chunks.content, setup), chunks.payloads
-    transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link, back=back)
-    transfer.assembly = assembly = Assembly(chunks.content)
+    setup, link, payloads = setup or Setup(), link or Link(), chunks.payloads
+    offer = Offer("", chunks.content, setup)
+    transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link)
+    assert transfer.assembly is not None
+    machines, add = (setup.sender(), setup.receiver()), transfer.assembly.add
+    error: P2PLabError | None = None
     try:
-        run = simulate(
-            setup.sender(),
-            setup.receiver(),
-            payloads,
-            link,
-            back=back,
-            patience=patience,
-            on_payload=assembly.add,
-        )
-        transfer.own_trace = run.trace
-        transfer.end(run.time)
+        run = simulate(*machines, payloads, link, on_payload=add)
     except (TransferStalled, BrokenContract) as why:
         if not isinstance(why.partial, Run):
             raise
-        transfer.own_trace = why.partial.trace
-        transfer.end(why.partial.time, why)
+        run, error = why.partial, why
+    transfer.own_trace = run.trace
     transfer.own_trace.about |= setup.to_dict()
+    transfer.end(run.time, error)
     return transfer
 
 
@@ -254,14 +240,13 @@ def simulate_picture(
     *,
     payload_size: int = 1200,
     order: str = "rows",
-    back: AnyLink | None = None,
 ) -> Transfer:
     """Send a picture in virtual time: what `Peer.send_picture` does on real sockets.
 
     picture, payload_size, order: as for `chunks.cut`. Raises BadContent.
     """
     chunks = cut(picture, kind="picture", payload_size=payload_size, order=order)
-    return simulate_transfer(chunks, setup, link, back=back)
+    return simulate_transfer(chunks, setup, link)
 
 
 def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:

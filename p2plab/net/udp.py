@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from p2plab.content.content import Chunks
 from p2plab.content.offer import ANSWER, Limits, Offer, to_words
 from p2plab.content.transfer import Transfer
-from p2plab.core.link import FORGED, REPLAYED, AnyLink
+from p2plab.core.link import AnyLink
 from p2plab.core.packet import Kind, Numbered, Packet, decode, encode
 from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
@@ -23,13 +23,12 @@ from p2plab.errors import (
     Forged,
     P2PLabError,
     PeerUnreachable,
-    Replayed,
     TransferStopped,
 )
 from p2plab.net.datagrams import LARGEST, Address, bound, resolved
 from p2plab.net.flow import Flow
 from p2plab.net.paths import Contact
-from p2plab.net.session import Session, inside, session_id
+from p2plab.net.session import Session, session_id
 from p2plab.net.stun import Query, is_stun
 from p2plab.net.threads import SocketThread
 from p2plab.protocols.setup import AT_ONCE, Setup
@@ -123,7 +122,6 @@ class UdpSocket:
         setup: Setup | None = None,
         *,
         link: AnyLink | None = None,
-        back: AnyLink | None = None,
         sender: str = "",
         patience: float = 30.0,
         record: bool = True,
@@ -131,8 +129,8 @@ class UdpSocket:
     ) -> Transfer:
         """Offer a parcel to a peer that we met, or at an address, and send it.
 
-        link: impairments that we apply to both directions; back: others for the way
-            back. None leaves the real network alone.
+        link: impairments that we apply to both directions; None leaves the real network
+            alone.
         sender: the name that we give ourselves.
         patience: how long to go on without hearing from the peer [s].
         record: keep a trace; without one, memory does not grow with the packets.
@@ -154,7 +152,6 @@ class UdpSocket:
             Offer(sender, parcel.content, setup),
             payloads=parcel.payloads,
             link=link,
-            back=back,
             patience=patience,
             record=record,
         )
@@ -247,7 +244,7 @@ class UdpSocket:
         contact = self._contacts.get(session_id(datagram) or b"")
         try:
             if contact is not None:
-                datagram = self._opened(contact, datagram, address)
+                datagram = contact.open(datagram, address)
             elif self.sealed:
                 raise Forged("this is nobody's whom we have met")
             packet, id, number = decode(datagram)
@@ -259,17 +256,6 @@ class UdpSocket:
             self._probe(contact)
         else:
             turn.setdefault((contact or address, id), []).append((packet, number))
-
-    def _opened(self, contact: Contact, sealed: bytes, address: Address) -> bytes:
-        """Open it, or let the trace of the transfer show that it was not believed."""
-        try:
-            return contact.open(sealed, address)
-        except (Forged, Replayed) as why:
-            packet, id, number = decode(inside(sealed))
-            if (flow := self._flows.get((contact, id))) is not None:
-                word = FORGED if isinstance(why, Forged) else REPLAYED
-                self._run(flow, partial(flow.reject, packet, number, word))
-            raise
 
     def _consider(self, other: Other, id: int, packets: list[Numbered]) -> None:
         """Take an offer, or say why not: both cost one datagram. All else is stray."""
