@@ -22,37 +22,22 @@ from p2plab.core.link import (
     ScriptedLink,
 )
 from p2plab.core.rtt import FixedRto, Rfc6298
-from p2plab.core.window import FixedWindow
 from p2plab.errors import P2PLabError
-from p2plab.fast.fast import FastReceiver, FastSender
-from p2plab.fast.rate_control import PathRate
 from p2plab.protocols.finish import FinishReceiver, FinishSender
-from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
-from p2plab.protocols.selective_repeat import (
-    SelectiveRepeatReceiver,
-    SelectiveRepeatSender,
-)
-from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
+from p2plab.protocols.setup import PROTOCOLS, Setup, built
 from p2plab.sim.simulator import simulate
 
 WINDOW = 3
-Machines = Callable[[RttEstimator, int | None], tuple[Any, Any]]
-
-PAGES: dict[str, Machines] = {
-    "stop_and_wait": lambda rtt, bits: (
-        sending(StopAndWaitSender(rtt), bits),
-        receiving(StopAndWaitReceiver(), bits),
-    ),
-    "go_back_n": lambda rtt, bits: (
-        sending(GoBackNSender(rtt, FixedWindow(WINDOW)), bits),
-        receiving(GoBackNReceiver(), bits),
-    ),
-    "selective_repeat": lambda rtt, bits: (
-        sending(SelectiveRepeatSender(rtt, FixedWindow(WINDOW)), bits),
-        receiving(SelectiveRepeatReceiver(WINDOW), bits, WINDOW),
-    ),
-}
+PAGES = ["stop_and_wait", "go_back_n", "selective_repeat"]
 ENOUGH_BITS = {"stop_and_wait": 1, "go_back_n": 2, "selective_repeat": 3}
+
+
+def machines(page: str, rtt: RttEstimator, bits: int | None = None) -> tuple[Any, Any]:
+    """Both sides of a protocol, with a small window, without a finish."""
+    setup, (sender, receiver) = Setup(page, WINDOW), PROTOCOLS[page]
+    window = WINDOW if page == "selective_repeat" else 1
+    sending_side = sending(built(sender, setup, rtt), bits)
+    return sending_side, receiving(built(receiver, setup), bits, window)
 
 
 @dataclass(frozen=True)
@@ -75,14 +60,14 @@ class BlackOut:
 
 
 def keeps_its_promises(
-    machines: tuple[Any, Any], payloads: list[bytes], link: AnyLink, **options: Any
+    ends: tuple[Any, Any], payloads: list[bytes], link: AnyLink, **options: Any
 ) -> bool:
     """Run it, and look at it all the time: at the end everything is delivered and done.
 
     False for a delivery that is out of order, twice or invented, for a transfer that
     stalls or breaks its contract, and for an end that is not silent.
     """
-    sender, receiver = machines
+    sender, receiver = ends
     delivered: list[bytes] = []
 
     def deliver(payload: bytes) -> None:
@@ -152,19 +137,11 @@ def test_everything_arrives_in_order_also_when_a_link_goes_dark_and_heals(
     dark: tuple[float, float],
 ) -> None:
     for each in (link, BlackOut(link, dark[0], sum(dark))):
-        assert keeps_its_promises(PAGES[page](timer(), None), payloads, each)
-
-
-@pytest.mark.parametrize("page", PAGES)
-@several
-@given(ANY, PAYLOADS, TIMERS)
-def test_with_a_finish_around_them_both_sides_end(
-    page: str, link: Link, payloads: list[bytes], timer: Callable[[], RttEstimator]
-) -> None:
+        assert keeps_its_promises(machines(page, timer()), payloads, each)
     rtt = timer()
-    sender, receiver = PAGES[page](rtt, None)
-    machines = FinishSender(sender, rtt), FinishReceiver(receiver)
-    assert keeps_its_promises(machines, payloads, link, wire=True)
+    sender, receiver = machines(page, rtt)
+    ends = FinishSender(sender, rtt), FinishReceiver(receiver)
+    assert keeps_its_promises(ends, payloads, link, wire=True)
 
 
 @several
@@ -173,11 +150,8 @@ def test_fast_gets_everything_across_any_network_too(
     link: Link, payloads: list[bytes], dark: tuple[float, float]
 ) -> None:
     for each in (link, BlackOut(link, dark[0], sum(dark))):
-        machines = (
-            FastSender(Rfc6298(timestamps=True), PathRate(), WINDOW),
-            FastReceiver(WINDOW),
-        )
-        assert keeps_its_promises(machines, payloads, each)
+        ends = machines("fast", Rfc6298(timestamps=True))
+        assert keeps_its_promises(ends, payloads, each)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -186,8 +160,8 @@ def test_fast_gets_everything_across_any_network_too(
 def test_few_bits_for_the_numbers_are_enough_while_the_order_is_kept(
     page: str, link: Link, payloads: list[bytes], timer: Callable[[], RttEstimator]
 ) -> None:
-    machines = PAGES[page](timer(), ENOUGH_BITS[page])
-    assert keeps_its_promises(machines, payloads, link)
+    ends = machines(page, timer(), ENOUGH_BITS[page])
+    assert keeps_its_promises(ends, payloads, link)
 
 
 def test_a_black_out_loses_what_is_sent_in_the_dark() -> None:

@@ -89,7 +89,6 @@ def test_an_offer_with_any_value_anywhere_is_possible_or_refused(
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("content", "chunk_size"), 0),
         (("content", "name"), "../../passwd"),
         (("setup", "protocol"), "carrier pigeon"),
         (("setup", "window"), 1.5),

@@ -17,7 +17,6 @@ from loopback import (
     RELIABLE,
     SHORT,
     TEXTBOOK,
-    Ways,
     another_process,
     assembled,
     both_ends,
@@ -29,6 +28,7 @@ from loopback import (
     setup,
     twin,
     two_sockets,
+    ways,
     without_a_fate,
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
@@ -251,10 +251,10 @@ def test_a_fin_that_overtakes_data_does_not_end_the_picture_early() -> None:
 # Stop, close, silence
 
 
-def stuck() -> Ways:
+def stuck() -> AnyLink:
     """Return a link on which five packets arrive, and the others much later."""
     late = dict.fromkeys(range(6, 99), FAR.delay)
-    return Ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
+    return ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
 
 
 @pytest.mark.parametrize("side", [SENDER, RECEIVER])
@@ -435,7 +435,7 @@ def test_a_sender_that_is_killed_half_way_leaves_the_receiver_what_has_come() ->
 def test_a_receiver_that_is_killed_half_way_leaves_the_sender_its_progress() -> None:
     with another_process(TAKES) as process, UdpSocket() as here:
         address = "127.0.0.1", int(line_of(process))
-        link = Ways(ScriptedLink(delay=0.05), ScriptedLink(delay=0))
+        link = ways(ScriptedLink(delay=0.05), ScriptedLink(delay=0))
         slow = setup("stop_and_wait")
         transfer = here.send(address, PARCEL, slow, link=link, patience=SHORT)
         eventually(lambda: transfer.progress > 0, "something was acknowledged")

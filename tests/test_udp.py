@@ -17,7 +17,6 @@ from loopback import (
     PATIENCE,
     SHORT,
     Stranger,
-    Ways,
     assembled,
     both_ends,
     eventually,
@@ -28,6 +27,7 @@ from loopback import (
     setup,
     twin,
     two_sockets,
+    ways,
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
@@ -35,7 +35,7 @@ from p2plab.content.chunks import cut
 from p2plab.content.content import Chunks
 from p2plab.content.offer import ANSWER, Limits, Offer
 from p2plab.content.transfer import State, Transfer
-from p2plab.core.link import ScriptedLink
+from p2plab.core.link import AnyLink, ScriptedLink
 from p2plab.core.packet import ACK, DATA, FIN, NAK, Kind, Packet, encode
 from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
@@ -73,10 +73,10 @@ def offering(
     return stranger.say(Kind.OFFER, id, words=offer).hear()
 
 
-def slow() -> Ways:
+def slow() -> AnyLink:
     """Return a link that lets the answers through, and the data much later."""
     late = dict.fromkeys(range(2, 99), FAR.delay)
-    return Ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
+    return ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
 
 
 # Offers
