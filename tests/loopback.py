@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
@@ -19,9 +20,9 @@ from p2plab.content.content import Chunks
 from p2plab.content.offer import Limits
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import Transfer
-from p2plab.core.link import LOSS, OVERFLOW, AnyLink, Channel, Link, ScriptedLink
+from p2plab.core.link import LOSS, OVERFLOW, AnyLink, Link, ScriptedLink
 from p2plab.core.packet import Kind, Packet, decode, encode
-from p2plab.core.trace import RETRANSMIT, SEND, Row, Trace
+from p2plab.core.trace import OTHER, RETRANSMIT, SEND, Row, Trace
 from p2plab.net.udp import UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
 
@@ -139,22 +140,17 @@ def same_pixels(transfer: Transfer) -> bool:
     return np.array_equal(np.asarray(transfer.picture()), PICTURE)
 
 
-def without_a_fate(trace: Trace) -> list[Row]:
+def without_a_fate(trace: Trace) -> set[tuple[str, int]]:
     """Return the packets that were sent, and neither lost nor seen again."""
-    sent = [row for row in trace if row.what in (SEND, RETRANSMIT)]
-    lost = {(row.host, row.number) for row in trace if row.what in (LOSS, OVERFLOW)}
-    came = {
-        (row.host, row.number)
-        for row in trace
-        if row.what not in (SEND, RETRANSMIT, LOSS, OVERFLOW)
-    }
-    other = {"sender": "receiver", "receiver": "sender"}
-    return [
-        row
-        for row in sent
-        if (row.host, row.number) not in lost
-        and (other[row.host], row.number) not in came
-    ]
+    sent, lost, came = set(), set(), set()
+    for row in trace:
+        if row.what in (SEND, RETRANSMIT):
+            sent.add((row.host, row.number))
+        elif row.what in (LOSS, OVERFLOW):
+            lost.add((row.host, row.number))
+        else:
+            came.add((OTHER[row.host], row.number))
+    return sent - lost - came
 
 
 def of_kind(trace: Trace, kind: Kind) -> list[Row]:
@@ -222,17 +218,9 @@ class Stranger:
         self.socket.close()
 
 
-class Ways:
-    """A link that is another one on the way back."""
-
-    def __init__(self, link: AnyLink, back: AnyLink) -> None:
-        self.link, self.back = link, back
-
-    def forward(self) -> Channel:
-        return self.link.forward()
-
-    def backward(self) -> Channel:
-        return self.back.backward()
+def ways(link: AnyLink, back: AnyLink) -> AnyLink:
+    """Return a link that is another one on the way back."""
+    return SimpleNamespace(forward=link.forward, backward=back.backward)
 
 
 @contextmanager

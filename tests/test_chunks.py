@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import random
 import struct
 import zlib
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def picture_of(mode: str, width: int, height: int, seed: int = 0) -> Image.Image
     return Image.frombytes(mode, (width, height), random.Random(seed).randbytes(size))
 
 
-def put_together(chunks: Chunks, *missing: int) -> Assembly:
+def together(chunks: Chunks, *missing: int) -> Assembly:
     assembly = Assembly(chunks.content)
     for number, payload in enumerate(chunks.payloads):
         assert number in missing or assembly.add(payload)
@@ -45,9 +45,9 @@ def put_together(chunks: Chunks, *missing: int) -> Assembly:
 
 def upload(name: str, content: bytes) -> Any:
     """The value of a FileUpload with one file."""
+    when = datetime(2024, 1, 1, tzinfo=UTC)
     file = {"name": name, "type": "", "size": len(content), "content": content}
-    file["last_modified"] = datetime(2024, 1, 1, tzinfo=UTC)
-    return ipywidgets.FileUpload(value=(file,)).value
+    return ipywidgets.FileUpload(value=(file | {"last_modified": when},)).value
 
 
 def png(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -72,11 +72,10 @@ def test_any_picture_survives_cutting_in_any_order(
 ) -> None:
     picture = picture_of(mode, width, height, seed)
     chunks = cut(picture, order=order, payload_size=payload_size)
-    assembly = put_together(chunks)
+    assembly = together(chunks)
     assert max(map(len, chunks.payloads)) <= payload_size
     assert assembly.complete
     assert assembly.verify()
-    assert assembly.progress == 1
     received = assembly.picture()
     assert (received.mode, received.size) == (mode, picture.size)
     assert received.tobytes() == assembly.data() == picture.tobytes()
@@ -119,22 +118,16 @@ def test_a_payload_is_four_bytes_of_number_and_then_pixels() -> None:
     ]
 
 
-def lost_pixels(order: str, *numbers: int) -> np.ndarray[Any, Any]:
-    """(256, 256) of whether a pixel is missing, of 398 in a payload."""
-    chunks = cut(np.full((256, 256, 3), 9, np.uint8), order=order)
-    picture = put_together(chunks, *numbers).picture(holes=False)
-    lost: np.ndarray[Any, Any] = np.asarray(picture)[:, :, 0] == 0
-    return lost
+def test_what_is_lost_is_spread_if_interleaved_and_about_a_square_in_tiles() -> None:
+    def lost_pixels(order: str, *numbers: int) -> np.ndarray[Any, Any]:
+        chunks = cut(np.full((256, 256, 3), 9, np.uint8), order=order)
+        picture = together(chunks, *numbers).picture(holes=False)
+        return np.asarray(np.asarray(picture)[:, :, 0] == 0)
 
-
-def test_interleaved_no_two_lost_pixels_touch_even_after_a_burst_of_ten() -> None:
     lost = lost_pixels("interleaved", *range(50, 60))
     assert lost.sum() == 10 * 398
-    assert not (lost[1:] & lost[:-1]).any()
+    assert not (lost[1:] & lost[:-1]).any(), "no two of them touch"
     assert not (lost[:, 1:] & lost[:, :-1]).any()
-
-
-def test_in_tiles_a_lost_packet_is_about_a_square() -> None:
     rows, columns = np.nonzero(lost_pixels("tiles", 17))
     assert len(rows) == 398  # 19 x 21, and one less
     assert np.ptp(rows) + 1 == 19
@@ -150,22 +143,15 @@ def grey(mode: str, *values: float) -> Image.Image:
     return Image.frombytes(mode, (len(values), 1), np.array(values, kind).tobytes())
 
 
-BIG_ENDIAN = Image.frombytes("I;16B", (2, 1), b"\x12\x34\xff\xfe")
-CLEAR = (1, 2, 3, 0)
-
-
 @pytest.mark.parametrize(
     ("picture", "mode", "pixels"),
     [
         (Image.new("1", (1, 1), 1), "L", [255]),
         (Image.new("P", (1, 1)), "RGB", [[0, 0, 0]]),
-        (Image.new("RGBA", (1, 1), CLEAR).convert("PA"), "RGBA", None),
         (Image.new("LA", (1, 1), (7, 0)), "RGBA", [[7, 7, 7, 0]]),
-        (Image.new("RGBa", (1, 1), (9, 9, 9, 255)), "RGBA", [[9, 9, 9, 255]]),
-        (Image.new("RGBA", (1, 1), CLEAR), "RGBA", [CLEAR]),
-        (Image.new("HSV", (1, 1)), "RGB", [[0, 0, 0]]),
+        (Image.new("RGBA", (1, 1), (1, 2, 3, 0)), "RGBA", [[1, 2, 3, 0]]),
         (Image.new("CMYK", (1, 1)), "RGB", [[255, 255, 255]]),
-        (BIG_ENDIAN, "I;16", [0x1234, 0xFFFE]),
+        (Image.frombytes("I;16B", (1, 1), b"\x12\x34"), "I;16", [0x1234]),
         (grey("I", 0, 70, 65_535), "I;16", [0, 70, 65_535]),
         (grey("I", -65_535, 0, 65_535), "I;16", [0, 32_768, 65_535]),
         (grey("F", 0, 0.5, 1), "I;16", [0, 32_768, 65_535]),
@@ -175,33 +161,27 @@ CLEAR = (1, 2, 3, 0)
 def test_every_picture_is_sent_in_the_mode_of_ours_that_shows_the_same(
     picture: Image.Image, mode: str, pixels: Any
 ) -> None:
-    received = put_together(cut(picture)).picture()
+    received = together(cut(picture)).picture()
     assert received.mode == mode
-    assert (
-        pixels is None
-        or (np.asarray(received).reshape(np.shape(pixels)) == pixels).all()
-    )
+    assert (np.asarray(received).reshape(np.shape(pixels)) == pixels).all()
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
 def test_a_colour_that_is_declared_transparent_is_transparent(mode: str) -> None:
     data = png(Image.new(mode, (3, 3)), transparency=(0, 0, 0) if mode == "RGB" else 0)
-    received = put_together(cut(data, kind="picture")).picture()
+    received = together(cut(data, kind="picture")).picture()
     assert received.mode == "RGBA"
     assert received.getpixel((0, 0)) == (0, 0, 0, 0)
 
 
-def test_the_orientation_that_a_camera_wrote_down_is_applied() -> None:
+def test_orientation_is_applied_and_an_animation_is_sent_as_its_first_picture() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     data = png(Image.new("RGB", (30, 20)), "JPEG", exif=exif)
-    assert put_together(cut(data, kind="picture")).picture().size == (20, 30)
-
-
-def test_an_animation_is_sent_as_its_first_picture() -> None:
+    assert together(cut(data, kind="picture")).picture().size == (20, 30)
     first, second = Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 200)
     data = png(first, "GIF", save_all=True, append_images=[second])
-    received = put_together(cut(data, kind="picture")).picture().convert("L")
+    received = together(cut(data, kind="picture")).picture().convert("L")
     assert received.getextrema() == (10, 10)
 
 
@@ -210,17 +190,15 @@ def test_an_animation_is_sent_as_its_first_picture() -> None:
     [
         (np.ones((2, 3), np.uint8), "L"),
         (np.ones((2, 3, 1), np.uint8), "L"),
-        (np.ones((2, 3, 3), np.uint8), "RGB"),
         (np.ones((2, 3, 4), np.uint8), "RGBA"),
         (np.ones((2, 3), np.bool_), "L"),
-        (np.ones((2, 3), np.uint16), "I;16"),
         (np.ones((2, 3), ">u2"), "I;16"),
         (np.ones((2, 3, 3), np.float32), "RGB"),
         (np.ones((4, 6), np.uint8)[::2, ::2], "L"),
     ],
 )
 def test_arrays_are_pictures(array: np.ndarray[Any, Any], mode: str) -> None:
-    received = put_together(cut(array)).picture()
+    received = together(cut(array)).picture()
     assert (received.mode, received.size) == (mode, (3, 2))
     full = 255 if array.dtype.kind in "bf" else 1
     assert (np.asarray(received) == full).all()
@@ -230,18 +208,13 @@ def test_arrays_are_pictures(array: np.ndarray[Any, Any], mode: str) -> None:
     ("array", "words"),
     [
         (np.ones((2, 3, 2), np.uint8), r"shape \(2, 3, 2\)"),
-        (np.ones(5, np.uint8), r"shape \(5,\)"),
-        (np.ones((1, 2, 3, 3), np.uint8), r"shape \(1, 2, 3, 3\)"),
         (np.array(3, np.uint8), r"shape \(\)"),
         (np.ones((2, 3), np.int64), r'astype\("uint8"\)'),
         (np.ones((2, 3, 3), np.uint16), "uint16"),
-        (np.ones((2, 3), complex), "complex"),
         (np.full((2, 3), 255.0), r"floats must be in 0\.\.1"),
         (np.full((2, 3), np.nan), r"floats must be in 0\.\.1"),
         (np.ones((0, 3), np.uint8), "3 x 0 pixels"),
-        (np.ones((3, 0, 3)), "0 x 3 pixels"),
         (np.broadcast_to(np.uint8(0), (10**6, 10**6)), "40,000,000 pixels"),
-        (np.array([["a"]]), "no picture"),
     ],
 )
 def test_arrays_that_are_no_pictures_are_refused_in_words(
@@ -251,24 +224,21 @@ def test_arrays_that_are_no_pictures_are_refused_in_words(
         cut(array)
 
 
-def test_a_picture_file_is_a_picture_and_keeps_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "cat.PNG"
-    path.write_bytes(png(Image.fromarray(SAMPLE)))
-    for thing in (path, str(path), upload("cat.PNG", path.read_bytes())):
-        chunks = cut(thing)
-        assert (chunks.content.kind, chunks.content.name) == ("picture", "cat.PNG")
-        assert (np.asarray(put_together(chunks).picture()) == SAMPLE).all()
-
-
-def test_other_files_and_bytes_arrive_as_they_are(tmp_path: Path) -> None:
-    path = tmp_path / "report.pdf"  # which Pillow could write, and cannot read
-    path.write_bytes(b"%PDF" * 999)
-    for thing in (path, str(path), upload("report.pdf", path.read_bytes())):
-        chunks = cut(thing)
-        assert (chunks.content.kind, chunks.content.name) == ("file", "report.pdf")
-        assert put_together(chunks).data() == b"%PDF" * 999
-    data = png(Image.new("L", (2, 2)))
-    assert put_together(cut(bytearray(data))).data() == data
+def test_a_picture_file_is_a_picture_and_all_else_arrives_as_it_is(
+    tmp_path: Path,
+) -> None:
+    # Pillow could write a PDF, and cannot read it.
+    cat, report = tmp_path / "cat.PNG", tmp_path / "report.pdf"
+    cat.write_bytes(png(Image.fromarray(SAMPLE)))
+    report.write_bytes(b"%PDF" * 999)
+    for path, kind in ((cat, "picture"), (report, "file")):
+        for thing in (path, str(path), upload(path.name, path.read_bytes())):
+            chunks = cut(thing)
+            assert (chunks.content.kind, chunks.content.name) == (kind, path.name)
+            raw = SAMPLE.tobytes() if kind == "picture" else report.read_bytes()
+            assert together(chunks).data() == raw
+    data = cat.read_bytes()
+    assert together(cut(bytearray(data))).data() == data
     assert cut(data).content.kind == "bytes"
     assert cut(data, kind="picture", name="dot.png").content.name == "dot.png"
 
@@ -279,7 +249,7 @@ def test_any_bytes_survive_and_nothing_at_all_is_one_empty_chunk(
 ) -> None:
     chunks = cut(data, payload_size=payload_size)
     assert len(chunks.payloads) == max(1, -(-len(data) // (payload_size - 4)))
-    assembly = put_together(chunks)
+    assembly = together(chunks)
     assert assembly.data() == data
     assert assembly.verify()
 
@@ -289,7 +259,6 @@ def test_any_bytes_survive_and_nothing_at_all_is_one_empty_chunk(
     [
         (None, {}, "NoneType"),
         ([[0, 1], [1, 0]], {}, "choose one file"),
-        ((), {}, "choose one file"),
         ({"a": 1}, {}, "FileUpload"),
         (SAMPLE, {"order": "spiral"}, "order must be one of"),
         (SAMPLE, {"kind": "film"}, "kind must be one of"),
@@ -311,33 +280,29 @@ def test_an_impossible_payload_size_is_refused(payload_size: int) -> None:
         cut(SAMPLE, payload_size=payload_size)
 
 
-def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadContent, match=r"cat\.png cannot be read") as missing:
-        cut(tmp_path / "cat.png")
-    assert str(missing.value).count("cat.png") == 1
+def test_a_file_that_cannot_be_sent_is_refused_with_the_reason(tmp_path: Path) -> None:
+    cat, big = tmp_path / "cat.png", tmp_path / "big.bin"
+    with pytest.raises(BadContent, match=r"cat\.png cannot be read"):
+        cut(cat)
     with pytest.raises(BadContent, match="is not a file"):
         cut(tmp_path)
-    with (tmp_path / "big.bin").open("wb") as file:
+    with big.open("wb") as file:
         file.truncate(content.MAX_BYTES + 1)
     with pytest.raises(BadContent, match="limit is 100,000,000 bytes"):
-        cut(tmp_path / "big.bin")
-
-
-def test_a_text_that_calls_itself_a_picture_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "cat.png"
-    path.write_text("I am not a cat")
+        cut(big)
+    cat.write_text("I am not a cat")
     with pytest.raises(BadContent, match=r"cat\.png is not a picture that Pillow can"):
-        cut(path)
-    assert cut(path, kind="file").content.size == 14
-    path.write_bytes(b"")
+        cut(cat)
+    assert cut(cat, kind="file").content.size == 14
+    cat.write_bytes(b"")
     with pytest.raises(BadContent, match=r"\(the file is empty\)$"):
-        cut(path)
+        cut(cat)
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_truncated_picture_is_refused(format: str) -> None:
     data = png(Image.fromarray(SAMPLE), format)
-    for length in (0, 1, 20, len(data) // 2):
+    for length in (1, 20, len(data) // 2):
         with pytest.raises(BadContent, match="is not a picture that Pillow can open"):
             cut(data[:length], kind="picture")
 
@@ -347,34 +312,23 @@ def test_a_damaged_picture_is_a_picture_or_refused(place: int, damage: bytes) ->
     data = png(Image.fromarray(SAMPLE), "TIFF")
     data = data[:place] + damage + data[place + len(damage) :]
     with contextlib.suppress(BadContent):
-        assert put_together(cut(data, kind="picture")).verify()
+        assert together(cut(data, kind="picture")).verify()
 
 
-def bomb(side: int) -> bytes:
-    """A PNG file whose header announces side x side pixels, and hardly any data."""
-
+@pytest.mark.parametrize("side", [6_000, 7_000, 60_000])
+def test_a_picture_that_unpacks_to_too_much_is_refused_unopened(side: int) -> None:
     def block(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(1000))
-    blocks = block(b"IHDR", header) + block(b"IDAT", pixels) + block(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + blocks
-
-
-@pytest.mark.parametrize(
-    ("side", "limit"), [(6_000, "bytes"), (7_000, "pixels"), (60_000, "pixels")]
-)
-def test_a_picture_that_unpacks_to_too_much_is_refused_unopened(
-    side: int, limit: str
-) -> None:
-    with pytest.raises(BadContent, match=f"0,000,000 {limit}"):
-        cut(bomb(side), kind="picture")
+    header = block(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    pixels = block(b"IDAT", zlib.compress(bytes(1000)))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + pixels + block(b"IEND", b"")
+    with pytest.raises(BadContent, match=r"0,000,000 (bytes|pixels)"):
+        cut(bomb, kind="picture")
 
 
 # Names
-
 
 NAMES = {
     "/etc/passwd": "passwd",
@@ -409,13 +363,11 @@ def test_a_clean_name_stays_as_it_is(name: str) -> None:
 # The description in an offer
 
 
-GOOD = cut(SAMPLE, name="good.png").content.to_dict()
-
-
+GOOD = asdict(cut(SAMPLE, name="good.png").content)
 MALFORMED: dict[str, list[object]] = {
     "kind": ["film", None, ["picture"], "file"],
     "name": ["../good.png", "a\nb.png", "\ud800", "", "x" * 129, 7],
-    "size": [-1, 1, True, float("nan"), 6912.0, 10**9, 10**9999],
+    "size": [-1, 1, True, float("nan"), 6912.0, 10**9],
     "mode": ["CMY", {}, "RGBA"],
     "width": [0, -48, 10**30, "48", True],
     "height": [None, 49],
@@ -429,22 +381,9 @@ MALFORMED: dict[str, list[object]] = {
 def test_a_malformed_description_is_refused_with_its_field(field: str) -> None:
     for value in MALFORMED[field]:
         with pytest.raises(BadContent, match=field):
-            Content.from_dict(GOOD | {field: value})
+            Content(**GOOD | {field: value})
 
 
-def test_a_description_survives_json_misses_nothing_and_may_have_more() -> None:
-    assert Content.from_dict(json.loads(json.dumps(GOOD | {"x": 1}))).to_dict() == GOOD
-    for field in GOOD:
-        given = {name: value for name, value in GOOD.items() if name != field}
-        with pytest.raises(BadContent, match=f"{field} is missing"):
-            Content.from_dict(given)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
-)
 plausible = {
     "kind": st.sampled_from(content.KINDS),
     "mode": st.sampled_from(["", *MODES]),
@@ -455,14 +394,12 @@ plausible = {
 
 
 @settings(max_examples=300)
-@given(
-    json_values
-    | st.fixed_dictionaries({name: s | json_values for name, s in plausible.items()})
-    | st.fixed_dictionaries(plausible)
-)
-def test_any_description_makes_a_possible_content_or_bad_content(given: object) -> None:
+@given(st.fixed_dictionaries(plausible))
+def test_any_description_makes_a_possible_content_or_bad_content(
+    given: dict[str, Any],
+) -> None:
     try:
-        content = Content.from_dict(given)
+        content = Content(**given)
     except BadContent:
         return
     assembly = Assembly(content)
@@ -527,19 +464,19 @@ def test_holes_can_be_shown_in_every_mode(mode: str) -> None:
 
 
 def test_saving_overwrites_nothing(tmp_path: Path) -> None:
-    assembly = put_together(cut(b"abc", kind="file", name="notes.txt"))
+    assembly = together(cut(b"abc", kind="file", name="notes.txt"))
     first, second = assembly.save(tmp_path), assembly.save(tmp_path)
     assert (first.name, second.name) == ("notes.txt", "notes (2).txt")
     assert first.read_bytes() == second.read_bytes() == b"abc"
     with pytest.raises(FileExistsError):
-        put_together(cut(b"xyz")).save(first)
+        together(cut(b"xyz")).save(first)
     assert first.read_bytes() == b"abc"
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_saved_picture_has_lost_nothing(mode: str, tmp_path: Path) -> None:
     picture = picture_of(mode, 9, 7)
-    assembly = put_together(cut(picture, name="cat.jpg"))
+    assembly = together(cut(picture, name="cat.jpg"))
     for path in (assembly.save(tmp_path), assembly.save(tmp_path / "cat.tiff")):
         with Image.open(path) as saved:
             assert path.name == f"cat.{saved.format or ''}".lower()
@@ -551,7 +488,7 @@ def test_a_saved_picture_has_lost_nothing(mode: str, tmp_path: Path) -> None:
 def test_a_format_that_cannot_hold_the_picture_is_refused(
     name: str, tmp_path: Path
 ) -> None:
-    assembly = put_together(cut(picture_of("RGBA", 3, 3)))
+    assembly = together(cut(picture_of("RGBA", 3, 3)))
     with pytest.raises(BadContent, match=r"take \.png or \.tiff"):
         assembly.save(tmp_path / name)
     assert not list(tmp_path.iterdir())

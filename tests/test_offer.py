@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +44,7 @@ def of_size(size: int) -> Offer:
     st.sampled_from(sorted(PROTOCOLS)),
     st.integers(1, 100_000),
     st.none() | st.floats(0.001, 3599),
-    st.none() | st.integers(1, 31),
+    st.none() | st.integers(1, 31),  # few for a large window are a lesson
     st.sampled_from(["", "ann", "Ölçü-4", "حسن", "a b"]),
 )
 def test_an_offer_comes_out_as_it_went_in(
@@ -55,28 +55,22 @@ def test_an_offer_comes_out_as_it_went_in(
     assert Offer.from_bytes(offer.to_bytes()) == offer
 
 
-def test_a_window_may_be_one_of_numpys_numbers() -> None:
-    window: Any = np.arange(5)[4]
-    offer = Offer("ann", CONTENT, Setup(window=window))
-    assert Offer.from_bytes(offer.to_bytes()).setup.window == 4
-
-
-@given(st.binary(max_size=200) | st.binary(min_size=MAX_OFFER, max_size=MAX_OFFER + 9))
-def test_random_bytes_are_no_offer(given: bytes) -> None:
+@given(
+    st.binary(max_size=200)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from(
+        [b"[" * 4000, b'{"sender":' * 300, b"\xff\xfe", b" " * (MAX_OFFER + 1)]
+    )
+)
+def test_random_bytes_and_json_are_no_offer(given: bytes) -> None:
     with pytest.raises(BadContent):
         Offer.from_bytes(given)
-
-
-@given(json_values)
-def test_random_json_is_no_offer(value: object) -> None:
-    with pytest.raises(BadContent):
-        Offer.from_bytes(json.dumps(value).encode())
 
 
 @given(
     st.sampled_from(
         [(name,) for name in ("sender", "content", "setup")]
-        + [("content", name) for name in CONTENT.to_dict()]
+        + [("content", name) for name in asdict(CONTENT)]
         + [("setup", name) for name in Setup().to_dict()]
     ),
     json_values,
@@ -95,16 +89,10 @@ def test_an_offer_with_any_value_anywhere_is_possible_or_refused(
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("content", "size"), 10**30),
-        (("content", "chunk_size"), 0),
-        (("content", "sha256"), "no"),
         (("content", "name"), "../../passwd"),
-        (("content", "kind"), "virus"),
-        (("content", "width"), 7),
         (("setup", "protocol"), "carrier pigeon"),
         (("setup", "window"), 1.5),
         (("setup", "timeout"), float("nan")),
-        (("setup", "seq_bits"), 32),
         (("setup", "colour"), "red"),
         (("sender",), "a" * 65),
         (("sender",), "a\u202eb"),
@@ -118,20 +106,8 @@ def test_a_malformed_offer_is_refused_by_the_name_of_its_fault(
         Offer.from_bytes(changed(*path, to=value))
 
 
-@pytest.mark.parametrize(
-    "given", [b"[" * 4000, b'{"sender":' * 300, b"\xff\xfe", b" " * (MAX_OFFER + 1)]
-)
-def test_what_is_hard_to_parse_is_refused_all_the_same(given: bytes) -> None:
-    with pytest.raises(BadContent):
-        Offer.from_bytes(given)
-
-
-def test_a_window_of_a_hundred_with_one_bit_is_allowed_for_it_is_a_lesson() -> None:
-    offer = Offer("ann", CONTENT, Setup(window=100, seq_bits=1))
-    assert Offer.from_bytes(offer.to_bytes()) == offer
-
-
 def test_limits_take_what_is_within_them_and_name_what_is_not() -> None:
+    assert Limits().objection(of_size(MAX_BYTES), arriving=0) is None
     limits = Limits(max_bytes=1000, max_transfers=2)
     assert limits.objection(of_size(1000), arriving=1) is None
     assert "1,001 bytes" in str(limits.objection(of_size(1001), arriving=0))
@@ -151,7 +127,3 @@ def test_words_of_a_stranger_can_be_shown_on_one_line(given: bytes) -> None:
 def test_any_reason_can_be_sent(why: object) -> None:
     assert len(to_words(why)) <= MAX_WORDS
     assert words(to_words(why))
-
-
-def test_whatever_can_be_cut_is_accepted_by_default() -> None:
-    assert Limits().objection(of_size(MAX_BYTES), 0) is None

@@ -335,7 +335,7 @@ def arrows(trace: Trace) -> int:
 
 def test_a_stalled_transfer_is_shown_from_its_end(mine: Any) -> None:
     setup = mine(MySender, Mute)
-    simulated = simulate_transfer(PARCEL, setup, LOST_ACK, patience=20.0)
+    simulated = simulate_transfer(PARCEL, setup, LOST_ACK)
     with two_sockets() as (here, there):
         real = here.send(there.address, PARCEL, setup, link=LOST_ACK, patience=SHORT)
         with pytest.raises(TransferStalled) as stalled:

@@ -1,4 +1,4 @@
-"""UDP between two introduced peers: nothing else is believed, and all is noted."""
+"""UDP between two introduced peers: nothing else is believed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from loopback import (
     PATIENCE,
     Stranger,
     eventually,
-    over,
     same_pixels,
     setup,
     twin,
@@ -24,11 +23,10 @@ from loopback import (
 from stun import serving
 
 from p2plab.content.offer import Offer
-from p2plab.content.transfer import State, Transfer
-from p2plab.core.link import ARRIVE, DUPLICATE, FORGED, REPLAYED, Link
+from p2plab.content.transfer import State
+from p2plab.core.link import ARRIVE, DUPLICATE, Link
 from p2plab.core.packet import ACK, FIN, Kind, Packet, encode
-from p2plab.core.trace import SENDER, Row
-from p2plab.errors import PeerUnreachable, TransferStopped
+from p2plab.errors import PeerUnreachable
 from p2plab.net.paths import HOST, OBSERVED, Contact
 from p2plab.net.session import CALLEE, CALLER, Session
 from p2plab.net.udp import UdpSocket
@@ -53,27 +51,21 @@ def met() -> Iterator[tuple[UdpSocket, Contact, UdpSocket, Contact]]:
         yield here, bob, there, alice
 
 
-def rows(transfer: Transfer, what: str) -> list[Row]:
-    """What this end's trace says of such packets."""
-    return [each for each in transfer.own_trace if each.what == what]
-
-
 def test_a_picture_travels_sealed_through_a_bad_link_and_its_sender_is_proven() -> None:
     with met() as (here, bob, there, alice):
+        path = bob.wait(PATIENCE)
+        assert path[:2] == (HOST, there.address)
+        assert 0 <= path.rtt < PATIENCE
         transfer = here.send(bob, PARCEL, setup(), link=BAD, sender="carol")
         received = twin(there, transfer)
         transfer.wait(PATIENCE)
         assert same_pixels(received)
         assert received.offer.sender == "alice"
-        assert alice.session.forged == alice.session.replayed == 0
-
-
-def test_a_path_knows_the_address_and_the_time_to_it() -> None:
-    with met() as (_, bob, there, _):
-        path = bob.wait(PATIENCE)
-        assert (path.kind, path.address) == (HOST, there.address)
-        assert 0 <= path.rtt < PATIENCE
-        assert {each.what for each in bob.events} >= {"probe", "confirm", "choose"}
+        copies = Link(delay=0.001, duplicate=0.5, seed=3)
+        transfer = here.send(bob, PARCEL, setup(), link=copies).wait(PATIENCE)
+        assert DUPLICATE in {row.what for row in twin(there, transfer).own_trace}
+        for contact in (alice, bob):
+            assert contact.session.forged == contact.session.replayed == 0
 
 
 def test_who_was_not_introduced_is_not_answered() -> None:
@@ -89,70 +81,39 @@ def test_who_was_not_introduced_is_not_answered() -> None:
         assert mallory.hears_nothing_more()
 
 
-def test_a_forged_ack_and_finish_change_nothing_and_stand_in_the_trace() -> None:
-    with met() as (here, bob, there, _), Stranger(here.address) as mallory:
+def test_a_forged_ack_and_finish_are_counted_and_change_nothing() -> None:
+    with met() as (here, bob, there, alice), Stranger(here.address) as mallory:
         transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
         receiving = twin(there, transfer)
         eventually(lambda: transfer.state is State.RUNNING, "it has begun")
         forger = Session(ID, bytes(32), CALLEE, "alice")
         answer = transfer.id | 0x8000_0000
         mallory.throw(forger.seal(encode(Packet(ACK, 0), answer, 77)))
-        eventually(lambda: bob.session.forged == 1, "the forged ACK has come")
         mallory.to = there.address
         mallory.throw(forger.seal(encode(Packet(FIN, 0), transfer.id, 78)))
-        (row,) = rows(transfer, FORGED)
-        assert (row.kind, row.seq, row.number, row.host) == (ACK, 0, 77, SENDER)
-        eventually(lambda: rows(receiving, FORGED), "the forged finish is noted")
+        eventually(lambda: bob.session.forged == 1, "the forged ACK has come")
+        eventually(lambda: alice.session.forged == 1, "the forged finish has come")
         assert transfer.acknowledged == 0
         assert not receiving.ended
         transfer.stop()
 
 
-def test_a_replayed_packet_is_ignored_counted_and_noted() -> None:
+def test_a_replayed_packet_and_a_reflected_one_are_counted_and_ignored() -> None:
     ours, theirs = sessions()
     offer = Offer("alice", PARCEL.content, setup()).to_bytes()
     with UdpSocket(sealed=True) as there, Stranger(there.address) as alice:
-        there.meet(theirs, [])
+        there.meet(theirs, [(HOST, alice.address)])
+        probe, _ = alice.socket.recvfrom(65_535)
+        alice.throw(probe)
+        eventually(lambda: theirs.forged == 1, "our own packet has come back")
         sealed = ours.seal(encode(Packet(Kind.OFFER, 0, offer), 7))
         alice.throw(sealed)
         eventually(there.transfers, "the offer has come")
-        (transfer,) = there.transfers()
         alice.throw(sealed)
         eventually(lambda: theirs.replayed == 1, "the copy has come")
-        assert len(rows(transfer, REPLAYED)) == 1
-        assert len(rows(transfer, ARRIVE)) == 1
-        assert there.strays == 1
-
-
-def test_a_copy_that_the_link_makes_is_a_duplicate_and_no_replay() -> None:
-    with met() as (here, bob, there, alice):
-        link = Link(delay=0.001, duplicate=0.5, seed=3)
-        transfer = here.send(bob, PARCEL, setup(), link=link).wait(PATIENCE)
-        assert rows(twin(there, transfer), DUPLICATE)
-        assert alice.session.replayed == bob.session.replayed == 0
-
-
-def test_a_trace_takes_only_so_many_forgeries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2plab.net.flow.MOST_REJECTED", 3)
-    with met() as (here, bob, _, _), Stranger(here.address) as mallory:
-        transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
-        eventually(lambda: transfer.state is State.RUNNING, "it has begun")
-        forger = Session(ID, bytes(32), CALLEE, "alice")
-        for number in range(10):
-            answer = transfer.id | 0x8000_0000
-            mallory.throw(forger.seal(encode(Packet(ACK, 0), answer, number)))
-        eventually(lambda: bob.session.forged == 10, "all have come")
-        assert len(rows(transfer, FORGED)) == 3
-        transfer.stop()
-
-
-def test_our_own_packet_sent_back_to_us_is_not_believed() -> None:
-    _, theirs = sessions()
-    with UdpSocket(sealed=True) as there, Stranger(there.address) as mallory:
-        there.meet(theirs, [(HOST, mallory.address)])
-        probe, _ = mallory.socket.recvfrom(65_535)
-        mallory.throw(probe)
-        eventually(lambda: theirs.forged == 1, "the reflection has come")
+        (transfer,) = there.transfers()
+        assert [row.what for row in transfer.own_trace].count(ARRIVE) == 1
+        assert there.strays == 2
 
 
 def test_nobody_at_the_address_is_said_in_words() -> None:
@@ -169,13 +130,6 @@ def test_an_address_that_the_socket_cannot_reach_is_left_out() -> None:
         bob = here.meet(ours, [(HOST, ("::1", 5000)), (HOST, ("127.0.0.1", 0))])
         with pytest.raises(PeerUnreachable, match=r"no path|no address"):
             bob.wait(PATIENCE)
-
-
-def test_closing_ends_transfers_and_leaves_no_thread() -> None:
-    with met() as (here, bob, _, _):
-        transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
-    with pytest.raises(TransferStopped):
-        over(transfer).wait()
 
 
 def test_the_socket_that_carries_the_data_learns_how_others_see_it() -> None:

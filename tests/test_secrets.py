@@ -26,7 +26,7 @@ from p2plab.peer.peer import Peer
 from p2plab.rendezvous import client
 from p2plab.rendezvous.admission import Request
 from p2plab.rendezvous.client import understood
-from p2plab.rendezvous.model import Met, legal_name
+from p2plab.rendezvous.model import legal_name
 from p2plab.rendezvous.server import RendezvousServer
 from p2plab.ui import PeerPanel
 
@@ -158,10 +158,3 @@ def test_the_words_of_a_rendezvous_cannot_steer_the_terminal() -> None:
     assert run.returncode == 1
     assert "gotcha no" in run.stderr
     assert run.stderr.rstrip("\n").isprintable()
-
-
-def test_a_meeting_that_is_printed_shows_no_key() -> None:
-    key = bytes(range(32))
-    met = Met(SESSION, "bob", "caller", (), ("127.0.0.1",), 1, 2, key, 0.0)
-    assert key.hex() not in f"{met} {met!r}"
-    assert repr(key) not in repr(met)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2plab.core.packet import DATA, HEADER_SIZE, MAX_PAYLOAD, Packet, decode, encode
+from p2plab.core.packet import DATA, MAX_PAYLOAD, Packet, encode
 from p2plab.errors import Forged, Replayed
 from p2plab.net.session import (
     CALLEE,
@@ -32,33 +32,23 @@ def both(id: bytes = ID, key: bytes = KEY) -> tuple[Session, Session]:
     return Session(id, key, CALLER, "bob"), Session(id, key, CALLEE, "alice")
 
 
-@several
-@given(st.lists(st.binary(max_size=99), max_size=5))
-def test_what_one_side_seals_the_other_opens_in_both_directions(
-    datagrams: list[bytes],
-) -> None:
+def test_what_one_side_seals_the_other_opens_in_both_directions() -> None:
     alice, bob = both()
+    largest = encode(Packet(DATA, 0, bytes(MAX_PAYLOAD)))
     for here, there in ((alice, bob), (bob, alice)):
-        for datagram in datagrams:
+        for datagram in (b"", b"x", largest):
             sealed = here.seal(datagram)
-            assert len(sealed) == len(datagram) + SEAL_SIZE
+            assert len(sealed) == len(datagram) + SEAL_SIZE <= 65_507
             assert session_id(sealed) == ID
             assert there.open(sealed) == datagram
         assert (there.forged, there.replayed) == (0, 0)
-
-
-def test_the_largest_packet_fits_a_datagram_when_it_is_sealed() -> None:
-    alice, bob = both()
-    packet = Packet(DATA, 0, bytes(MAX_PAYLOAD))
-    sealed = alice.seal(encode(packet))
-    assert len(sealed) == SEAL_SIZE + HEADER_SIZE + MAX_PAYLOAD <= 65_507
-    assert decode(bob.open(sealed))[0] == packet
 
 
 def test_every_flipped_bit_every_cut_and_every_tail_is_forged() -> None:
     alice, bob = both()
     sealed = alice.seal(b"five!")
     harmed = [sealed[:length] for length in range(len(sealed))] + [sealed + b"\0"]
+    harmed.append(sealed[:2] + bytes([255] * 6) + sealed[8:])  # a counter far ahead
     for bit in range(8 * len(sealed)):
         changed = bytearray(sealed)
         changed[bit // 8] ^= 1 << bit % 8
@@ -101,17 +91,6 @@ def test_who_is_not_the_other_side_of_this_session_opens_nothing(
         bob.open(sealed[:8] + ID + sealed[16:])
 
 
-def test_a_packet_that_comes_again_is_replayed_whenever_it_comes() -> None:
-    alice, bob = both()
-    packets = [alice.seal(b"%d" % number) for number in range(3 * WINDOW)]
-    for sealed in packets:
-        bob.open(sealed)
-    for sealed in packets:
-        with pytest.raises(Replayed, match="alice's packet has been here"):
-            bob.open(sealed)
-    assert (bob.forged, bob.replayed) == (0, len(packets))
-
-
 @several
 @given(st.lists(st.integers(0, 3 * WINDOW - 1), max_size=60), st.integers(1, 9))
 def test_any_order_with_copies_each_packet_once_and_all_within_the_window(
@@ -122,25 +101,18 @@ def test_any_order_with_copies_each_packet_once_and_all_within_the_window(
     packets += [alice.seal(bytes(2)) for _ in range(max(order, default=0))]
     near = Random(seed).choices(order or [0], k=60)  # copies, near and far
     seen: set[int] = set()
-    newest = -1
+    newest, refused = -1, 0
     for number in order + near:
         try:
             bob.open(packets[number])
         except Replayed:
+            refused += 1
             assert number in seen or number <= newest - WINDOW, "refused for nothing"
         else:
             assert number not in seen, "read twice"
         seen.add(number)
         newest = max(newest, number)
-
-
-def test_a_forged_counter_does_not_move_the_window() -> None:
-    alice, bob = both()
-    sealed = alice.seal(b"early")
-    far = sealed[:2] + bytes([255] * 6) + sealed[8:]
-    with pytest.raises(Forged):
-        bob.open(far)
-    assert bob.open(sealed) == b"early"
+    assert (bob.forged, bob.replayed) == (0, refused)
 
 
 def test_threads_that_seal_at_once_never_use_one_counter_twice() -> None:
@@ -175,17 +147,11 @@ def test_what_is_not_sealed_belongs_to_no_session(datagram: bytes) -> None:
 def test_neither_repr_nor_errors_show_the_key() -> None:
     alice, _ = both()
     assert repr(alice) == "<Session 0001020304050607 with bob, as the caller>"
-    with pytest.raises(ValueError, match="a key of 32") as caught:
-        Session(ID, KEY[:16], CALLER, "bob")
-    for words in (repr(alice), str(alice), str(caught.value)):
+    told = [repr(alice), str(alice)]
+    for wrong in ((b"short", KEY, CALLER), (ID, KEY[:16], CALLER), (ID, KEY, "you")):
+        with pytest.raises(ValueError, match="an id of 8 bytes, a key of 32") as caught:
+            Session(*wrong, "bob")
+        told.append(str(caught.value))
+    for words in told:
         assert KEY[:4].hex() not in words
         assert repr(KEY[:4])[2:-1] not in words
-
-
-@pytest.mark.parametrize(
-    ("id", "key", "role"),
-    [(b"short", KEY, CALLER), (ID, b"short", CALLER), (ID, KEY, "sender")],
-)
-def test_an_impossible_session_is_refused(id: bytes, key: bytes, role: str) -> None:
-    with pytest.raises(ValueError, match="an id of 8 bytes, a key of 32"):
-        Session(id, key, role, "bob")

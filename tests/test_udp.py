@@ -8,7 +8,6 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from loopback import (
     PATIENCE,
     SHORT,
     Stranger,
-    Ways,
     assembled,
     both_ends,
     eventually,
@@ -29,6 +27,7 @@ from loopback import (
     setup,
     twin,
     two_sockets,
+    ways,
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
@@ -36,7 +35,7 @@ from p2plab.content.chunks import cut
 from p2plab.content.content import Chunks
 from p2plab.content.offer import ANSWER, Limits, Offer
 from p2plab.content.transfer import State, Transfer
-from p2plab.core.link import ScriptedLink
+from p2plab.core.link import AnyLink, ScriptedLink
 from p2plab.core.packet import ACK, DATA, FIN, NAK, Kind, Packet, encode
 from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
@@ -74,10 +73,10 @@ def offering(
     return stranger.say(Kind.OFFER, id, words=offer).hear()
 
 
-def slow() -> Ways:
+def slow() -> AnyLink:
     """Return a link that lets the answers through, and the data much later."""
     late = dict.fromkeys(range(2, 99), FAR.delay)
-    return Ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
+    return ways(ScriptedLink(late=late, delay=0), ScriptedLink(delay=0))
 
 
 # Offers
@@ -97,7 +96,6 @@ def test_an_offer_beyond_the_limits_is_refused_and_costs_nothing(
                 each.wait(PATIENCE)
             assert refusal.value.partial is each
             assert each.state is State.FAILED
-            assert each.assembly is None
         assert there.transfers() == []
         assert len({each.id for each in transfers}) == 3
 
@@ -113,14 +111,6 @@ def test_the_owner_decides_about_offers_and_says_why() -> None:
         assert "no pictures from you, نه" in refused(here, there)
         here.send(there.address, PARCEL, sender="bob").wait(PATIENCE)
         assert asked == [("", here.address), ("bob", here.address)]
-
-
-@pytest.mark.parametrize("words", ["x" * 100_000, "\ud800", "a\nb"])
-def test_an_owner_may_refuse_in_any_words(words: str) -> None:
-    with two_sockets(on_offer=lambda offer, address: words) as (here, there):
-        reason = refused(here, there)
-        assert reason.isprintable()
-        assert len(reason) < 1100
 
 
 def test_callbacks_that_fail_are_kept_and_the_socket_lives() -> None:
@@ -173,6 +163,8 @@ def test_an_offer_is_repeated_until_it_is_answered() -> None:
         assert first.kind == second.kind == Kind.OFFER
         assert first.payload == second.payload
         assert transfer.state is State.OFFERED
+        transfer.stop()
+        assert isinstance(transfer.error, TransferStopped)
 
 
 def test_the_same_offer_again_is_the_same_transfer_and_told_once() -> None:
@@ -195,16 +187,6 @@ def test_an_offer_to_a_port_where_nobody_listens_stalls_in_words() -> None:
         with pytest.raises(TransferStalled, match=r"nobody has answered .* 0\.3"):
             transfer.wait(PATIENCE)
         assert of_kind(transfer.trace, Kind.OFFER)
-
-
-def test_patience_may_be_endless_at_both_ends() -> None:
-    with two_sockets(limits=Limits(patience=math.inf)) as (here, there):
-        for _ in range(2):
-            transfer = here.send(there.address, PARCEL, patience=math.inf)
-            assert same_pixels(transfer.wait(PATIENCE))
-        with Stranger(there.address) as ann:
-            offering(ann)
-            assert moves_a_picture(there, here)
 
 
 def test_a_receiver_gives_up_a_sender_that_has_fallen_silent() -> None:
@@ -318,6 +300,10 @@ def test_a_liar_with_a_huge_window_gets_no_room_beyond_the_content() -> None:
             answers = [mallory.hear()[:2]]
         assert answers == [(ACK, count - 1)]
         assert mallory.hears_nothing_more()
+        assert mallory.say(FIN, seq=10**6, number=100).hear()[:2] == (ACK, 10**6)
+        (transfer,) = there.transfers()
+        assert transfer.ended, "who says finish at once leaves holes"
+        assert len(assembled(transfer).missing) >= count - 2
 
 
 def test_content_that_is_not_what_was_offered_fails_at_both_ends() -> None:
@@ -329,15 +315,6 @@ def test_content_that_is_not_what_was_offered_fails_at_both_ends() -> None:
         with pytest.raises(TransferStopped, match="fingerprint"):
             transfer.wait(PATIENCE)
         assert received.picture().size == (64, 64), "what came can be looked at"
-
-
-def test_a_liar_who_says_finish_at_once_ends_a_transfer_with_holes() -> None:
-    with UdpSocket() as there, Stranger(there.address) as mallory:
-        offering(mallory)
-        assert mallory.say(FIN, seq=10**6, number=1).hear()[:2] == (ACK, 10**6)
-        transfer = there.transfers()[0]
-        assert transfer.ended
-        assert len(assembled(transfer).missing) == PARCEL.content.count
 
 
 @pytest.mark.parametrize("kind", [ACK, NAK, FIN, DATA, Kind.OFFER])
@@ -362,10 +339,10 @@ def test_a_receiver_that_answers_nonsense_harms_only_its_own_transfer(
 
 
 def test_many_transfers_at_once_in_both_directions_over_one_socket() -> None:
-    link = ScriptedLink(delay=0.003)
-    with two_sockets() as (here, there):
+    link, endless = ScriptedLink(delay=0.003), math.inf
+    with two_sockets(limits=Limits(patience=endless)) as (here, there):
         transfers = [
-            one.send(other.address, PARCEL, setup(timeout=1.0), link=link)
+            one.send(other.address, PARCEL, setup(), link=link, patience=endless)
             for one, other in [(here, there), (there, here)] * 8
         ]
         assert all(same_pixels(each.wait(PATIENCE)) for each in transfers)
@@ -407,32 +384,23 @@ def test_both_ends_of_a_transfer_may_be_on_one_socket(side: str) -> None:
         assert transfer in both
 
 
-def test_news_come_when_a_transfer_begins_and_when_it_ends_also_by_stop() -> None:
-    news: list[tuple[str, bool]] = []
+def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -> None:
+    cell = contextvars.ContextVar("cell", default="first")
+    news: list[tuple[str, bool, str]] = []
 
     def on_transfer(transfer: Transfer) -> None:
-        news.append((transfer.role, transfer.ended))
+        news.append((transfer.role, transfer.ended, cell.get()))
 
     with two_sockets(on_transfer=on_transfer) as (here, there):
-        for stopped_by in (0, 1):
-            transfer = here.send(there.address, PARCEL, link=slow())
-            (transfer, twin(there, transfer))[stopped_by].stop()
-            eventually(lambda: len(news) == 2, "both news have come")
-            assert news == [(RECEIVER, False), (RECEIVER, True)]
-            news.clear()
-        here.send(there.address, PARCEL).wait(PATIENCE)
-        eventually(lambda: len(news) == 2, "both news have come")
-
-
-def test_news_come_in_the_context_in_which_the_socket_was_made() -> None:
-    cell = contextvars.ContextVar("cell", default="first")
-    cells: list[str] = []
-    with two_sockets(on_transfer=lambda transfer: cells.append(cell.get())) as ends:
-        here, there = ends
         cell.set("second")
-        assert moves_a_picture(here, there)
-        there.send(here.address, PARCEL, link=FAR).stop()
-        eventually(lambda: cells == ["first"] * 3, "all three are told, and so")
+        for stopped_by in (0, 1, 2):
+            link = None if stopped_by == 2 else slow()
+            transfer = here.send(there.address, PARCEL, link=link)
+            if stopped_by < 2:
+                (transfer, twin(there, transfer))[stopped_by].stop()
+            eventually(lambda: len(news) == 2, "both news have come")
+            assert news == [(RECEIVER, False, "first"), (RECEIVER, True, "first")]
+            news.clear()
 
 
 @pytest.mark.parametrize("act", [Transfer.stop, None])
@@ -458,31 +426,24 @@ def test_whoever_hears_the_news_may_stop_the_transfer_or_close_the_socket(
 # Ports, addresses, closing
 
 
-def test_a_port_in_use_is_refused_with_what_to_do() -> None:
-    with UdpSocket() as first, pytest.raises(PortInUse, match="port 0"):
-        UdpSocket(port=first.address[1])
-
-
 @pytest.mark.parametrize(
     ("host", "port", "told"),
     [("127.0.0.1", 65_536, "65535"), ("127.0.0.1", -1, "-1"), ("192.0.2.1", 0, "host")],
 )
-def test_a_host_or_port_that_cannot_be_ours_is_refused(
+def test_a_host_or_port_that_cannot_be_ours_is_refused_with_what_to_do(
     host: str, port: int, told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
         UdpSocket(host, port)
+    with UdpSocket() as first, pytest.raises(PortInUse, match="port 0"):
+        UdpSocket(port=first.address[1])
 
 
-@pytest.mark.parametrize(
-    "address", [("127.0.0.1", 0), ("127.0.0.1", 65_536), ("no such host!", 9)]
-)
-def test_an_address_that_cannot_exist_is_refused_before_anything_is_sent(
-    address: tuple[str, int],
-) -> None:
+def test_an_address_that_cannot_exist_is_refused_before_anything_is_sent() -> None:
     with UdpSocket() as here:
-        with pytest.raises(PeerUnreachable):
-            here.send(address, PARCEL)
+        for address in (("127.0.0.1", 0), ("127.0.0.1", 65_536), ("no such host!", 9)):
+            with pytest.raises(PeerUnreachable):
+                here.send(address, PARCEL)
         assert here.transfers() == []
 
 
@@ -528,13 +489,6 @@ def test_two_hosts_may_speak_ipv6() -> None:
 
 
 # Protocols that go wrong
-
-
-def test_a_window_that_is_too_large_for_the_numbers_ends_one_way_or_another() -> None:
-    lesson = replace(setup(), window=100, seq_bits=1)
-    with two_sockets() as (here, there):
-        over(here.send(there.address, PARCEL, lesson, patience=SHORT))
-        assert moves_a_picture(here, there)
 
 
 class Leaving(BestEffortSender):

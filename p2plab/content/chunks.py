@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2plab.content.content import (
@@ -134,15 +133,11 @@ class Assembly:
     def _places(self) -> NDArray[np.int64] | None:
         return places(self.content)  # not before somebody looks: it takes its time
 
-    def _stream(self, chunks: Sequence[bytes | None]) -> bytes:
-        """What these chunks hold, in the order of travel; what is missing is zeros."""
+    def _raw(self, chunks: Sequence[bytes | None]) -> bytes:
+        """What these chunks hold, pixels row by row; what is missing is zeros."""
         zeros = bytes(self.content.chunk_size)
         stream = b"".join(zeros if chunk is None else chunk for chunk in chunks)
-        return stream[: self.content.size]  # the last chunk may be a short one
-
-    def _raw(self, chunks: Sequence[bytes | None]) -> bytes:
-        """The same, pixels row by row."""
-        stream = self._stream(chunks)
+        stream = stream[: self.content.size]  # the last chunk may be a short one
         if self._places is None:
             return stream
         return in_place(pixels(stream, self.content), self._places).tobytes()
@@ -153,10 +148,12 @@ class Assembly:
 
     def verify(self) -> bool:
         """Whether everything is here and has the fingerprint that was announced."""
-        if not self.complete:
-            return False
-        fingerprint = hashlib.sha256(self._stream(self._chunks)).hexdigest()
-        return fingerprint == self.content.sha256
+        fingerprint = hashlib.sha256()
+        for chunk in self._chunks:
+            if chunk is None:
+                return False
+            fingerprint.update(chunk)
+        return fingerprint.hexdigest() == self.content.sha256
 
     def picture(self, *, holes: bool = True) -> Image:
         """The picture as far as it is here, a copy that no later chunk changes.
@@ -193,20 +190,20 @@ class Assembly:
                     f".tiff for a file, such as {target}.png"
                 )
             return _write_new(target, self._encoded(target.suffix))
-        name = PurePosixPath(self.content.name)
+        own = target / self.content.name
         if self.content.kind == "picture":
-            name = name.with_suffix(".png")
-        encoded = self._encoded(name.suffix)
-        for number in count(1):
-            free = f"{name.stem} ({number}){name.suffix}" if number > 1 else str(name)
+            own = own.with_suffix(".png")
+        encoded = self._encoded(own.suffix)
+        free, number = own, 1
+        while True:
             try:
-                return _write_new(target / free, encoded)
+                return _write_new(free, encoded)
             except FileExistsError:
-                continue
-        raise AssertionError("count() never ends")
+                number += 1
+                free = own.with_stem(f"{own.stem} ({number})")
 
-    def _encoded(self, suffix: str) -> bytes:
-        """The bytes of a file of that suffix."""
+    def _encoded(self, suffix: str) -> Iterable[bytes]:
+        """The bytes of a file of that suffix, in pieces: a large file stays one."""
         from PIL import Image
 
         if self.content.kind != "picture":
@@ -215,7 +212,7 @@ class Assembly:
                     f"{self.content.name} is not complete: {self.received} of "
                     f"{self.content.count} chunks are here; data() returns those"
                 )
-            return self.data()
+            return [chunk for chunk in self._chunks if chunk is not None]
         file = io.BytesIO()
         try:
             format = Image.registered_extensions()[suffix.lower()]
@@ -225,13 +222,13 @@ class Assembly:
                 f"a picture of mode {self.content.mode} cannot be saved as {suffix}: "
                 f"take .png or .tiff ({error})"
             ) from error
-        return file.getvalue()
+        return [file.getvalue()]
 
 
-def _write_new(path: Path, data: bytes) -> Path:
+def _write_new(path: Path, pieces: Iterable[bytes]) -> Path:
     try:
         with path.open("xb") as file:
-            file.write(data)
+            file.writelines(pieces)
     except OSError as error:
         raise type(error)(
             f"{path} cannot be written: {error.strerror}; take a folder in which you "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import reprlib
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Final
 
@@ -22,7 +22,6 @@ MAX_BYTES: Final = 100_000_000  # several seconds at what a Python socket can ca
 MAX_CHUNKS: Final = 1_000_000  # each costs memory at both ends, however small it is
 MAX_NAME: Final = 128  # characters; file systems hold 255 bytes
 
-_SHA256 = re.compile("[0-9a-f]{64}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 # Characters that Windows refuses, and those that turn the reading direction round:
 # "gnp.exe" could be made to look like "exe.png".
@@ -47,23 +46,18 @@ def clean_name(name: str) -> str:
     return f"{stem}{suffix}".strip(". ") or "unnamed"
 
 
-def _shown(value: object) -> str:
-    huge = isinstance(value, int) and value.bit_length() > 64
-    return "a huge number" if huge else reprlib.repr(value)
-
-
 def _check_whole(field: str, value: object, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
-        limits = f"from {low:,} to {high:,}"
         raise BadContent(
-            f"{field} must be a whole number {limits}, not {_shown(value)}"
+            f"{field} must be a whole number from {low:,} to {high:,}, not "
+            f"{reprlib.repr(value)}"
         )
 
 
 def check_one_of(field: str, value: object, choices: Sequence[str]) -> None:
     """Raise BadContent unless the value is one of the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise BadContent(f"{field} must be one of {choices}, not {_shown(value)}")
+    if value not in choices:
+        raise BadContent(f"{field} must be one of {choices}, not {reprlib.repr(value)}")
 
 
 def check_size(width: int, height: int, mode: str) -> None:
@@ -109,18 +103,25 @@ class Content:
         check_one_of("kind", self.kind, KINDS)
         check_one_of("order", self.order, ORDERS)
         name, sha256 = self.name, self.sha256
-        if (
-            not isinstance(name, str)
-            or len(name) > MAX_NAME
-            or clean_name(name) != name
-        ):
-            raise BadContent(f"name must be a plain file name, not {_shown(name)}")
-        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-            raise BadContent(f"sha256 must be 64 hex digits, not {_shown(sha256)}")
+        if not isinstance(name, str) or clean_name(name) != name:
+            raise BadContent(f"name must be a plain file name, not {name!r:.200}")
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise BadContent(f"sha256 must be 64 hex digits, not {sha256!r:.200}")
         _check_whole("size", self.size, 0, MAX_BYTES)
         _check_whole("chunk_size", self.chunk_size, 1, MAX_PAYLOAD - NUMBER_SIZE)
         if self.kind == "picture":
-            self._check_picture()
+            check_one_of("mode", self.mode, tuple(BYTES_PER_PIXEL))
+            _check_whole("width", self.width, 1, MAX_PIXELS)
+            _check_whole("height", self.height, 1, MAX_PIXELS)
+            check_size(self.width, self.height, self.mode)
+            unit = BYTES_PER_PIXEL[self.mode]
+            if self.size != self.width * self.height * unit:
+                raise BadContent(
+                    f"size {self.size:,} does not fit a picture of width "
+                    f"{self.width:,}, height {self.height:,} and mode {self.mode}"
+                )
+            if self.chunk_size % unit:
+                raise BadContent(f"chunk_size {self.chunk_size} cuts a pixel in half")
         elif (self.mode, self.width, self.height, self.order) != ("", 0, 0, "rows"):
             raise BadContent(
                 f'kind "{self.kind}" has no mode, width and height; order is "rows"'
@@ -130,20 +131,6 @@ class Content:
                 f"chunk_size {self.chunk_size} makes {self.count:,} chunks, the limit "
                 f"is {MAX_CHUNKS:,} (content.MAX_CHUNKS): take a larger payload_size"
             )
-
-    def _check_picture(self) -> None:
-        check_one_of("mode", self.mode, tuple(BYTES_PER_PIXEL))
-        _check_whole("width", self.width, 1, MAX_PIXELS)
-        _check_whole("height", self.height, 1, MAX_PIXELS)
-        check_size(self.width, self.height, self.mode)
-        unit = BYTES_PER_PIXEL[self.mode]
-        if self.size != self.width * self.height * unit:
-            raise BadContent(
-                f"size {self.size:,} does not fit a picture of width {self.width:,}, "
-                f"height {self.height:,} and mode {self.mode}"
-            )
-        if self.chunk_size % unit:
-            raise BadContent(f"chunk_size {self.chunk_size} cuts a pixel in half")
 
     @property
     def count(self) -> int:
@@ -159,24 +146,6 @@ class Content:
     def payload_size(self) -> int:
         """Bytes of a full payload, its number included."""
         return NUMBER_SIZE + self.chunk_size
-
-    def to_dict(self) -> dict[str, str | int]:
-        """All fields, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, given: object) -> Content:
-        """The Content that a peer describes; further keys are ignored.
-
-        Raises BadContent, naming the field, for anything that `cut` does not make.
-        """
-        if not isinstance(given, Mapping):
-            raise BadContent(f"a content is described by fields, not {_shown(given)}")
-        names = [field.name for field in fields(cls)]
-        for name in names:
-            if name not in given:
-                raise BadContent(f"{name} is missing in the description of the content")
-        return cls(**{name: given[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 from p2plab.content.content import MAX_BYTES, Content
 from p2plab.errors import BadContent
@@ -38,12 +38,7 @@ class Offer:
 
     def to_bytes(self) -> bytes:
         """Return the offer as JSON in UTF-8."""
-        offer = {
-            "sender": self.sender,
-            "content": self.content.to_dict(),
-            "setup": self.setup.to_dict(),
-        }
-        return json.dumps(offer, ensure_ascii=False).encode()
+        return json.dumps(asdict(self), ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> Offer:
@@ -52,27 +47,19 @@ class Offer:
             raise BadContent(f"an offer has at most {MAX_OFFER} bytes")
         try:
             offer = json.loads(given)
-            sender = offer["sender"]
-            if not isinstance(sender, str) or len(sender) > MAX_NAME:
-                raise ValueError(f"a name has at most {MAX_NAME} characters")
-            if not sender.isprintable():
-                raise ValueError("a name has no invisible characters")
-            content = Content.from_dict(offer["content"])
-            return cls(sender, content, _setup(offer["setup"]))
+            sender, setup = offer["sender"], offer["setup"]
+            if not sender.isprintable() or len(sender) > MAX_NAME:
+                raise ValueError(f"a name has at most {MAX_NAME} visible characters")
+            if (name := setup["protocol"]) not in PROTOCOLS:
+                raise BadContent(
+                    f"there is no protocol {name!r:.80} where you want to send it: "
+                    f"both sides need it{MISSING.get(name, '')}"
+                )
+            return cls(sender, Content(**offer["content"]), Setup.from_dict(setup))
         except BadContent:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as why:
             raise BadContent(f"this is no offer of ours: {why!r:.200}") from why
-
-
-def _setup(given: Any) -> Setup:
-    name = given["protocol"]
-    if isinstance(name, str) and name not in PROTOCOLS:
-        raise BadContent(
-            f"there is no protocol {name[:MAX_NAME]!r} where you want to send it: both "
-            f"sides need it{MISSING.get(name, '')}"
-        )
-    return Setup.from_dict(given)
 
 
 @dataclass(frozen=True, slots=True)

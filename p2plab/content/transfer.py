@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from math import inf
 from typing import TYPE_CHECKING, Final, Self
@@ -25,7 +26,7 @@ from p2plab.errors import (
     TransferStopped,
 )
 from p2plab.protocols import Setup
-from p2plab.sim.simulator import PATIENCE, Run, simulate
+from p2plab.sim.simulator import Run, simulate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +51,7 @@ class State(StrEnum):
 _ENDS: Final[WeakValueDictionary[tuple[int, str], Transfer]] = WeakValueDictionary()
 
 
+@dataclass(eq=False, repr=False)
 class Transfer:
     """One end of a transfer: real or simulated, sending or receiving.
 
@@ -57,8 +59,7 @@ class Transfer:
     role: SENDER or RECEIVER.
     offer: who sends what, and how.
     payloads: what its sender was given.
-    link, back: the impairments, if any, in both directions and on the way back; the
-        sender applies them.
+    link: the impairments, if any, in both directions; the sender applies them.
     patience: how long its driver goes on without a word from the other side [s].
     record: keep a trace; without one the trace stays empty.
 
@@ -66,38 +67,33 @@ class Transfer:
     time.monotonic() [s]; on_stop, how the driver is asked to end it.
     """
 
-    def __init__(
-        self,
-        id: int,
-        role: str,
-        offer: Offer,
-        *,
-        payloads: Sequence[bytes] = (),
-        link: AnyLink | None = None,
-        back: AnyLink | None = None,
-        patience: float = inf,
-        record: bool = True,
-    ) -> None:
-        self.id, self.role, self.offer = id, role, offer
-        self.payloads = payloads
-        self.link, self.back = link, back
-        self.patience = patience
-        self.record = record
-        self.started_at = 0.0
-        self.on_stop: Callable[[], None] | None = None
-        self.state = State.OFFERED
-        self.error: P2PLabError | None = None
-        self.seconds = 0.0  # from the offer to the end, by the transfer's own clock
-        # until a receiver held everything; the end comes when the sender knows it [s]
-        self.complete_after: float | None = None
-        self.heard_at = 0.0  # when the other side last said something [s]
-        self.acknowledged = 0  # payloads that its sender need not think of any more
-        self.own_trace = Trace({**offer.setup.to_dict(), "link": repr(link)})
-        self._assembly = Assembly(offer.content) if role == RECEIVER else None
-        self._other_end: Transfer | None = None
+    id: int
+    role: str
+    offer: Offer
+    _: KW_ONLY
+    payloads: Sequence[bytes] = ()
+    link: AnyLink | None = None
+    patience: float = inf
+    record: bool = True
+    started_at: float = 0.0
+    on_stop: Callable[[], None] | None = None
+    state: State = State.OFFERED
+    error: P2PLabError | None = None
+    seconds: float = 0.0  # from the offer to the end, by the transfer's own clock
+    # until a receiver held everything; the end comes when the sender knows it [s]
+    complete_after: float | None = None
+    heard_at: float = 0.0  # when the other side last said something [s]
+    acknowledged: int = 0  # payloads that its sender need not think of any more
+
+    def __post_init__(self) -> None:
+        about = self.offer.setup.to_dict() | {"link": repr(self.link)}
+        self.own_trace = Trace(about)
         self._ended = threading.Event()
-        if id:  # the first one: another could only pretend to be this transfer
-            _ENDS.setdefault((id, role), self)
+        self._other_end: Transfer | None = None
+        sees_all = self.role == RECEIVER or not self.id
+        self._assembly = Assembly(self.offer.content) if sees_all else None
+        if self.id:  # the first one: another could only pretend to be this transfer
+            _ENDS.setdefault((self.id, self.role), self)
 
     def __repr__(self) -> str:
         what = self.offer.content.name or self.offer.content.kind
@@ -120,8 +116,7 @@ class Transfer:
     @property
     def went_wrong(self) -> bool:
         """Whether it is over and not whole, and nobody wanted it so."""
-        ends = [self, self.other_end]
-        errors = [end.error for end in ends if end is not None and end.error]
+        errors = [end.error for end in (self, self.other_end) if end and end.error]
         if errors:
             return any(map(_puzzling, errors))
         return self.ended and self.progress < 1
@@ -213,41 +208,28 @@ def _puzzling(error: P2PLabError) -> bool:
 
 
 def simulate_transfer(
-    chunks: Chunks,
-    setup: Setup | None = None,
-    link: AnyLink | None = None,
-    *,
-    back: AnyLink | None = None,
-    patience: float = PATIENCE,
+    chunks: Chunks, setup: Setup | None = None, link: AnyLink | None = None
 ) -> Transfer:
     """Move chunks in virtual time, and return the transfer when it has ended.
 
     What a peer's `send` does on real sockets, in the time that it takes to compute. The
     transfer has failed, with all that happened until then, where `simulate` raises.
     """
-    setup, link = setup or Setup(), link or Link()
+    setup, link, payloads = setup or Setup(), link or Link(), chunks.payloads
     offer = Offer("", chunks.content, setup)
-    payloads = chunks.payloads
-    transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link, back=back)
-    transfer.assembly = assembly = Assembly(chunks.content)
+    transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link)
+    assert transfer.assembly is not None
+    machines, add = (setup.sender(), setup.receiver()), transfer.assembly.add
+    error: P2PLabError | None = None
     try:
-        run = simulate(
-            setup.sender(),
-            setup.receiver(),
-            payloads,
-            link,
-            back=back,
-            patience=patience,
-            on_payload=assembly.add,
-        )
-        transfer.own_trace = run.trace
-        transfer.end(run.time)
+        run = simulate(*machines, payloads, link, on_payload=add)
     except (TransferStalled, BrokenContract) as why:
         if not isinstance(why.partial, Run):
             raise
-        transfer.own_trace = why.partial.trace
-        transfer.end(why.partial.time, why)
+        run, error = why.partial, why
+    transfer.own_trace = run.trace
     transfer.own_trace.about |= setup.to_dict()
+    transfer.end(run.time, error)
     return transfer
 
 
@@ -258,14 +240,13 @@ def simulate_picture(
     *,
     payload_size: int = 1200,
     order: str = "rows",
-    back: AnyLink | None = None,
 ) -> Transfer:
     """Send a picture in virtual time: what `Peer.send_picture` does on real sockets.
 
     picture, payload_size, order: as for `chunks.cut`. Raises BadContent.
     """
     chunks = cut(picture, kind="picture", payload_size=payload_size, order=order)
-    return simulate_transfer(chunks, setup, link, back=back)
+    return simulate_transfer(chunks, setup, link)
 
 
 def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:

@@ -17,8 +17,6 @@ LOSS: Final = "loss"
 OVERFLOW: Final = "overflow"  # the queue was full
 CORRUPT: Final = "corrupt"  # arrives damaged
 DUPLICATE: Final = "duplicate"  # arrives once more
-FORGED: Final = "forged"  # somebody else has made it, so it is not believed
-REPLAYED: Final = "replayed"  # somebody sends a recorded one again: not believed
 
 Fate = tuple[float, str]  # when [s], and what
 

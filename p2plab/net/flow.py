@@ -17,7 +17,6 @@ from p2plab.core.link import (
     LOSS,
     OVERFLOW,
     Channel,
-    Link,
 )
 from p2plab.core.packet import MACHINE_KINDS, Kind, Numbered, Packet, damaged, encode
 from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Row
@@ -32,7 +31,6 @@ from p2plab.sim.driver import BURST, CATCH_UP, Host, wire_size
 
 BREATH: Final = 0.001  # between two bursts [s]
 MOST_ARRIVALS: Final = 200  # transmissions for each payload
-MOST_REJECTED: Final = 1_000  # rows, or a stranger could fill our memory
 OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_RTO [s]
 EARLY_RTO: Final = 0.001  # the same, while data follows that waits for it [s]
 MAX_OFFER_RTO: Final = 2.0
@@ -66,10 +64,9 @@ class Flow:
         self._emit = emit
         self._forward: Channel | None = None
         self._backward: Channel | None = None
-        if transfer.link is not None or transfer.back is not None:
-            link = transfer.link or Link(delay=0.0)
-            self._forward = link.forward()
-            self._backward = (transfer.back or link).backward()
+        if transfer.link is not None:
+            self._forward = transfer.link.forward()
+            self._backward = transfer.link.backward()
         self._held: list[tuple[float, int, LetOut, Packet, int, str]] = []  # till when
         self._order = count()
         content = transfer.offer.content
@@ -80,7 +77,6 @@ class Flow:
         self._at_once, self._early = at_once, EARLY if at_once else 0
         self._begun = transfer.role == RECEIVER  # or the machine has its payloads
         self._fed = False  # the machine has had an input that it was not pulled for
-        self._rejected = 0  # packets that were not believed
         self._arrived: set[int] = set()  # transmissions that have arrived
         assembly = transfer.assembly if transfer.role == RECEIVER else None
         self._id = transfer.id | (0 if assembly is None else ANSWER)
@@ -115,12 +111,6 @@ class Flow:
             else:
                 host = OTHER[self.transfer.role]
                 self._meet(self._backward, host, packet, number, self._hear, now)
-
-    def reject(self, packet: Packet, number: int, what: str, now: float) -> None:
-        """Note a packet that claims to be the other side's, and is not believed."""
-        if self._rejected < MOST_REJECTED:
-            self._rejected += 1
-            self._row(now, self.transfer.role, what, packet, number)
 
     def tick(self, now: float) -> None:
         """Do what is due: repeat the offer, fire the timer, go on sending, give up."""

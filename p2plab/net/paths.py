@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import remainder
 from typing import Final, NamedTuple
 
-from p2plab.core.meeting import ANSWER as ANSWER
-from p2plab.core.meeting import CHOOSE as CHOOSE
-from p2plab.core.meeting import CONFIRM as CONFIRM
-from p2plab.core.meeting import FAIL as FAIL
-from p2plab.core.meeting import HEAR as HEAR
-from p2plab.core.meeting import PROBE as PROBE
+from p2plab.core.meeting import ANSWER, CHOOSE, CONFIRM, FAIL, HEAR, PROBE
 from p2plab.core.packet import TIMESTAMP_PERIOD, Kind, Packet, encode
 from p2plab.errors import PeerUnreachable
 from p2plab.net.datagrams import Address
@@ -32,7 +26,7 @@ GROWTH: Final = 1.5  # of that pause, each time
 LONGEST_PAUSE: Final = 0.25  # [s]
 PATIENCE: Final = 3.0  # [s]
 SETTLE: Final = 1.0  # how long a better path may replace the first [s]
-MOST: Final = 8  # addresses that the other side may offer, and as many more it may use
+MOST: Final = 8  # addresses that the other side may offer; twice as many it may use
 KEPT_EVENTS: Final = 1_000
 
 
@@ -70,164 +64,53 @@ class _Candidate:
     probed: bool = False
     heard: bool = False  # a probe has come from there
 
-    @property
-    def rank(self) -> tuple[int, bool]:
-        """The smaller the better: by kind, and IPv6 first (RFC 8421, section 4)."""
-        return KINDS.index(self.kind), ":" not in self.address[0]
+
+def _rank(where: _Candidate | Path) -> tuple[int, bool]:
+    """The smaller the better: by kind, and IPv6 first (RFC 8421, section 4)."""
+    return KINDS.index(where.kind), ":" not in where.address[0]
 
 
-class Prober:
-    """Finds a path to a peer; no socket, no clock: its driver has both.
+class Contact:
+    """A peer that we were introduced to, and the path to it; all to it is sealed.
 
+    It has no socket and no clock: its driver has both, and calls it from one thread.
     candidates: kind (HOST or OBSERVED) and address of each, written as the socket
         writes senders; the best MOST of them are used.
     now: the driver's clock when the probing begins, as in every call [s].
+    emit: puts a datagram on the socket.
     path: where to send, or None. The first address that answers is it; a better one
         (see KINDS) may still replace it for SETTLE seconds.
     failure: in words, once PATIENCE is over without an answer; else empty. A late
         answer still finds a path.
     events: what happened, the first KEPT_EVENTS of it.
-    The driver pulls `next_probe` until None, after each packet and when `wake_at` has
-    come, and shows `on_packet` only what the session has opened: so a wrong peer at
-    one of the addresses stays unheard. Nothing is sent to an address but probes before
-    it has answered; MOST addresses cost 8 kB in all.
+    The driver calls `tick` after each packet and when `wake_at` has come, and shows
+    `hear` only what `open` has opened: so a wrong peer at one of the addresses stays
+    unheard. Nothing is sent to an address but probes before it has answered; MOST
+    addresses cost 8 kB in all.
     Whoever can delay our packets may send them on from another address and become the
     path: it can then drop what it forwards, as before, but neither forge nor change it.
-    """
-
-    def __init__(self, candidates: Iterable[tuple[str, Address]], now: float) -> None:
-        offered = [_Candidate(kind, address, now) for kind, address in candidates]
-        offered.sort(key=lambda each: each.rank)
-        best: dict[Address, _Candidate] = {}
-        for each in offered:
-            best.setdefault(each.address, each)
-        self._candidates = list(best.values())[:MOST]
-        self._limit = len(self._candidates) + MOST
-        self._chosen: _Candidate | None = None
-        self._end = now + PATIENCE  # of the probing [s]
-        self.path: Path | None = None
-        self.failure = ""
-        self.events: list[ProbeEvent] = []
-
-    @property
-    def wake_at(self) -> float | None:
-        """When `next_probe` is due [s]; None: only a packet can bring something new."""
-        times = [each.next_at for each in self._candidates if self._worth(each)]
-        times = [each for each in times if each < self._end]
-        if self.path is None and not self.failure:
-            times.append(self._end)
-        return min(times, default=None)
-
-    def next_probe(self, now: float) -> tuple[Packet, Address] | None:
-        """Return a probe that is due, and where to send it; None: nothing is due."""
-        for place, each in enumerate(self._candidates):
-            if each.next_at <= now < self._end and self._worth(each):
-                each.next_at = now + each.pause
-                each.pause = min(GROWTH * each.pause, LONGEST_PAUSE)
-                each.probed = True
-                self._note(now, PROBE, each.address, now)
-                return Packet(Kind.PROBE, place, ts_val=now), each.address
-        if self.path is None and not self.failure and now >= self._end:
-            self.failure = self._explanation()
-            self._note(now, FAIL, None)
-        return None
-
-    def on_packet(self, packet: Packet, address: Address, now: float) -> Packet | None:
-        """Take a PROBE or PROBED of the session; return what to answer to `address`.
-
-        A probe is answered for as long as anybody asks: the other side may still have
-        no path when ours is found.
-        """
-        if packet.kind == Kind.PROBE:
-            self._note(now, HEAR, address, packet.ts_val)
-            self._learn(address, now)
-            self._note(now, ANSWER, address, packet.ts_val)
-            return Packet(Kind.PROBED, packet.seq, ts_ecr=packet.ts_val)
-        if packet.kind == Kind.PROBED and 0 <= packet.seq < len(self._candidates):
-            each = self._candidates[packet.seq]
-            # An answer from elsewhere says nothing about the address that we probed
-            # (RFC 8445, section 7.2.5.2.1).
-            if each.probed and each.address == address and packet.ts_ecr is not None:
-                self._note(now, CONFIRM, address, packet.ts_ecr)
-                self._confirm(each, packet.ts_ecr, now)
-        return None
-
-    def _learn(self, address: Address, now: float) -> None:
-        """Probe where the first probe came from, now (RFC 8445, section 7.3.1.4)."""
-        if self.path is not None:
-            return
-        each = next((e for e in self._candidates if e.address == address), None)
-        if each is None:
-            if len(self._candidates) == self._limit:
-                return
-            each = _Candidate(HEARD, address, now)
-            self._candidates.append(each)
-        if not each.heard:  # once, or two peers would answer probes with probes
-            each.heard, each.next_at, each.pause = True, now, FIRST_PAUSE
-            self._end = max(self._end, now + PATIENCE)
-
-    def _confirm(self, each: _Candidate, ts_ecr: float, now: float) -> None:
-        if self.path is None:
-            self._end = now + SETTLE
-        elif now >= self._end or not self._worth(each):
-            return
-        self._chosen, self.failure = each, ""
-        rtt = remainder(now - ts_ecr, TIMESTAMP_PERIOD)  # stamps begin anew after that
-        self.path = Path(each.kind, each.address, max(0.0, rtt))
-        self._note(now, CHOOSE, each.address)
-
-    def _worth(self, each: _Candidate) -> bool:
-        """Whether a path to it would be a better one than what we have."""
-        return self._chosen is None or each.rank < self._chosen.rank
-
-    def _explanation(self) -> str:
-        if not self._candidates:
-            return "the other side has offered no address, and sent no probe"
-        tried = [
-            f"{e.kind} {e.address[0]} port {e.address[1]}" for e in self._candidates
-        ]
-        words = f"no answer within {PATIENCE:g} s from {', '.join(tried)}"
-        if any(each.heard for each in self._candidates):
-            return (
-                f"{words}, although its own probes arrived here: a NAT or a firewall "
-                "near the peer keeps ours out"
-            )
-        return (
-            f"{words}, and no probe arrived from there: the peer has left, or a NAT, a "
-            "firewall or a Wi-Fi that keeps its devices apart is in between"
-        )
-
-    def _note(
-        self,
-        now: float,
-        what: str,
-        address: Address | None,
-        ts_val: float | None = None,
-    ) -> None:
-        if len(self.events) < KEPT_EVENTS:
-            probe = 0 if ts_val is None else round(ts_val % TIMESTAMP_PERIOD * 1e6)
-            self.events.append(ProbeEvent(now, what, address, probe))
-
-
-class Contact(Prober):
-    """A peer that we were introduced to, as a socket reaches it; all to it is sealed.
-
-    candidates: as above. starts_at: when both begin to probe, by time.monotonic [s].
-    emit: puts a datagram on the socket.
     """
 
     def __init__(
         self,
         session: Session,
         candidates: Iterable[tuple[str, Address]],
-        starts_at: float,
+        now: float,
         emit: Callable[[bytes, Address], None],
     ) -> None:
-        super().__init__(candidates, starts_at)
         self.session = session
         self._emit = emit
         self._heard: Address | None = None  # where its last packet came from
         self._decided = threading.Event()  # a path, or none
+        best: dict[Address, _Candidate] = {}
+        offered = (_Candidate(kind, address, now) for kind, address in candidates)
+        for each in sorted(offered, key=_rank):
+            best.setdefault(each.address, each)
+        self._candidates = list(best.values())[:MOST]
+        self._end = now + PATIENCE  # of the probing [s]
+        self.path: Path | None = None
+        self.failure = ""
+        self.events: list[ProbeEvent] = []
 
     def __repr__(self) -> str:
         return f"<Contact {self.session.peer} at {self.address}>"
@@ -239,13 +122,13 @@ class Contact(Prober):
 
     @property
     def decided(self) -> bool:
-        """Whether there is a path, or the prober has given up."""
+        """Whether there is a path, or we have given up."""
         return self._decided.is_set()
 
     def wait(self, timeout: float = 2 * PATIENCE) -> Path:
         """Return the path, once it is found, or raise PeerUnreachable.
 
-        timeout: the prober gives up by itself, earlier than this [s].
+        timeout: without a path it gives up by itself, earlier than this [s].
         """
         self._decided.wait(timeout)
         if self.path is None:
@@ -268,16 +151,100 @@ class Contact(Prober):
         self._heard = address
         return opened
 
-    def hear(self, packet: Packet, address: Address) -> None:
-        """Take a probe, or the answer to one of ours; `tick` is due after it."""
-        answer = self.on_packet(packet, address, time.monotonic())
-        if answer is not None:
-            self._emit(self.session.seal(encode(answer)), address)
+    @property
+    def wake_at(self) -> float | None:
+        """When `tick` is due [s]; None: only a packet can bring something new."""
+        times = [each.next_at for each in self._candidates if self._worth(each)]
+        times = [each for each in times if each < self._end]
+        if self.path is None and not self.failure:
+            times.append(self._end)
+        return min(times, default=None)
 
-    def tick(self) -> None:
-        """Send the probes that are due."""
-        while (due := self.next_probe(time.monotonic())) is not None:
-            probe, address = due
-            self._emit(self.session.seal(encode(probe)), address)
-        if self.path is not None or self.failure:
+    def tick(self, now: float) -> None:
+        """Send the probes that are due, or give up."""
+        for place, each in enumerate(self._candidates):
+            if each.next_at <= now < self._end and self._worth(each):
+                each.next_at = now + each.pause
+                each.pause = min(GROWTH * each.pause, LONGEST_PAUSE)
+                each.probed = True
+                self._say(Packet(Kind.PROBE, place, ts_val=now), each.address)
+                self._note(now, PROBE, each.address, now)
+        if self.path is None and not self.failure and now >= self._end:
+            self.failure = self._explanation()
+            self._note(now, FAIL, None)
             self._decided.set()
+
+    def hear(self, packet: Packet, address: Address, now: float) -> None:
+        """Take a PROBE, which is answered, or a PROBED; `tick` is due after it.
+
+        A probe is answered for as long as anybody asks: the other side may still have
+        no path when ours is found.
+        """
+        if packet.kind == Kind.PROBE:
+            self._note(now, HEAR, address, packet.ts_val)
+            self._learn(address, now)
+            self._say(Packet(Kind.PROBED, packet.seq, ts_ecr=packet.ts_val), address)
+            self._note(now, ANSWER, address, packet.ts_val)
+        elif packet.kind == Kind.PROBED and 0 <= packet.seq < len(self._candidates):
+            each = self._candidates[packet.seq]
+            # An answer from elsewhere says nothing about the address that we probed
+            # (RFC 8445, section 7.2.5.2.1).
+            if each.probed and each.address == address and packet.ts_ecr is not None:
+                self._note(now, CONFIRM, address, packet.ts_ecr)
+                self._confirm(each, packet.ts_ecr, now)
+
+    def _say(self, packet: Packet, address: Address) -> None:
+        self._emit(self.session.seal(encode(packet)), address)
+
+    def _learn(self, address: Address, now: float) -> None:
+        """Probe where the first probe came from, now (RFC 8445, section 7.3.1.4)."""
+        if self.path is not None:
+            return
+        each = next((e for e in self._candidates if e.address == address), None)
+        if each is None:
+            if len(self._candidates) == 2 * MOST:
+                return
+            each = _Candidate(HEARD, address, now)
+            self._candidates.append(each)
+        if not each.heard:  # once, or two peers would answer probes with probes
+            each.heard, each.next_at, each.pause = True, now, FIRST_PAUSE
+            self._end = max(self._end, now + PATIENCE)
+
+    def _confirm(self, each: _Candidate, ts_ecr: float, now: float) -> None:
+        if self.path is None:
+            self._end = now + SETTLE
+        elif now >= self._end or not self._worth(each):
+            return
+        self.failure = ""
+        rtt = remainder(now - ts_ecr, TIMESTAMP_PERIOD)  # stamps begin anew after that
+        self.path = Path(each.kind, each.address, max(0.0, rtt))
+        self._note(now, CHOOSE, each.address)
+        self._decided.set()
+
+    def _worth(self, each: _Candidate) -> bool:
+        """Whether a path to it would be a better one than what we have."""
+        return self.path is None or _rank(each) < _rank(self.path)
+
+    def _explanation(self) -> str:
+        if not self._candidates:
+            return "the other side has offered no address, and sent no probe"
+        tried = [
+            f"{e.kind} {e.address[0]} port {e.address[1]}" for e in self._candidates
+        ]
+        words = f"no answer within {PATIENCE:g} s from {', '.join(tried)}"
+        if any(each.heard for each in self._candidates):
+            return (
+                f"{words}, although its own probes arrived here: a NAT or a firewall "
+                "near the peer keeps ours out"
+            )
+        return (
+            f"{words}, and no probe arrived from there: the peer has left, or a NAT, a "
+            "firewall or a Wi-Fi that keeps its devices apart is in between"
+        )
+
+    def _note(
+        self, now: float, what: str, address: Address | None, stamp: float | None = None
+    ) -> None:
+        if len(self.events) < KEPT_EVENTS:
+            probe = round((stamp or 0.0) % TIMESTAMP_PERIOD * 1e6)
+            self.events.append(ProbeEvent(now, what, address, probe))

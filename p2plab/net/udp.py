@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from p2plab.content.content import Chunks
 from p2plab.content.offer import ANSWER, Limits, Offer, to_words
 from p2plab.content.transfer import Transfer
-from p2plab.core.link import FORGED, REPLAYED, AnyLink
+from p2plab.core.link import AnyLink
 from p2plab.core.packet import Kind, Numbered, Packet, decode, encode
 from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
@@ -23,13 +23,12 @@ from p2plab.errors import (
     Forged,
     P2PLabError,
     PeerUnreachable,
-    Replayed,
     TransferStopped,
 )
 from p2plab.net.datagrams import LARGEST, Address, bound, resolved
 from p2plab.net.flow import Flow
 from p2plab.net.paths import Contact
-from p2plab.net.session import Session, inside, session_id
+from p2plab.net.session import Session, session_id
 from p2plab.net.stun import Query, is_stun
 from p2plab.net.threads import SocketThread
 from p2plab.protocols.setup import AT_ONCE, Setup
@@ -75,7 +74,8 @@ class UdpSocket:
         self.strays = 0
         self.callback_error: BaseException | None = None
         self.observed: Address | None = None  # ours, as a STUN server has seen it
-        self._record, self._on_offer, self._on_transfer = record, on_offer, on_transfer
+        self._record, self._on_offer = record, on_offer
+        self._on_transfer = on_transfer or (lambda transfer: None)
         self._socket = bound(host, port)
         self.address: Address = self._socket.getsockname()[:2]  # where it listens
         self._flows: dict[tuple[Other, int], Flow] = {}
@@ -122,7 +122,6 @@ class UdpSocket:
         setup: Setup | None = None,
         *,
         link: AnyLink | None = None,
-        back: AnyLink | None = None,
         sender: str = "",
         patience: float = 30.0,
         record: bool = True,
@@ -130,8 +129,8 @@ class UdpSocket:
     ) -> Transfer:
         """Offer a parcel to a peer that we met, or at an address, and send it.
 
-        link: impairments that we apply to both directions; back: others for the way
-            back. None leaves the real network alone.
+        link: impairments that we apply to both directions; None leaves the real network
+            alone.
         sender: the name that we give ourselves.
         patience: how long to go on without hearing from the peer [s].
         record: keep a trace; without one, memory does not grow with the packets.
@@ -153,7 +152,6 @@ class UdpSocket:
             Offer(sender, parcel.content, setup),
             payloads=parcel.payloads,
             link=link,
-            back=back,
             patience=patience,
             record=record,
         )
@@ -201,7 +199,7 @@ class UdpSocket:
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
             self._context.copy().run(call)
-        except BaseException as why:  # of no transfer's: the others must go on
+        except BaseException as why:  # no transfer's fault: they must go on
             self.callback_error = why
 
     def _plan(
@@ -246,7 +244,7 @@ class UdpSocket:
         contact = self._contacts.get(session_id(datagram) or b"")
         try:
             if contact is not None:
-                datagram = self._opened(contact, datagram, address)
+                datagram = contact.open(datagram, address)
             elif self.sealed:
                 raise Forged("this is nobody's whom we have met")
             packet, id, number = decode(datagram)
@@ -254,21 +252,10 @@ class UdpSocket:
             self.strays += 1
             return
         if contact is not None and not id and packet.kind in PATH_KINDS:
-            contact.hear(packet, address)
+            contact.hear(packet, address, time.monotonic())
             self._probe(contact)
         else:
             turn.setdefault((contact or address, id), []).append((packet, number))
-
-    def _opened(self, contact: Contact, sealed: bytes, address: Address) -> bytes:
-        """Open it, or let the trace of the transfer show that it was not believed."""
-        try:
-            return contact.open(sealed, address)
-        except (Forged, Replayed) as why:
-            packet, id, number = decode(inside(sealed))
-            if (flow := self._flows.get((contact, id))) is not None:
-                word = FORGED if isinstance(why, Forged) else REPLAYED
-                self._run(flow, partial(flow.reject, packet, number, word))
-            raise
 
     def _consider(self, other: Other, id: int, packets: list[Numbered]) -> None:
         """Take an offer, or say why not: both cost one datagram. All else is stray."""
@@ -292,8 +279,9 @@ class UdpSocket:
         self._to(other)(encode(Packet(Kind.REFUSE, 0, to_words(why)), id | ANSWER))
 
     def _objection(self, offer: Offer, other: Other) -> str | None:
-        live = [each for each in self.transfers() if not each.ended]
-        arriving = sum(each.role == RECEIVER for each in live)
+        arriving = sum(
+            each.role == RECEIVER and not each.ended for each in self.transfers()
+        )
         why = self.limits.objection(offer, arriving)
         address = other.address if isinstance(other, Contact) else other
         if why is not None or self._on_offer is None or address is None:
@@ -310,7 +298,7 @@ class UdpSocket:
         patience, record = self.limits.patience, self._record
         transfer = Transfer(id, RECEIVER, offer, patience=patience, record=record)
         flow = self._flow(transfer, offer.receiver(), other)
-        self._tell(transfer)  # before the sender hears of it
+        self._guarded(partial(self._on_transfer, transfer))  # before the sender hears
         # The offer first: what has overtaken it waits until it is accepted.
         packets = sorted(packets, key=lambda each: each[0].kind != Kind.OFFER)
         self._begin((other, id), flow, partial(flow.arrive, packets))
@@ -344,7 +332,7 @@ class UdpSocket:
         due = None if due is None else due + transfer.started_at
         self._plan(flow, due, partial(self._run, flow, flow.tick))
         if transfer.ended and not ended:
-            self._tell(transfer)
+            self._guarded(partial(self._on_transfer, transfer))
 
     def _explained(self, why: BaseException) -> P2PLabError:
         if isinstance(why, P2PLabError):
@@ -355,13 +343,6 @@ class UdpSocket:
         what = "a mistake in the protocol, or in p2plab, ended the transfer"
         return P2PLabError(f"{what}: {why!r}")
 
-    def _tell(self, transfer: Transfer) -> None:
-        try:
-            if self._on_transfer is not None:
-                self._on_transfer(transfer)
-        except BaseException as why:  # not the transfer's fault
-            self.callback_error = why
-
     def _add(self, contact: Contact) -> None:
         """Believe it from now on; the oldest of MOST_CONTACTS is forgotten."""
         while len(self._contacts) >= MOST_CONTACTS:
@@ -370,7 +351,7 @@ class UdpSocket:
         self._probe(contact)
 
     def _probe(self, contact: Contact) -> None:
-        contact.tick()
+        contact.tick(time.monotonic())
         self._plan(contact, contact.wake_at, partial(self._probe, contact))
 
     def _ask(self, query: Query, to: Address) -> None:

@@ -55,10 +55,10 @@ def receive(host: str, port: int, out: Path, size: int) -> None:
         assert udp.callback_error is None
         assert transfer.assembly is not None
         assert transfer.complete_after is not None
-        data = transfer.assembly.data()
-        out.write_bytes(data)
+        out.unlink(missing_ok=True)
+        transfer.assembly.save(out)
         t1 = round((transfer.started_at + transfer.complete_after) * 1e9)
-        print(json.dumps({"t1": t1, "got": len(data), "cpu": cpu}), flush=True)
+        print(json.dumps({"t1": t1, "got": out.stat().st_size, "cpu": cpu}), flush=True)
         with contextlib.suppress(P2PLabError):
             transfer.wait(LINGER)
 
