@@ -114,6 +114,7 @@ class NotDelivered(P2PLabError):
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)
         self.text = text
+        self.add_note("The text is kept, as the error's `text`.")  # for who has it
 
 
 class WrongPeer(NotDelivered):

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
+from unittest.mock import patch
 
-from p2plab.net.chat import ChatClient, ChatServer, Delivery
+from p2plab.net import chat_server
+from p2plab.net.chat import ChatClient, Delivery
+from p2plab.net.chat_server import ChatServer
 from p2plab.net.frames import ACK, TEXT, Address, Connection, Frame, MessageId, encode
 from p2plab.net.session import CALLEE, CALLER, Session
 
@@ -72,10 +75,16 @@ class Talk:
 
 @contextmanager
 def talk(peer: str = "alice", **knobs: Any) -> Iterator[Talk]:
-    """Let the two begin; knobs are those of the server."""
+    """Let the two begin; knobs are those of the server, and constants of its module."""
     alice, bob = introduced(peer)
+    constants = {"IDLE_TIMEOUT": PATIENCE}
+    constants |= {name: knobs.pop(name) for name in list(knobs) if name.isupper()}
     knobs.setdefault("sessions", known(bob))
-    with ChatServer(**knobs) as server, ChatClient(peer) as client:
+    with (
+        patch.multiple(chat_server, **constants),
+        ChatServer(**knobs) as server,
+        ChatClient(peer) as client,
+    ):
         yield Talk(client, server, alice)
 
 

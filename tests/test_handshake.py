@@ -23,14 +23,10 @@ from talk import (
 )
 
 from p2plab.errors import Forged, NotDelivered, WrongPeer
-from p2plab.net.chat import (
-    CONNECTIONS_OF_PEER,
-    STRANGERS_OF_SOURCE,
-    ChatClient,
-    ChatServer,
-)
+from p2plab.net.chat import ChatClient
+from p2plab.net.chat_server import CONNECTIONS_OF_PEER, STRANGERS_OF_SOURCE, ChatServer
 from p2plab.net.frames import Address, Connection
-from p2plab.net.session import TAG_SIZE, Session
+from p2plab.net.session import TAG_SIZE
 
 SOON = 0.05
 HELLO, ANSWER = 28, 32  # bytes of the handshake's first two messages
@@ -83,15 +79,6 @@ def test_a_new_session_with_the_same_peer_gets_a_connection_of_its_own() -> None
         for session in (alice, alice, alice_2):
             both.client.send_text(both.server.address, "hi", session, timeout=PATIENCE)
         assert len({message.address for message in both.server.inbox}) == 2
-
-
-def test_a_kept_connection_that_broke_is_proven_anew() -> None:
-    with talk() as both:
-        both.send("one")
-        both.server.stop()
-        both.server.start()
-        both.send("two")
-        assert both.shown == ["one", "two"]
 
 
 # ---- the wrong peer
@@ -164,7 +151,7 @@ def test_a_frame_changed_on_the_way_ends_the_connection_and_is_counted(at: int) 
     with talk() as both, man_in_the_middle(both.server.address, flip(at, True)) as to:
         both.send(words, to, timeout=0.3, tries=30)
         assert both.shown == [words]
-        assert both.server.forged == 1
+        assert both.server.broken == 1
 
 
 def test_a_forged_ack_acknowledges_nothing() -> None:
@@ -172,7 +159,6 @@ def test_a_forged_ack_acknowledges_nothing() -> None:
     with talk() as both, man_in_the_middle(both.server.address, changed) as to:
         assert both.send("hello", to, timeout=0.3, tries=30).attempts == 2
         assert both.events == ["send", "dropped", "resend", "ack"]
-        assert both.client.forged == 1
         assert both.server.duplicates == 1
 
 
@@ -221,7 +207,7 @@ def test_a_frame_sent_again_or_left_out_by_somebody_else_is_forged(which: str) -
         with connection.socket:
             connection.socket.sendall(by_hand[which])
             assert hears_the_end(connection.socket)
-        assert both.server.forged == 1
+        assert both.server.broken == 1
         assert both.shown == ["first"] * (which == "again")
 
 
@@ -259,7 +245,7 @@ def test_who_proves_nothing_is_a_stranger_and_nothing_of_it_is_believed(
     data: bytes,
 ) -> None:
     with (
-        talk(proof_timeout=0.1) as both,
+        talk(PROOF_TIMEOUT=0.1) as both,
         socket.create_connection(both.server.address) as stranger,
     ):
         stranger.sendall(data)
@@ -269,7 +255,7 @@ def test_who_proves_nothing_is_a_stranger_and_nothing_of_it_is_believed(
 
 def test_who_proves_bit_by_bit_has_no_longer_than_all_others() -> None:
     with (
-        talk(proof_timeout=0.2) as both,
+        talk(PROOF_TIMEOUT=0.2) as both,
         socket.create_connection(both.server.address) as slow,
     ):
         slow.settimeout(0.02)
@@ -287,7 +273,7 @@ def test_who_proves_bit_by_bit_has_no_longer_than_all_others() -> None:
 
 
 def test_any_number_of_silent_strangers_keep_no_peer_out() -> None:
-    with talk(proof_timeout=60.0, max_connections=2) as both, ExitStack() as stack:
+    with talk(PROOF_TIMEOUT=60.0, CONNECTIONS=2) as both, ExitStack() as stack:
         strangers = [
             stack.enter_context(socket.create_connection(both.server.address))
             for _ in range(3 * STRANGERS_OF_SOURCE)
@@ -305,7 +291,7 @@ def test_a_newcomer_ends_the_oldest_of_too_many_connections(most: int) -> None:
     carol, bob_2 = introduced("carol", 2)
     _, bob = introduced()
     sessions = known(bob, bob_2)
-    with talk(sessions=sessions, max_connections=most) as both, ExitStack() as stack:
+    with talk(sessions=sessions, CONNECTIONS=most) as both, ExitStack() as stack:
         mine = [both.connection() for _ in range(CONNECTIONS_OF_PEER + 3)]
         for connection in mine:
             stack.enter_context(connection.socket)
@@ -317,19 +303,9 @@ def test_a_newcomer_ends_the_oldest_of_too_many_connections(most: int) -> None:
         assert both.shown == ["hello", "me too"]
 
 
-def test_an_error_while_looking_for_the_session_is_kept_and_lets_nobody_in() -> None:
-    def fail(id: bytes) -> Session | None:
-        raise RuntimeError("no sessions today")
-
-    with talk(sessions=fail) as both:
-        with pytest.raises(WrongPeer):
-            both.send("?", timeout=SOON, tries=1)
-        assert str(both.server.callback_error) == "no sessions today"
-
-
 def test_stopping_waits_for_no_proof_and_closing_for_none_either() -> None:
     with (
-        talk(proof_timeout=FOR_EVER) as both,
+        talk(PROOF_TIMEOUT=FOR_EVER) as both,
         socket.create_connection(both.server.address) as stranger,
     ):
         both.server.stop()

@@ -25,6 +25,7 @@ from p2plab.core.packet import DATA, Packet
 from p2plab.core.packet import encode as encode_packet
 from p2plab.errors import CorruptPacket, PortInUse, RendezvousAway, RendezvousError
 from p2plab.net.stun import (
+    COOKIE,
     ERROR,
     ERROR_CODE,
     INDICATION,
@@ -68,7 +69,6 @@ IPV6_RESPONSE: Final = bytes.fromhex(
     "80280004c8fb0b4c"
 )
 TRANSACTION: Final = SAMPLE_REQUEST[4:20]
-OLD: Final = b"old!" + TRANSACTION[4:]  # of a client from before 2008
 ASKED: Final = encode(Message(REQUEST, TRANSACTION, {}))
 
 HERE: Final = ("192.0.2.1", 32_853)
@@ -105,10 +105,6 @@ def in_a_hurry() -> Query:
     return Query(rto=0.01, rc=2, rm=2)
 
 
-def not_wanted(nonce: str, address: str, port: int) -> None:
-    raise AssertionError(f"{nonce!r} should not have counted")
-
-
 def needs(program: str, package: str) -> str:
     found = shutil.which(program)
     if found is None:
@@ -120,6 +116,8 @@ def needs(program: str, package: str) -> str:
 
 
 def test_the_sample_request_is_read_field_by_field() -> None:
+    assert is_stun(SAMPLE_REQUEST)
+    assert not is_stun(encode_packet(Packet(DATA, 1, bytes(64))))
     message = parse(SAMPLE_REQUEST)
     assert (message.kind, message.transaction) == (REQUEST, TRANSACTION)
     assert message.attributes[0x8022] == b"STUN test client"
@@ -142,12 +140,12 @@ def test_the_sample_responses_tell_their_address(
 @several
 @given(
     st.tuples(st.ip_addresses().map(str), st.integers(0, 65_535)),
-    st.binary(min_size=16, max_size=16),
+    st.binary(min_size=12, max_size=12),
 )
 def test_every_address_survives_being_told(
     address: Address, transaction: bytes
 ) -> None:
-    answer = answer_to(Message(REQUEST, transaction, {}), address)
+    answer = answer_to(Message(REQUEST, COOKIE + transaction, {}), address)
     assert answer is not None
     told = parse(encode(answer)).address
     assert told is not None
@@ -178,12 +176,6 @@ NOT_STUN: Final = [
 def test_what_is_no_binding_message_is_corrupt(datagram: bytes) -> None:
     with pytest.raises(CorruptPacket):
         parse(datagram)
-
-
-def test_our_own_packets_are_not_taken_for_stun() -> None:
-    assert all(map(is_stun, (SAMPLE_REQUEST, IPV4_RESPONSE, IPV6_RESPONSE)))
-    assert not is_stun(encode_packet(Packet(DATA, 1, bytes(64))))
-    assert not is_stun(SAMPLE_REQUEST[:19])
 
 
 # ---- the question
@@ -255,41 +247,24 @@ def test_a_question_where_nobody_listens_ends_in_words() -> None:
         pytest.raises(RendezvousAway, match="none of 2 STUN requests"),
     ):
         ask(sock, name_of(silent), in_a_hurry())
-    with pytest.raises(ValueError, match="at most 508"):
-        Query(bytes(509))
 
 
 # ---- the server
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_server_tells_who_asks_where_it_is_seen(host: str) -> None:
+def test_the_server_tells_who_asks_its_address_and_us_its_nonce(host: str) -> None:
     if host == "::1":
         needs_ipv6()
-    with serving(host) as server, sockets(host) as [sock]:
-        assert ask(sock, server.address) == name_of(sock)
-        assert (server.answered, server.refused, server.garbage) == (1, 0, 0)
-
-
-def test_a_nonce_is_told_before_its_request_is_answered() -> None:
     told: list[tuple[str, str, int]] = []
     with (
-        serving(on_nonce=lambda *words: told.append(words)) as server,
-        sockets() as [sock],
+        serving(host, on_nonce=lambda *words: told.append(words)) as server,
+        sockets(host) as [sock],
     ):
-        ask(sock, server.address)
+        assert ask(sock, server.address) == name_of(sock)
         assert told == []
-        host, port = ask(sock, server.address, Query(b"n-0nce"))
-        assert told == [("n-0nce", host, port)]
-
-
-def test_a_callback_that_fails_costs_nobody_the_answer() -> None:
-    def fail(nonce: str, address: str, port: int) -> None:
-        raise KeyError(nonce)
-
-    with serving(on_nonce=fail) as server, sockets() as [sock]:
-        assert ask(sock, server.address, Query(b"no")) == name_of(sock)
-        assert isinstance(server.callback_error, KeyError)
+        assert ask(sock, server.address, Query(b"n-0nce")) == name_of(sock)
+        assert told == [("n-0nce", *name_of(sock))]
 
 
 def answer_of(server: StunServer, sock: socket.socket, asked: bytes) -> Message | None:
@@ -305,15 +280,16 @@ def answer_of(server: StunServer, sock: socket.socket, asked: bytes) -> Message 
 
 
 def test_what_must_be_understood_and_is_not_is_named_in_an_error() -> None:
+    told: list[object] = []
     change = encode(Message(REQUEST, TRANSACTION, {3: b"\0\0\0\6"}))
-    elsewhere = encode(Message(REQUEST, TRANSACTION, {2: write_address(HERE, b"")}))
-    with serving(on_nonce=not_wanted) as server, sockets() as [sock]:
-        for asked, named in ((SAMPLE_REQUEST, 0x24), (change, 3), (elsewhere, 2)):
-            answer = answer_of(server, sock, asked)
+    with serving(on_nonce=lambda *words: told.append(words)) as server:
+        for asked, named in ((SAMPLE_REQUEST, 0x24), (change, 3)):
+            with sockets() as [sock]:
+                answer = answer_of(server, sock, asked)
             assert answer is not None
             assert (answer.kind, answer.error) == (ERROR, (420, ""))
             assert answer.attributes[UNKNOWN_ATTRIBUTES] == bytes([0, named])
-        assert server.callback_error is None
+    assert told == []
 
 
 @pytest.mark.parametrize(
@@ -324,7 +300,7 @@ def test_what_must_be_understood_and_is_not_is_named_in_an_error() -> None:
         IPV4_RESPONSE,  # or two servers would talk for ever
         encode(Message(ERROR, TRANSACTION, {ERROR_CODE: b"\0\0\4\x14"})),
         encode(Message(INDICATION, TRANSACTION, {})),
-        encode(Message(REQUEST, OLD, {3: b"\0\0\0\4"})),
+        encode(Message(REQUEST, b"old!" + TRANSACTION[4:], {})),  # from before 2008
         bytes(1_501),
     ],
     ids=size_of,
@@ -332,36 +308,28 @@ def test_what_must_be_understood_and_is_not_is_named_in_an_error() -> None:
 def test_everything_else_stays_without_an_answer(datagram: bytes) -> None:
     with serving() as server, sockets() as [sock]:
         assert answer_of(server, sock, datagram) is None
-        indication = datagram[:2] == b"\0\x11"
-        assert (server.answered, server.garbage) == (1, 0 if indication else 1)
-
-
-def test_a_client_of_2003_gets_its_address_in_plain() -> None:
-    asked = encode(Message(REQUEST, OLD, {3: bytes(4), USERNAME: b"n-0nce"}))
-    with serving(on_nonce=not_wanted) as server, sockets() as [sock]:
-        answer = answer_of(server, sock, asked)
-        told = {MAPPED_ADDRESS: write_address(name_of(sock), bytes(16))}
-        assert answer == Message(SUCCESS, OLD, told)
-        assert server.callback_error is None
+        assert server.answered == 1
 
 
 @several
 @given(
     st.dictionaries(st.integers(0, 0x7FFF), st.binary(max_size=8), max_size=20),
-    st.sampled_from([TRANSACTION, OLD]),
 )
 def test_no_answer_is_much_longer_than_its_request(
-    attributes: dict[int, bytes], transaction: bytes
+    attributes: dict[int, bytes],
 ) -> None:
-    datagram = encode(Message(REQUEST, transaction, attributes))
+    datagram = encode(Message(REQUEST, TRANSACTION, attributes))
     if answer := answer_to(parse(datagram), HERE_6):
         assert len(encode(answer)) <= len(datagram) + 24
 
 
-def test_one_source_is_answered_only_so_often_in_a_second() -> None:
+def test_one_source_is_answered_only_so_often_in_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = 100.0
+    monkeypatch.setattr("p2plab.net.stun_server.monotonic", lambda: now)
     with (
-        serving(per_source=5, clock=lambda: now) as server,
+        serving(per_source=5) as server,
         sockets(count=2) as (greedy, other),  # of one address: one source
     ):
         for _ in range(8):
@@ -372,12 +340,9 @@ def test_one_source_is_answered_only_so_often_in_a_second() -> None:
         now = 101.0
         assert ask(other, server.address) == name_of(other)
         assert server.answered == 6
-
-
-def test_an_ipv6_source_is_a_whole_64() -> None:
+    # An IPv6 source is a whole /64.
     assert network("2001:db8::1") == network("2001:db8::ffff:1")
     assert network("2001:db8::1") != network("2001:db8:0:1::1")
-    assert network("192.0.2.1") != network("192.0.2.2")
 
 
 def test_an_asker_that_is_gone_does_not_end_the_server() -> None:
@@ -401,14 +366,13 @@ def test_the_server_survives_what_is_thrown_at_it(
             for datagram in (each, ASKED[:20] + each, bytes(damaged)):
                 bad.sendto(datagram, server.address)
         assert ask(honest, server.address) == name_of(honest)
-        assert server.callback_error is None
 
 
 def test_a_port_that_is_taken_or_cannot_be_ours_is_named() -> None:
     async def start_beside(host: str, port: int) -> None:
         with pytest.raises(PortInUse, match=f"UDP port {port} of 127.0.0.1"):
             await StunServer().start(host, port)
-        another = await start_near(host, port, not_wanted)
+        another = await start_near(host, port, print)
         assert another.address[1] not in (0, port)
         another.stop()
 
@@ -472,24 +436,3 @@ def test_coturns_client_reads_our_answers(host: str) -> None:
         said = said_by(client, "-p", str(server.address[1]), host)
         assert re.search(rf"reflexive addr: {host}:\d+$", said, re.MULTILINE), said
         assert server.answered > 0
-        assert server.garbage == 0
-
-
-def test_coturns_nat_discovery_finds_no_nat_between_us() -> None:
-    client = needs("turnutils_natdiscovery", "coturn")
-    with serving() as server:
-        said = said_by(client, "-m", "-p", str(server.address[1]), "127.0.0.1")
-    seen = re.search(r"reflexive addr: 127.0.0.1:(\d+)", said)
-    own = re.search(r"Local addr: : 0.0.0.0:(\d+)", said)
-    assert seen, said
-    assert own, said
-    assert seen[1] == own[1]
-
-
-def test_debians_stun_client_reads_our_answer() -> None:
-    client = needs("stun", "stun-client")
-    with serving() as server:
-        said = said_by(client, f"127.0.0.1:{server.address[1]}", "1", "-v")
-    own = re.search(r"Opened port (\d+)", said)
-    assert own, said
-    assert f"mappedAddr=127.0.0.1:{own[1]}" in said

@@ -77,26 +77,21 @@ def encode(frame: Frame) -> bytes:
 
     Raises BadContent for a text that is no str, or cannot be carried.
     """
-    text = _utf8(frame.text)
-    return LENGTH.pack(HEAD.size + len(text)) + HEAD.pack(frame.kind, *frame.id) + text
-
-
-def _utf8(text: str) -> bytes:
-    if not isinstance(text, str):
-        raise BadContent(f"a text is a str, got {type(text).__name__}")
+    if not isinstance(frame.text, str):
+        raise BadContent(f"a text is a str, got {type(frame.text).__name__}")
     try:
-        data = text.encode()
+        text = frame.text.encode()
     except UnicodeEncodeError as error:
         raise BadContent(
             f"character {error.start + 1} of the text is half a character (a lone "
             "surrogate), which UTF-8 cannot carry: remove it"
         ) from error
-    if len(data) > MAX_TEXT:
+    if len(text) > MAX_TEXT:
         raise BadContent(
-            f"the text has {len(data):,} bytes in UTF-8, and {MAX_TEXT:,} are allowed: "
+            f"the text has {len(text):,} bytes in UTF-8, and {MAX_TEXT:,} are allowed: "
             "shorten it or send it in parts"
         )
-    return data
+    return LENGTH.pack(HEAD.size + len(text)) + HEAD.pack(frame.kind, *frame.id) + text
 
 
 def _parse(body: bytes) -> Frame:
@@ -128,44 +123,26 @@ class Tags:
         return tag.digest()
 
 
-class Decoder:
-    """Cuts a stream of bytes into frames again: feed it, then pull until None.
+def take_frames(stream: bytearray, tag: Callable[[bytes], bytes]) -> Iterator[Frame]:
+    """Take the whole frames from the beginning of a stream, cut anywhere.
 
     tag: makes the tag that must follow each frame.
+    Raises Forged if a frame's tag is not the one that was due, and CorruptPacket if
+    these bytes cannot be a frame. Nobody knows then where the next one begins: drop the
+    connection.
     """
-
-    def __init__(self, tag: Callable[[bytes], bytes]) -> None:
-        self._bytes = bytearray()
-        self._tag = tag
-
-    def __len__(self) -> int:
-        """How many bytes wait for the rest of their frame."""
-        return len(self._bytes)
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream, cut anywhere."""
-        self._bytes += data
-
-    def next_frame(self) -> Frame | None:
-        """Return the next whole frame, if it is there.
-
-        Raises Forged if its tag is not the one that was due, and CorruptPacket if these
-        bytes cannot be a frame. Nobody knows then where the next one begins: drop the
-        connection.
-        """
-        if len(self._bytes) < LENGTH.size:
-            return None
-        (length,) = LENGTH.unpack_from(self._bytes)
+    while len(stream) >= LENGTH.size:
+        (length,) = LENGTH.unpack_from(stream)
         if not HEAD.size <= length <= MAX_BODY:  # refused before it is waited for
             raise CorruptPacket(f"a frame's body cannot have {length:,} bytes")
         end = LENGTH.size + length
-        if len(self._bytes) < end + TAG_SIZE:
-            return None
-        frame, tag = bytes(self._bytes[:end]), bytes(self._bytes[end : end + TAG_SIZE])
-        del self._bytes[: end + TAG_SIZE]
-        if not compare_digest(self._tag(frame), tag):
+        if len(stream) < end + TAG_SIZE:
+            return
+        frame, tagged = bytes(stream[:end]), bytes(stream[end : end + TAG_SIZE])
+        del stream[: end + TAG_SIZE]
+        if not compare_digest(tag(frame), tagged):
             raise Forged("a frame was forged, changed, repeated or left out")
-        return _parse(frame[LENGTH.size :])
+        yield _parse(frame[LENGTH.size :])
 
 
 class Connection:
@@ -238,9 +215,8 @@ class Connection:
             return
         if not data:
             raise ConnectionResetError("the peer closed the connection")
-        self.decoder.feed(data)
-        while (frame := self.decoder.next_frame()) is not None:
-            yield frame
+        self._stream += data
+        yield from take_frames(self._stream, self._theirs)
 
     def alive(self) -> bool:
         """False once the peer has closed or reset the connection."""
@@ -261,7 +237,7 @@ class Connection:
     def _derive(self, session: Session, nonces: bytes) -> None:
         self._ours = Tags(session, session.role, nonces)
         self._theirs = Tags(session, OTHER[session.role], nonces)
-        self.decoder = Decoder(self._theirs)
+        self._stream = bytearray()
         # Nagle's algorithm would hold an ACK behind another ACK, or a text sent again,
         # until TCP has acknowledged the one before, which TCP puts off by 40 ms and
         # more: an experiment with our timeout would measure somebody else's.

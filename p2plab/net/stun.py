@@ -6,6 +6,7 @@ import secrets
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -22,15 +23,14 @@ ERROR: Final = 0x0111
 # The attributes that we use; all of section 18.3 are known. Those from OPTIONAL on may
 # be ignored by whoever wants to.
 MAPPED_ADDRESS: Final = 0x0001
-CHANGE_REQUEST: Final = 0x0003  # answer me from another address (RFC 5780)
 USERNAME: Final = 0x0006
 ERROR_CODE: Final = 0x0009
 UNKNOWN_ATTRIBUTES: Final = 0x000A
 XOR_MAPPED_ADDRESS: Final = 0x0020
 OPTIONAL: Final = 0x8000
-_KNOWN: Final = {1, 3, 4, 5, 6, 8, 9, 0xA, 0x14, 0x15, 0x1C, 0x20}
+_KNOWN: Final = {1, 4, 5, 6, 8, 9, 0xA, 0x14, 0x15, 0x1C, 0x20}
 
-COOKIE: Final = 0x2112A442.to_bytes(4)  # clients from before 2008 send other bytes
+COOKIE: Final = 0x2112A442.to_bytes(4)
 HEADER_SIZE: Final = 20  # [bytes]
 LARGEST: Final = 1_500  # bytes of a message; section 6.1 wants less
 LONGEST_USERNAME: Final = 508  # bytes (section 14.3)
@@ -96,9 +96,8 @@ class Message(NamedTuple):
         """The attributes that we would have to understand, and do not."""
         return [
             number
-            for number, value in self.attributes.items()
-            if (number < OPTIONAL and number not in _KNOWN)
-            or (number == CHANGE_REQUEST and any(value))  # zeros ask for nothing
+            for number in self.attributes
+            if number < OPTIONAL and number not in _KNOWN
         ]
 
 
@@ -121,10 +120,9 @@ def encode(message: Message) -> bytes:
 def parse(datagram: bytes) -> Message:
     """Return the message in a datagram.
 
-    Raises CorruptPacket for what is no well-formed Binding message. Whether the cookie
-    is right is left to the caller.
+    Raises CorruptPacket for what is no well-formed Binding message.
     """
-    if not HEADER_SIZE <= len(datagram) <= LARGEST:
+    if not is_stun(datagram) or len(datagram) > LARGEST:
         raise CorruptPacket(f"{len(datagram)} bytes are no STUN message")
     kind, length, transaction = _HEADER.unpack_from(datagram)
     known = kind in (REQUEST, INDICATION, SUCCESS, ERROR)
@@ -143,10 +141,7 @@ def parse(datagram: bytes) -> Message:
 
 
 def write_address(address: Address, mask: bytes) -> bytes:
-    """Return the value of MAPPED-ADDRESS, or with a mask, of XOR-MAPPED-ADDRESS.
-
-    mask: cookie and transaction, or zeros.
-    """
+    """Return the value of XOR-MAPPED-ADDRESS; mask: cookie and transaction."""
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     plain = port.to_bytes(2) + socket.inet_pton(family, host)
@@ -189,10 +184,6 @@ class Query:
     address: Address | None = field(default=None, init=False)  # the answer
     error: P2PLabError | None = field(default=None, init=False)  # or why there is none
 
-    def __post_init__(self) -> None:
-        if len(self.username) > LONGEST_USERNAME:
-            raise ValueError(f"a username has at most {LONGEST_USERNAME} bytes")
-
     @property
     def done(self) -> bool:
         """Whether there is an address or an error."""
@@ -212,16 +203,16 @@ class Query:
         last = self.sent + 1 == self.rc
         self.deadline = now + self.rto * (self.rm if last else 2**self.sent)
         self.sent += 1
-        named = {USERNAME: self.username} if self.username else {}
+        named = {USERNAME: self.username[:LONGEST_USERNAME]} if self.username else {}
         return encode(Message(REQUEST, self.transaction, named))
 
     def on_datagram(self, datagram: bytes) -> bool:
         """Say whether it belongs to this question; the right answer ends it."""
-        if not is_stun(datagram) or datagram[4:HEADER_SIZE] != self.transaction:
+        if datagram[4:HEADER_SIZE] != self.transaction:
             return False
         if self.done:
             return True  # the answer to an earlier request of ours
-        try:
+        with suppress(CorruptPacket):  # the right one may still come
             message = parse(datagram)
             if message.kind == SUCCESS and not message.unknown:
                 self.address = message.address
@@ -229,8 +220,6 @@ class Query:
                 code, reason = message.error
                 why = f"the STUN server refused: {code} {reason!r}"
                 self.error = RendezvousError(why)
-        except CorruptPacket:
-            pass  # the right one may still come
         if self.done:
             self.deadline = None
         return True

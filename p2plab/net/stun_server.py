@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import time
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
 from typing import Any, Final, Self
 
 from p2plab.errors import CorruptPacket, PortInUse
 from p2plab.net.datagrams import bound
 from p2plab.net.stun import (
-    COOKIE,
     ERROR,
     ERROR_CODE,
-    INDICATION,
-    MAPPED_ADDRESS,
     REQUEST,
     SUCCESS,
     UNKNOWN_ATTRIBUTES,
@@ -42,18 +40,13 @@ def answer_to(asked: Message, address: Address) -> Message | None:
     (error 420, section 6.3.1). It is at most 24 bytes longer than what was asked, so
     that nobody can make us a cannon.
     """
-    recent = asked.transaction.startswith(COOKIE)
     if asked.kind != REQUEST:
         return None
     if unknown := asked.unknown:
-        if not recent:  # clients of RFC 3489's time take an error for success
-            return None
         numbers = struct.pack(f"!{len(unknown)}H", *unknown)
         error = {ERROR_CODE: bytes((0, 0, 4, 20)), UNKNOWN_ATTRIBUTES: numbers}
         return Message(ERROR, asked.transaction, error)
-    mask = asked.transaction if recent else bytes(16)  # RFC 5389, section 12.2
-    number = XOR_MAPPED_ADDRESS if recent else MAPPED_ADDRESS
-    told = {number: write_address(address, mask)}
+    told = {XOR_MAPPED_ADDRESS: write_address(address, asked.transaction)}
     return Message(SUCCESS, asked.transaction, told)
 
 
@@ -61,24 +54,20 @@ class StunServer(asyncio.DatagramProtocol):
     """Answers Binding requests in the event loop in which it was started.
 
     on_nonce: called with the nonce (a request's USERNAME), address and port of every
-        request that carries one, just before its answer; it must not take long. What
-        it raises is kept in `callback_error`.
+        request that carries one, just before its answer; it must not take long, nor
+        raise.
     per_source: requests in a second that one IPv4 address, or one IPv6 /64, may send.
         Beyond that they are dropped unread.
-    clock: tells when a new second begins [s].
-    Counters: `answered`, `refused` (by per_source), `garbage` (no Binding request).
+    Counted: `answered`, and `refused` by per_source.
     """
 
     def __init__(
         self,
-        on_nonce: Callable[[str, str, int], object] | None = None,
+        on_nonce: Callable[[str, str, int], object] = lambda nonce, host, port: None,
         per_source: int = PER_SOURCE,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.answered = self.refused = self.garbage = 0
-        self.callback_error: Exception | None = None
-        self._on_nonce = on_nonce
-        self._per_source, self._clock = per_source, clock
+        self.answered = self.refused = 0
+        self._on_nonce, self._per_source = on_nonce, per_source
         self._counts = [0] * _BUCKETS
         self._second = 0
         self._transport: asyncio.DatagramTransport
@@ -111,27 +100,15 @@ class StunServer(asyncio.DatagramProtocol):
         if self._too_many(host):
             self.refused += 1
             return
-        try:
+        with suppress(CorruptPacket):
             asked = parse(data)
-        except CorruptPacket:
-            self.garbage += 1
-            return
-        answer = answer_to(asked, (host, port))
-        if answer is None:
-            self.garbage += asked.kind != INDICATION
-            return
-        nonce = asked.attributes.get(USERNAME)
-        if nonce and answer.kind == SUCCESS and asked.transaction.startswith(COOKIE):
-            self._tell(nonce.decode(errors="replace"), host, port)
-        self.answered += 1
-        self._transport.sendto(encode(answer), addr)
-
-    def _tell(self, nonce: str, host: str, port: int) -> None:
-        try:
-            if self._on_nonce is not None:
-                self._on_nonce(nonce, host, port)
-        except Exception as why:  # not the asker's fault
-            self.callback_error = why
+            answer = answer_to(asked, (host, port))
+            if answer is not None:
+                nonce = asked.attributes.get(USERNAME)
+                if nonce and answer.kind == SUCCESS:
+                    self._on_nonce(nonce.decode(errors="replace"), host, port)
+                self.answered += 1
+                self._transport.sendto(encode(answer), addr)
 
     def _too_many(self, host: str) -> bool:
         """Count a request; in a table that no flood of forged sources can fill.
@@ -139,10 +116,9 @@ class StunServer(asyncio.DatagramProtocol):
         Two sources may share a counter, but which ones nobody can tell from outside:
         Python salts the hashes of strings anew in every process.
         """
-        second = int(self._clock())
+        second = int(monotonic())
         if second != self._second:
-            self._second = second
-            self._counts = [0] * _BUCKETS
+            self._second, self._counts = second, [0] * _BUCKETS
         bucket = hash(network(host)) % _BUCKETS
         self._counts[bucket] += 1
         return self._counts[bucket] > self._per_source

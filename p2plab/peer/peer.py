@@ -20,15 +20,8 @@ from p2plab.errors import (
     TransferStalled,
     WrongPeer,
 )
-from p2plab.net.chat import (
-    ChatClient,
-    ChatServer,
-    Delivery,
-    Event,
-    Message,
-    conversation,
-    not_delivered,
-)
+from p2plab.net.chat import ChatClient, Delivery, Event, Message, conversation
+from p2plab.net.chat_server import ChatServer
 from p2plab.net.datagrams import Address
 from p2plab.net.threads import warn_caller
 from p2plab.net.udp import CLOSED, UdpSocket
@@ -221,7 +214,7 @@ class Peer:
 
     def clear_inbox(self) -> None:
         """Forget what has come, except for transfers that are still arriving."""
-        self.texts.clear()
+        self.texts.inbox.clear()
         with self._lock:
             self._inbox = [
                 each
@@ -298,7 +291,7 @@ class Peer:
             self.meetings.forget(to)  # it may have moved
             if isinstance(why, NotDelivered):
                 raise
-            raise not_delivered(f"{why}.", text) from why
+            raise NotDelivered(f"{why}.", text) from why
 
     def _find(self, name: str) -> Meeting:
         if self._closed:

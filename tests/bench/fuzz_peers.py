@@ -18,7 +18,7 @@ from p2plab.core import packet
 from p2plab.core.packet import Kind
 from p2plab.errors import CorruptPacket
 from p2plab.net import frames
-from p2plab.net.chat import ChatServer
+from p2plab.net.chat_server import ChatServer
 from p2plab.net.datagrams import Address
 from p2plab.net.frames import Connection, Tags
 from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session, inside

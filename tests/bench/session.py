@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from p2plab.core.packet import DATA, Packet, encode
-from p2plab.net.chat import ChatClient, ChatServer
+from p2plab.net.chat import ChatClient
+from p2plab.net.chat_server import ChatServer
 from p2plab.net.frames import Address
 from p2plab.net.session import CALLEE, CALLER, TAG_SIZE, Session
 
