@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -53,7 +52,6 @@ def check(
     budget: float = BUDGET,
     seed: int = 0,
     progress: Progress | None = None,
-    executor: Executor | None = None,
     speed: float | None = None,
 ) -> Verdict:
     """Look for the smallest run that breaks a promise of a protocol.
@@ -63,8 +61,6 @@ def check(
     budget: after which it has survived [s]; seed: of the random schedules.
     progress: called with the share of the budget that is used, in 0..1, and words;
         None shows one line in a terminal or a notebook.
-    executor: runs the random schedules in other processes, if the classes can be
-        pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
     Raises ValueError for an impossible channel, budget, seed or speed.
     """
@@ -82,7 +78,7 @@ def check(
                 failing = _failed(unfit(search.makers))
             search.watchdog.end()
             if failing is None:
-                failing = search.hunt(executor, speed)
+                failing = search.hunt(speed)
             if failing is None and search.guard.noticed:
                 words = f"A machine only answers, but this one {search.guard.noticed}"
                 failing = _failed(Failure(Promise.QUIET, words=words))

@@ -96,13 +96,12 @@ APPLICATIONS: Final = (
 class Style(NamedTuple):
     """How the driver pulls: after each packet it makes a pause, in turn [s]."""
 
-    name: str
     sender: tuple[float, ...] = ()
     receiver: tuple[float, ...] = ()
 
 
-EAGER: Final = Style("eager")
-SLOW: Final = Style("pulling late", (0.02, 0.0, 0.4, 0.0, 2.5), (0.0, 0.03, 0.0, 1.2))
+EAGER: Final = Style()
+SLOW: Final = Style((0.02, 0.0, 0.4, 0.0, 2.5), (0.0, 0.03, 0.0, 1.2))
 STYLES: Final = (EAGER, SLOW)
 
 
@@ -138,12 +137,8 @@ class Failure(NamedTuple):
         return isinstance(error, Stuck | MemoryError)
 
 
-class BrokenPromise(BaseException):
-    """Ends a run; a driver, which judges every Exception itself, lets it pass."""
-
-    def __init__(self, promise: Promise, way: int, words: str = "") -> None:
-        super().__init__(promise, way, words)
-        self.failure = Failure(promise, way, words)
+class BrokenPromise(Exception):
+    """Ends a run. Its arguments are those of Failure."""
 
 
 class Sent(NamedTuple):
@@ -216,7 +211,7 @@ def run(trial: Trial, makers: Makers, traces: Sequence[Trace] = ()) -> Outcome:
         for each in transfers:
             each.require_silence()
     except BrokenPromise as why:
-        outcome.failure = why.failure
+        outcome.failure = Failure(*why.args)
     except KeyboardInterrupt:
         raise
     except BaseException as why:  # SystemExit and what the watchdog throws, too
@@ -261,17 +256,6 @@ class _Observed:
     resting: whether the driver has stopped pulling early.
     """
 
-    __slots__ = (
-        "_machine",
-        "_outcome",
-        "_way",
-        "number",
-        "receiver",
-        "resting",
-        "sender",
-        "woken",
-    )
-
     def __init__(self, machine: Any, way: int, outcome: Outcome) -> None:
         setattr(self, ROLES[way % 2], machine)
         self._machine, self._way, self._outcome = machine, way, outcome
@@ -280,32 +264,31 @@ class _Observed:
         outcome.woken.append(self.woken)
 
     @property
-    def deadline(self) -> Any:
+    def _asked(self) -> Any:
         self._outcome.at = self._way
-        return self._machine.deadline
+        return self._machine
+
+    @property
+    def deadline(self) -> Any:
+        return self._asked.deadline
 
     @property
     def done(self) -> Any:
-        self._outcome.at = self._way
-        return self._machine.done
+        return self._asked.done
 
     def send(self, payload: bytes) -> None:
-        self._outcome.at = self._way
-        self._machine.send(payload)
+        self._asked.send(payload)
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        self._outcome.at = self._way
         self.woken.append(now)
-        self._machine.on_packet(packet, now)
+        self._asked.on_packet(packet, now)
 
     def on_timeout(self, now: float) -> None:
-        self._outcome.at = self._way
         self.woken.append(now)
-        self._machine.on_timeout(now)
+        self._asked.on_timeout(now)
 
     def next_packet(self, now: float) -> Any:
-        self._outcome.at = self._way
-        packet = self._machine.next_packet(now)
+        packet = self._asked.next_packet(now)
         self.resting = packet is not None
         if type(packet) is Packet:  # the driver judges everything else
             if unsound := _unsound(packet):
@@ -316,8 +299,7 @@ class _Observed:
         return packet
 
     def next_payload(self) -> Any:
-        self._outcome.at = self._way
-        payload = self._machine.next_payload()
+        payload = self._asked.next_payload()
         if not isinstance(payload, _PAYLOAD):
             what = f"next_payload returned {payload!r:.60} ({type(payload).__name__})"
             cure = "Hand over the bytes that were sent."
@@ -388,7 +370,7 @@ class _Transfer:
             self.sender, self.receiver, link, link, trace, deliver, states=False
         )
         hosts = self.simulation.sender, self.simulation.receiver
-        for host, pauses in zip(hosts, trial.style[1:], strict=True):
+        for host, pauses in zip(hosts, trial.style, strict=True):
             if pauses:
                 host.paced = _Pauses(cycle(pauses))
 

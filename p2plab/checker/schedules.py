@@ -162,7 +162,7 @@ def _style(rng: Random) -> Style:
     )
     if sum(receiver) / len(receiver) > sum(sender) / len(sender) / 3:
         receiver = ()
-    return rng.choice((SLOW, Style(SLOW.name, sender, receiver)))
+    return rng.choice((SLOW, Style(sender, receiver)))
 
 
 def _log_uniform(rng: Random, least: float, most: float) -> float:

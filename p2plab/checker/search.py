@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -13,7 +11,6 @@ from time import perf_counter
 from typing import Final
 
 from p2plab.checker.faults import (
-    CHANNELS,
     LATE,
     LATE_COPY,
     LOSE,
@@ -70,7 +67,6 @@ MORE: Final = 60  # so many more, to see how much
 NO_FAULT: Final = "without a fault"
 LONG: Final = f"of {FEW} payloads and more"
 RANDOM: Final = "with random faults"
-WORKERS: Final = 4  # processes that try random faults at the same time, if they can
 
 REFERENCE: Final = Setup("selective_repeat")
 COUNT: Final = 60  # payloads, to compare two speeds
@@ -109,7 +105,6 @@ class Search:
     guard: OutputGuard = field(default_factory=OutputGuard)
     baseline: dict[Application, Outcome] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    note: str = ""
     where: str = NO_FAULT
     growth: dict[tuple[int, str], int] = field(default_factory=dict)  # without a fault
     begun: float = field(default_factory=perf_counter)
@@ -160,9 +155,9 @@ class Search:
         said = [f"{number:,} {where}" for where, number in self.counts.items()]
         if self.counts[RANDOM]:
             said[-1] += f" (seed {self.seed})"
-        return ", ".join(said) + (f"; {self.note}" if self.note else "")
+        return ", ".join(said)
 
-    def hunt(self, executor: Executor | None, speed: float | None) -> Outcome | None:
+    def hunt(self, speed: float | None) -> Outcome | None:
         """Return the smallest failing run that is found in time, or None."""
         try:
             self.sets()
@@ -171,8 +166,6 @@ class Search:
                 self.require_bounded_memory(kind)
             if speed is not None:
                 self.require_speed(speed)
-            if executor is not None:
-                self.random_elsewhere(executor)
             self.random(count())
         except Found as found:
             return self.smallest(found.outcome)
@@ -227,27 +220,6 @@ class Search:
         """Try the random schedules of these numbers."""
         for number in numbers:
             self.judge(random_trial(self.network, self.seed, number), RANDOM)
-
-    def random_elsewhere(self, executor: Executor) -> None:
-        """Try random schedules in other processes, if the classes travel there."""
-        try:
-            pickle.dumps(self.makers)
-            about = self.makers, self.network.name, self.seed
-            left = self.until - perf_counter()
-            jobs = {executor.submit(_share, *about, n, left) for n in range(WORKERS)}
-            while jobs:
-                self.report("with random faults, in other processes")
-                ready, jobs = wait(jobs, timeout=0.1, return_when=FIRST_COMPLETED)
-                for job in ready:
-                    done, failed = job.result()
-                    self.counts[RANDOM] += done
-                    if failed is not None:
-                        trial = random_trial(self.network, self.seed, failed)
-                        self.judge(trial, RANDOM)
-            raise OutOfTime
-        except (pickle.PicklingError, AttributeError, TypeError, BrokenExecutor) as why:
-            alone = "in this process alone, because the classes did not travel"
-            self.note = f"{alone} ({why})"
 
     def smallest(self, outcome: Outcome) -> Outcome:
         """Shrink a failing run that is not the smallest by the order of the search.
@@ -380,21 +352,6 @@ class Search:
                 )
                 outcome.failure = Failure(Promise.SPEED, words=words)
                 raise Found(outcome)
-
-
-def _share(
-    makers: Makers, network: str, seed: int, first: int, seconds: float
-) -> tuple[int, int | None]:
-    """Try one process's share: how many schedules were done, and which one failed."""
-    search = Search(makers, CHANNELS[network], seed, perf_counter() + seconds, seconds)
-    with suppress(OutOfTime):
-        try:
-            with search.watchdog:
-                search.random(count(first, WORKERS))
-        except (Found, Stuck):
-            done = search.counts.total()
-            return done, first + (done - 1) * WORKERS
-    return search.counts.total(), None
 
 
 def _long_names(size: int) -> Application:
