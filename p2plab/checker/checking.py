@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from p2plab.checker.explain import breach, capital, shared_state, tell, unbuilt, unfit
-from p2plab.checker.faults import CHANNELS, Fault, includes
+from p2plab.checker.faults import CHANNELS, Fault
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.promises import Promise, VerdictKind
 from p2plab.checker.run import (
@@ -66,17 +66,14 @@ def check(
     """
     require_possible(channel, budget, seed, speed)
     begun = perf_counter()
-    line = _OneLine()
+    line, makers = _OneLine(), (sender, receiver)
     until = begun + SEARCH_SHARE * budget
-    makers = sender, receiver
     search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
     failing: Outcome | None
     try:
         with search.watchdog:
-            search.watchdog.begin()
             with search.guard:
-                failing = _failed(unfit(search.makers))
-            search.watchdog.end()
+                failing = _failed(search.watchdog.call(unfit, makers))
             if failing is None:
                 failing = search.hunt(speed)
             if failing is None and search.guard.noticed:
@@ -195,9 +192,7 @@ def failed(search: Search, outcome: Outcome) -> Verdict:
         limit = Watchdog(AGAIN, AGAIN) if stuck else search.watchdog
         again = outcome
         with suppress(Stuck), limit, search.guard:
-            limit.begin()
-            again = run(outcome.trial, search.makers, traces)
-            limit.end()
+            again = limit.call(run, outcome.trial, search.makers, traces)
         outcome.machines = outcome.machines or again.machines
         if failure.promise not in _OF_MANY_RUNS:
             with search.guard:
@@ -235,9 +230,7 @@ def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
     common = ""
     if chance or (broken and not outcome.hits):
         with suppress(Stuck), search.watchdog:
-            search.watchdog.begin()
-            common = shared_state(search.makers)
-            search.watchdog.end()
+            common = search.watchdog.call(shared_state, search.makers)
     if chance and not common:
         hints = filter(None, map(nondeterministic, outcome.machines))
         hint = next(hints, "Look for chance, a clock, or the order of a set")
@@ -256,7 +249,8 @@ def _unpromised(search: Search) -> str:
     asked = search.network.name
     for make in search.makers:
         promised = getattr(make, "channel", asked)
-        if not includes(promised, asked):
+        survives = CHANNELS.get(promised, search.network).kinds
+        if not set(survives).issuperset(search.network.kinds):
             return (
                 f"This protocol is made for a network of the class "
                 f"{promised}, and {asked} is more. "

@@ -175,16 +175,6 @@ class Outcome:
     failure: Failure | None = None
     at: int = 0
 
-    def like(self, other: Outcome) -> bool:
-        """Whether two runs of one trial are the same to the last bit."""
-        return (
-            self.sent == other.sent
-            and self.woken == other.woken
-            and self.delivered == other.delivered
-            and self.timers == other.timers
-            and (self.failure is None) == (other.failure is None)
-        )
-
     def packets(self, way: int) -> list[Packet]:
         """Return what was sent one way, in order."""
         return [each.packet for each in self.sent if each.way == way]

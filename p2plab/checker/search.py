@@ -58,7 +58,6 @@ SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
 SETS_SHARE: Final = 0.7  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
-REPORT_EVERY: Final = 100  # schedules
 
 FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 60  # so many more, to see how much
@@ -111,10 +110,8 @@ class Search:
 
     def run(self, trial: Trial) -> Outcome:
         """Run a trial with fresh machines, and judge it."""
-        self.watchdog.begin()
         with self.guard:
-            outcome = run(trial, self.makers)
-        self.watchdog.end()
+            outcome = self.watchdog.call(run, trial, self.makers)
         application = trial.application
         if not trial.faults and trial.style == EAGER:
             self.baseline[application] = outcome
@@ -137,18 +134,14 @@ class Search:
             outcome = again
         if outcome.failure is not None:
             raise Found(outcome)
-        if perf_counter() > self.until:
+        now = perf_counter()
+        if now > self.until:
             raise OutOfTime
-        if total % REPORT_EVERY == 1:
-            self.report(where)
-        return outcome
-
-    def report(self, where: str) -> None:
-        """Say how far the search is."""
         if self.progress is not None:
-            share = (perf_counter() - self.begun) / (SEARCH_SHARE * self.budget)
-            words = f"{count_of(self.counts.total(), 'schedule')}, now {where}"
-            self.progress(min(share, 1.0), words)
+            share = (now - self.begun) / (SEARCH_SHARE * self.budget)
+            said = f"{count_of(total, 'schedule')}, now {where}"
+            self.progress(min(share, 1.0), said)
+        return outcome
 
     def tried(self) -> str:
         """Say what was tried so far."""
@@ -318,8 +311,7 @@ class Search:
             f"{REFERENCE.protocol}"
         )
         with Watchdog(ours) as short:  # to see where it is meanwhile
-            short.begin()
-            failure = run(Trial(plain(8)), self.makers).failure
+            failure = short.call(run, Trial(plain(8)), self.makers).failure
         if failure and isinstance(failure.error, Stuck) and failure.error.line:
             _, file, number = failure.error.line
             words += f". Most of the time goes by at {place(file, number)}"
@@ -327,9 +319,7 @@ class Search:
 
     def _seconds(self, trial: Trial, makers: Makers) -> float:
         begun = perf_counter()
-        self.watchdog.begin()
-        run(trial, makers)
-        self.watchdog.end()
+        self.watchdog.call(run, trial, makers)
         return perf_counter() - begun
 
     def require_speed(self, speed: float) -> None:

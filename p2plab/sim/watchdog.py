@@ -8,13 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self, TypeVar
 
 LOOKS: Final = 10  # at the thread, for each time that it is allowed
 IDLE: Final = 0.1  # who computes for less than this share of a look only waits
 
 _LIBRARY: Final = Path(os.__file__).parent
 _PACKAGE: Final = Path(__file__).parent.parent
+
+
+T = TypeVar("T")
 
 
 class Line(NamedTuple):
@@ -82,6 +85,14 @@ class Watchdog:
     def end(self) -> None:
         """The call has ended: nothing is under way."""
         self._now = None
+
+    def call(self, function: Callable[..., T], *told: Any) -> T:
+        """Make one call, watched from its begin to its end."""
+        self.begin()
+        try:
+            return function(*told)
+        finally:
+            self.end()
 
     def __enter__(self) -> Self:
         try:
