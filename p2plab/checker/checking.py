@@ -108,19 +108,18 @@ def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
             search.require_bounded_memory(None)
     except Found as found:
         return replace(failed(search, found.outcome), tried="")
-    trace = Trace({"link": search.network.words})
     with search.guard:
-        outcome = run(Trial(plain(3), faults=faults), makers, [trace])
+        outcome = run(Trial(plain(3), faults=faults), makers, recorded=True)
     told = [
         f"{fault.words(outcome.packets(fault.way)[fault.number])} (counted from 1: "
         f"number {fault.number + 1})"
-        for fault in outcome.hits
+        for fault in outcome.link.hits
     ]
-    if missed := len(faults) - len(outcome.hits):
+    if missed := len(faults) - len(outcome.link.hits):
         told.append(f"{count_of(missed, 'fault')} met no packet")
     words = capital("; ".join(told)) or "Nothing was done to any packet"
     words += ". Everything was delivered all the same."
-    shown = cut(trace, last=False)
+    shown = cut(_told(search, outcome), last=False)
     return Verdict(VerdictKind.SURVIVED, channel, words, faults=faults, trace=shown)
 
 
@@ -185,23 +184,18 @@ def failed(search: Search, outcome: Outcome) -> Verdict:
     """Run what failed once more, recorded, and put it in words."""
     failure = outcome.failure
     assert failure is not None
-    pairs = outcome.trial.application.pairs
-    traces = [Trace({"link": search.network.words}) for _ in range(pairs)]
+    again = outcome
     if failure.promise not in _NOT_RUN:
         stuck = isinstance(failure.error, Stuck)
         limit = Watchdog(AGAIN, AGAIN) if stuck else search.watchdog
-        again = outcome
         with suppress(Stuck), limit, search.guard:
-            again = limit.call(run, outcome.trial, search.makers, traces)
+            again = limit.call(run, outcome.trial, search.makers, True)
         outcome.machines = outcome.machines or again.machines
         if failure.promise not in _OF_MANY_RUNS:
             with search.guard:
                 failure = _cause(search, outcome, again)
             outcome.failure = failure
-    pair = failure.way // 2
-    trace = traces[pair]
-    if outcome.delivered:
-        trace.about["delivered"] = [f"{each!r:.24}" for each in outcome.delivered[pair]]
+    trace = _told(search, again)
     if failure.promise in WRONG and trace.rows:
         trace.about["wrong"] = WRONG[failure.promise]
     unpromised, besides = _unpromised(search), ""
@@ -210,13 +204,21 @@ def failed(search: Search, outcome: Outcome) -> Verdict:
     return Verdict(
         failure.promise.kind,
         search.network.name,
-        unpromised + tell(outcome, trace, pair) + besides,
+        unpromised + tell(outcome, trace) + besides,
         failure.promise,
-        tuple(outcome.hits),
+        tuple(outcome.link.hits),
         cut(trace, last=failure.promise in WRONG),
         tried=search.tried(),
         promised=not unpromised,
     )
+
+
+def _told(search: Search, outcome: Outcome) -> Trace:
+    """Return a run's trace with what a ladder says of it."""
+    trace = outcome.trace or Trace()
+    trace.about["link"] = search.network.words
+    trace.about["delivered"] = [f"{each!r:.24}" for each in outcome.delivered]
+    return trace
 
 
 def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
@@ -228,7 +230,7 @@ def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
     chance = failure.promise == Promise.SAME_AGAIN
     broken = failure.promise.kind == VerdictKind.BROKEN
     common = ""
-    if chance or (broken and not outcome.hits):
+    if chance or (broken and not outcome.link.hits):
         with suppress(Stuck), search.watchdog:
             common = search.watchdog.call(shared_state, search.makers)
     if chance and not common:
@@ -239,8 +241,7 @@ def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
         words = f"{failure.words}. {common}" if chance else common
         return Failure(Promise.ISOLATION, failure.way, words)
     if failure.error is not None and failure.way >= len(outcome.machines):
-        way = failure.way % 2
-        return unbuilt(search.makers[way], way, failure.error)
+        return unbuilt(search.makers[failure.way], failure.way, failure.error)
     return breach(failure, outcome.machines[failure.way])
 
 

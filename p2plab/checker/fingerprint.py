@@ -24,7 +24,7 @@ def printed(outcome: Outcome) -> list[dict[str, Any]]:
     """Return what was sent in a run, as JSON can carry it."""
     prints = []
     for time, way, number, (kind, seq, payload, ts_val, _) in outcome.sent:
-        row = Row(time, ROLES[way % 2], SEND, kind, seq, len(payload), number)
+        row = Row(time, ROLES[way], SEND, kind, seq, len(payload), number)
         begin, checksum = f"{payload!r:.20}", crc32(payload)
         prints.append(
             event(row) | {"begin": begin, "checksum": checksum, "ts_val": ts_val}

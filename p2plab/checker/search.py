@@ -287,7 +287,7 @@ class Search:
         usual = held(baseline.machines[way])[name]
         for fault in with_faults(kind, 6, every=1):
             outcome = self.run(baseline.trial.plus(fault))
-            if outcome.hits and held(outcome.machines[way])[name] > usual:
+            if outcome.link.hits and held(outcome.machines[way])[name] > usual:
                 return outcome
         return None
 
@@ -381,11 +381,11 @@ def resent_too_often(outcome: Outcome, baseline: Outcome) -> Failure | None:
     size = outcome.trial.application.size
     took, usual = (sum(s.way == 0 for s in each.sent) for each in (outcome, baseline))
     once = 4 * (in_flight(baseline) + 2)
-    if took <= min(usual, 10 * size) + once * (outcome.harmed + 1):
+    if took <= min(usual, 10 * size) + once * (outcome.link.harmed + 1):
         return None
     words = f"{count_of(size, 'payload')} took {took} packets of the sender"
-    if outcome.harmed:
-        words += f", although the network harmed only {outcome.harmed} of all; "
+    if outcome.link.harmed:
+        words += f", although the network harmed only {outcome.link.harmed} of all; "
         words += f"without a fault it takes {usual}"
     else:
         words += f": a round trip is {RTT:g} s here, is the timeout shorter?"
