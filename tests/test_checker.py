@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -296,18 +294,6 @@ def test_progress_is_told() -> None:
     check(*stop_and_wait(), budget=0.3, progress=lambda *said: told.append(said))
     assert told
     assert all(0 <= share <= 1 and "now" in words for share, words in told)
-
-
-def test_an_executor_runs_random_schedules_elsewhere() -> None:
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-        verdict = check(*BEST_EFFORT, budget=0.5, executor=executor)
-        assert verdict.kind == "broken"
-        makers = pages("selective_repeat")
-        verdict = check(*makers, budget=1.5, executor=executor)
-        assert verdict.kind == "survived", verdict
-        assert "this process alone" not in verdict.tried
-        verdict = check(*stop_and_wait(), budget=0.5, executor=executor)
-        assert "in this process alone, because the classes did" in verdict.tried
 
 
 def test_two_processes_are_compared_as_far_as_the_slower_one_came() -> None:

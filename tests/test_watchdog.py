@@ -16,28 +16,16 @@ from p2plab.core.packet import Packet
 from p2plab.errors import TransferError
 from p2plab.protocols import PROTOCOLS
 from p2plab.protocols.stop_and_wait import StopAndWaitReceiver, StopAndWaitSender
-from p2plab.sim.watchdog import LOOKS, Stuck, Watchdog
+from p2plab.sim.watchdog import Stuck, Watchdog
 
 LIMIT = 0.05  # [s]
 
 
-class Looks:
-    """Looks of a watchdog, to count time by."""
-
-    def __init__(self) -> None:
-        self.seen = threading.Semaphore(0)
-
-    def __call__(self) -> None:
-        self.seen.release()
-
-    def wait(self) -> None:
-        for _ in range(3 * LOOKS):
-            assert self.seen.acquire(timeout=20)
-
-    def compute(self, every: Callable[[], None] = lambda: None) -> None:
-        for _ in range(3 * LOOKS):
-            while not self.seen.acquire(blocking=False):
-                every()
+def long_enough(every: Callable[[], None] = lambda: None) -> None:
+    """Compute for longer than one call may."""
+    begun = time.thread_time()
+    while time.thread_time() < begun + 3 * LIMIT:
+        every()
 
 
 def never_back() -> None:
@@ -73,10 +61,9 @@ def test_who_swallows_it_is_interrupted_again() -> None:
 
 
 def test_who_waits_without_computing_is_left_alone_unless_waiting_has_a_limit() -> None:
-    looks = Looks()
-    with Watchdog(LIMIT, on_look=looks) as watchdog:
+    with Watchdog(LIMIT) as watchdog:
         watchdog.begin()
-        looks.wait()
+        threading.Event().wait(3 * LIMIT)
 
     def waits() -> None:
         while True:
@@ -93,29 +80,18 @@ def test_who_waits_without_computing_is_left_alone_unless_waiting_has_a_limit() 
     reason="this system does not tell how long a single thread has computed",
 )
 def test_who_waits_while_others_compute_is_left_alone() -> None:
-    looks, over = Looks(), threading.Event()
-
-    def compute() -> None:
-        while not over.is_set():
-            pass
-
-    other = threading.Thread(target=compute)
-    other.start()
-    try:
-        with Watchdog(LIMIT, on_look=looks) as watchdog:
-            watchdog.begin()
-            looks.wait()
-    finally:
-        over.set()
+    other = threading.Thread(target=long_enough)
+    with Watchdog(LIMIT) as watchdog:
+        watchdog.begin()
+        other.start()
         other.join()
 
 
 def test_who_computes_in_many_calls_or_between_two_is_left_alone() -> None:
-    looks = Looks()
-    with Watchdog(LIMIT, on_look=looks) as watchdog:
-        looks.compute(every=watchdog.begin)
+    with Watchdog(LIMIT) as watchdog:
+        long_enough(every=watchdog.begin)
         watchdog.end()
-        looks.compute()
+        long_enough()
 
 
 class Loop(StopAndWaitReceiver):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from p2plab.checker.checking import check, play
 from p2plab.checker.faults import CHANNELS, Fault, FaultKind, NetworkClass
 from p2plab.checker.game import Attempt, break_it
-from p2plab.checker.promises import PROMISES, Promise, VerdictKind
+from p2plab.checker.promises import Promise, VerdictKind
 from p2plab.checker.verdict import Verdict
 
 __all__ = [
     "CHANNELS",
-    "PROMISES",
     "Attempt",
     "Fault",
     "FaultKind",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -12,7 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from p2plab.checker.explain import breach, capital, shared_state, tell, unbuilt, unfit
-from p2plab.checker.faults import CHANNELS, Fault, includes
+from p2plab.checker.faults import CHANNELS, Fault
 from p2plab.checker.fingerprint import differs
 from p2plab.checker.promises import Promise, VerdictKind
 from p2plab.checker.run import (
@@ -53,7 +52,6 @@ def check(
     budget: float = BUDGET,
     seed: int = 0,
     progress: Progress | None = None,
-    executor: Executor | None = None,
     speed: float | None = None,
 ) -> Verdict:
     """Look for the smallest run that breaks a promise of a protocol.
@@ -63,26 +61,21 @@ def check(
     budget: after which it has survived [s]; seed: of the random schedules.
     progress: called with the share of the budget that is used, in 0..1, and words;
         None shows one line in a terminal or a notebook.
-    executor: runs the random schedules in other processes, if the classes can be
-        pickled.
     speed: the share of the reference page's speed that is asked for, above 0.
     Raises ValueError for an impossible channel, budget, seed or speed.
     """
     require_possible(channel, budget, seed, speed)
     begun = perf_counter()
-    line = _OneLine()
+    line, makers = _OneLine(), (sender, receiver)
     until = begun + SEARCH_SHARE * budget
-    makers = sender, receiver
     search = Search(makers, CHANNELS[channel], seed, until, budget, progress or line)
     failing: Outcome | None
     try:
         with search.watchdog:
-            search.watchdog.begin()
             with search.guard:
-                failing = _failed(unfit(search.makers))
-            search.watchdog.end()
+                failing = _failed(search.watchdog.call(unfit, makers))
             if failing is None:
-                failing = search.hunt(executor, speed)
+                failing = search.hunt(speed)
             if failing is None and search.guard.noticed:
                 words = f"A machine only answers, but this one {search.guard.noticed}"
                 failing = _failed(Failure(Promise.QUIET, words=words))
@@ -115,19 +108,18 @@ def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
             search.require_bounded_memory(None)
     except Found as found:
         return replace(failed(search, found.outcome), tried="")
-    trace = Trace({"link": search.network.words})
     with search.guard:
-        outcome = run(Trial(plain(3), faults=faults), makers, [trace])
+        outcome = run(Trial(plain(3), faults=faults), makers, recorded=True)
     told = [
         f"{fault.words(outcome.packets(fault.way)[fault.number])} (counted from 1: "
         f"number {fault.number + 1})"
-        for fault in outcome.hits
+        for fault in outcome.link.hits
     ]
-    if missed := len(faults) - len(outcome.hits):
+    if missed := len(faults) - len(outcome.link.hits):
         told.append(f"{count_of(missed, 'fault')} met no packet")
     words = capital("; ".join(told)) or "Nothing was done to any packet"
     words += ". Everything was delivered all the same."
-    shown = cut(trace, last=False)
+    shown = cut(_told(search, outcome), last=False)
     return Verdict(VerdictKind.SURVIVED, channel, words, faults=faults, trace=shown)
 
 
@@ -192,25 +184,18 @@ def failed(search: Search, outcome: Outcome) -> Verdict:
     """Run what failed once more, recorded, and put it in words."""
     failure = outcome.failure
     assert failure is not None
-    pairs = outcome.trial.application.pairs
-    traces = [Trace({"link": search.network.words}) for _ in range(pairs)]
+    again = outcome
     if failure.promise not in _NOT_RUN:
         stuck = isinstance(failure.error, Stuck)
         limit = Watchdog(AGAIN, AGAIN) if stuck else search.watchdog
-        again = outcome
         with suppress(Stuck), limit, search.guard:
-            limit.begin()
-            again = run(outcome.trial, search.makers, traces)
-            limit.end()
+            again = limit.call(run, outcome.trial, search.makers, True)
         outcome.machines = outcome.machines or again.machines
         if failure.promise not in _OF_MANY_RUNS:
             with search.guard:
                 failure = _cause(search, outcome, again)
             outcome.failure = failure
-    pair = failure.way // 2
-    trace = traces[pair]
-    if outcome.delivered:
-        trace.about["delivered"] = [f"{each!r:.24}" for each in outcome.delivered[pair]]
+    trace = _told(search, again)
     if failure.promise in WRONG and trace.rows:
         trace.about["wrong"] = WRONG[failure.promise]
     unpromised, besides = _unpromised(search), ""
@@ -219,13 +204,21 @@ def failed(search: Search, outcome: Outcome) -> Verdict:
     return Verdict(
         failure.promise.kind,
         search.network.name,
-        unpromised + tell(outcome, trace, pair) + besides,
+        unpromised + tell(outcome, trace) + besides,
         failure.promise,
-        tuple(outcome.hits),
+        tuple(outcome.link.hits),
         cut(trace, last=failure.promise in WRONG),
         tried=search.tried(),
         promised=not unpromised,
     )
+
+
+def _told(search: Search, outcome: Outcome) -> Trace:
+    """Return a run's trace with what a ladder says of it."""
+    trace = outcome.trace or Trace()
+    trace.about["link"] = search.network.words
+    trace.about["delivered"] = [f"{each!r:.24}" for each in outcome.delivered]
+    return trace
 
 
 def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
@@ -237,11 +230,9 @@ def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
     chance = failure.promise == Promise.SAME_AGAIN
     broken = failure.promise.kind == VerdictKind.BROKEN
     common = ""
-    if chance or (broken and not outcome.hits):
+    if chance or (broken and not outcome.link.hits):
         with suppress(Stuck), search.watchdog:
-            search.watchdog.begin()
-            common = shared_state(search.makers)
-            search.watchdog.end()
+            common = search.watchdog.call(shared_state, search.makers)
     if chance and not common:
         hints = filter(None, map(nondeterministic, outcome.machines))
         hint = next(hints, "Look for chance, a clock, or the order of a set")
@@ -250,8 +241,7 @@ def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
         words = f"{failure.words}. {common}" if chance else common
         return Failure(Promise.ISOLATION, failure.way, words)
     if failure.error is not None and failure.way >= len(outcome.machines):
-        way = failure.way % 2
-        return unbuilt(search.makers[way], way, failure.error)
+        return unbuilt(search.makers[failure.way], failure.way, failure.error)
     return breach(failure, outcome.machines[failure.way])
 
 
@@ -260,7 +250,8 @@ def _unpromised(search: Search) -> str:
     asked = search.network.name
     for make in search.makers:
         promised = getattr(make, "channel", asked)
-        if not includes(promised, asked):
+        survives = CHANNELS.get(promised, search.network).kinds
+        if not set(survives).issuperset(search.network.kinds):
             return (
                 f"This protocol is made for a network of the class "
                 f"{promised}, and {asked} is more. "

@@ -56,14 +56,13 @@ class Diagnosis(Verdict):
 
 
 class _Finding(NamedTuple):
-    """What was found.
+    """What went wrong.
 
-    promise: which one was broken; None if none was.
+    promise: which one was broken; None if that was not for the protocol to prevent.
     """
 
     words: str
     promise: Promise | None = None
-    kind: VerdictKind = VerdictKind.UNJUDGED
 
 
 def autopsy(transfer: Transfer) -> Diagnosis:
@@ -87,17 +86,18 @@ def autopsy(transfer: Transfer) -> Diagnosis:
         trace.about["wrong"] = WRONG[Promise.IN_ORDER_DELIVERY]
         trace.rows = _until_delivery(trace.rows, wrong.place)
     found = found or _not_to_blame(errors, trace) or _incomplete(transfer, trace)
-    well = "everything was delivered, and both sides finished"
-    found = found or _Finding(well, kind=VerdictKind.SURVIVED)
     trace.about["delivered"] = _named(sent, delivered)
-    words = f"{network} {capital(found.words.removesuffix('.'))}."
-    kind = found.kind
-    if found.promise is not None:
-        kind = found.promise.kind
-        # The checker's limits are in virtual time, and for faults that it has made.
-        words = f"{words} {found.promise.broken.split(' (within')[0].rstrip('.')}."
     shown = cut(trace, last=True)
-    return Diagnosis(kind, "late", words, found.promise, trace=shown, note=note)
+    if found is None:
+        words = f"{network} Everything was delivered, and both sides finished."
+        return Diagnosis(VerdictKind.SURVIVED, "late", words, trace=shown, note=note)
+    kind, promise = VerdictKind.UNJUDGED, found.promise
+    words = f"{network} {capital(found.words.removesuffix('.'))}."
+    if promise is not None:
+        kind = promise.kind
+        # The checker's limits are in virtual time, and for faults that it has made.
+        words = f"{words} {promise.broken.split(' (within')[0].rstrip('.')}."
+    return Diagnosis(kind, "late", words, promise, trace=shown, note=note)
 
 
 def _errors(transfer: Transfer) -> list[P2PLabError]:

@@ -200,14 +200,11 @@ def _shared(makers: Makers) -> dict[str, str]:
 # A protocol that loses, doubles or never delivers something
 
 
-def tell(run: Outcome, trace: Trace, pair: int = 0) -> str:
-    """Say what was lost, what the protocol did, and which promise that broke.
-
-    pair: which of the run's transfers failed; trace: of that one.
-    """
+def tell(run: Outcome, trace: Trace) -> str:
+    """Say what was lost, what the protocol did, and which promise that broke."""
     failure = run.failure
     assert failure is not None
-    did = failure.words or _what_happened(run, failure, trace, pair)
+    did = failure.words or _what_happened(run, failure, trace)
     did = capital(did.removesuffix("."))
     before = "" if failure.promise in _ALWAYS else f"{_circumstances(run)} "
     return f"{before}{did}{'' if did.endswith('?') else '.'} {failure.promise.broken}"
@@ -216,7 +213,7 @@ def tell(run: Outcome, trace: Trace, pair: int = 0) -> str:
 def _circumstances(run: Outcome) -> str:
     """Say what the network, the application and the driver did."""
     said = []
-    for fault in run.hits:
+    for fault in run.link.hits:
         packets = run.packets(fault.way)
         again = _sent_before(packets, fault.number)
         said.append(fault.words(packets[fault.number], again))
@@ -232,12 +229,12 @@ def _circumstances(run: Outcome) -> str:
     return f"{text}."
 
 
-def _what_happened(run: Outcome, failure: Failure, trace: Trace, pair: int) -> str:
-    sent, delivered = run.trial.application.payloads, run.delivered[pair]
+def _what_happened(run: Outcome, failure: Failure, trace: Trace) -> str:
+    sent, delivered = run.trial.application.payloads, run.delivered
     if failure.promise == Promise.IN_ORDER_DELIVERY:
         wrong = wrong_delivery(sent, delivered, lambda index: repr(sent[index]))
         wrong = wrong or WrongDelivery(0, False, "delivered what was not yet sent")
-        packets, last = run.packets(2 * pair), _last_arrival(trace, RECEIVER)
+        packets, last = run.packets(0), _last_arrival(trace, RECEIVER)
         if last is None:
             return f"before anything had arrived, the receiver {wrong.did}"
         if wrong.twice:  # what came last may only have let it out of a buffer
@@ -250,19 +247,19 @@ def _what_happened(run: Outcome, failure: Failure, trace: Trace, pair: int) -> s
             name = f"the copy of {name}"
         elif _sent_before(packets, last.number):
             name += ", sent again,"
-        if (LATE, 2 * pair, last.number) in [hit[:3] for hit in run.hits]:
+        if (LATE, 0, last.number) in [hit[:3] for hit in run.link.hits]:
             name += " at last"
         took = "took it for a new one and " if wrong.twice else ""
         return f"when {name} arrived, the receiver {took}{wrong.did}"
     missing = sent[len(delivered) :]
-    if failure.promise == Promise.TERMINATION and run.machines[2 * pair].done:
+    if failure.promise == Promise.TERMINATION and run.machines[0].done:
         last = _last_arrival(trace, SENDER)
         heard = "although nothing had arrived"
         if last is not None:
-            heard = f"after {called(run.packets(2 * pair + 1)[last.number])}"
+            heard = f"after {called(run.packets(1)[last.number])}"
         elif any((row.host, row.what) == (SENDER, CORRUPT) for row in trace):
             heard = "after a damaged packet"
-        times = sum(missing[0] in packet.payload for packet in run.packets(2 * pair))
+        times = sum(missing[0] in packet.payload for packet in run.packets(0))
         sent_it = f"had sent {missing[0]!r} {count_of(times, 'time')}"
         if not times:
             sent_it = f"never sent {missing[0]!r}, although `send` was called with it"
@@ -275,12 +272,12 @@ def _what_happened(run: Outcome, failure: Failure, trace: Trace, pair: int) -> s
         state = "all was delivered and the sender was done"
     elif missing:
         state = f"{missing[0]!r} was never delivered"
-    return f"{_doing(run, trace, pair)}; {state}"
+    return f"{_doing(run, trace)}; {state}"
 
 
-def _doing(run: Outcome, trace: Trace, pair: int) -> str:
+def _doing(run: Outcome, trace: Trace) -> str:
     """Say what both sides did since the network had healed, for ever."""
-    healed = run.healed_at
+    healed = run.link.healed_at
     ours, theirs = (repeated(trace, role, healed) for role in (SENDER, RECEIVER))
     if ours:
         answer = f"answered with {theirs}" if theirs else "did not answer"
@@ -289,10 +286,10 @@ def _doing(run: Outcome, trace: Trace, pair: int) -> str:
         return f"the receiver went on sending {theirs}"
     if run.stuck:
         return (
-            f"from t={run.time:.2f} s on nothing happened any more: no packet was on "
-            f"its way and no timer was running"
+            f"from t={run.simulation.now:.2f} s on nothing happened any more: no "
+            f"packet was on its way and no timer was running"
         )
-    timers = [each.deadline for each in run.machines[2 * pair :][:2]]
+    timers = [each.deadline for each in run.machines]
     next_at = min((each for each in timers if each is not None), default=inf)
     return (
         f"after the network had healed, at t={healed:.4g} s, nothing was sent; the "

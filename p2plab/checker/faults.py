@@ -103,12 +103,6 @@ CHANNELS: Final = {
 }
 
 
-def includes(promised: str, asked: str) -> bool:
-    """Return whether a protocol for the class `promised` must survive `asked`."""
-    ours = CHANNELS.get(promised)
-    return ours is None or set(CHANNELS[asked].kinds) <= set(ours.kinds)
-
-
 @dataclass(slots=True)
 class FaultyLink:
     """A link of constant delay that does exactly what its schedule says.
@@ -167,11 +161,9 @@ class _Direction:
         link.harmed += 1
         if fault is None or down or fault.kind in (LOSE, OUTAGE):
             return [(now, LOSS)]
-        arrival = (now + DELAY, ARRIVE)
-        later = now + DELAY + fault.extra
-        match fault.kind:
-            case FaultKind.DAMAGE:
-                return [(now + DELAY, CORRUPT)]
-            case FaultKind.LATE:
-                return [(later, ARRIVE)]
-        return [arrival, (later, DUPLICATE)]
+        arrival, later = now + DELAY, now + DELAY + fault.extra
+        if fault.kind == DAMAGE:
+            return [(arrival, CORRUPT)]
+        if fault.kind == LATE:
+            return [(later, ARRIVE)]
+        return [(arrival, ARRIVE), (later, DUPLICATE)]

@@ -5,7 +5,7 @@ A run ends at the first broken promise, or when nothing more happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from math import inf
@@ -96,13 +96,12 @@ APPLICATIONS: Final = (
 class Style(NamedTuple):
     """How the driver pulls: after each packet it makes a pause, in turn [s]."""
 
-    name: str
     sender: tuple[float, ...] = ()
     receiver: tuple[float, ...] = ()
 
 
-EAGER: Final = Style("eager")
-SLOW: Final = Style("pulling late", (0.02, 0.0, 0.4, 0.0, 2.5), (0.0, 0.03, 0.0, 1.2))
+EAGER: Final = Style()
+SLOW: Final = Style((0.02, 0.0, 0.4, 0.0, 2.5), (0.0, 0.03, 0.0, 1.2))
 STYLES: Final = (EAGER, SLOW)
 
 
@@ -122,7 +121,7 @@ class Trial:
 class Failure(NamedTuple):
     """What went wrong in a run.
 
-    way: at whom (0 sender, 1 receiver, and two more for a second transfer).
+    way: at whom (0 sender, 1 receiver).
     words: what happened; empty if the trace tells it. error: what ended the run.
     """
 
@@ -138,16 +137,12 @@ class Failure(NamedTuple):
         return isinstance(error, Stuck | MemoryError)
 
 
-class BrokenPromise(BaseException):
-    """Ends a run; a driver, which judges every Exception itself, lets it pass."""
-
-    def __init__(self, promise: Promise, way: int, words: str = "") -> None:
-        super().__init__(promise, way, words)
-        self.failure = Failure(promise, way, words)
+class BrokenPromise(Exception):
+    """Ends a run. Its arguments are those of Failure."""
 
 
 class Sent(NamedTuple):
-    """One packet of a run. way: as in Fault, and two more for a second transfer."""
+    """One packet of a run. way: as in Fault."""
 
     time: float
     way: int
@@ -157,98 +152,190 @@ class Sent(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a trial.
+    """One transfer of a trial: while it runs, and what came of it.
 
-    woken: when each machine was told something [s].
-    hits: the faults that met a packet; harmed: packets that the network touched.
+    begin_at: when the next phase is sent [s].
+    link: which faults have met a packet, how many were harmed, and when it had healed.
+    given, delivered: the payloads that were sent so far, and what came out.
+    sent: packets. woken: when each machine was told something [s].
     stuck: whether it ended because nothing was left to happen.
-    machines: as they were in the end, sender and receiver in turn; timers: theirs.
+    machines: as they were in the end, sender and receiver; timers: theirs.
     at: which machine was asked last.
     """
 
     trial: Trial
+    begin_at: float | None = 0.0
+    trace: Trace | None = None
+    failure: Failure | None = None
+    link: FaultyLink = field(init=False)
+    given: list[bytes] = field(default_factory=list)
+    delivered: list[bytes] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     woken: list[list[float]] = field(default_factory=list)
-    delivered: list[list[bytes]] = field(default_factory=list)
-    hits: list[Fault] = field(default_factory=list)
-    harmed: int = 0
-    time: float = 0.0
     stuck: bool = False
-    healed_at: float = 0.0
     machines: list[Any] = field(default_factory=list)
     timers: list[Any] = field(default_factory=list)
-    failure: Failure | None = None
     at: int = 0
+    phases: list[tuple[bytes, ...]] = field(init=False)
+    sender: _Observed = field(init=False)
+    receiver: _Observed = field(init=False)
+    simulation: Simulation = field(init=False)
 
-    def like(self, other: Outcome) -> bool:
-        """Whether two runs of one trial are the same to the last bit."""
-        return (
-            self.sent == other.sent
-            and self.woken == other.woken
-            and self.delivered == other.delivered
-            and self.timers == other.timers
-            and (self.failure is None) == (other.failure is None)
-        )
+    def __post_init__(self) -> None:
+        self.link = FaultyLink(self.trial.faults)
+        self.phases = list(self.trial.application.phases)
 
     def packets(self, way: int) -> list[Packet]:
         """Return what was sent one way, in order."""
         return [each.packet for each in self.sent if each.way == way]
 
+    def build(self, makers: Makers) -> None:
+        """Make the machines, and what they run in."""
+        for self.at, make in enumerate(makers):
+            self.machines.append(make())
+        self.sender, self.receiver = (_Observed(self, way) for way in (0, 1))
+        self.simulation = Simulation(
+            self.sender,
+            self.receiver,
+            self.link,
+            self.link,
+            self.trace,
+            self._deliver,
+            states=False,
+        )
+        hosts = self.simulation.sender, self.simulation.receiver
+        for host, pauses in zip(hosts, self.trial.style, strict=True):
+            if pauses:
+                host.paced = _Pauses(cycle(pauses))
 
-def run(trial: Trial, makers: Makers, traces: Sequence[Trace] = ()) -> Outcome:
+    def next_at(self) -> float:
+        """Return when something happens [s]; infinite when nothing will."""
+        begin_at = inf if self.begin_at is None else self.begin_at
+        return min(self.simulation.next_at(), begin_at)
+
+    def step(self) -> bool:
+        """Let the next event happen; False when it is over, or has lasted too long."""
+        when = self.simulation.next_at()
+        if self.begin_at is not None and self.begin_at <= when:
+            self._begin(self.begin_at)
+            return True
+        # A timer that was doubled at each loss fires after as long again as the losses
+        # took.
+        give_up_at = HEAL_TIME + 3 * self.link.healed_at
+        if when > give_up_at or self._storm:
+            self.stuck = when == inf
+            return False
+        self.simulation.step()
+        self._look()
+        return True
+
+    @property
+    def _storm(self) -> bool:
+        size = self.trial.application.size
+        return self.link.since > HEAL_PACKETS + HEAL_EACH * size
+
+    def _begin(self, now: float) -> None:
+        """Let the application send its next phase."""
+        now = self.simulation.now = max(now, self.simulation.now)
+        self.begin_at = None
+        for payload in self.phases.pop(0):
+            self.simulation.sender.send(payload)
+            self.given.append(payload)
+        machine = self.machines[0]
+        if not self.phases and isinstance(machine, FinishSender):
+            machine.finish()
+        self.link.heal(now)
+        self.simulation.wake(0)
+
+    def _deliver(self, payload: bytes) -> None:
+        """Judge what a receiver delivers: it must be the next payload sent."""
+        index = len(self.delivered)
+        self.delivered.append(bytes(payload))
+        if index >= len(self.given) or self.given[index] != payload:
+            raise BrokenPromise(Promise.IN_ORDER_DELIVERY, 1)
+
+    def _look(self) -> None:
+        """Judge a sender that says it is done, and let the application go on."""
+        if self.begin_at is not None or not self.sender.done:
+            return
+        deadline, now = self.sender.deadline, self.simulation.now
+        if deadline is not None and not self.sender.resting:
+            words = (
+                f"The sender was done at t={now:.2f} s, but its timer went on: "
+                f"`deadline` was still {deadline:.3f}. Set it to None as soon as "
+                f"nothing is in flight"
+            )
+            raise BrokenPromise(Promise.QUIESCENCE, 0, words)
+        if self.phases and len(self.delivered) == len(self.given):
+            self.begin_at = now + REST
+
+    def require_whole(self) -> None:
+        """Judge a run that is over: everything has arrived, and the sender knows."""
+        whole = not self.phases and len(self.delivered) == len(self.given)
+        if not whole or not self.sender.done:
+            storm = self._storm
+            raise BrokenPromise(
+                Promise.RETRANSMISSION if storm else Promise.TERMINATION
+            )
+
+    def require_silence(self) -> None:
+        """Judge a run that is over: nobody holds a timer or goes on sending."""
+        for way, machine in enumerate((self.sender, self.receiver)):
+            if machine.deadline is not None or self._storm:
+                raise BrokenPromise(Promise.QUIESCENCE, way)
+
+    def blame(self, error: BaseException) -> Failure:
+        """Return whose failure an error is."""
+        if isinstance(error.__cause__, BrokenContract):
+            error = error.__cause__  # ours, that the driver took for the machine's
+        if not isinstance(error, BrokenContract):
+            return Failure(Promise.NO_EXCEPTION, self.at, error=error)
+        ways = [
+            way
+            for way, machine in enumerate(self.machines)
+            if type(innermost(machine, way)).__name__ == error.machine
+        ]
+        way = self.at if self.at in ways or not ways else ways[-1]
+        return Failure(Promise(error.promise), way, error=error)
+
+
+def run(trial: Trial, makers: Makers, recorded: bool = False) -> Outcome:
     """Run a trial with fresh machines, to the end or to the first broken promise.
 
-    traces: one for each transfer, or none for speed.
+    Returns the transfer that failed, or the first one, with a trace if `recorded`.
     """
-    outcome = Outcome(trial)
-    transfers: list[_Transfer] = []
+    transfers = [
+        Outcome(trial, number * APART, Trace() if recorded else None)
+        for number in range(trial.application.pairs)
+    ]
+    now = transfers[0]
     try:
-        for number in range(trial.application.pairs):
-            trace = traces[number] if traces else None
-            transfers.append(_Transfer(outcome, makers, number, trace))
+        for now in transfers:
+            now.build(makers)
         going = list(transfers)
         while going:
-            first = going[0] if len(going) == 1 else min(going, key=_Transfer.next_at)
-            if not first.step():
-                going.remove(first)
-        for each in transfers:
-            each.require_whole()
-        for each in transfers:
-            each.require_silence()
+            now = going[0] if len(going) == 1 else min(going, key=Outcome.next_at)
+            if not now.step():
+                going.remove(now)
+        for now in transfers:
+            now.require_whole()
+        for now in transfers:
+            now.require_silence()
+        now = transfers[0]
     except BrokenPromise as why:
-        outcome.failure = why.failure
+        now.failure = Failure(*why.args)
     except KeyboardInterrupt:
         raise
     except BaseException as why:  # SystemExit and what the watchdog throws, too
-        outcome.failure = _failure(outcome, why)
-    if outcome.failure is None or outcome.failure.error is None:
-        outcome.timers = [machine.deadline for machine in outcome.machines]
-    for each in transfers:
-        outcome.time = max(outcome.time, each.simulation.now)
-        outcome.healed_at = max(outcome.healed_at, each.link.healed_at)
-        outcome.hits += each.link.hits
-        outcome.harmed += each.link.harmed
-    return outcome
-
-
-def _failure(outcome: Outcome, error: BaseException) -> Failure:
-    """Return whose failure an error is."""
-    if isinstance(error.__cause__, BrokenContract):
-        error = error.__cause__  # one of ours, that the driver took for the machine's
-    if not isinstance(error, BrokenContract):
-        return Failure(Promise.NO_EXCEPTION, outcome.at, error=error)
-    ways = [
-        way
-        for way, machine in enumerate(outcome.machines)
-        if type(innermost(machine, way)).__name__ == error.machine
-    ]
-    way = outcome.at if outcome.at in ways or not ways else ways[-1]
-    return Failure(Promise(error.promise), way, error=error)
+        now.failure = now.blame(why)
+    if now.failure is None or now.failure.error is None:
+        now.timers = [machine.deadline for machine in now.machines]
+    return now
 
 
 def innermost(machine: Any, way: int) -> Any:
     """Return the machine that is inside of a Finish… or Modulo…, or itself."""
-    role = ROLES[way % 2]
+    role = ROLES[way]
     while hasattr(machine, role):
         machine = getattr(machine, role)
     return machine
@@ -261,51 +348,43 @@ class _Observed:
     resting: whether the driver has stopped pulling early.
     """
 
-    __slots__ = (
-        "_machine",
-        "_outcome",
-        "_way",
-        "number",
-        "receiver",
-        "resting",
-        "sender",
-        "woken",
-    )
+    # Slots keep its own fields out of a trace, which shows the machine's alone.
+    _OWN: Final = ("_machine", "_way", "_outcome", "number", "resting", "woken")
+    __slots__ = (*ROLES, *_OWN)
 
-    def __init__(self, machine: Any, way: int, outcome: Outcome) -> None:
-        setattr(self, ROLES[way % 2], machine)
-        self._machine, self._way, self._outcome = machine, way, outcome
+    def __init__(self, outcome: Outcome, way: int) -> None:
+        self._machine, self._way, self._outcome = outcome.machines[way], way, outcome
+        setattr(self, ROLES[way], self._machine)
         self.number, self.resting = 0, False
         self.woken: list[float] = []
         outcome.woken.append(self.woken)
 
     @property
-    def deadline(self) -> Any:
+    def _asked(self) -> Any:
         self._outcome.at = self._way
-        return self._machine.deadline
+        return self._machine
+
+    @property
+    def deadline(self) -> Any:
+        return self._asked.deadline
 
     @property
     def done(self) -> Any:
-        self._outcome.at = self._way
-        return self._machine.done
+        return self._asked.done
 
     def send(self, payload: bytes) -> None:
-        self._outcome.at = self._way
-        self._machine.send(payload)
+        self._asked.send(payload)
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        self._outcome.at = self._way
         self.woken.append(now)
-        self._machine.on_packet(packet, now)
+        self._asked.on_packet(packet, now)
 
     def on_timeout(self, now: float) -> None:
-        self._outcome.at = self._way
         self.woken.append(now)
-        self._machine.on_timeout(now)
+        self._asked.on_timeout(now)
 
     def next_packet(self, now: float) -> Any:
-        self._outcome.at = self._way
-        packet = self._machine.next_packet(now)
+        packet = self._asked.next_packet(now)
         self.resting = packet is not None
         if type(packet) is Packet:  # the driver judges everything else
             if unsound := _unsound(packet):
@@ -316,8 +395,7 @@ class _Observed:
         return packet
 
     def next_payload(self) -> Any:
-        self._outcome.at = self._way
-        payload = self._machine.next_payload()
+        payload = self._asked.next_payload()
         if not isinstance(payload, _PAYLOAD):
             what = f"next_payload returned {payload!r:.60} ({type(payload).__name__})"
             cure = "Hand over the bytes that were sent."
@@ -357,112 +435,3 @@ class _Pauses:
     def pacing_rate(self) -> float | None:
         pause = next(self.rest)
         return 1 / pause if pause else None
-
-
-class _Transfer:
-    """One transfer of a trial: its machines, its link, and how far its payloads are.
-
-    begin_at: when the next phase is sent [s].
-    """
-
-    def __init__(
-        self, outcome: Outcome, makers: Makers, number: int, trace: Trace | None
-    ) -> None:
-        trial = outcome.trial
-        self.outcome, self.way = outcome, 2 * number
-        self.phases = list(trial.application.phases)
-        self.size = trial.application.size
-        self.sent: list[bytes] = []
-        self.delivered: list[bytes] = []
-        outcome.delivered.append(self.delivered)
-        self.begin_at: float | None = number * APART
-        self.link = FaultyLink(() if number else trial.faults)
-        observed = []
-        for way, make in enumerate(makers, self.way):
-            outcome.at = way
-            outcome.machines.append(make())
-            observed.append(_Observed(outcome.machines[-1], way, outcome))
-        self.sender, self.receiver = observed
-        link, deliver = self.link, self._deliver
-        self.simulation = Simulation(
-            self.sender, self.receiver, link, link, trace, deliver, states=False
-        )
-        hosts = self.simulation.sender, self.simulation.receiver
-        for host, pauses in zip(hosts, trial.style[1:], strict=True):
-            if pauses:
-                host.paced = _Pauses(cycle(pauses))
-
-    def next_at(self) -> float:
-        """Return when something happens [s]; infinite when nothing will."""
-        return min(
-            self.simulation.next_at(), inf if self.begin_at is None else self.begin_at
-        )
-
-    def step(self) -> bool:
-        """Let the next event happen; False when it is over, or has lasted too long."""
-        when = self.simulation.next_at()
-        if self.begin_at is not None and self.begin_at <= when:
-            self._begin(self.begin_at)
-            return True
-        # A timer that was doubled at each loss fires after as long again as the losses
-        # took.
-        give_up_at = HEAL_TIME + 3 * self.link.healed_at
-        if when > give_up_at or self._storm:
-            self.outcome.stuck = when == inf
-            return False
-        self.simulation.step()
-        self._look()
-        return True
-
-    @property
-    def _storm(self) -> bool:
-        return self.link.since > HEAL_PACKETS + HEAL_EACH * self.size
-
-    def _begin(self, now: float) -> None:
-        """Let the application send its next phase."""
-        now = self.simulation.now = max(now, self.simulation.now)
-        self.begin_at = None
-        for payload in self.phases.pop(0):
-            self.simulation.sender.send(payload)
-            self.sent.append(payload)
-        machine = self.outcome.machines[self.way]
-        if not self.phases and isinstance(machine, FinishSender):
-            machine.finish()
-        self.link.heal(now)
-        self.simulation.wake(0)
-
-    def _deliver(self, payload: bytes) -> None:
-        """Judge what a receiver delivers: it must be the next payload sent."""
-        index = len(self.delivered)
-        self.delivered.append(bytes(payload))
-        if index >= len(self.sent) or self.sent[index] != payload:
-            raise BrokenPromise(Promise.IN_ORDER_DELIVERY, self.way + 1)
-
-    def _look(self) -> None:
-        """Judge a sender that says it is done, and let the application go on."""
-        if self.begin_at is not None or not self.sender.done:
-            return
-        deadline, now = self.sender.deadline, self.simulation.now
-        if deadline is not None and not self.sender.resting:
-            words = (
-                f"The sender was done at t={now:.2f} s, but its timer went on: "
-                f"`deadline` was still {deadline:.3f}. Set it to None as soon as "
-                f"nothing is in flight"
-            )
-            raise BrokenPromise(Promise.QUIESCENCE, self.way, words)
-        if self.phases and len(self.delivered) == len(self.sent):
-            self.begin_at = now + REST
-
-    def require_whole(self) -> None:
-        """Judge a run that is over: everything has arrived, and the sender knows."""
-        whole = not self.phases and len(self.delivered) == len(self.sent)
-        if not whole or not self.sender.done:
-            storm = self._storm
-            broken = Promise.RETRANSMISSION if storm else Promise.TERMINATION
-            raise BrokenPromise(broken, self.way)
-
-    def require_silence(self) -> None:
-        """Judge a run that is over: nobody holds a timer or goes on sending."""
-        for way, machine in enumerate((self.sender, self.receiver), self.way):
-            if machine.deadline is not None or self._storm:
-                raise BrokenPromise(Promise.QUIESCENCE, way)

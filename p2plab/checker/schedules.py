@@ -91,14 +91,14 @@ def more(
 
 
 def _spots(run: Outcome, level: Level) -> Iterator[Sent]:
-    """Yield the packets of the first transfer that may be harmed next."""
+    """Yield the packets that may be harmed next."""
     todo = {(fault.way, fault.number) for fault in run.trial.faults}
     count = Counter(each.way for each in run.sent)
     for sent in run.sent:
         near = sent.number < level.first or (
             level.faults == 1 and sent.number >= count[sent.way] - LAST
         )
-        if not todo and sent.way < 2 and near:
+        if not todo and near:
             yield sent
         todo.discard((sent.way, sent.number))
 
@@ -162,7 +162,7 @@ def _style(rng: Random) -> Style:
     )
     if sum(receiver) / len(receiver) > sum(sender) / len(sender) / 3:
         receiver = ()
-    return rng.choice((SLOW, Style(SLOW.name, sender, receiver)))
+    return rng.choice((SLOW, Style(sender, receiver)))
 
 
 def _log_uniform(rng: Random, least: float, most: float) -> float:
@@ -172,7 +172,7 @@ def _log_uniform(rng: Random, least: float, most: float) -> float:
 def smaller(run: Outcome, network: NetworkClass) -> Iterator[Trial]:
     """Yield trials that are smaller than a failing one, those that save most first."""
     trial = run.trial
-    met = tuple(fault for fault in trial.faults if fault in run.hits)
+    met = tuple(fault for fault in trial.faults if fault in run.link.hits)
     if len(met) < len(trial.faults):
         yield replace(trial, faults=met)
     share = len(met) // 2

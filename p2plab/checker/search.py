@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -13,7 +11,6 @@ from time import perf_counter
 from typing import Final
 
 from p2plab.checker.faults import (
-    CHANNELS,
     LATE,
     LATE_COPY,
     LOSE,
@@ -61,7 +58,6 @@ SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
 SETS_SHARE: Final = 0.7  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
-REPORT_EVERY: Final = 100  # schedules
 
 FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 60  # so many more, to see how much
@@ -70,7 +66,6 @@ MORE: Final = 60  # so many more, to see how much
 NO_FAULT: Final = "without a fault"
 LONG: Final = f"of {FEW} payloads and more"
 RANDOM: Final = "with random faults"
-WORKERS: Final = 4  # processes that try random faults at the same time, if they can
 
 REFERENCE: Final = Setup("selective_repeat")
 COUNT: Final = 60  # payloads, to compare two speeds
@@ -109,17 +104,14 @@ class Search:
     guard: OutputGuard = field(default_factory=OutputGuard)
     baseline: dict[Application, Outcome] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    note: str = ""
     where: str = NO_FAULT
     growth: dict[tuple[int, str], int] = field(default_factory=dict)  # without a fault
     begun: float = field(default_factory=perf_counter)
 
     def run(self, trial: Trial) -> Outcome:
         """Run a trial with fresh machines, and judge it."""
-        self.watchdog.begin()
         with self.guard:
-            outcome = run(trial, self.makers)
-        self.watchdog.end()
+            outcome = self.watchdog.call(run, trial, self.makers)
         application = trial.application
         if not trial.faults and trial.style == EAGER:
             self.baseline[application] = outcome
@@ -142,27 +134,23 @@ class Search:
             outcome = again
         if outcome.failure is not None:
             raise Found(outcome)
-        if perf_counter() > self.until:
+        now = perf_counter()
+        if now > self.until:
             raise OutOfTime
-        if total % REPORT_EVERY == 1:
-            self.report(where)
-        return outcome
-
-    def report(self, where: str) -> None:
-        """Say how far the search is."""
         if self.progress is not None:
-            share = (perf_counter() - self.begun) / (SEARCH_SHARE * self.budget)
-            words = f"{count_of(self.counts.total(), 'schedule')}, now {where}"
-            self.progress(min(share, 1.0), words)
+            share = (now - self.begun) / (SEARCH_SHARE * self.budget)
+            said = f"{count_of(total, 'schedule')}, now {where}"
+            self.progress(min(share, 1.0), said)
+        return outcome
 
     def tried(self) -> str:
         """Say what was tried so far."""
         said = [f"{number:,} {where}" for where, number in self.counts.items()]
         if self.counts[RANDOM]:
             said[-1] += f" (seed {self.seed})"
-        return ", ".join(said) + (f"; {self.note}" if self.note else "")
+        return ", ".join(said)
 
-    def hunt(self, executor: Executor | None, speed: float | None) -> Outcome | None:
+    def hunt(self, speed: float | None) -> Outcome | None:
         """Return the smallest failing run that is found in time, or None."""
         try:
             self.sets()
@@ -171,8 +159,6 @@ class Search:
                 self.require_bounded_memory(kind)
             if speed is not None:
                 self.require_speed(speed)
-            if executor is not None:
-                self.random_elsewhere(executor)
             self.random(count())
         except Found as found:
             return self.smallest(found.outcome)
@@ -227,27 +213,6 @@ class Search:
         """Try the random schedules of these numbers."""
         for number in numbers:
             self.judge(random_trial(self.network, self.seed, number), RANDOM)
-
-    def random_elsewhere(self, executor: Executor) -> None:
-        """Try random schedules in other processes, if the classes travel there."""
-        try:
-            pickle.dumps(self.makers)
-            about = self.makers, self.network.name, self.seed
-            left = self.until - perf_counter()
-            jobs = {executor.submit(_share, *about, n, left) for n in range(WORKERS)}
-            while jobs:
-                self.report("with random faults, in other processes")
-                ready, jobs = wait(jobs, timeout=0.1, return_when=FIRST_COMPLETED)
-                for job in ready:
-                    done, failed = job.result()
-                    self.counts[RANDOM] += done
-                    if failed is not None:
-                        trial = random_trial(self.network, self.seed, failed)
-                        self.judge(trial, RANDOM)
-            raise OutOfTime
-        except (pickle.PicklingError, AttributeError, TypeError, BrokenExecutor) as why:
-            alone = "in this process alone, because the classes did not travel"
-            self.note = f"{alone} ({why})"
 
     def smallest(self, outcome: Outcome) -> Outcome:
         """Shrink a failing run that is not the smallest by the order of the search.
@@ -322,7 +287,7 @@ class Search:
         usual = held(baseline.machines[way])[name]
         for fault in with_faults(kind, 6, every=1):
             outcome = self.run(baseline.trial.plus(fault))
-            if outcome.hits and held(outcome.machines[way])[name] > usual:
+            if outcome.link.hits and held(outcome.machines[way])[name] > usual:
                 return outcome
         return None
 
@@ -346,8 +311,7 @@ class Search:
             f"{REFERENCE.protocol}"
         )
         with Watchdog(ours) as short:  # to see where it is meanwhile
-            short.begin()
-            failure = run(Trial(plain(8)), self.makers).failure
+            failure = short.call(run, Trial(plain(8)), self.makers).failure
         if failure and isinstance(failure.error, Stuck) and failure.error.line:
             _, file, number = failure.error.line
             words += f". Most of the time goes by at {place(file, number)}"
@@ -355,9 +319,7 @@ class Search:
 
     def _seconds(self, trial: Trial, makers: Makers) -> float:
         begun = perf_counter()
-        self.watchdog.begin()
-        run(trial, makers)
-        self.watchdog.end()
+        self.watchdog.call(run, trial, makers)
         return perf_counter() - begun
 
     def require_speed(self, speed: float) -> None:
@@ -380,21 +342,6 @@ class Search:
                 )
                 outcome.failure = Failure(Promise.SPEED, words=words)
                 raise Found(outcome)
-
-
-def _share(
-    makers: Makers, network: str, seed: int, first: int, seconds: float
-) -> tuple[int, int | None]:
-    """Try one process's share: how many schedules were done, and which one failed."""
-    search = Search(makers, CHANNELS[network], seed, perf_counter() + seconds, seconds)
-    with suppress(OutOfTime):
-        try:
-            with search.watchdog:
-                search.random(count(first, WORKERS))
-        except (Found, Stuck):
-            done = search.counts.total()
-            return done, first + (done - 1) * WORKERS
-    return search.counts.total(), None
 
 
 def _long_names(size: int) -> Application:
@@ -434,11 +381,11 @@ def resent_too_often(outcome: Outcome, baseline: Outcome) -> Failure | None:
     size = outcome.trial.application.size
     took, usual = (sum(s.way == 0 for s in each.sent) for each in (outcome, baseline))
     once = 4 * (in_flight(baseline) + 2)
-    if took <= min(usual, 10 * size) + once * (outcome.harmed + 1):
+    if took <= min(usual, 10 * size) + once * (outcome.link.harmed + 1):
         return None
     words = f"{count_of(size, 'payload')} took {took} packets of the sender"
-    if outcome.harmed:
-        words += f", although the network harmed only {outcome.harmed} of all; "
+    if outcome.link.harmed:
+        words += f", although the network harmed only {outcome.link.harmed} of all; "
         words += f"without a fault it takes {usual}"
     else:
         words += f": a round trip is {RTT:g} s here, is the timeout shorter?"

@@ -8,6 +8,7 @@ import linecache
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from traceback import walk_tb
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -68,23 +69,18 @@ def _cell(filename: str) -> str:
 
 def raised_at(error: BaseException, kind: type) -> tuple[str, str]:
     """Return the method and the line of a class's file that an error came from."""
-    return last_line(error, {each.__code__.co_filename for _, each in methods(kind)})
-
-
-def last_line(error: BaseException, files: set[str]) -> tuple[str, str]:
-    """Return the first function of these files that an error met, and the last line."""
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    method = line = ""
-    trace = root.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if code.co_filename in files:
-            method = method or code.co_name
-            line = place(code.co_filename, trace.tb_lineno)
-        trace = trace.tb_next
-    return method, line
+    files = {each.__code__.co_filename for _, each in methods(kind)}
+    while error.__cause__ is not None:
+        error = error.__cause__
+    met = [
+        (frame.f_code, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_code.co_filename in files
+    ]
+    if not met:
+        return "", ""
+    code, line = met[-1]
+    return met[0][0].co_name, place(code.co_filename, line)
 
 
 def member_line(machine: Any, member: str) -> str:

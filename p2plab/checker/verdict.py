@@ -69,10 +69,6 @@ class Verdict:
             return "not promised"
         return self.kind
 
-    def ladder(self) -> list[dict[str, Any]]:
-        """Return the smallest failing run as events that JSON can carry."""
-        return [event(row) for row in self.trace.rows]
-
     def to_json(self) -> dict[str, Any]:
         """Return what `p2plab check --json` prints."""
         return {
@@ -81,7 +77,7 @@ class Verdict:
             "faults": None if self.kind == VerdictKind.SURVIVED else len(self.faults),
             "promise": self.promise,
             "sentence": self.sentence,
-            "ladder": self.ladder(),
+            "ladder": [event(row) for row in self.trace.rows],
             "schedules": self.schedules,
             "seconds": round(self.seconds, 3),
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -61,26 +60,22 @@ def _misfit(name: str, member: Any, arguments: int | None) -> tuple[str, str]:
             return "", ""
         what = f"{name} is a method, but the driver reads it as a value"
         return what, "Write @property above it."
+    code = getattr(getattr(member, "__func__", None), "__code__", None)
+    flags = code.co_flags if code else 0
+    if code and not flags & inspect.CO_COROUTINE:
+        if (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
+            return "", ""  # plain, as nearly always: the other questions take long
+        if not (code.co_argcount or flags & inspect.CO_VARARGS):
+            return f"{name} is a method: write `self` as its first name", ""
     if inspect.iscoroutinefunction(member):
         return f"{name} is `async`, and nobody awaits it", "Write `def`."
     if not callable(member):
         return f"{name} is a value, but must be a method", ""
-    return _uncallable(name, member, arguments), ""
-
-
-def _uncallable(name: str, method: Callable[..., object], arguments: int) -> str:
-    code = getattr(getattr(method, "__func__", None), "__code__", None)
-    if code and (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
-        return ""  # plain, as nearly always: to bind takes long
-    if code and not (code.co_argcount or code.co_flags & inspect.CO_VARARGS):
-        return f"{name} is a method: write `self` as its first name"
     try:
-        inspect.signature(method).bind(*range(arguments))
+        inspect.signature(member).bind(*range(arguments))
     except ValueError:
-        return ""  # built into Python, which does not say how it is called
+        pass  # built into Python, which does not say how it is called
     except TypeError as why:
-        return (
-            f"{name} is called with {arguments} argument(s) after self, and cannot be: "
-            f"{why}"
-        )
-    return ""
+        what = f"{name} is called with {arguments} argument(s) after self, and cannot "
+        return f"{what}be: {why}", ""
+    return "", ""

@@ -8,14 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self, TypeVar
 
 LOOKS: Final = 10  # at the thread, for each time that it is allowed
 IDLE: Final = 0.1  # who computes for less than this share of a look only waits
-SWALLOWED: Final = 3  # interrupts after which the process counts as lost
 
 _LIBRARY: Final = Path(os.__file__).parent
 _PACKAGE: Final = Path(__file__).parent.parent
+
+
+T = TypeVar("T")
 
 
 class Line(NamedTuple):
@@ -64,20 +66,13 @@ class Watchdog:
         say, is left alone, where the system tells the time of single threads; macOS and
         Windows tell that of the whole process.
     waiting: for how long it may take in all [s]; None: for ever.
-    on_look: called at every look, LOOKS times in the shorter of the two, from a thread
-        of the watchdog's, until SWALLOWED interrupts were in vain.
     If a call swallows Stuck, it gets another one after as long. One may still come just
     after `end`: be ready for it around the loop. Where no thread can start (in a
     browser) nothing is watched.
     """
 
-    def __init__(
-        self,
-        computing: float,
-        waiting: float | None = None,
-        on_look: Callable[[], object] | None = None,
-    ) -> None:
-        self.computing, self.waiting, self.on_look = computing, waiting, on_look
+    def __init__(self, computing: float, waiting: float | None = None) -> None:
+        self.computing, self.waiting = computing, waiting
         self._calls = 0
         self._now: int | None = None  # the number of the call under way
         self._stop: Callable[[], None] | None = None
@@ -90,6 +85,14 @@ class Watchdog:
     def end(self) -> None:
         """The call has ended: nothing is under way."""
         self._now = None
+
+    def call(self, function: Callable[..., T], *told: Any) -> T:
+        """Make one call, watched from its begin to its end."""
+        self.begin()
+        try:
+            return function(*told)
+        finally:
+            self.end()
 
     def __enter__(self) -> Self:
         try:
@@ -124,13 +127,11 @@ class Watchdog:
         pause = min(self.computing, self.waiting or self.computing) / LOOKS
         call: int | None = None
         seen: Counter[Line] = Counter()
-        interrupts, looks, computed, used = 0, 0, 0.0, _computed(thread)
+        looks, computed, used = 0, 0.0, _computed(thread)
         while not over.wait(pause):
-            if self.on_look is not None and interrupts < SWALLOWED:
-                self.on_look()
             before, used = used, _computed(thread)
             if call is None or self._now != call:
-                call, looks, computed, interrupts = self._now, 0, 0.0, 0
+                call, looks, computed = self._now, 0, 0.0
                 seen.clear()
                 continue
             looks += 1
@@ -143,7 +144,7 @@ class Watchdog:
                 about = {"stack": stack, "seen": Counter(seen)}
                 error = type("Stuck", (Stuck,), about)  # a class is what can be thrown
                 throw(ctypes.c_ulong(thread), ctypes.py_object(error))
-                looks, computed, interrupts = 0, 0.0, interrupts + 1
+                looks, computed = 0, 0.0
 
 
 def _computed(thread: int) -> float:
