@@ -29,7 +29,6 @@ from p2plab.sim.simulator import simulate
 
 PICTURE = [b"%4d" % number * 350 for number in range(560)]  # about 786,432 bytes
 RATE, DELAY = 100e6, 0.01
-LINK = Link(delay=DELAY, rate=RATE, queue=167, seed=5)
 
 
 def sender(window: int = 8, *payloads: bytes) -> FastSender:
@@ -184,13 +183,6 @@ def share_of_the_bound(loss: float | GilbertElliott, rate: float | None) -> floa
 def test_a_picture_takes_little_longer_than_the_channel_allows(loss: Any) -> None:
     assert share_of_the_bound(loss, RATE) > 0.9
     assert share_of_the_bound(loss, None) > 0.75
-
-
-def test_the_first_train_tells_the_rate_of_the_narrowest_link() -> None:
-    machine = sender(4096)
-    simulate(machine, FastReceiver(4096), PICTURE, LINK)
-    packet = 8 * (len(PICTURE[0]) + 28)
-    assert machine.path.bottleneck_rate == pytest.approx(RATE / packet, rel=0.1)
 
 
 def test_paced_packets_leave_in_small_bursts_of_a_millisecond() -> None:

@@ -85,8 +85,10 @@ def test_all_of_200_packets_need_four_rounds_at_a_loss_of_a_fifth() -> None:
 
 FORMULAS = [
     each
-    for each in vars(theory).values()
-    if inspect.isfunction(each) and each.__module__ == theory.__name__
+    for name, each in vars(theory).items()
+    if inspect.isfunction(each)
+    and each.__module__ == theory.__name__
+    and name[0] != "_"
 ]
 
 

@@ -120,11 +120,9 @@ class Link:
             number("queue", self.queue, 20, "[0, inf)", " packets", whole=True)
 
     def forward(self) -> Channel:
-        """A fresh channel from sender to receiver."""
         return RandomChannel(self, Random(f"{self.seed} forward"))
 
     def backward(self) -> Channel:
-        """A fresh channel from receiver to sender."""
         return RandomChannel(self, Random(f"{self.seed} backward"))
 
     def lossless(self) -> Link:
@@ -204,11 +202,9 @@ class ScriptedLink:
             number("delay", time, 0.05, "[0, inf)", " s")
 
     def forward(self) -> Channel:
-        """A fresh channel from sender to receiver."""
         return ScriptedChannel(self)
 
     def backward(self) -> Channel:
-        """A fresh channel from receiver to sender."""
         return ScriptedChannel(ScriptedLink(lose=self.lose_back, delay=self.delay))
 
 

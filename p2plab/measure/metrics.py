@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import ceil
 from statistics import fmean
@@ -88,12 +88,15 @@ def transmissions(trace: Trace) -> list[Transmission]:
                     latest[row.seq] = count
                     count += 1
                 payload = latest[row.seq]
-            fate = fates.pop((row.host, row.number), ())
-            found.append(_transmission(row, payload, row.time, fate))
+            again, fate = row.what == RETRANSMIT, fates.pop((row.host, row.number), ())
+            found.append(
+                Transmission(row.host, *row[3:], payload, again, row.time, tuple(fate))
+            )
     if fates:  # arrivals that nobody saw being sent
         for row in rows:
             if row.what in _FATES and (left := fates.pop(_origin(row), None)):
-                found.append(_transmission(row, -1, None, left))
+                host = _origin(row)[0]
+                found.append(Transmission(host, *row[3:], -1, False, None, tuple(left)))
         found.sort(key=lambda each: each.moment)
     return found
 
@@ -101,23 +104,6 @@ def transmissions(trace: Trace) -> list[Transmission]:
 def _origin(row: Row) -> tuple[str, int]:
     """Who sent the packet that this fate is of, and its number there."""
     return row.host if row.what in _UNSEEN else OTHER[row.host], row.number
-
-
-def _transmission(
-    row: Row, payload: int, sent_at: float | None, fates: Iterable[Fate]
-) -> Transmission:
-    host = _origin(row)[0] if sent_at is None else row.host
-    return Transmission(
-        host,
-        row.kind,
-        row.seq,
-        row.size,
-        row.number,
-        payload,
-        row.what == RETRANSMIT,
-        sent_at,
-        tuple(fates),
-    )
 
 
 def rtt_samples(trace: Trace) -> list[tuple[float, float, bool]]:

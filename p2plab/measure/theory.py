@@ -12,10 +12,29 @@ is useful: in 0..1, each packet counted once, however often it was sent.
 from __future__ import annotations
 
 from math import ceil, expm1, log1p
+from typing import Final
 
 from p2plab.core.validation import number
 
-# Delays (Kurose & Ross, section 1.4)
+_INTERVALS: Final = {
+    **dict.fromkeys(("packet_size", "rate"), "(0, inf)"),
+    **dict.fromkeys(("delay", "a"), "[0, inf)"),
+    **dict.fromkeys(("window", "count", "bits"), "[1, inf)"),
+    **dict.fromkeys(("loss", "ack_loss"), "[0, 1)"),
+    **dict.fromkeys(("p", "r"), "(0, 1]"),
+    **dict.fromkeys(("loss_bad", "loss_good"), "[0, 1]"),
+}
+
+
+def _require(**arguments: float) -> None:
+    """Raise ValueError for an argument outside its interval."""
+    for name, value in arguments.items():
+        interval = _INTERVALS[name]
+        whole = interval == "[1, inf)"
+        number(name, value, 16 if whole else 0.5, interval, whole=whole)
+
+
+# Delays
 
 
 def transmission_delay(packet_size: float, rate: float) -> float:
@@ -24,20 +43,8 @@ def transmission_delay(packet_size: float, rate: float) -> float:
     packet_size: bytes on the wire, headers included. rate: bit/s.
     Source: Kurose & Ross, section 1.4.
     """
-    number("packet_size", packet_size, 1000, "(0, inf)")
-    number("rate", rate, 1000, "(0, inf)")
+    _require(packet_size=packet_size, rate=rate)
     return 8 * packet_size / rate
-
-
-def propagation_delay(distance: float, speed: float = 2e8) -> float:
-    """Seconds that a bit needs to the other end: d / s.
-
-    distance: metres. speed: metres per second; 2e8 is light in glass or copper.
-    Source: Kurose & Ross, section 1.4.
-    """
-    number("distance", distance, 0.1, "[0, inf)")
-    number("speed", speed, 1000, "(0, inf)")
-    return distance / speed
 
 
 def delay_ratio(delay: float, packet_size: float, rate: float) -> float:
@@ -47,19 +54,8 @@ def delay_ratio(delay: float, packet_size: float, rate: float) -> float:
     packet_size: bytes. rate: bit/s.
     Source: Stallings, Data and Computer Communications, ARQ performance.
     """
-    number("delay", delay, 0.1, "[0, inf)")
+    _require(delay=delay)
     return delay / transmission_delay(packet_size, rate)
-
-
-def packet_loss(bit_error_rate: float, packet_size: float) -> float:
-    """Probability that at least one bit of a packet is wrong: 1 - (1 - BER)^bits.
-
-    Assumes independent bit errors, all of them detected. packet_size: bytes.
-    Source: Stallings, Data and Computer Communications, ARQ performance.
-    """
-    number("bit_error_rate", bit_error_rate, 0.1, "[0, 1)")
-    number("packet_size", packet_size, 1000, "(0, inf)")
-    return -expm1(8 * packet_size * log1p(-bit_error_rate))
 
 
 # Stop-and-wait
@@ -77,31 +73,13 @@ def utilisation_stop_and_wait(
     Source: Kurose & Ross, section 3.4.2, without loss: 1 / (1 + 2a); with loss, the
     mean of a geometric number of attempts (Stallings, ARQ performance, for T = K).
     """
-    number("a", a, 0.1, "[0, inf)")
-    number("loss", loss, 0.1, "[0, 1)")
-    number("ack_loss", ack_loss, 0.1, "[0, 1)")
+    _require(a=a, loss=loss, ack_loss=ack_loss)
     round_trip = 1 + 2 * a
     timeout = round_trip if timeout is None else timeout
     if not timeout >= round_trip:  # it would fire before the ACK can be back
         raise ValueError(f"timeout must be at least 1 + 2a = {round_trip}: {timeout}")
     success = (1 - loss) * (1 - ack_loss)
     return 1 / (round_trip + timeout * (1 - success) / success)
-
-
-def utilisation_stop_and_wait_in_seconds(
-    packet_time: float, delay: float, ack_time: float = 0.0, processing: float = 0.0
-) -> float:
-    """Utilisation of stop-and-wait when ACKs and processing take time, too.
-
-    All in seconds: transmission delay of a packet and of an ACK, propagation delay of
-    one direction, and processing in one round altogether. Assumes no loss.
-    Source: Stallings, ARQ performance: t_f / (t_f + t_ack + 2 t_prop + t_proc).
-    """
-    number("packet_time", packet_time, 1000, "(0, inf)")
-    number("delay", delay, 0.1, "[0, inf)")
-    number("ack_time", ack_time, 0.1, "[0, inf)")
-    number("processing", processing, 0.1, "[0, inf)")
-    return packet_time / (packet_time + ack_time + 2 * delay + processing)
 
 
 # Pipelining
@@ -118,9 +96,7 @@ def utilisation_go_back_n(a: float, window: int, loss: float = 0.0) -> float:
     far more than the formula says.
     Source: Stallings, ARQ performance; without loss Kurose & Ross, section 3.4.2.
     """
-    number("a", a, 0.1, "[0, inf)")
-    number("window", window, 16, "[1, inf)", whole=True)
-    number("loss", loss, 0.1, "[0, 1)")
+    _require(a=a, window=window, loss=loss)
     round_trip = 1 + 2 * a
     if window >= round_trip:
         return (1 - loss) / (1 + 2 * a * loss)
@@ -135,9 +111,7 @@ def utilisation_selective_repeat(a: float, window: int, loss: float = 0.0) -> fl
     window: with loss, that asks for W of 20 K or more.
     Source: Stallings, ARQ performance; without loss Kurose & Ross, section 3.4.2.
     """
-    number("a", a, 0.1, "[0, inf)")
-    number("window", window, 16, "[1, inf)", whole=True)
-    number("loss", loss, 0.1, "[0, 1)")
+    _require(a=a, window=window, loss=loss)
     return (1 - loss) * min(1.0, window / (1 + 2 * a))
 
 
@@ -149,8 +123,7 @@ def transmissions_per_packet(loss: float, ack_loss: float = 0.0) -> float:
     timer that fires too early. Go-back-N sends more.
     Source: the mean of a geometric distribution; Stallings, ARQ performance.
     """
-    number("loss", loss, 0.1, "[0, 1)")
-    number("ack_loss", ack_loss, 0.1, "[0, 1)")
+    _require(loss=loss, ack_loss=ack_loss)
     return 1 / ((1 - loss) * (1 - ack_loss))
 
 
@@ -162,7 +135,7 @@ def utilisation_bound(loss: float) -> float:
     Source: capacity of the erasure channel (Elias 1955, Coding for two noisy channels;
     Cover & Thomas, Elements of Information Theory, section 7.1.5).
     """
-    number("loss", loss, 0.1, "[0, 1)")
+    _require(loss=loss)
     return 1 - loss
 
 
@@ -174,8 +147,7 @@ def rounds_until_all(count: int, loss: float) -> float:
     Source: mean of the largest of n geometric numbers, the sum of 1 - (1 - p^k)^n over
     k = 0, 1, … (Towsley, Kurose & Pingali 1997, IEEE JSAC 15(3), for n receivers).
     """
-    number("count", count, 16, "[1, inf)", whole=True)
-    number("loss", loss, 0.1, "[0, 1)")
+    _require(count=count, loss=loss)
     rounds, share = 1.0, loss  # which share of the packets is lost k times
     while count * share > 1e-12:
         rounds -= expm1(count * log1p(-share))
@@ -188,19 +160,8 @@ def window_to_fill_pipe(a: float) -> int:
 
     Source: Kurose & Ross, section 3.4.2.
     """
-    number("a", a, 0.1, "[0, inf)")
+    _require(a=a)
     return ceil((1 + 2 * a) * (1 - 1e-12))  # 3751.0000000000005 means 3751
-
-
-def bandwidth_delay_product(rate: float, rtt: float) -> float:
-    """Bytes that are on their way when a pipe is full: R * RTT.
-
-    rate: of the bottleneck, bit/s. rtt: seconds, without queueing.
-    Source: RFC 6349, section 1.1; Kurose & Ross call it the pipe, section 3.4.2.
-    """
-    number("rate", rate, 1000, "(0, inf)")
-    number("rtt", rtt, 0.1, "[0, inf)")
-    return rate * rtt / 8
 
 
 # Sequence numbers
@@ -212,7 +173,7 @@ def largest_window_go_back_n(bits: int) -> int:
     Assumes a channel that keeps order, or packets that die before a number is reused.
     Source: Stallings, ARQ performance; Kurose & Ross, section 3.4.3.
     """
-    number("bits", bits, 16, "[1, inf)", whole=True)
+    _require(bits=bits)
     return (1 << bits) - 1
 
 
@@ -222,7 +183,7 @@ def largest_window_selective_repeat(bits: int) -> int:
     Assumes a channel that keeps order, or packets that die before a number is reused.
     Source: Kurose & Ross, section 3.4.4.
     """
-    number("bits", bits, 16, "[1, inf)", whole=True)
+    _require(bits=bits)
     return 1 << (bits - 1)
 
 
@@ -239,26 +200,5 @@ def mean_loss_gilbert_elliott(
     Assumes a chain that has run long enough to forget its first state.
     Source: Gilbert 1960, Elliott 1963 (Bell System Technical Journal 39 and 42).
     """
-    number("p", p, 0.1, "(0, 1]")
-    number("r", r, 0.1, "(0, 1]")
-    number("loss_bad", loss_bad, 1.0, "[0, 1]")
-    number("loss_good", loss_good, 0.0, "[0, 1]")
+    _require(p=p, r=r, loss_bad=loss_bad, loss_good=loss_good)
     return (p * loss_bad + r * loss_good) / (p + r)
-
-
-def mean_burst_gilbert_elliott(
-    p: float, r: float, loss_bad: float = 1.0, loss_good: float = 0.0
-) -> float:
-    """Mean number of packets lost in a row; 1 / r if only bad states lose, and all.
-
-    Arguments and assumption as for the mean loss. Each burst ends with a loss before
-    an arrival, so that the mean is P(lost) / P(lost, and the next one arrives).
-    Source: Gilbert 1960, Elliott 1963 (Bell System Technical Journal 39 and 42).
-    """
-    lost = mean_loss_gilbert_elliott(p, r, loss_bad, loss_good)
-    after_good = (1 - p) * (1 - loss_good) + p * (1 - loss_bad)
-    after_bad = r * (1 - loss_good) + (1 - r) * (1 - loss_bad)
-    burst_ends = (r * loss_good * after_good + p * loss_bad * after_bad) / (p + r)
-    if burst_ends == 0:
-        raise ValueError("a chain that loses nothing, or everything, has no bursts")
-    return lost / burst_ends

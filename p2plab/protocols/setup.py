@@ -64,7 +64,16 @@ class Setup:
     polite: bool = True
 
     def __post_init__(self) -> None:
-        self._require_protocol()
+        if not isinstance(self.protocol, str):
+            raise ValueError(
+                f"protocol is a name, got {self.protocol!r}; write PROTOCOLS['mine'] = "
+                f"(MySender, MyReceiver), then Setup('mine')"
+            )
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"there is no protocol {self.protocol!r}; choose one of "
+                f"{', '.join(PROTOCOLS)}" + MISSING.get(self.protocol, "")
+            )
         if self.window is None:
             usual = WIDE if self.protocol in AT_ONCE else WINDOW
             object.__setattr__(self, "window", usual)
@@ -80,24 +89,10 @@ class Setup:
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name} is True or False, got {value!r}")
 
-    def _require_protocol(self) -> None:
-        if not isinstance(self.protocol, str):
-            raise ValueError(
-                f"protocol is a name, got {self.protocol!r}; write PROTOCOLS['mine'] = "
-                f"(MySender, MyReceiver), then Setup('mine')"
-            )
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(
-                f"there is no protocol {self.protocol!r}; choose one of "
-                f"{', '.join(PROTOCOLS)}" + MISSING.get(self.protocol, "")
-            )
-
     def sender(self) -> FinishSender:
         """Build the sending side."""
-        rtt: RttEstimator
-        if self.timeout is None:
-            rtt = Rfc6298(timestamps=self.timestamps)
-        else:
+        rtt: RttEstimator = Rfc6298(timestamps=self.timestamps)
+        if self.timeout is not None:
             rtt = FixedRto(self.timeout)
         sender: Sender = built(PROTOCOLS[self.protocol][0], self, rtt)
         if self.seq_bits is not None and self.protocol in NUMBERED:
