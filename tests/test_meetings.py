@@ -39,7 +39,7 @@ from p2plab.net.chat import ChatClient
 from p2plab.net.paths import HOST
 from p2plab.peer.event_log import MOST_BYTES, shortened, size
 from p2plab.peer.peer import Peer
-from p2plab.rendezvous.client import RendezvousClient, ServerClock
+from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import MAX_EVENTS
 from p2plab.rendezvous.server import RendezvousServer
 
@@ -253,23 +253,6 @@ def test_three_clocks_that_differ_are_brought_together(probes: bool) -> None:
 def test_a_clock_that_nothing_is_known_of_is_taken_for_right() -> None:
     rows = [Seen(9.0, REGISTER, "", "bob"), Seen(9.5, ASKED)]
     assert together(OWN[:1], rows) == [*rows, OWN[0]]
-
-
-def test_every_answer_narrows_the_servers_time_down() -> None:
-    clock = ServerClock()
-    clock.learn(1000.0, sent=10.0, received=10.1)
-    assert clock.at(10.0) == pytest.approx(999.95, abs=0.001)
-    clock.learn(1001.0, sent=10.99, received=11.5)  # what is between both is little
-    assert clock.at(10.0) == pytest.approx(999.9555, abs=0.06)
-    clock.learn(1002.95, sent=13.0, received=13.001)
-    assert clock.at(10.0) == pytest.approx(999.95, abs=0.002)
-
-
-def test_a_clock_that_was_set_is_believed_anew() -> None:
-    clock = ServerClock()
-    clock.learn(1000.0, sent=10.0, received=10.1)
-    clock.learn(5000.0, sent=11.0, received=11.2)
-    assert clock.at(11.0) == pytest.approx(4999.9, abs=0.001)
 
 
 def test_while_the_rendezvous_is_away_a_meeting_in_doubt_still_serves(

@@ -30,7 +30,7 @@ def test_names_leases_and_meetings_are_there_and_their_secrets_are_not(
         bob.register(lease=30)
         met = ann.introduce("bob").met
         found = {each.key.partition(":lobby:")[2]: each for each in server.contents()}
-        assert {"p:ann", "p:bob", "names", "exp", "since", "in:ann"} <= {*found}
+        assert {"p:ann", "p:bob", "names", "exp", "in:ann"} <= {*found}
         assert found["p:ann"].type == "hash"
         assert 0 < (found["p:ann"].expires_in or 0) <= 30
         assert found["names"].expires_in is None

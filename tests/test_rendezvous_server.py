@@ -58,10 +58,8 @@ def register(server: RendezvousServer, name: str) -> str:
 def assert_refused(answer: requests.Response, status: int, error: str) -> None:
     assert answer.status_code == status, answer.text
     body = answer.json()
-    assert set(body) == {"error", "message", "do", "retry_after"}
+    assert set(body) == {"error", "message", "retry_after"}
     assert body["error"] == error
-    assert body["message"].endswith((".", "'")) or ":" in body["message"]
-    assert body["do"].endswith(".")
     if body["retry_after"] is not None:
         assert int(answer.headers["Retry-After"]) >= body["retry_after"]
 
@@ -72,12 +70,10 @@ def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -
     body = answer.json()
     token = body.pop("token")
     assert body.pop("nonce")
-    now = body.pop("now")
     assert body.pop("stun_port") > 0
     seen = {"name": "ann", "room": "lobby", "seen": "127.0.0.1", "lease": 30}
     assert body == seen
-    public = {"name": "ann", "since": now}
-    assert ask(server, "GET", "/rooms/lobby/peers/ann").json() == public
+    assert set(ask(server, "GET", "/rooms/lobby/peers/ann").json()) == {"name", "since"}
     assert token not in ask(server, "GET", "/rooms/lobby/peers").text
 
 
@@ -271,11 +267,10 @@ def test_no_header_changes_the_address_that_is_seen(server: RendezvousServer) ->
 def test_the_description_lists_the_refusals(server: RendezvousServer) -> None:
     paths = ask(server, "GET", "/openapi.json").json()["paths"]
     put = paths["/rooms/{room}/peers/{name}"]["put"]["responses"]
-    assert set(put) == {"200", "201", "408", "409", "413", "422", "429", "503"}
-    assert set(paths["/"]["get"]["responses"]) == {"200", "422", "429", "503"}
+    assert set(put) == {"200", "201", "default"}
     for path in paths.values():
         for operation in path.values():
-            shape = operation["responses"]["422"]["content"]["application/json"]
+            shape = operation["responses"]["default"]["content"]["application/json"]
             assert shape["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
@@ -534,8 +529,7 @@ def test_where_a_stun_request_came_from_is_told_to_whom_the_peer_meets(
 ) -> None:
     grant = ask(server, "PUT", "/rooms/lobby/peers/stunned", json=CLAIM).json()
     token, session = owner(grant["token"]), "5707ed5707ed5707"
-    loop, store = server._service.loop, server._service.store
-    assert loop is not None
+    loop, store = server._loop, server._service.store
     for nonce in ("lobby/nobody/x", grant["nonce"]):
         wish = store.observed(nonce, "203.0.113.9", 40_000)
         asyncio.run_coroutine_threadsafe(wish, loop).result()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 import pytest
+import redis
 import requests
 from loopback import PATIENCE, eventually, later
+from redis_server import RedisServer
 from stores import cluster as cluster
 from stores import real as real
 
@@ -19,10 +23,10 @@ from p2plab.core.meeting import Seen
 from p2plab.errors import PeerNotFound, RendezvousAway, RendezvousError
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import (
-    Asked,
     Candidate,
     Limits,
     Met,
+    Notice,
     Registration,
 )
 from p2plab.rendezvous.server import RendezvousServer
@@ -43,11 +47,11 @@ def servers(request: pytest.FixtureRequest) -> Iterator[list[RendezvousServer]]:
         with RendezvousServer(redis_url="", limits=MANY) as one:
             yield [one, one]
         return
-    redis = request.getfixturevalue(request.param)
-    redis.empty()
+    store = request.getfixturevalue(request.param)
+    store.empty()
     with (
-        RendezvousServer(redis_url=redis.url, limits=MANY) as one,
-        RendezvousServer(redis_url=redis.url, limits=MANY) as other,
+        RendezvousServer(redis_url=store.url, limits=MANY) as one,
+        RendezvousServer(redis_url=store.url, limits=MANY) as other,
     ):
         yield [one, other]
 
@@ -77,7 +81,7 @@ def test_asked_at_one_server_answered_at_the_other_both_are_told(
     waiting(servers[1])
     assert here.introduce(ann, "bob", SESSION) == "asked"
     (asked,), place = knock.result(PATIENCE)
-    assert asked == Asked(SESSION, "ann")
+    assert asked == Notice("asked", SESSION, "ann")
     told = [
         later(lambda: here.inbox(ann, wait=WAIT)[0]),
         later(lambda: there.inbox(bob, place, WAIT)[0]),
@@ -116,7 +120,7 @@ def test_what_both_saw_is_one_trace(clients: list[RendezvousClient]) -> None:
     ann, bob = register(here, "ann"), register(there, "bob")
     here.introduce(ann, "bob", SESSION)
     there.answer(bob, SESSION, True)
-    begun = ann.now
+    begun = time.time()
     here.report(ann, SESSION, [Seen(begun + 100, "probe", "to 192.168.1.7")])
     there.report(bob, SESSION, [Seen(begun + 200, "arrived")])
     rows = here.meeting(ann, SESSION)
@@ -198,6 +202,25 @@ def test_when_the_server_stops_whoever_waits_goes_home_at_once() -> None:
         assert call.result(PATIENCE) == ([], "0-0")
 
 
+@pytest.mark.parametrize("servers", ["real"], indirect=True)
+def test_who_hangs_up_waits_no_more_nor_does_its_connection_to_redis(
+    servers: list[RendezvousServer], clients: list[RendezvousClient], real: RedisServer
+) -> None:
+    ann = register(clients[0], "ann")
+    head = f"Host: x\r\nAuthorization: Bearer {ann.token}\r\n\r\n"
+    with redis.Redis(port=real.port) as redis_:
+
+        def blocked(many: int) -> bool:
+            return bool(redis_.info("clients")["blocked_clients"] == many)
+
+        with socket.create_connection(("127.0.0.1", servers[0].port)) as line:
+            path = f"/rooms/lobby/peers/ann/inbox?wait={WAIT}"
+            line.sendall(f"GET {path} HTTP/1.1\r\n{head}".encode())
+            eventually(lambda: blocked(1), "the call waits in Redis")
+        waiting(servers[0], 0)
+        eventually(lambda: blocked(0), "and no more")
+
+
 def test_who_leaves_ends_its_own_waiting() -> None:
     with (
         RendezvousServer(redis_url="") as server,
@@ -223,14 +246,14 @@ def test_the_client_goes_on_with_the_next_server(
         assert client.url == servers[0].url
         assert client.heartbeat(ann).lease == 60
     with (
-        RendezvousClient([nobody, nobody]) as client,
+        RendezvousClient([nobody, "http://127.0.0.1:2"]) as client,
         pytest.raises(RendezvousAway, match="none of 2 rendezvous servers answers"),
     ):
         client.peers()
     with (
         RendezvousServer(redis_url=nobody.replace("http", "redis")) as without_redis,
         RendezvousClient([without_redis.url, nobody]) as client,
-        pytest.raises(RendezvousAway, match=f"its Redis .*; .*{nobody} does not ans"),
+        pytest.raises(RendezvousAway, match=f"its Redis.*; .*{nobody} does not ans"),
     ):
         client.peers()
     with pytest.raises(ValueError, match="urls must name at least one"):

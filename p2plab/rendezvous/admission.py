@@ -9,12 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import inf
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 
 from p2plab.errors import (
     IntroductionRefused,
-    NameTaken,
     P2PLabError,
     PeerNotFound,
     PeerUnreachable,
@@ -28,12 +26,10 @@ from p2plab.rendezvous.model import (
     INTRODUCTION_LIFE,
     MAX_WAIT,
     MAX_WHY,
-    Asked,
-    Declined,
     Event,
     Met,
+    Notice,
     Registration,
-    Withdrawn,
 )
 
 REPEAT: Final = 1.0  # s between two knocks of one introduction
@@ -42,21 +38,17 @@ A_PERSON: Final = 30.0  # s to answer: the other program may ask its user
 SESSIONS: Final = 1_000  # that we remember
 
 Policy = Literal["room", "ask", "nobody"]
-POLICIES: Final = ("room", "ask", "nobody")
+POLICIES: Final = get_args(Policy)
 Told = TypeVar("Told")
 
 
 @dataclass(slots=True)
 class Request:
-    """Somebody who waits for our word.
-
-    until: when its introduction is over, by time.monotonic [s]. asked_at: likewise.
-    """
+    """Somebody who waits for our word. asked_at: since when, by time.monotonic [s]."""
 
     peer: str
     session: str
     _settle: Callable[[Request, bool, str], None] = field(repr=False)
-    until: float = field(default=inf, repr=False)
     asked_at: float = field(default_factory=time.monotonic, repr=False)
 
     def accept(self) -> None:
@@ -120,20 +112,14 @@ class Lease:
         assert self.registration is not None
         while not self._ended.wait(self.registration.lease / 3):
             try:
-                self.registration = self.client.heartbeat(self.registration)
-                self._on_grant(self.registration)
-                self.trouble = None
-            except PeerNotFound:
-                self._take_again()
-            except (RendezvousError, NameTaken) as why:
+                with suppress(PeerNotFound):
+                    self.registration = self.client.heartbeat(self.registration)
+                    self._on_grant(self.registration)
+                    self.trouble = None
+                    continue
+                self.take(self.registration.lease)
+            except P2PLabError as why:
                 self.trouble = why
-
-    def _take_again(self) -> None:
-        assert self.registration is not None
-        try:
-            self.take(self.registration.lease)
-        except P2PLabError as why:
-            self.trouble = why
 
 
 class Admission:
@@ -167,7 +153,7 @@ class Admission:
         self._lease, self._client = lease, lease.client
         self._closed = threading.Event()
         self._news = threading.Condition()  # for all that follows
-        self._sessions: OrderedDict[str, Met | Declined | None] = OrderedDict()
+        self._sessions: OrderedDict[str, Event | None] = OrderedDict()
         self._requests: dict[str, Request] = {}
         self._thread: threading.Thread | None = None
 
@@ -190,8 +176,10 @@ class Admission:
     @property
     def requests(self) -> list[Request]:
         """Who waits for our word, the oldest first."""
+        now = time.monotonic()
         with self._news:
-            return self._waiting()
+            waiting = list(self._requests.values())
+        return [each for each in waiting if now - each.asked_at < INTRODUCTION_LIFE]
 
     def forget_gone(self) -> None:
         """Drop the requests of peers that have left. Raises RendezvousError."""
@@ -248,7 +236,7 @@ class Admission:
             outcome = self._outcome(session, min(left, REPEAT))
             if isinstance(outcome, Met):
                 return outcome
-            if isinstance(outcome, Declined):
+            if outcome is not None:
                 words = f": {outcome.why}" if outcome.why else ""
                 raise IntroductionRefused(f"the peer {to} does not want to meet{words}")
             if left <= REPEAT:
@@ -258,10 +246,6 @@ class Admission:
                     "person is there, or find out whether the program still runs"
                 )
         raise P2PLabError("this peer is closed")
-
-    def _waiting(self) -> list[Request]:
-        now = time.monotonic()
-        return [each for each in self._requests.values() if now < each.until]
 
     def _owner(self) -> Registration:
         registration = self._lease.registration
@@ -275,7 +259,7 @@ class Admission:
             while len(self._sessions) > SESSIONS:
                 self._sessions.popitem(last=False)
 
-    def _outcome(self, session: str, seconds: float) -> Met | Declined | None:
+    def _outcome(self, session: str, seconds: float) -> Event | None:
         with self._news:
             self._news.wait_for(
                 lambda: self._closed.is_set() or self._sessions.get(session), seconds
@@ -303,13 +287,13 @@ class Admission:
 
         Raises RendezvousAway when an answer did not get through.
         """
-        if isinstance(event, Asked):
+        if event.what == "asked":
             if event.session not in self._sessions:
                 self._note(event.session, "asked", event.peer)
                 self._consider(event)
                 self._remember(event.session)
             return
-        if isinstance(event, Withdrawn):
+        if event.what == "withdrawn":
             if request := self._requests.get(event.session):
                 self._forget(request)
                 tell(self.on_withdrawn, request)
@@ -324,7 +308,7 @@ class Admission:
             self._sessions[event.session] = event
             self._news.notify_all()
 
-    def _consider(self, event: Asked) -> None:
+    def _consider(self, event: Notice) -> None:
         if self.accept != "ask":
             yes = self.accept == "room"
             try:
@@ -334,12 +318,11 @@ class Admission:
             except P2PLabError:
                 pass  # it is over, or its caller has gone
             return
-        until = time.monotonic() + INTRODUCTION_LIFE
-        request = Request(event.peer, event.session, self._settle, until)
+        request = Request(event.peer, event.session, self._settle)
         with self._news:
             # The rendezvous has forgotten the overdue ones, too.
-            self._requests = {each.session: each for each in self._waiting()}
-            self._requests[event.session] = request
+            waiting = [*self.requests, request]
+            self._requests = {each.session: each for each in waiting}
         tell(self.on_request, request)
 
     def _settle(self, request: Request, accept: bool, why: str) -> None:

@@ -7,10 +7,10 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
@@ -50,175 +50,141 @@ BODY_PATIENCE: Final = 5.0  # seconds for a body to arrive
 RETRY_REDIS: Final = 1.0  # seconds
 MAKE_ROOM: Final = 5.0  # seconds until a call that had to make room should come again
 
-# What went wrong, word by word: status, what it means, what to do.
-PROBLEMS = {
-    "not_json": (422, "The body is not JSON in UTF-8.", "Send a JSON object."),
-    "invalid": (422, "The request is not as it should be.", "Correct it; see /docs."),
-    "token_missing": (
-        401,
-        "This needs the owner's token.",
-        "Send the header 'Authorization: Bearer TOKEN' with the token that came with "
-        "the name.",
-    ),
-    "not_owner": (
-        403,
-        "Another peer holds this name; the token is not its owner's.",
-        "Register another name, or wait until the other peer leaves.",
-    ),
-    "no_such_peer": (
-        404,
-        "No peer of this name is registered; perhaps its lease has ended.",
-        "Look at the list of peers.",
-    ),
-    "not_registered": (
-        404,
-        "This name is not registered; perhaps its lease has ended.",
-        "If it is your own name, register it again.",
-    ),
-    "no_such_introduction": (
-        404,
-        "There is no such introduction of yours; perhaps it is over.",
-        "Ask for a new one, with a new session.",
-    ),
-    "no_such_path": (404, "There is nothing at this path.", "See /docs for the paths."),
-    "method_not_allowed": (
-        405,
-        "This path does not know this method.",
-        "Use one of the methods in the header Allow; see /docs.",
-    ),
-    "body_too_slow": (
-        408,
-        f"The body did not arrive within {BODY_PATIENCE:g} s.",
-        "Send it at once, with its true Content-Length.",
-    ),
-    "name_taken": (
-        409,
-        "Another peer holds this name.",
-        "Choose another name, or wait; the owner comes back with its token.",
-    ),
-    "session_taken": (
-        409,
-        "This session belongs to another introduction.",
-        "Choose another one, at random.",
-    ),
-    "answered_already": (
-        409,
-        "This introduction was answered already, and not like this.",
-        "Ask for a new introduction in the other direction.",
-    ),
-    "caller_gone": (
-        410,
-        "The peer that asked waits no more, or is not registered any more.",
-        "Let it ask again.",
-    ),
-    "body_too_large": (413, f"The body has more than {MAX_BODY} bytes.", "Send less."),
-    "too_many_names": (
-        429,
-        "Too many new names came from your address within a minute.",
-        "Wait, then try again; refreshing a name that you hold is not limited.",
-    ),
-    "too_many_introductions": (
-        429,
-        "Too many introductions were asked for within a minute.",
-        "Wait, then try again; repeating one that you have asked for is not limited.",
-    ),
-    "too_many_waiting": (
-        429,
-        "Too many calls of your name or your address wait here.",
-        "Let one request wait at a time, or use another server.",
-    ),
-    "too_many_look_ups": (
-        429,
-        "Too many look-ups came from your address within a second.",
-        "Wait a second, then ask again.",
-    ),
-    "bug": (500, "The rendezvous made a mistake.", "Please report what you sent."),
-    "room_full": (
-        503,
-        "The room holds as many names as it can.",
-        "Wait until others leave or their leases end, or take another room.",
-    ),
-    "too_many_rooms": (
-        503,
-        "The rendezvous holds as many rooms as it can.",
-        "Take a room that exists, or wait until one is empty.",
-    ),
-    "redis_away": (
-        503,
-        "The rendezvous cannot reach its Redis.",
-        "Try again in a moment; whoever runs it: start Redis, or correct its address. "
-        "Names that Redis has kept are still held.",
-    ),
-}
-
-
 Look = Callable[[float], Coroutine[Any, Any, Inbox]]
 
+# Why a request is refused: for each status, what is wrong and what to do, by a word.
+PROBLEMS: Final = {
+    401: {
+        "token_missing": "This needs the owner's token. Send the header "
+        "'Authorization: Bearer TOKEN' with the token that came with the name.",
+    },
+    403: {
+        "not_owner": "Another peer holds this name; the token is not its owner's. "
+        "Register another name, or wait until the other peer leaves.",
+    },
+    404: {
+        "no_such_peer": "No peer of this name is registered; perhaps its lease has "
+        "ended. Look at the list of peers.",
+        "not_registered": "This name is not registered; perhaps its lease has ended. "
+        "If it is your own name, register it again.",
+        "no_such_introduction": "There is no such introduction of yours; perhaps it is "
+        "over. Ask for a new one, with a new session.",
+        "no_such_path": "There is nothing at this path. See /docs for the paths.",
+    },
+    405: {
+        "method_not_allowed": "This path does not know this method. Use one of the "
+        "methods in the header Allow; see /docs.",
+    },
+    408: {
+        "body_too_slow": f"The body did not arrive within {BODY_PATIENCE:g} s. Send it "
+        "at once, with its true Content-Length.",
+    },
+    409: {
+        "name_taken": "Another peer holds this name. Choose another name, or wait; the "
+        "owner comes back with its token.",
+        "session_taken": "This session belongs to another introduction. Choose another "
+        "one, at random.",
+        "answered_already": "This introduction was answered already, and not like "
+        "this. Ask for a new introduction in the other direction.",
+    },
+    410: {
+        "caller_gone": "The peer that asked waits no more, or is not registered any "
+        "more. Let it ask again.",
+    },
+    413: {"body_too_large": f"The body has more than {MAX_BODY} bytes. Send less."},
+    422: {
+        "not_json": "The body is not JSON in UTF-8. Send a JSON object.",
+        "invalid": "The request is not as it should be. Correct it; see /docs.",
+    },
+    429: {
+        "too_many_names": "Too many new names came from your address within a minute. "
+        "Wait, then try again; refreshing a name that you hold is not limited.",
+        "too_many_introductions": "Too many introductions were asked for within a "
+        "minute. Wait, then try again; repeating one is not limited.",
+        "too_many_waiting": "Too many calls of your name or your address wait here. "
+        "Let one request wait at a time, or use another server.",
+        "too_many_look_ups": "Too many look-ups came from your address within a "
+        "second. Wait a second, then ask again.",
+    },
+    500: {"bug": "The rendezvous made a mistake. Please report what you sent."},
+    503: {
+        "room_full": "The room holds as many names as it can. Wait until others leave "
+        "or their leases end, or take another room.",
+        "too_many_rooms": "The rendezvous holds as many rooms as it can. Take a room "
+        "that exists, or wait until one is empty.",
+        "redis_away": "The rendezvous cannot reach its Redis. Try again in a moment; "
+        "whoever runs it: start Redis, or correct its address. Names that Redis has "
+        "kept are still held.",
+    },
+}
+DESCRIPTION: Final = (
+    "Peers register here, are introduced, and then talk directly.\n\nRefusals:\n\n"
+    + "\n".join(
+        f"- {status} `{word}`: {message}"
+        for status, words in PROBLEMS.items()
+        for word, message in words.items()
+    )
+)
 
-class Waiting:
-    """The calls that wait at their inboxes: few of one name, not all of one source."""
+
+class Service:
+    """What answers requests.
+
+    store: where everything is kept, while the service runs.
+    stun_port: where STUN is answered, or None.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
+        self.store: Store
+        self.stun_port: int | None = None
         self._closed = False
-        self._tasks: dict[str, list[asyncio.Task[Inbox]]] = {}  # the oldest first
-        self._sources: Counter[str] = Counter()
+        # Who waits, and from which source, the oldest first.
+        self._waiting: dict[asyncio.Task[Inbox], tuple[str, str]] = {}
+        self._second = 0
+        self._looks: Counter[tuple[object, ...]] = Counter()  # in this second
 
-    def __len__(self) -> int:
-        return self._sources.total()
+    @property
+    def waiting(self) -> int:
+        """How many calls wait at their inboxes."""
+        return len(self._waiting)
 
     async def wait(
-        self, name: str, source: str, look: Look, seconds: float
+        self, request: Request, name: str, source: str, look: Look, seconds: float
     ) -> Inbox | None:
-        """Return what `look` finds within so many seconds; None when we close.
+        """Return what `look` finds within so many seconds.
 
-        Of one name the newest call makes the oldest go, whose connection is most
-        likely dead. Raises Refused: too_many_waiting.
+        None when the caller hangs up, or we close. Of one name the newest call makes
+        the oldest go, whose connection is most likely dead. Raises Refused:
+        too_many_waiting.
         """
-        if self._sources[source] >= self._limits.waiting_per_source:
+        others = list(self._waiting.items())
+        of_source = [task for task, (_, whence) in others if whence == source]
+        of_name = [task for task, (whose, _) in others if whose == name]
+        if len(of_source) >= self.limits.waiting_per_source:
             raise Refused("too_many_waiting", MAKE_ROOM)
-        tasks = self._tasks.setdefault(name, [])
-        if len(tasks) >= self._limits.waiting_per_name:
-            tasks[0].cancel()
+        if len(of_name) >= self.limits.waiting_per_name:
+            of_name[0].cancel()
         task = asyncio.create_task(look(0 if self._closed else seconds))
-        tasks.append(task)
-        self._sources[source] += 1
+        gone = asyncio.create_task(hung_up(request))
+        self._waiting[task] = name, source
         try:
-            await asyncio.wait([task])
-            if task.cancelled() and self._closed:
+            await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and not task.cancelled():
+                return task.result()
+            if gone.done() or self._closed:
                 return None
-            if task.cancelled():
-                raise Refused("too_many_waiting", MAKE_ROOM)
-            return task.result()
+            raise Refused("too_many_waiting", MAKE_ROOM)
         finally:
+            del self._waiting[task]
             task.cancel()
-            tasks.remove(task)
-            if not tasks:
-                self._tasks.pop(name, None)
-            self._sources[source] -= 1
-            if not self._sources[source]:
-                del self._sources[source]
+            gone.cancel()
 
     def close(self) -> None:
         """Send every call home; from now on nobody waits."""
         self._closed = True
-        for tasks in self._tasks.values():
-            for task in tasks:
-                task.cancel()
-
-
-class Service:
-    """What answers requests. stun_port: where STUN is answered, or None."""
-
-    def __init__(self, limits: Limits, make_store: Callable[[], Store]) -> None:
-        self.limits = limits
-        self.make_store = make_store
-        self.waiting = Waiting(limits)
-        self.stun_port: int | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None  # while it runs
-        self.store: Store
-        self._second = 0
-        self._looks: Counter[tuple[object, ...]] = Counter()  # in this second
+        for task in self._waiting:
+            task.cancel()
 
     def count_look(self, *of: object) -> None:
         """Count a look-up of a source. Raises Refused: too_many_look_ups."""
@@ -231,19 +197,14 @@ class Service:
             raise Refused("too_many_look_ups", self._second + 1 - now)
 
 
+async def hung_up(request: Request) -> None:
+    """Wait until the caller of a request has closed its connection."""
+    with suppress(Refused):  # of a body that nobody has announced to us
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+
 # ---- what the paths depend on; a plain `def` would be run in another thread
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: the address as the socket tells it, and the token, or "".
-
-    No header is believed about the address.
-    """
-
-    seen: str
-    token: str
-
 
 bearer = HTTPBearer(auto_error=False, description="The token of who has the name.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
@@ -255,64 +216,60 @@ async def service_of(request: Request) -> Service:
     return service
 
 
-async def anybody(request: Request, credentials: Credentials) -> Caller:
-    """Who asks, with a token or without."""
-    seen = address_at(request.client.host if request.client else "127.0.0.1")
-    return Caller(seen, credentials.credentials if credentials else "")
+async def seen_at(request: Request) -> str:
+    """The caller's address as the socket tells it; no header is believed."""
+    return address_at(request.client.host if request.client else "127.0.0.1")
 
 
-async def owner(request: Request, credentials: Credentials) -> Caller:
-    """Who asks, with a token. Raises Refused."""
-    if credentials is None or not credentials.credentials:
+async def token_of(credentials: Credentials) -> str:
+    """The token that was sent, or ""."""
+    return credentials.credentials if credentials else ""
+
+
+Here = Annotated[Service, Depends(service_of)]
+Seen = Annotated[str, Depends(seen_at)]
+MaybeToken = Annotated[str, Depends(token_of)]
+
+
+async def owner(token: MaybeToken) -> str:
+    """The token that was sent. Raises Refused."""
+    if not token:
         raise Refused("token_missing")
-    return await anybody(request, credentials)
+    return token
 
 
-async def count_look(request: Request) -> None:
+async def count_look(request: Request, here: Here, seen: Seen) -> None:
     """Let a source look so often in a second, and no more.
 
     Only GET is counted, which nobody needs to keep a name, and inboxes by themselves: a
     class that has looked too often loses nothing but a second.
     """
-    caller, inboxes = await anybody(request, None), request.url.path.endswith("/inbox")
-    (await service_of(request)).count_look(source_of(caller.seen), inboxes)
+    if request.method == "GET":
+        here.count_look(source_of(seen), request.url.path.endswith("/inbox"))
 
 
-Here = Annotated[Service, Depends(service_of)]
-Owner = Annotated[Caller, Depends(owner)]
-Anybody = Annotated[Caller, Depends(anybody)]
+Token = Annotated[str, Depends(owner)]
 InRoom = Annotated[Name, Path(examples=["lobby"])]
 OfPeer = Annotated[Name, Path(examples=["ann"])]
 InSession = Annotated[Session, Path()]
-LOOK: Final = [Depends(count_look)]
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of one path, for the OpenAPI description."""
-    return {
-        status: {
-            "model": Problem,
-            "description": " ".join(m for s, m, _ in PROBLEMS.values() if s == status),
-        }
-        for status in (*statuses, 422, 503)
-    }
 
 
 # ---- the paths
 
-router = APIRouter()
+router = APIRouter(
+    dependencies=[Depends(count_look)],
+    responses={"default": {"model": Problem, "description": "Why it is refused."}},
+)
 
 
-@router.get("/", dependencies=LOOK, responses=refusals(429))
+@router.get("/")
 async def info(here: Here) -> dict[str, str]:
     """Say what answers here, and that Redis does too. docs: where to try requests."""
     await here.store.ping()
     return {"service": "p2plab rendezvous", "docs": "/docs"}
 
 
-@router.get(
-    "/rooms/{room}/peers/{name}", dependencies=LOOK, responses=refusals(404, 429)
-)
+@router.get("/rooms/{room}/peers/{name}")
 async def look_up(here: Here, room: InRoom, name: OfPeer) -> Listed:
     """Say whether a peer is there; how to reach it, an introduction tells."""
     return await here.store.get(room, name)
@@ -321,43 +278,36 @@ async def look_up(here: Here, room: InRoom, name: OfPeer) -> Listed:
 @router.put(
     "/rooms/{room}/peers/{name}",
     status_code=201,
-    responses=refusals(408, 409, 413, 429)
-    | {200: {"model": Registration, "description": "The owner came back."}},
+    responses={200: {"model": Registration, "description": "The owner came back."}},
 )
 async def register(
     here: Here,
     room: InRoom,
     name: OfPeer,
     claim: Claim,
-    caller: Anybody,
+    seen: Seen,
+    token: MaybeToken,
     response: Response,
 ) -> Registration:
     """Take a free name, or come back to it with its token."""
-    granted, created = await here.store.claim(
-        room, name, claim, caller.seen, caller.token
-    )
+    granted, created = await here.store.claim(room, name, claim, seen, token)
     response.status_code = 201 if created else 200
     return replace(granted, stun_port=here.stun_port)
 
 
-@router.post("/rooms/{room}/peers/{name}/heartbeat", responses=refusals(401, 403, 404))
-async def heartbeat(here: Here, room: InRoom, name: OfPeer, caller: Owner) -> Renewed:
+@router.post("/rooms/{room}/peers/{name}/heartbeat")
+async def heartbeat(here: Here, room: InRoom, name: OfPeer, token: Token) -> Renewed:
     """Start the lease anew."""
-    return await here.store.beat(room, name, caller.token)
+    return await here.store.beat(room, name, token)
 
 
-@router.delete(
-    "/rooms/{room}/peers/{name}",
-    status_code=204,
-    response_model=None,
-    responses=refusals(401, 403, 404),
-)
-async def leave(here: Here, room: InRoom, name: OfPeer, caller: Owner) -> None:
+@router.delete("/rooms/{room}/peers/{name}", status_code=204, response_model=None)
+async def leave(here: Here, room: InRoom, name: OfPeer, token: Token) -> None:
     """Give the name back."""
-    await here.store.leave(room, name, caller.token)
+    await here.store.leave(room, name, token)
 
 
-@router.get("/rooms/{room}/peers", dependencies=LOOK, responses=refusals(429))
+@router.get("/rooms/{room}/peers")
 async def page(
     here: Here,
     room: InRoom,
@@ -368,86 +318,69 @@ async def page(
     return await here.store.page(room, cursor, limit)
 
 
-@router.post(
-    "/rooms/{room}/introductions",
-    status_code=202,
-    responses=refusals(401, 403, 404, 408, 409, 413, 429),
-)
-async def introduce(here: Here, room: InRoom, wish: Wish, caller: Owner) -> State:
+@router.post("/rooms/{room}/introductions", status_code=202)
+async def introduce(
+    here: Here, room: InRoom, wish: Wish, token: Token, seen: Seen
+) -> State:
     """Ask a peer whether it wants to be introduced; asking again knocks again."""
-    return await here.store.ask(
-        room, wish.caller, caller.token, wish.session, wish.to, caller.seen
-    )
+    return await here.store.ask(room, wish.caller, token, wish.session, wish.to, seen)
 
 
-@router.post(
-    "/rooms/{room}/introductions/{session}",
-    responses=refusals(401, 403, 404, 408, 409, 410, 413),
-)
+@router.post("/rooms/{room}/introductions/{session}")
 async def answer(
-    here: Here, room: InRoom, session: InSession, consent: Consent, caller: Owner
+    here: Here, room: InRoom, session: InSession, consent: Consent, token: Token
 ) -> State:
     """Accept or refuse, once; the inboxes of both tell what came of it.
 
     Who has asked withdraws by refusing, as long as there is no answer.
     """
     return await here.store.answer(
-        room, consent.name, caller.token, session, consent.accept, consent.why
+        room, consent.name, token, session, consent.accept, consent.why
     )
 
 
-@router.get(
-    "/rooms/{room}/peers/{name}/inbox",
-    dependencies=LOOK,
-    responses=refusals(401, 403, 404, 429),
-)
+@router.get("/rooms/{room}/peers/{name}/inbox")
 async def inbox(
     here: Here,
+    request: Request,
     room: InRoom,
     name: OfPeer,
-    caller: Owner,
+    token: Token,
+    seen: Seen,
     after: Annotated[str, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$")] = BEGINNING,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT, allow_inf_nan=False)] = 0,
 ) -> Inbox:
     """Read one's inbox, or wait until something comes; all again without `after`."""
-
-    def look(seconds: float) -> Coroutine[Any, Any, Inbox]:
-        return here.store.inbox(room, name, caller.token, after, seconds)
-
+    look = partial(here.store.inbox, room, name, token, after)
     if not wait:
         return await look(0)
-    source, whose = source_of(caller.seen), f"{room}/{name}"
-    return await here.waiting.wait(whose, source, look, wait) or Inbox([], after)
+    source, whose = source_of(seen), f"{room}/{name}"
+    return await here.wait(request, whose, source, look, wait) or Inbox([], after)
 
 
 @router.put(
     "/rooms/{room}/introductions/{session}/events",
     status_code=204,
     response_model=None,
-    responses=refusals(401, 404, 408, 413),
 )
 async def report(
-    here: Here, room: InRoom, session: InSession, report: Report, caller: Owner
+    here: Here, room: InRoom, session: InSession, report: Report, token: Token
 ) -> None:
     """Say what one has seen of a meeting."""
     events = [event.model_dump() for event in report.events]
-    await here.store.report(room, report.name, caller.token, session, events)
+    await here.store.report(room, report.name, token, session, events)
 
 
-@router.get(
-    "/rooms/{room}/introductions/{session}/events",
-    dependencies=LOOK,
-    responses=refusals(401, 404, 429),
-)
+@router.get("/rooms/{room}/introductions/{session}/events")
 async def meeting(
     here: Here,
     room: InRoom,
     session: InSession,
     name: Annotated[Name, Query()],
-    caller: Owner,
+    token: Token,
 ) -> Meeting:
     """Tell one of the two what both and the rendezvous have seen."""
-    return Meeting(await here.store.meeting(room, name, caller.token, session))
+    return Meeting(await here.store.meeting(room, name, token, session))
 
 
 # ---- refusals, all in the shape of Problem
@@ -457,8 +390,8 @@ def problem(
     word: str, retry_after: float | None = None, message: str | None = None
 ) -> Response:
     """The answer for one of PROBLEMS; `message` replaces the general one."""
-    status, general, do = PROBLEMS[word]
-    told = Problem(word, message or general, do, retry_after)
+    status = next(each for each in PROBLEMS if word in PROBLEMS[each])
+    told = Problem(word, message or PROBLEMS[status][word], retry_after)
     headers = {}
     if retry_after is not None:
         headers["Retry-After"] = str(math.ceil(retry_after))
@@ -481,7 +414,7 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     errors: Sequence[Any] = error.errors()
     if any(each["loc"] == ("body",) for each in errors):
         wish = "The body must be a JSON object, sent as Content-Type: application/json."
-        return problem("invalid", message=wish)
+        return problem("invalid", message=f"{wish} See /docs.")
     places = [
         f"{'.'.join(map(str, each['loc'][1:]))}: "
         f"{each['msg'].removeprefix('Value error, ')}"
@@ -489,7 +422,7 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     ]
     if any(each["type"] == "json_invalid" for each in errors):
         return problem("not_json")
-    return problem("invalid", message="; ".join(places))
+    return problem("invalid", message=f"{'; '.join(places)}. Correct it; see /docs.")
 
 
 async def on_http(request: Request, error: Exception) -> Response:
@@ -512,7 +445,7 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 async def on_redis(request: Request, error: Exception) -> Response:
     """Redis is away, is still loading, wants a password, has no memory left, …"""
-    message = f"{PROBLEMS['redis_away'][1][:-1]} ({type(error).__name__})."
+    message = f"{PROBLEMS[503]['redis_away']} ({type(error).__name__})"
     return problem("redis_away", RETRY_REDIS, message)
 
 
@@ -556,19 +489,13 @@ def address_at(host: str) -> str:
     return legal_address(host.partition("%")[0])
 
 
-def make_app(service: Service) -> ASGIApp:
-    """The service as an ASGI application; it closes its Redis when it ends."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.loop = asyncio.get_running_loop()
-        service.store = service.make_store()
-        yield
-        await service.store.aclose()
-
+def make_app(
+    service: Service, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
+) -> ASGIApp:
+    """The service as an ASGI application."""
     app = FastAPI(
         title="p2plab rendezvous",
-        description="Peers register here, are introduced, and then talk directly.",
+        description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
         exception_handlers={

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
-from threading import Lock
 from typing import Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
 from pydantic import TypeAdapter, ValidationError
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from p2plab.core.meeting import Seen
@@ -45,6 +43,7 @@ from p2plab.rendezvous.model import (
 
 MAX_ANSWER: Final = 1 << 20  # bytes; a page of a hundred peers has less than 60,000
 MAX_PAGES: Final = 10_000
+THREADS: Final = 64  # that call at a time, without connecting anew each time
 GATEWAY: Final = (502, 503, 504)  # a gateway's words for "nobody is there"
 
 REGISTRATION: Final = TypeAdapter(Registration)
@@ -60,40 +59,6 @@ NOTHING: Final = TypeAdapter(None)
 Answer = TypeVar("Answer")
 
 
-class ServerClock:
-    """The server's time by our own clock, as the quickest answer so far told it.
-
-    An answer was made half-way between our request and its arrival, give or take half
-    of what both took together (Cristian, 1989). Where a new answer cannot be, a clock
-    was set, and the new one counts.
-    """
-
-    def __init__(self) -> None:
-        self._offset, self._took = 0.0, inf  # of server's time - ours [s]
-        self._lock = Lock()
-
-    def learn(self, now: float, sent: float, received: float) -> None:
-        """Take an answer in.
-
-        now: what it says [s since 1970]. sent, received: by time.monotonic [s].
-        """
-        took, offset = received - sent, now - (sent + received) / 2
-        with self._lock:
-            wrong = abs(offset - self._offset) > (took + self._took) / 2 + 0.001
-            if took <= self._took or wrong:
-                self._offset, self._took = offset, took
-
-    def at(self, moment: float) -> float:
-        """Return the server's time at a moment of time.monotonic [s since 1970].
-
-        Before any answer, our own computer's.
-        """
-        with self._lock:
-            known = self._took < inf
-            offset = self._offset if known else time.time() - time.monotonic()
-            return moment + offset
-
-
 class RendezvousClient:
     """Talks to the rendezvous; may be used from several threads, which never wait for
     each other.
@@ -102,7 +67,6 @@ class RendezvousClient:
         working one is kept.
     timeout: seconds to connect, and seconds of silence before we give up. What does not
         wait is asked once more, so all in all it may take twice as long.
-    clock: the time at the rendezvous, as its answers tell it.
     Every call raises RendezvousAway when nobody answers, or Redis is away behind it,
     and RendezvousError for any other refusal.
     """
@@ -119,10 +83,13 @@ class RendezvousClient:
             raise ValueError("urls must name at least one server")
         self.timeout = timeout
         self.room = legal_name(room)
-        self.clock = ServerClock()
         self._at = 0  # the server that answered last
-        self._idle: list[requests.Session] = []  # each serves one call at a time
-        self._closed = False
+        self._session = requests.Session()
+        # The rendezvous is near, or a person says where: no proxy is asked.
+        self._session.trust_env = False
+        self._session.headers["Accept-Encoding"] = "identity"
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS))
 
     @property
     def url(self) -> str:
@@ -240,9 +207,7 @@ class RendezvousClient:
 
     def close(self) -> None:
         """Close the connections; names stay held until their leases end."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -268,70 +233,41 @@ class RendezvousClient:
     ) -> Answer:
         """Ask the servers in turn, beginning with the one that answered last.
 
+        What does not wait is asked once more, since every call may be repeated.
         wait: seconds that the other side may take.
         """
-        data = None if body is None else json.dumps(body, allow_nan=False).encode()
-        first, whys = self._at, []
-        for step in range(len(self.urls)):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data = None
+        if body is not None:
+            data = json.dumps(body, allow_nan=False).encode()
+            headers["Content-Type"] = "application/json"
+        first, whys = self._at, dict[str, RendezvousAway]()
+        for step in range(len(self.urls) * (1 if wait else 2)):
             place = (first + step) % len(self.urls)
             url = self.urls[place]
             try:
-                sent = time.monotonic()
-                status, content = self._exchange(method, url, path, data, token, wait)
-                answer = understood(kind, status, content, url)
+                with self._session.request(
+                    method,
+                    url + path,
+                    data=data,
+                    headers=headers,
+                    timeout=(self.timeout, self.timeout + wait),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    content = whole(response)
+                answer = understood(kind, response.status_code, content, url)
             except RendezvousAway as why:
-                whys.append(why)
-                continue
-            self._at = place
-            if now := getattr(answer, "now", None):
-                self.clock.learn(now, sent, time.monotonic())
-            return answer
-        raise all_away(whys)
-
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        path: str,
-        data: bytes | None,
-        token: str,
-        wait: float,
-    ) -> tuple[int, bytes]:
-        """Return the status and the body of an answer. Every call may be repeated."""
-        headers = {"Content-Type": "application/json"} if data is not None else {}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        session = self._idle.pop() if self._idle else direct()
-        try:
-            for last in (bool(wait), True):
-                try:
-                    with session.request(
-                        method,
-                        url + path,
-                        data=data,
-                        headers=headers,
-                        timeout=(self.timeout, self.timeout + wait),
-                        allow_redirects=False,
-                        stream=True,
-                    ) as response:
-                        return response.status_code, whole(response)
-                except (requests.RequestException, HTTPError, OSError) as why:
-                    if last:
-                        raise away(url, self.timeout, why) from None
-            raise AssertionError("the last try returns or raises")
-        finally:
-            if self._closed:
-                session.close()
+                whys[url] = why
+            except (requests.RequestException, HTTPError, OSError) as why:
+                whys[url] = away(url, self.timeout, why)
             else:
-                self._idle.append(session)
-
-
-def direct() -> requests.Session:
-    """A session that asks no proxy: the rendezvous is near, or a person says where."""
-    session = requests.Session()
-    session.trust_env = False
-    session.headers["Accept-Encoding"] = "identity"
-    return session
+                self._at = place
+                return answer
+        if len(whys) == 1:
+            raise whys.popitem()[1]
+        said = "; ".join(map(str, whys.values()))
+        raise RendezvousAway(f"none of {len(whys)} rendezvous servers answers: {said}")
 
 
 def legal_url(url: str) -> str:
@@ -368,7 +304,7 @@ def understood(
 
 def refused(problem: Problem, url: str) -> P2PLabError:
     """The error that stands for a refusal."""
-    text = f"{problem.message} {problem.do}"
+    text = problem.message
     wait = problem.retry_after or 0.0
     match problem.error:
         case "name_taken" | "not_owner":
@@ -408,11 +344,3 @@ def away(url: str, timeout: float, error: Exception) -> RendezvousAway:
     else:
         what = "does not answer"
     return RendezvousAway(f"the rendezvous at {url} {what}: {cure}")
-
-
-def all_away(whys: Sequence[RendezvousAway]) -> RendezvousAway:
-    """The error when no server is left to ask: what each of them said."""
-    if len(whys) == 1:
-        return whys[0]
-    said = "; ".join(map(str, whys))
-    return RendezvousAway(f"none of {len(whys)} rendezvous servers answers: {said}")

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
-
-import fakeredis
-
-from p2plab.rendezvous.store import SYNC, connect
 
 PATTERN: Final = "{p2p}*"  # a Redis may have other guests
 MOST_KEYS: Final = 200
@@ -34,41 +29,44 @@ class Kept:
     entries: tuple[tuple[str, str], ...]
 
 
-def contents(redis_url: str, memory: fakeredis.FakeServer) -> list[Kept]:
+async def contents(redis: Any) -> list[Kept]:
     """Look at all that is kept, the rooms first.
 
     Session keys and nonces are masked, and of a token's hash some digits are shown.
-    redis_url: as a server takes it; "" for what is in `memory`. Raises RedisError.
+    redis: as `connect` makes it. Raises RedisError.
     """
-    redis = connect(redis_url, memory, kinds=SYNC)
-    try:
-        keys = islice(redis.scan_iter(match=PATTERN, count=500), MOST_KEYS)
-        rooms_first = sorted(keys, key=lambda key: ("::" in key, key))
-        found = [kept(redis, key) for key in rooms_first]
-    finally:
-        redis.close()
+    keys: list[str] = []
+    async for key in redis.scan_iter(match=PATTERN, count=500):
+        keys.append(key)
+        if len(keys) == MOST_KEYS:
+            break
+    rooms_first = sorted(keys, key=lambda key: ("::" in key, key))
+    found = [await kept(redis, key) for key in rooms_first]
     return [each for each in found if each.type != "none"]  # ended meanwhile
 
 
-def kept(redis: Any, key: str) -> Kept:
+async def kept(redis: Any, key: str) -> Kept:
     """Return one key and what is in it."""
-    type, left = redis.type(key), redis.pttl(key)
+    type, left = await redis.type(key), await redis.pttl(key)
     size, entries = 1, [("", "")]
     if type == "hash":
-        size, entries = redis.hlen(key), sorted(redis.hgetall(key).items())
+        size, entries = (
+            await redis.hlen(key),
+            sorted((await redis.hgetall(key)).items()),
+        )
     elif type == "zset":
-        size = redis.zcard(key)
-        scored = redis.zrange(key, 0, MOST_ENTRIES - 1, withscores=True)
+        size = await redis.zcard(key)
+        scored = await redis.zrange(key, 0, MOST_ENTRIES - 1, withscores=True)
         entries = [(member, f"{score:.0f}") for member, score in scored]
     elif type == "stream":
-        size = redis.xlen(key)
-        rows = redis.xrevrange(key, count=MOST_ENTRIES)
+        size = await redis.xlen(key)
+        rows = await redis.xrevrange(key, count=MOST_ENTRIES)
         entries = [
             (id, " ".join(text for _, text in masked(row.items())))
             for id, row in reversed(rows)
         ]
     elif type == "string":
-        entries = [("", redis.get(key) or "")]
+        entries = [("", await redis.get(key) or "")]
     expires = None if left < 0 else left / 1000
     return Kept(key, type, expires, size, tuple(masked(entries)))
 

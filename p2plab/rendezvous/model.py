@@ -174,7 +174,6 @@ class Registration:
     seen: our address as the rendezvous saw it.
     nonce: the user name of our STUN requests; each heartbeat brings a fresh one.
     stun_port: where the rendezvous answers STUN; None where it does not.
-    now: what time it was at the rendezvous.
     """
 
     name: Name
@@ -184,7 +183,6 @@ class Registration:
     room: Name = LOBBY
     nonce: str = field(default="", repr=False)
     stun_port: Port | None = None
-    now: Moment = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +191,6 @@ class Renewed:
 
     lease: Lease
     nonce: str
-    now: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +221,6 @@ class State:
     """How far an introduction is."""
 
     state: Literal["asked", "met", "refused", "withdrawn"]
-    now: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,31 +236,17 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Somebody wants to be introduced to us."""
+class Notice:
+    """What a peer says about meeting us.
 
+    what: "asked", it wants to be introduced to us; "withdrawn", it does so no more;
+        "refused", we asked it, and why says why not.
+    """
+
+    what: Literal["asked", "withdrawn", "refused"]
     session: Session
     peer: Name
-    what: Literal["asked"] = "asked"
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """Who wanted to be introduced to us waits no more."""
-
-    session: Session
-    peer: Name
-    what: Literal["withdrawn"] = "withdrawn"
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """Whom we asked has refused, and why."""
-
-    session: Session
-    peer: Name
-    why: Why
-    what: Literal["refused"] = "refused"
+    why: Why = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +274,7 @@ class Met:
     what: Literal["met"] = "met"
 
 
-Event = Asked | Withdrawn | Declined | Met
+Event = Notice | Met
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,13 +309,12 @@ class Meeting:
 class Problem:
     """Why a request was refused.
 
-    error: one word for programs. do: what to do about it.
+    error: one word for programs. message: what is wrong, and what to do about it.
     retry_after: seconds until another try makes sense, null if waiting does not help.
     """
 
     error: str
     message: str
-    do: str
     retry_after: Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -12,33 +12,35 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from functools import partial
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from itertools import chain
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import fakeredis
 import uvicorn
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException, RedisError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from p2plab.errors import PortInUse, RendezvousError
-from p2plab.net.stun_server import StunServer, start_near
+from p2plab.net.stun_server import start_near
 from p2plab.net.threads import spawn
 from p2plab.rendezvous.addresses import own_addresses
 from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.model import Limits
-from p2plab.rendezvous.store import SYNC, Store, connect, source_of
+from p2plab.rendezvous.store import Store, connect, source_of
 
 BACKLOG: Final = 4096  # a school that connects at once; the system may allow fewer
 KEEP_ALIVE: Final = 75  # s until the next request; longer than a heartbeat's pause
 SPARE: Final = 200  # files beside connections: STUN, those that just come and go
 MANY_FILES: Final = 10_240  # as many as any system lets a process wish for
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
-START_PATIENCE = 10.0  # seconds
+PATIENCE = 10.0  # s for the thread to start, or to do something
 NO_NETWORK = "none, as this one has no network yet: join one, and start this again"
+Result = TypeVar("Result")
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 # Whoever configures logging sees uvicorn's messages; nobody else's cell does.
@@ -66,18 +68,17 @@ class RendezvousServer:
             raise ValueError(f"port must be in 0..65535, got {port}")
         if redis_url is None:
             redis_url = os.environ.get("P2PLAB_REDIS_URL", "")
-        if redis_url:
-            connect(
-                redis_url, kinds=SYNC
-            )  # a wrong URL is an error here, not in the thread
+        connect(redis_url)  # a wrong URL is an error here, not in the thread
         self.host = host
         self.port = port
         self.redis_url = redis_url
         self._memory = fakeredis.FakeServer()
         self._limits = limits or Limits()
-        self._service = self._make_service()
+        self._service = Service(self._limits)
         self._observing: set[asyncio.Task[bool]] = set()
-        self._running: _Uvicorn | None = None
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._running: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -94,7 +95,7 @@ class RendezvousServer:
     @property
     def waiting(self) -> int:
         """How many calls wait here now at their inboxes."""
-        return len(self._service.waiting)
+        return self._service.waiting
 
     def start(self) -> Self:
         """Return when requests are answered; starting twice is starting once.
@@ -105,16 +106,29 @@ class RendezvousServer:
             return self
         listener = bind(self.host, self.port)
         host, self.port = listener.getsockname()[:2]
-        self._service = self._make_service()
-        running = _Uvicorn(
-            self._service, partial(start_near, host, self.port, self.observed)
+        self._service = Service(self._limits)
+        gate = Gate(self._limits.connections_per_source, most_connections())
+        config = uvicorn.Config(
+            make_app(self._service, lambda _: self._run(host)),
+            loop="auto",  # uvloop, where it is installed
+            http=gate.protocol(),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # or anybody could choose the address that we see
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=1,
         )
+        running = uvicorn.Server(config)
+        self._ready.clear()
         name = f"rendezvous on port {self.port}"
-        self._thread = spawn(running.serve_here, listener, name=name)
-        if not running.ready.wait(START_PATIENCE) or not running.started:
+        self._thread = spawn(running.run, [listener], name=name)
+        if not self._ready.wait(PATIENCE):
             running.should_exit = True
             listener.close()
-            self._thread.join(START_PATIENCE)
+            self._thread.join(PATIENCE)
             raise RendezvousError(
                 f"the rendezvous did not start on {self.url}: it said nothing in time"
             )
@@ -126,27 +140,42 @@ class RendezvousServer:
         """Answer what has been asked, then end; stopping twice is stopping once."""
         if self._running is None or self._thread is None:
             return
+        self._loop.call_soon_threadsafe(self._service.close)
         self._running.should_exit = True
         self._thread.join()
         self._running = self._thread = None
         atexit.unregister(self.stop)
 
+    @asynccontextmanager
+    async def _run(self, host: str) -> AsyncIterator[None]:
+        """Keep the store open, and answer STUN, while the service runs."""
+        self._loop = asyncio.get_running_loop()
+        # Windows complains there about every client that hangs up.
+        self._loop.set_exception_handler(_to_log)
+        self._service.store = Store(self.redis_url, self._memory, self._limits)
+        stun = await start_near(host, self.port, self.observed)
+        self._service.stun_port = stun.address[1]
+        self._ready.set()
+        yield
+        stun.stop()
+        await self._service.store.aclose()
+
     def redis_trouble(self) -> str:
         """Ask the Redis once; return why it does not answer, or nothing."""
-        redis = None
         try:
-            redis = connect(self.redis_url, self._memory, kinds=SYNC)
-            redis.exists("{p2p}")
+            self._do(self._service.store.ping())
         except (RedisError, OSError) as why:
             return str(why).rstrip(".")
-        finally:
-            if redis is not None:
-                redis.close()
         return ""
 
     def contents(self) -> list[Kept]:
-        """Look at what is kept in Redis, without secrets. Raises RedisError."""
-        return contents(self.redis_url, self._memory)
+        """Look at what is kept in Redis, without secrets.
+
+        Raises RedisError, and OSError while the server does not run.
+        """
+        if self._running is None:
+            raise ConnectionError("the rendezvous does not run")
+        return self._do(contents(self._service.store.redis))
 
     def observed(self, nonce: str, address: str, port: int) -> None:
         """Write down where a STUN request with this nonce came from.
@@ -155,25 +184,23 @@ class RendezvousServer:
         """
         if len(self._observing) < OBSERVING:
             wish = self._service.store.observed(nonce, address, port)
-            task = asyncio.get_running_loop().create_task(wish)
+            task = self._loop.create_task(wish)
             self._observing.add(task)
-            task.add_done_callback(self._written)
+            task.add_done_callback(self._observing.discard)
 
-    def _written(self, task: asyncio.Task[bool]) -> None:
-        self._observing.discard(task)
-        if not task.cancelled():
-            task.exception()  # Redis is away: the peer asks again
+    def _do(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Have something done in the loop of the server, which runs."""
+        try:
+            done = asyncio.run_coroutine_threadsafe(work, self._loop)
+            return done.result(PATIENCE)
+        except RedisClusterException as why:  # which is no RedisError
+            raise RedisConnectionError(str(why)) from None
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *why: object) -> None:
         self.stop()
-
-    def _make_service(self) -> Service:
-        return Service(
-            self._limits, lambda: Store(self.redis_url, self._memory, self._limits)
-        )
 
 
 class Gate:
@@ -189,8 +216,7 @@ class Gate:
 
     def __init__(self, per_source: int, total: int) -> None:
         self.per_source, self.total = min(per_source, total // 2), total
-        self._sources: dict[str, dict[Connection, None]] = {}  # the oldest first
-        self._count = 0
+        self._lines: dict[Connection, None] = {}  # the oldest first
 
     def protocol(self) -> type[Connection]:
         """A class of connections that pass through this gate, for uvicorn."""
@@ -198,36 +224,30 @@ class Gate:
 
     def enter(self, line: Connection) -> bool:
         """Let a connection in; False if there is no room."""
-        own = self._sources.get(line.source, {})
-        if len(own) >= self.per_source and not make_room(own):
+        sources = Counter(each.source for each in self._lines)
+        if sources[line.source] >= self.per_source and not self._end(line.source):
             return False
-        if self._count >= self.total:
-            largest = max(self._sources, key=lambda source: len(self._sources[source]))
-            if not make_room(self._sources[largest]):
+        if len(self._lines) >= self.total:
+            ((largest, _),) = sources.most_common(1)
+            if not self._end(largest):
                 return False
-        self._sources.setdefault(line.source, {})[line] = None
-        self._count += 1
+        self._lines[line] = None
         return True
 
     def leave(self, line: Connection) -> None:
         """Forget a connection; twice is once."""
-        own = self._sources.get(line.source, {})
-        if line in own:
-            del own[line]
-            self._count -= 1
-            if not own:
-                del self._sources[line.source]
+        self._lines.pop(line, None)
 
-
-def make_room(lines: Iterable[Connection]) -> bool:
-    """End the connection that is missed least; False if all are being answered."""
-    silent = (each for each in lines if each.cycle is None)
-    idle = (each for each in lines if each.cycle and each.cycle.response_complete)
-    for each in chain(silent, idle):
-        each.gate.leave(each)
-        each.transport.abort()
-        return True
-    return False
+    def _end(self, source: str) -> bool:
+        """End what is missed least of a source; False if all are being answered."""
+        own = [each for each in self._lines if each.source == source]
+        silent = (each for each in own if each.cycle is None)
+        idle = (each for each in own if each.cycle and each.cycle.response_complete)
+        for each in chain(silent, idle):
+            self.leave(each)
+            each.transport.abort()
+            return True
+        return False
 
 
 class Connection(H11Protocol):
@@ -248,53 +268,6 @@ class Connection(H11Protocol):
         """Leave a place for another one."""
         self.gate.leave(self)
         super().connection_lost(exc)
-
-
-class _Uvicorn(uvicorn.Server):
-    """A server that tells when it is ready."""
-
-    def __init__(
-        self, service: Service, answer_stun: Callable[[], Awaitable[StunServer]]
-    ) -> None:
-        gate = Gate(service.limits.connections_per_source, most_connections())
-        config = uvicorn.Config(
-            make_app(service),
-            loop="auto",  # uvloop, where it is installed
-            http=gate.protocol(),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # or anybody could choose the address that we see
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=1,
-        )
-        super().__init__(config)
-        self._answer_stun = answer_stun
-        self.ready = threading.Event()
-        self._service = service
-
-    def serve_here(self, listener: socket.socket) -> None:
-        """Serve, in this thread, until it is to end or could not begin."""
-        with suppress(SystemExit):  # its word for a failed start, which `start` tells
-            self.run([listener])
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # Windows complains there about every client that hangs up.
-        asyncio.get_running_loop().set_exception_handler(_to_log)
-        try:
-            await super().startup(sockets)
-            if self.started:
-                self._stun = await self._answer_stun()
-                self._service.stun_port = self._stun.address[1]
-        finally:
-            self.ready.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stun.stop()
-        self._service.waiting.close()  # it waits for calls, and they would for news
-        await super().shutdown(sockets)
 
 
 def _to_log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

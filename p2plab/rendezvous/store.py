@@ -6,7 +6,6 @@ may touch several:
     {p2p}:ROOM:p:NAME     hash    the record of a name; Redis ends it with the lease
     {p2p}:ROOM:names      zset    score 0, for paging in the order of names
     {p2p}:ROOM:exp        zset    score = end of the lease [ms], to reap and count
-    {p2p}:ROOM:since      hash    when each name was registered [ms]
     {p2p}:ROOM:in:NAME    stream  what waits for a peer
     {p2p}:ROOM:i:SESSION  hash    an introduction, and what its parties report of it
     {p2p}::rooms          zset    score = end of the room's last lease [ms]
@@ -27,34 +26,30 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import fakeredis
-import redis.asyncio.cluster
-import redis.asyncio.retry
-import redis.cluster
-import redis.retry
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException
 
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous.model import (
     BEGINNING,
     INTRODUCTION_LIFE,
     MAX_WAIT,
-    Asked,
     Candidate,
     Claim,
-    Declined,
     Event,
     Inbox,
     Limits,
     Listed,
     Met,
+    Notice,
     Page,
     Registration,
     Renewed,
     Sighting,
     State,
-    Withdrawn,
 )
 
 PATIENCE: Final = 1.0  # s for Redis to connect or answer, below the client's own
@@ -66,22 +61,6 @@ INBOX_LIFE: Final = 120_000  # ms that something waits to be read
 LIVES: Final = {"inbox_life": INBOX_LIFE, "life": round(1000 * INTRODUCTION_LIFE)}
 CLUSTER: Final = ("redis+cluster", "rediss+cluster")
 
-# What clients are made of, for an event loop and for threads.
-ASYNC: Final = (
-    fakeredis.FakeAsyncRedis,
-    redis.asyncio.Redis,
-    redis.asyncio.RedisCluster,
-    redis.asyncio.cluster.ClusterNode,
-    redis.asyncio.retry.Retry,
-)
-SYNC: Final = (
-    fakeredis.FakeRedis,
-    redis.Redis,
-    redis.RedisCluster,
-    redis.cluster.ClusterNode,
-    redis.retry.Retry,
-)
-
 # What begins every script. It has its arguments as one JSON object, `ask`, and answers
 # with one. The clock is Redis's own: the clocks of the servers do not matter. Lua by
 # itself would write a time as 1.8e+12; `ms` does not.
@@ -90,10 +69,7 @@ local ask = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function ms(number) return string.format('%.0f', number) end
-local function answer(fields)
-  fields.now = now
-  return cjson.encode(fields)
-end
+local answer = cjson.encode
 local function refuse(word, wait) return answer({refused = word, wait = wait}) end
 
 -- Return why the asker does not own a name.
@@ -108,16 +84,6 @@ local function spend(rate, limit)
   local spent = redis.call('INCR', rate)
   if spent == 1 then redis.call('PEXPIRE', rate, 60000) end
   if spent > limit then return math.max(redis.call('PTTL', rate), 1) end
-end
-
--- Take ended leases off the indices, a hundred at a time: no call takes long.
-local function reap(names, exp, since)
-  local dead = redis.call('ZRANGEBYSCORE', exp, '-inf', '(' .. ms(now),
-    'LIMIT', 0, 100)
-  if #dead == 0 then return end
-  redis.call('ZREM', names, unpack(dead))
-  redis.call('ZREM', exp, unpack(dead))
-  redis.call('HDEL', since, unpack(dead))
 end
 
 -- A name has two nonces that count: the last one, and the one before, which may be on
@@ -147,8 +113,13 @@ end
 """
 
 CLAIM: Final = """
-local record, inbox, names, exp, since, rooms, rate = unpack(KEYS)
-reap(names, exp, since)
+local record, inbox, names, exp, rooms, rate = unpack(KEYS)
+-- Take ended leases off the indices, a hundred at a time: no call takes long.
+local dead = redis.call('ZRANGEBYSCORE', exp, '-inf', '(' .. ms(now), 'LIMIT', 0, 100)
+if #dead > 0 then
+  redis.call('ZREM', names, unpack(dead))
+  redis.call('ZREM', exp, unpack(dead))
+end
 local owner = redis.call('HGET', record, 'token')
 if owner and owner ~= ask.token then
   return refuse('name_taken', redis.call('PTTL', record))
@@ -168,7 +139,6 @@ if not owner then
   redis.call('DEL', inbox)  -- it was somebody else's
 end
 redis.call('ZADD', names, 0, ask.name)
-redis.call('HSET', since, ask.name, ms(now))
 redis.call('HSET', record, 'token', ask.token, 'lease', ms(ask.lease),
   'card', ask.card, 'seen', ask.seen, 'since', ms(now))
 redis.call('HDEL', record, 'observed4', 'observed6')
@@ -187,27 +157,14 @@ return answer({lease = lease})
 
 # The farewell wakes whoever still waits at the inbox; deleting it would not.
 LEAVE: Final = """
-local record, inbox, names, exp, since = unpack(KEYS)
+local record, inbox, names, exp = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
 redis.call('DEL', record, inbox)
 redis.call('ZREM', names, ask.name)
 redis.call('ZREM', exp, ask.name)
-redis.call('HDEL', since, ask.name)
 put_in(inbox, 'left', ask.name)
 return answer({})
-"""
-
-PAGE: Final = """
-local names, exp, since = unpack(KEYS)
-reap(names, exp, since)
-local found = redis.call('ZRANGE', names, ask.start, '+', 'BYLEX',
-  'LIMIT', 0, ask.limit)
-if #found == 0 then return answer({}) end
-return answer({
-  names = found,
-  since = redis.call('HMGET', since, unpack(found)),
-  ends = redis.call('ZMSCORE', exp, unpack(found))})
 """
 
 OBSERVED: Final = """
@@ -291,7 +248,8 @@ READ: Final = """
 local record, inbox = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
-return answer({entries = redis.call('XRANGE', inbox, '(' .. ask.after, '+')})
+local entries = redis.call('XRANGE', inbox, '(' .. ask.after, '+')
+return answer({entries = entries, now = now})
 """
 
 REPORT: Final = """
@@ -369,7 +327,7 @@ class Store:
         nonce = fresh_nonce(room, name)
         answer = await self._run(
             CLAIM,
-            keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", "since")
+            keys_of(room, f"p:{name}", f"in:{name}", "names", "exp")
             + keys_of("", "rooms", f"rate:names:{source_of(seen)}"),
             room=room,
             name=name,
@@ -382,10 +340,7 @@ class Store:
             most_rooms=self.limits.rooms,
             most_names=self.limits.names_per_minute,
         )
-        now = answer["now"] / 1000
-        registration = Registration(
-            name, token, claim.lease, seen, room, nonce, now=now
-        )
+        registration = Registration(name, token, claim.lease, seen, room, nonce)
         return registration, answer["created"]
 
     async def beat(self, room: str, name: str, token: str) -> Renewed:
@@ -398,11 +353,11 @@ class Store:
         answer = await self._run(
             BEAT, keys, room=room, name=name, token=digest(token), nonce=nonce
         )
-        return Renewed(answer["lease"] / 1000, nonce, answer["now"] / 1000)
+        return Renewed(answer["lease"] / 1000, nonce)
 
     async def leave(self, room: str, name: str, token: str) -> None:
         """Give the name back. Raises Refused: not_registered, not_owner."""
-        keys = keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", "since")
+        keys = keys_of(room, f"p:{name}", f"in:{name}", "names", "exp")
         await self._run(LEAVE, keys, name=name, token=digest(token), session="")
         self._ring(keys[1])
 
@@ -419,15 +374,19 @@ class Store:
 
         A page may hold fewer peers than the limit, even none, and yet not be the last.
         """
-        keys = keys_of(room, "names", "exp", "since")
         start = f"({cursor}" if cursor else "-"
-        found = await self._run(PAGE, keys, start=start, limit=limit)
-        names = found.get("names", [])
-        rows = zip(names, found.get("since", []), found.get("ends", []), strict=True)
+        async with self._at_once:
+            names = await self.redis.zrange(
+                key(room, "names"), start, "+", bylex=True, offset=0, num=limit
+            )
+            records = self.redis.pipeline(transaction=False)
+            for name in names:
+                records.hget(key(room, f"p:{name}"), "since")
+            times = await records.execute()
         peers = [
             Listed(name, int(since) / 1000)
-            for name, since, ends in rows
-            if since and float(ends or 0) >= found["now"]
+            for name, since in zip(names, times, strict=True)
+            if since  # or its lease has ended
         ]
         return Page(peers, names[-1] if len(names) == limit else None)
 
@@ -480,7 +439,7 @@ class Store:
             limits=list(rates.values()),
         )
         self._ring(keys[2])
-        return State(answer["state"], answer["now"] / 1000)
+        return State(answer["state"])
 
     async def answer(
         self, room: str, name: str, token: str, session: str, accept: bool, why: str
@@ -511,7 +470,7 @@ class Store:
         )
         for inbox in keys[2:]:
             self._ring(inbox)
-        return State(answer["state"], answer["now"] / 1000)
+        return State(answer["state"])
 
     async def inbox(
         self, room: str, name: str, token: str, after: str = BEGINNING, wait: float = 0
@@ -586,10 +545,8 @@ class Store:
         events, now = [], found["now"]
         for after, row in found["entries"] or ():
             if int(after.partition("-")[0]) >= now - INBOX_LIFE:
-                event = event_of(
-                    dict(zip(row[::2], row[1::2], strict=True)), after, now
-                )
-                events.append(event)
+                fields = dict(zip(row[::2], row[1::2], strict=True))
+                events.append(event_of(fields, after, now))
         return Inbox(events, after)
 
     def _ring(self, inbox: str) -> None:
@@ -611,37 +568,35 @@ def connect(
     url: str,
     memory: fakeredis.FakeServer | None = None,
     longest: float = 0.0,
-    kinds: Sequence[Any] = ASYNC,
 ) -> Any:
     """Return a client of Redis, of a cluster, or of `memory` if the URL is empty.
 
-    longest: seconds that a command may block. kinds: ASYNC or SYNC.
-    Raises ValueError for a wrong URL; SYNC asks a cluster at once, and may raise
-    RedisError.
+    longest: seconds that a command may block. Raises ValueError for a wrong URL.
     """
-    memories, servers, clusters, nodes, retries = kinds
     options: dict[str, Any] = {"decode_responses": True, "max_connections": MANY}
     options["protocol"] = 2  # whose answers have one shape, and no greeting before
     if not url:
-        return memories(server=memory or fakeredis.FakeServer(), **options)
+        return fakeredis.FakeAsyncRedis(
+            server=memory or fakeredis.FakeServer(), **options
+        )
     options["socket_timeout"] = longest + PATIENCE
     options["socket_connect_timeout"] = PATIENCE
     try:
         parts = urlsplit(url)
         if parts.scheme not in CLUSTER:
-            retry = retries(ConstantBackoff(0.02), 1, (RedisConnectionError,))
-            return servers.from_url(url, retry=retry, **options)
+            retry = Retry(ConstantBackoff(0.02), 1, (RedisConnectionError,))
+            return redis.asyncio.Redis.from_url(url, retry=retry, **options)
         login, at, hosts = parts.netloc.rpartition("@")
         first, *others = hosts.split(",")
         places = [urlsplit(f"//{each}") for each in others]
-        return clusters.from_url(
+        return redis.asyncio.RedisCluster.from_url(
             f"{parts.scheme.removesuffix('+cluster')}://{login}{at}{first}",
-            startup_nodes=[nodes(each.hostname, each.port or 6379) for each in places],
+            startup_nodes=[
+                ClusterNode(str(each.hostname), each.port or 6379) for each in places
+            ],
             reinitialize_steps=0,
             **options,
         )
-    except RedisClusterException as why:  # of SYNC, which asks the cluster at once
-        raise RedisConnectionError(str(why)) from None
     except ValueError as error:
         raise ValueError(
             "redis_url must look like redis://host:6379/0, or for a cluster "
@@ -652,13 +607,8 @@ def connect(
 def event_of(row: dict[str, str], id: str, now: int) -> Event:
     """Return an entry of an inbox as its owner is told it. now: Redis's clock [ms]."""
     session, peer = row["session"], row["peer"]
-    match row["what"]:
-        case "asked":
-            return Asked(session, peer)
-        case "withdrawn":
-            return Withdrawn(session, peer)
-        case "refused":
-            return Declined(session, peer, row["why"])
+    if row["what"] != "met":
+        return Notice(row["what"], session, peer, row.get("why", ""))  # type: ignore[arg-type]  # as ASK and ANSWER write it
     card, answered = json.loads(row["card"]), int(id.partition("-")[0])
     port = card["udp_port"]
     places = {(each, port): "host" for each in card["addresses"]}
