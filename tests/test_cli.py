@@ -27,9 +27,8 @@ from PIL import Image
 from p2plab import Lab, Link, Peer, sample_picture
 from p2plab.commands.cli import register
 from p2plab.commands.console import Console
-from p2plab.content.chunks import cut
+from p2plab.content.chunks import as_path, cut
 from p2plab.content.offer import Offer
-from p2plab.content.sources import as_path
 from p2plab.content.transfer import Transfer
 from p2plab.core.trace import SENDER
 from p2plab.errors import (

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from p2plab.content.chunks import as_path
 from p2plab.content.offer import printable
-from p2plab.content.sources import as_path
 from p2plab.content.transfer import State, Transfer, arrived
 from p2plab.core.validation import count_of
 from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound, TransferStalled

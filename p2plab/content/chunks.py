@@ -11,23 +11,26 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from p2plab.content.content import (
     BYTES_PER_PIXEL,
     KINDS,
+    MAX_BYTES,
     NUMBER_SIZE,
     Chunks,
     Content,
+    check_bytes,
     check_one_of,
     clean_name,
 )
 from p2plab.content.pictures import in_place, opened, pixels, places, shown
-from p2plab.content.sources import kind_of, raw_bytes, unpacked
 from p2plab.core.packet import MAX_PAYLOAD
 from p2plab.errors import BadContent, TransferError
 
@@ -62,16 +65,16 @@ def cut(
     EXIF orientation is applied; an animation is sent as its first picture.
     Raises BadContent for what cannot be sent, ValueError for a bad payload_size.
     """
-    thing, own_name = unpacked(thing)
-    kind = kind or kind_of(thing, own_name)
+    thing, own_name = _unpacked(thing)
+    kind = kind or _kind_of(thing, own_name)
     check_one_of("kind", kind, KINDS)
     name = clean_name(name or own_name or kind)
     shape: tuple[str, int, int] = "", 0, 0
     if kind == "picture":
-        image = opened(raw_bytes(thing) if isinstance(thing, Path) else thing, name)
+        image = opened(_raw_bytes(thing) if isinstance(thing, Path) else thing, name)
         shape, raw = (image.mode, *image.size), image.tobytes()
     else:
-        raw = raw_bytes(thing)
+        raw = _raw_bytes(thing)
     unit = BYTES_PER_PIXEL.get(shape[0], 1)
     if not NUMBER_SIZE + unit <= payload_size <= MAX_PAYLOAD:
         limits = f"[{NUMBER_SIZE + unit}, {MAX_PAYLOAD}]"
@@ -86,6 +89,78 @@ def cut(
     ]
     content = replace(content, sha256=hashlib.sha256(raw).hexdigest())
     return Chunks(content, payloads)
+
+
+def _unpacked(thing: object) -> tuple[object, str]:
+    """The thing, with uploads and paths unpacked, and the name that it brings."""
+    if isinstance(thing, (tuple, list)):  # the value of a FileUpload
+        if len(thing) != 1 or not isinstance(thing[0], Mapping):
+            raise BadContent("choose one file to upload, and upload it before sending")
+        thing = thing[0]
+    if isinstance(thing, Mapping):
+        if not {"name", "content"} <= thing.keys():
+            raise BadContent(
+                "this is not the value of a FileUpload: no name and content"
+            )
+        return bytes(thing["content"]), str(thing["name"])
+    if isinstance(thing, (str, os.PathLike)):
+        path = Path(thing)
+        return path, path.name
+    if isinstance(thing, (bytearray, memoryview)):
+        return bytes(thing), ""
+    return thing, ""
+
+
+def _kind_of(thing: object, name: str) -> str:
+    """The kind of content that somebody means who does not say it."""
+    if not isinstance(thing, (bytes, Path)):
+        return "picture"
+    if not name:
+        return "bytes"
+    from PIL import Image  # only now: it takes 10 ms, which bytes need not wait for
+
+    suffix = PurePosixPath(name).suffix.lower()
+    known = Image.registered_extensions().get(suffix) in Image.OPEN  # PDF is not
+    return "picture" if known else "file"
+
+
+def _raw_bytes(thing: object) -> bytes:
+    """The bytes themselves, or those of a file; no more than we send."""
+    if isinstance(thing, bytes):
+        check_bytes(len(thing))
+        return thing
+    if not isinstance(thing, Path):
+        raise BadContent(
+            f"{type(thing).__name__} is neither bytes nor the path of a file"
+        )
+    try:
+        if thing.exists() and not thing.is_file():  # a folder, or a device without end
+            raise BadContent(f"{thing} is not a file")
+        with thing.open("rb") as file:
+            check_bytes(os.fstat(file.fileno()).st_size)
+            raw = file.read(MAX_BYTES + 1)  # it may be growing
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error  # which names the file again
+        raise BadContent(f"{thing} cannot be read: {why}") from None
+    check_bytes(len(raw))
+    return raw
+
+
+def as_path(typed: str) -> Path:
+    """Return the path that is meant: bare, in quotes, or with backslashes for spaces.
+
+    What exists as it was typed is that, so Windows' own backslashes are no escapes.
+    """
+    bare = Path(typed.strip()).expanduser()
+    if bare.exists():
+        return bare
+    words: list[str] = []
+    with suppress(ValueError):  # an apostrophe in a name
+        words = shlex.split(typed)
+    quoted = typed.strip()[0] in "\"'"
+    if len(words) != 1 or not (quoted or os.name == "posix"):
+        return bare
+    return Path(words[0]).expanduser()
 
 
 class Assembly:

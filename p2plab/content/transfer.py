@@ -90,8 +90,8 @@ class Transfer:
         self.own_trace = Trace(about)
         self._ended = threading.Event()
         self._other_end: Transfer | None = None
-        sees_all = self.role == RECEIVER or not self.id
-        self._assembly = Assembly(self.offer.content) if sees_all else None
+        receives = self.role == RECEIVER
+        self._assembly = Assembly(self.offer.content) if receives else None
         if self.id:  # the first one: another could only pretend to be this transfer
             _ENDS.setdefault((self.id, self.role), self)
 
@@ -218,11 +218,11 @@ def simulate_transfer(
     setup, link, payloads = setup or Setup(), link or Link(), chunks.payloads
     offer = Offer("", chunks.content, setup)
     transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link)
-    assert transfer.assembly is not None
-    machines, add = (setup.sender(), setup.receiver()), transfer.assembly.add
+    transfer.assembly = assembly = Assembly(chunks.content)
+    machines = setup.sender(), setup.receiver()
     error: P2PLabError | None = None
     try:
-        run = simulate(*machines, payloads, link, on_payload=add)
+        run = simulate(*machines, payloads, link, on_payload=assembly.add)
     except (TransferStalled, BrokenContract) as why:
         if not isinstance(why.partial, Run):
             raise
