@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_server import free_port
 
 from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
 from p2plab.rendezvous.client import RendezvousClient
@@ -156,15 +155,6 @@ def test_what_the_rendezvous_refuses_is_said_in_its_words(
         client.register("ann", ["10.0.0.1"], 70_000, 2)
     with pytest.raises(RendezvousError, match=r"lease: .* 300"):
         client.register("ann", ["10.0.0.1"], 1, 2, lease=1000)
-
-
-def test_a_rendezvous_that_does_not_run_is_away() -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    with (
-        RendezvousClient(url) as client,
-        pytest.raises(RendezvousAway, match=f"{url} does not answer: check the add"),
-    ):
-        client.peers()
 
 
 def test_a_rendezvous_that_says_nothing_is_away() -> None:

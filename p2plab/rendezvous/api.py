@@ -139,15 +139,15 @@ class Service:
         self.store: Store
         self.stun_port: int | None = None
         self._closed = False
-        # Who waits, and from which source, the oldest first.
-        self._waiting: dict[asyncio.Task[Inbox], tuple[str, str]] = {}
+        self._waiting: dict[str, list[asyncio.Task[Inbox]]] = {}  # the oldest first
+        self._sources: Counter[str] = Counter()  # of those who wait
         self._second = 0
         self._looks: Counter[tuple[object, ...]] = Counter()  # in this second
 
     @property
     def waiting(self) -> int:
         """How many calls wait at their inboxes."""
-        return len(self._waiting)
+        return self._sources.total()
 
     async def wait(
         self, request: Request, name: str, source: str, look: Look, seconds: float
@@ -158,16 +158,15 @@ class Service:
         the oldest go, whose connection is most likely dead. Raises Refused:
         too_many_waiting.
         """
-        others = list(self._waiting.items())
-        of_source = [task for task, (_, whence) in others if whence == source]
-        of_name = [task for task, (whose, _) in others if whose == name]
-        if len(of_source) >= self.limits.waiting_per_source:
+        if self._sources[source] >= self.limits.waiting_per_source:
             raise Refused("too_many_waiting", MAKE_ROOM)
-        if len(of_name) >= self.limits.waiting_per_name:
-            of_name[0].cancel()
+        tasks = self._waiting.setdefault(name, [])
+        if len(tasks) >= self.limits.waiting_per_name:
+            tasks[0].cancel()
         task = asyncio.create_task(look(0 if self._closed else seconds))
         gone = asyncio.create_task(hung_up(request))
-        self._waiting[task] = name, source
+        tasks.append(task)
+        self._sources[source] += 1
         try:
             await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
             if task.done() and not task.cancelled():
@@ -176,15 +175,21 @@ class Service:
                 return None
             raise Refused("too_many_waiting", MAKE_ROOM)
         finally:
-            del self._waiting[task]
             task.cancel()
             gone.cancel()
+            tasks.remove(task)
+            if not tasks:
+                self._waiting.pop(name, None)
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
 
     def close(self) -> None:
         """Send every call home; from now on nobody waits."""
         self._closed = True
-        for task in self._waiting:
-            task.cancel()
+        for tasks in self._waiting.values():
+            for task in tasks:
+                task.cancel()
 
     def count_look(self, *of: object) -> None:
         """Count a look-up of a source. Raises Refused: too_many_look_ups."""
@@ -221,34 +226,27 @@ async def seen_at(request: Request) -> str:
     return address_at(request.client.host if request.client else "127.0.0.1")
 
 
-async def token_of(credentials: Credentials) -> str:
-    """The token that was sent, or ""."""
-    return credentials.credentials if credentials else ""
-
-
-Here = Annotated[Service, Depends(service_of)]
-Seen = Annotated[str, Depends(seen_at)]
-MaybeToken = Annotated[str, Depends(token_of)]
-
-
-async def owner(token: MaybeToken) -> str:
+async def owner(credentials: Credentials) -> str:
     """The token that was sent. Raises Refused."""
-    if not token:
+    if credentials is None or not credentials.credentials:
         raise Refused("token_missing")
-    return token
+    return credentials.credentials
 
 
-async def count_look(request: Request, here: Here, seen: Seen) -> None:
+async def count_look(request: Request) -> None:
     """Let a source look so often in a second, and no more.
 
     Only GET is counted, which nobody needs to keep a name, and inboxes by themselves: a
     class that has looked too often loses nothing but a second.
     """
-    if request.method == "GET":
-        here.count_look(source_of(seen), request.url.path.endswith("/inbox"))
+    here, seen = await service_of(request), await seen_at(request)
+    here.count_look(source_of(seen), request.url.path.endswith("/inbox"))
 
 
+Here = Annotated[Service, Depends(service_of)]
+Seen = Annotated[str, Depends(seen_at)]
 Token = Annotated[str, Depends(owner)]
+LOOK: Final = [Depends(count_look)]
 InRoom = Annotated[Name, Path(examples=["lobby"])]
 OfPeer = Annotated[Name, Path(examples=["ann"])]
 InSession = Annotated[Session, Path()]
@@ -257,19 +255,18 @@ InSession = Annotated[Session, Path()]
 # ---- the paths
 
 router = APIRouter(
-    dependencies=[Depends(count_look)],
     responses={"default": {"model": Problem, "description": "Why it is refused."}},
 )
 
 
-@router.get("/")
+@router.get("/", dependencies=LOOK)
 async def info(here: Here) -> dict[str, str]:
     """Say what answers here, and that Redis does too. docs: where to try requests."""
     await here.store.ping()
     return {"service": "p2plab rendezvous", "docs": "/docs"}
 
 
-@router.get("/rooms/{room}/peers/{name}")
+@router.get("/rooms/{room}/peers/{name}", dependencies=LOOK)
 async def look_up(here: Here, room: InRoom, name: OfPeer) -> Listed:
     """Say whether a peer is there; how to reach it, an introduction tells."""
     return await here.store.get(room, name)
@@ -286,10 +283,11 @@ async def register(
     name: OfPeer,
     claim: Claim,
     seen: Seen,
-    token: MaybeToken,
+    credentials: Credentials,
     response: Response,
 ) -> Registration:
     """Take a free name, or come back to it with its token."""
+    token = credentials.credentials if credentials else ""
     granted, created = await here.store.claim(room, name, claim, seen, token)
     response.status_code = 201 if created else 200
     return replace(granted, stun_port=here.stun_port)
@@ -307,7 +305,7 @@ async def leave(here: Here, room: InRoom, name: OfPeer, token: Token) -> None:
     await here.store.leave(room, name, token)
 
 
-@router.get("/rooms/{room}/peers")
+@router.get("/rooms/{room}/peers", dependencies=LOOK)
 async def page(
     here: Here,
     room: InRoom,
@@ -339,7 +337,7 @@ async def answer(
     )
 
 
-@router.get("/rooms/{room}/peers/{name}/inbox")
+@router.get("/rooms/{room}/peers/{name}/inbox", dependencies=LOOK)
 async def inbox(
     here: Here,
     request: Request,
@@ -371,7 +369,7 @@ async def report(
     await here.store.report(room, report.name, token, session, events)
 
 
-@router.get("/rooms/{room}/introductions/{session}/events")
+@router.get("/rooms/{room}/introductions/{session}/events", dependencies=LOOK)
 async def meeting(
     here: Here,
     room: InRoom,

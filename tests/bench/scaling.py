@@ -33,7 +33,6 @@ local ends = redis.call('ZSCORE', room .. 'exp', 'peer0')
 for number = ARGV[1], ARGV[2] - 1 do
   local name = 'peer' .. string.format('%d', number)
   redis.call('HSET', room .. 'p:' .. name, unpack(row))
-  redis.call('HSET', room .. 'since', name, 1)
   redis.call('ZADD', room .. 'names', 0, name)
   redis.call('ZADD', room .. 'exp', ends, name)
 end
