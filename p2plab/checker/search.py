@@ -58,6 +58,7 @@ SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
 SETS_SHARE: Final = 0.7  # of the search, for sets of faults; the rest is for chance
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
+REPORT_EVERY: Final = 100  # schedules
 
 FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 60  # so many more, to see how much
@@ -137,7 +138,7 @@ class Search:
         now = perf_counter()
         if now > self.until:
             raise OutOfTime
-        if self.progress is not None:
+        if self.progress is not None and total % REPORT_EVERY == 1:
             share = (now - self.begun) / (SEARCH_SHARE * self.budget)
             said = f"{count_of(total, 'schedule')}, now {where}"
             self.progress(min(share, 1.0), said)
