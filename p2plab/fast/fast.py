@@ -246,7 +246,11 @@ class FastReceiver(DelayedAcks):
         return True
 
     def _acknowledge(self) -> tuple[int, bytes]:
-        runs: list[bytes] = []  # after the expected one: so many missing, so many here
+        return self.expected_seq_num - 1, self._runs()
+
+    def _runs(self) -> bytes:
+        """Tell what is here after the expected one: so many missing, so many here."""
+        runs: list[bytes] = []
         told = self.expected_seq_num
         early = enumerate(sorted(self.early))
         for _, run in groupby(early, lambda each: each[1] - each[0]):
@@ -256,7 +260,7 @@ class FastReceiver(DelayedAcks):
                 break
             runs.append(_RUNS.pack(missing, len(here)))
             told = here[-1] + 1
-        return self.expected_seq_num - 1, b"".join(runs)
+        return b"".join(runs)
 
 
 def is_later(ts_val: float, other: float | None) -> bool:
