@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,13 +23,13 @@ from p2plab.rendezvous.model import Limits, Registration
 from p2plab.rendezvous.server import RendezvousServer
 
 ANN = Registration("ann", "token", 60, "127.0.0.1")
-PEER = {"name": "ann", "since": 1}
+HERE = {"kind": "host", "address": "192.168.1.7", "port": 2}
 MET = {
     "what": "met",
     "session": "00c0ffee00c0ffee",
     "peer": "bob",
     "role": "caller",
-    "candidates": [{"kind": "host", "address": "192.168.1.7", "port": 2}],
+    "candidates": [HERE],
     "addresses": ["192.168.1.7"],
     "tcp_port": 1,
     "udp_port": 2,
@@ -51,12 +52,20 @@ def client(server: RendezvousServer) -> Iterator[RendezvousClient]:
 
 
 class Impostor(BaseHTTPRequestHandler):
-    """Answers everything with the one answer that its server was given."""
+    """Answers everything with the one answer that its server was given.
+
+    With `lose`, so many requests get no answer before, as in a network that loses them.
+    """
 
     protocol_version = "HTTP/1.1"
+    server: Any  # see impostor()
 
     def answer(self) -> None:
-        status, body = self.server.given  # type: ignore[attr-defined]  # see impostor()
+        if self.server.lose:
+            self.server.lose -= 1
+            self.rfile.read(1)  # until the client gives up
+            return
+        status, body = self.server.given
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -71,13 +80,14 @@ class Impostor(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def impostor(status: int, body: bytes) -> Iterator[RendezvousClient]:
-    with HTTPServer(("127.0.0.1", 0), Impostor) as http:
-        http.given = status, body  # type: ignore[attr-defined]  # read by Impostor
+def impostor(status: int, body: bytes, lose: int = 0) -> Iterator[RendezvousClient]:
+    http: Any = ThreadingHTTPServer(("127.0.0.1", 0), Impostor)
+    with http:
+        http.given, http.lose = (status, body), lose
         thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{http.server_address[1]}"
-        with RendezvousClient(url) as client:
+        with RendezvousClient(url, timeout=0.3 if lose else 2.0) as client:
             try:
                 yield client
             finally:
@@ -86,7 +96,11 @@ def impostor(status: int, body: bytes) -> Iterator[RendezvousClient]:
                 thread.join()
 
 
-def test_a_peer_registers_is_found_and_leaves(client: RendezvousClient) -> None:
+def test_a_peer_registers_is_found_and_leaves(
+    client: RendezvousClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # which is not asked
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
     ann = client.register("ann", ["192.168.1.7", "2001:DB8::7"], 5001, 5002, lease=30)
     assert (ann.name, ann.lease, ann.seen) == ("ann", 30, "127.0.0.1")
     assert ann.room == "lobby"
@@ -111,41 +125,36 @@ def test_the_list_has_all_pages(
     assert [peer.name for peer in client.peers()] == names
 
 
-def test_a_taken_name_tells_how_long_to_wait(client: RendezvousClient) -> None:
-    client.register("ann", ["10.0.0.1"], 1, 2)
-    with pytest.raises(NameTaken, match="Choose another name, or wait") as caught:
-        client.register("ann", ["10.0.0.1"], 1, 2)
-    assert caught.value.retry_after == pytest.approx(60, abs=5)
-
-
 def test_a_peer_that_is_not_there_is_not_found(client: RendezvousClient) -> None:
-    with pytest.raises(PeerNotFound, match="Look at the list of peers"):
-        client.peer("nobody")
-    with pytest.raises(PeerNotFound, match="register it again"):
-        client.heartbeat(ANN)
+    for wish in (lambda: client.peer("nobody"), lambda: client.heartbeat(ANN)):
+        with pytest.raises(PeerNotFound):
+            wish()
 
 
 def test_who_has_lost_its_name_is_told_so(client: RendezvousClient) -> None:
     client.register("ann", ["10.0.0.1"], 1, 2)
-    with pytest.raises(NameTaken, match="Another peer holds this name"):
+    with pytest.raises(NameTaken) as caught:
+        client.register("ann", ["10.0.0.1"], 1, 2)
+    assert caught.value.retry_after == pytest.approx(60, abs=5)
+    with pytest.raises(NameTaken):
         client.heartbeat(ANN)
     client.leave(ANN)  # no error, and nothing happens to the other
     assert client.peer("ann").name == "ann"
 
 
 def test_what_cannot_be_is_refused_before_it_is_sent(client: RendezvousClient) -> None:
-    with pytest.raises(ValueError, match="a name has letters"):
-        client.register("..", ["10.0.0.1"], 1, 2)
-    with pytest.raises(ValueError, match="a name has letters"):
-        client.peer("a/b")
-    with pytest.raises(ValueError, match="must be an IP address"):
-        client.register("ann", ["localhost"], 1, 2)
-    with pytest.raises(ValueError, match="Out of range float"):
-        client.register("ann", ["10.0.0.1"], 1, 2, lease=float("nan"))
-    with pytest.raises(ValueError, match="url must look like"):
-        RendezvousClient("localhost:8080")
-    with pytest.raises(ValueError, match="timeout must be above 0"):
-        RendezvousClient("http://localhost", timeout=0)
+    wishes: list[tuple[str, Callable[[], object]]] = [
+        ("a name has", lambda: client.register("..", ["10.0.0.1"], 1, 2)),
+        ("a name has", lambda: client.peer("a/b")),
+        ("IP address", lambda: client.register("ann", ["localhost"], 1, 2)),
+        ("Out of range", lambda: client.register("ann", ["::1"], 1, 2, float("nan"))),
+        ("url must", lambda: RendezvousClient("localhost:8080")),
+        ("timeout must", lambda: RendezvousClient("http://localhost", timeout=0)),
+        ("urls must", lambda: RendezvousClient([])),
+    ]
+    for words, wish in wishes:
+        with pytest.raises(ValueError, match=words):
+            wish()
 
 
 def test_what_the_rendezvous_refuses_is_said_in_its_words(
@@ -153,27 +162,14 @@ def test_what_the_rendezvous_refuses_is_said_in_its_words(
 ) -> None:
     with pytest.raises(RendezvousError, match=r"tcp_port: .* 65535"):
         client.register("ann", ["10.0.0.1"], 70_000, 2)
-    with pytest.raises(RendezvousError, match=r"lease: .* 300"):
-        client.register("ann", ["10.0.0.1"], 1, 2, lease=1000)
 
 
 def test_a_rendezvous_that_says_nothing_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        with (
-            RendezvousClient(url, timeout=0.05) as client,
-            pytest.raises(RendezvousAway, match=r"gave no answer within 0\.05 s"),
-        ):
+        client = RendezvousClient(url, timeout=0.05)
+        with client, pytest.raises(RendezvousAway, match=r"within 0\.05 s"):
             client.peers()
-
-
-def test_a_rendezvous_without_its_redis_is_away() -> None:
-    with (
-        RendezvousServer(redis_url="redis://127.0.0.1:1") as server,
-        RendezvousClient(server.url) as client,
-        pytest.raises(RendezvousAway, match="cannot reach its Redis"),
-    ):
-        client.register("ann", ["10.0.0.1"], 1, 2)
 
 
 def test_when_the_rendezvous_is_back_the_same_client_goes_on(
@@ -188,57 +184,56 @@ def test_when_the_rendezvous_is_back_the_same_client_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "bodies"),
     [
-        *(
-            (200, b"<html>"),
-            (200, b""),
-            (200, b"[]"),
-            (200, b'"peers"'),
-            (200, b"\xff"),
-        ),
-        *((200, b"{}"), (200, b'{"peers": [{}], "next": null}'), (200, b"[" * 9000)),
-        *((404, b"<html>"), (404, b"{}"), (500, b"oops"), (302, b"")),
+        (200, [b"<html>", b"", b"[]", b'"peers"', b"\xff", b"{}", b"[" * 9000]),
+        (200, [b'{"peers": [{}], "next": null}']),
+        (404, [b"<html>", b"{}"]),
+        (500, [b"oops"]),
+        (302, [b""]),
     ],
 )
-def test_another_web_server_is_no_rendezvous(status: int, body: bytes) -> None:
-    with (
-        impostor(status, body) as client,
-        pytest.raises(RendezvousError, match="is not a p2plab rendezvous"),
-    ):
-        client.peers()
+def test_another_web_server_is_no_rendezvous(status: int, bodies: list[bytes]) -> None:
+    for body in bodies:
+        with (
+            impostor(status, body) as client,
+            pytest.raises(RendezvousError, match="is not a p2plab rendezvous"),
+        ):
+            client.peers()
 
 
 def test_a_gateway_that_finds_nobody_means_away() -> None:
-    with (
-        impostor(502, b"<html>Bad Gateway") as client,
-        pytest.raises(RendezvousAway, match=r"HTTP 502.*try again"),
-    ):
+    page = b"<html>Bad Gateway"
+    with impostor(502, page) as client, pytest.raises(RendezvousAway, match="502"):
         client.peer("ann")
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("field", "wrong"),
     [
-        *({"tcp_port": 0}, {"udp_port": 65536}, {"addresses": ["example.org"]}),
-        *({"addresses": ["224.0.0.1"]}, {"peer": "../x"}, {"addresses": []}),
-        *({"key": "00"}, {"key": "zz" * 32}, {"key": None}, {"role": "boss"}),
-        *({"start_in": 1e9}, {"start_in": "nan"}, {"session": "x"}, {"what": "?"}),
-        {"candidates": [{"kind": "host", "address": "192.168.1.7", "port": 0}]},
-        *({"candidates": [{"kind": "relay", "address": "::1", "port": 1}]},),
-        {"candidates": [[]]},
-        {"candidates": MET["candidates"] * 11},  # type: ignore[operator]  # a list
+        ("tcp_port", [0]),
+        ("udp_port", [65536]),
+        ("addresses", [["example.org"], ["224.0.0.1"], []]),
+        ("peer", ["../x"]),
+        ("key", ["00", "zz" * 32, None]),
+        ("role", ["boss"]),
+        ("start_in", [1e9, "nan"]),
+        ("session", ["x"]),
+        ("what", ["?"]),
+        ("candidates", [[HERE | {"port": 0}], [HERE | {"kind": "relay"}]]),
+        ("candidates", [[[]], [HERE] * 11]),
     ],
 )
-def test_a_meeting_that_cannot_be_is_not_believed(change: dict[str, object]) -> None:
-    for event, fine in ((MET, True), (MET | change, False)):
-        body = json.dumps({"events": [event], "next": "1-0"}).encode()
-        with impostor(200, body) as client:
-            if fine:
-                assert client.inbox(ANN)[1] == "1-0"
-                continue
-            with pytest.raises(RendezvousError, match="not a p2plab rendezvous"):
-                client.inbox(ANN)
+def test_a_meeting_that_cannot_be_is_not_believed(
+    field: str, wrong: list[object]
+) -> None:
+    for value in wrong:
+        body = json.dumps({"events": [MET | {field: value}], "next": "1-0"}).encode()
+        with impostor(200, body) as client, pytest.raises(RendezvousError):
+            client.inbox(ANN)
+    body = json.dumps({"events": [MET], "next": "1-0"}).encode()
+    with impostor(200, body) as client:
+        assert client.inbox(ANN)[1] == "1-0"
 
 
 @pytest.mark.parametrize("lease", ["0", "-1", "NaN", "Infinity", '"soon"', "1e9"])
@@ -248,21 +243,12 @@ def test_a_lease_that_cannot_be_is_not_believed(lease: str) -> None:
         client.heartbeat(ANN)
 
 
-def test_an_answer_has_a_largest_size() -> None:
-    with (
-        impostor(200, b" " * (1 << 21)) as client,
-        pytest.raises(RendezvousError, match="more than 1048576 bytes"),
-    ):
-        client.peers()
-
-
-def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_and_a_list_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2plab.rendezvous.client.MAX_PAGES", 5)
-    with (
-        impostor(200, b'{"peers": [], "next": "again"}') as client,
-        pytest.raises(RendezvousError, match="does not end"),
-    ):
-        client.peers()
+    endless = b'{"peers": [], "next": "again"}'
+    for body, words in ((b" " * (1 << 21), "1048576 bytes"), (endless, "does not end")):
+        with impostor(200, body) as client, pytest.raises(RendezvousError, match=words):
+            client.peers()
 
 
 @given(st.binary(max_size=200))
@@ -272,42 +258,9 @@ def test_no_answer_is_too_strange(body: bytes) -> None:
         client.peer("ann")
 
 
-def test_a_proxy_of_this_machine_is_not_asked(
-    client: RendezvousClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:1")
-    assert client.peers() == []
-
-
-class Forgetful(BaseHTTPRequestHandler):
-    """Leaves every first request without an answer, as a network that loses it."""
-
-    asked = 0
-
-    def do_GET(self) -> None:
-        Forgetful.asked += 1
-        if Forgetful.asked % 2:
-            self.rfile.read(1)  # until the client gives up
-            return
-        body = json.dumps(PEER).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Keep the test's output clean."""
-
-
 def test_what_was_lost_is_asked_once_more() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as http:
-        threading.Thread(target=http.serve_forever, args=(0.01,)).start()
-        url = f"http://127.0.0.1:{http.server_address[1]}"
-        with RendezvousClient(url, timeout=0.3) as client:
-            assert client.peer("ann").name == "ann"
-        http.shutdown()
-    assert Forgetful.asked == 2
+    with impostor(200, b'{"name": "ann", "since": 1}', lose=1) as client:
+        assert client.peer("ann").name == "ann"
 
 
 def test_threads_share_a_client(client: RendezvousClient) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from p2plab.rendezvous.server import RendezvousServer
 
 CLAIM = {"addresses": ["192.168.1.7"], "tcp_port": 5001, "udp_port": 5002}
 JSON = {"Content-Type": "application/json"}
-INBOX = "/rooms/lobby/peers/nobody/inbox"
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +63,17 @@ def assert_refused(answer: requests.Response, status: int, error: str) -> None:
         assert int(answer.headers["Retry-After"]) >= body["retry_after"]
 
 
+def test_the_first_page_says_what_answers(server: RendezvousServer) -> None:
+    told = ask(server, "GET", "/").json()
+    assert told == {"service": "p2plab rendezvous", "docs": "/docs"}
+    assert ask(server, "GET", told["docs"]).status_code == 200
+
+
 def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -> None:
-    answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=CLAIM | {"lease": 30})
+    # no header changes the address that is seen
+    headers = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+    claim = CLAIM | {"lease": 30}
+    answer = ask(server, "PUT", "/rooms/lobby/peers/ann", json=claim, headers=headers)
     assert answer.status_code == 201
     body = answer.json()
     token = body.pop("token")
@@ -77,25 +85,14 @@ def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -
     assert token not in ask(server, "GET", "/rooms/lobby/peers").text
 
 
-def test_a_name_may_be_of_any_script_and_has_one_spelling(
-    server: RendezvousServer,
-) -> None:
-    for name in ("हिन्दी", "آوا", "李"):
-        register(server, name)
-        assert (
-            ask(server, "GET", f"/rooms/lobby/peers/{quote(name)}").json()["name"]
-            == name
-        )
-    register(server, "Zoe\u0308")
-    assert_refused(
-        ask(server, "PUT", "/rooms/lobby/peers/Zo\u00eb", json=CLAIM), 409, "name_taken"
-    )
-
-
+@pytest.mark.parametrize("name", ["carol", "हिन्दी", "Zoe\u0308"])
 def test_a_name_is_held_by_its_token_until_it_is_given_back(
-    server: RendezvousServer,
+    server: RendezvousServer, name: str
 ) -> None:
-    path, token = "/rooms/lobby/peers/carol", owner(register(server, "carol"))
+    token = owner(register(server, name))
+    spelling = unicodedata.normalize("NFC", name)
+    path = f"/rooms/lobby/peers/{quote(spelling)}"
+    assert ask(server, "GET", path).json()["name"] == spelling
     taken = ask(server, "PUT", path, json=CLAIM)
     assert_refused(taken, 409, "name_taken")
     assert taken.json()["retry_after"] == pytest.approx(60, abs=5)
@@ -124,23 +121,17 @@ def test_who_has_to_wait_is_told_how_long(
         assert 0 < int(answer.headers["Retry-After"]) <= 60
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/rooms/lobby/peers/erin/heartbeat"),
-        ("DELETE", "/rooms/lobby/peers/erin"),
-        ("GET", "/rooms/lobby/peers/erin/inbox"),
-    ],
-)
-def test_what_is_an_owners_needs_its_token(
-    server: RendezvousServer, method: str, path: str
-) -> None:
+@pytest.mark.parametrize("wish", ["POST /heartbeat", "DELETE ", "GET /inbox"])
+def test_what_is_an_owners_needs_its_token(server: RendezvousServer, wish: str) -> None:
     ask(server, "PUT", "/rooms/lobby/peers/erin", json=CLAIM)
-    assert_refused(ask(server, method, path), 401, "token_missing")
-    basic = {"Authorization": "Basic YTpi"}
-    assert_refused(ask(server, method, path, headers=basic), 401, "token_missing")
-    guess = ask(server, method, path, headers=owner("guess"))
-    assert_refused(guess, 403, "not_owner")
+    method, _, rest = wish.partition(" ")
+    path = f"/rooms/lobby/peers/erin{rest}"
+    for headers, status, error in (
+        ({}, 401, "token_missing"),
+        ({"Authorization": "Basic YTpi"}, 401, "token_missing"),
+        (owner("guess"), 403, "not_owner"),
+    ):
+        assert_refused(ask(server, method, path, headers=headers), status, error)
 
 
 @pytest.mark.parametrize(
@@ -153,63 +144,55 @@ def test_what_is_an_owners_needs_its_token(
         ("POST", "/rooms/lobby/peers/ann", 405, "method_not_allowed"),
         ("PATCH", "/docs", 405, "method_not_allowed"),
         ("PATCH", "/", 405, "method_not_allowed"),
-        ("GET", "/rooms/lobby/peers/%00", 422, "invalid"),
-        ("GET", "/rooms/lobby/peers/%FF%FE", 422, "invalid"),
-        ("GET", "/rooms/a%20b/peers", 422, "invalid"),
-        ("GET", f"{INBOX}?after=0", 422, "invalid"),
-        ("GET", f"{INBOX}?after=٣-٠", 422, "invalid"),
-        ("GET", f"{INBOX}?after={'9' * 16}-0", 422, "invalid"),
-        ("GET", f"{INBOX}?wait=nan", 422, "invalid"),
-        ("GET", f"{INBOX}?wait=26", 422, "invalid"),
-        ("GET", "/rooms/lobby/peers/%ED%A0%80", 422, "invalid"),
-        ("GET", f"/rooms/lobby/peers/{'x' * 65}", 422, "invalid"),
-        ("GET", "/rooms/lobby/peers?limit=101", 422, "invalid"),
-        ("GET", "/rooms/lobby/peers?limit=0", 422, "invalid"),
-        ("GET", "/rooms/lobby/peers?limit=1e9", 422, "invalid"),
-        ("GET", f"/rooms/lobby/peers?limit={'9' * 5000}", 422, "invalid"),
-        ("GET", f"/rooms/lobby/peers?cursor={'x' * 129}", 422, "invalid"),
     ],
 )
-def test_a_wrong_request_is_told_what_to_do(
+def test_what_is_not_there_is_told_so(
     server: RendezvousServer, method: str, path: str, status: int, error: str
 ) -> None:
-    assert_refused(ask(server, method, path, headers=owner("guess")), status, error)
-
-
-def test_405_names_all_the_methods_of_the_path(server: RendezvousServer) -> None:
-    answer = ask(server, "POST", "/rooms/lobby/peers/ann")
-    assert answer.headers["Allow"] == "DELETE, GET, PUT"
+    answer = ask(server, method, path)
+    assert_refused(answer, status, error)
+    if method == "POST":
+        assert answer.headers["Allow"] == "DELETE, GET, PUT"
 
 
 @pytest.mark.parametrize(
-    ("change", "place"),
+    ("path", "wrong"),
     [
-        ({"addresses": []}, "addresses"),
-        ({"addresses": ["10.0.0.1"] * 9}, "addresses"),
-        ({"addresses": ["localhost"]}, "addresses.0"),
-        ({"addresses": [3232235783]}, "addresses.0"),
-        ({"addresses": "10.0.0.1"}, "addresses"),
-        ({"tcp_port": 0}, "tcp_port"),
-        ({"tcp_port": 65536}, "tcp_port"),
-        ({"tcp_port": 10**300}, "tcp_port"),
-        ({"tcp_port": "5001"}, "tcp_port"),
-        ({"udp_port": True}, "udp_port"),
-        ({"udp_port": None}, "udp_port"),
-        ({"udp_port": 1.5}, "udp_port"),
-        ({"lease": 4.9}, "lease"),
-        ({"lease": 301}, "lease"),
-        ({"lease": float("nan")}, "lease"),
-        ({"lease": float("inf")}, "lease"),
-        ({"tcpport": 1}, "tcpport"),
+        ("/rooms/{}/peers", ["a%20b"]),
+        ("/rooms/lobby/peers/{}", ["%00", "%FF%FE", "%ED%A0%80", "x" * 65]),
+        ("/rooms/lobby/peers?limit={}", ["101", "0", "1e9", "9" * 5000]),
+        ("/rooms/lobby/peers?cursor={}", ["x" * 129]),
+        ("/rooms/lobby/peers/ann/inbox?after={}", ["0", "٣-٠", f"{'9' * 16}-0"]),
+        ("/rooms/lobby/peers/ann/inbox?wait={}", ["nan", "26"]),
+    ],
+)
+def test_a_wrong_request_is_refused(
+    server: RendezvousServer, path: str, wrong: list[str]
+) -> None:
+    for each in wrong:
+        answer = ask(server, "GET", path.format(each), headers=owner("guess"))
+        assert_refused(answer, 422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        ("addresses", [[], ["10.0.0.1"] * 9, "10.0.0.1"]),
+        ("addresses.0", [["localhost"], [3232235783]]),
+        ("tcp_port", [0, 65536, 10**300, "5001"]),
+        ("udp_port", [True, None, 1.5]),
+        ("lease", [4.9, 301, float("nan"), float("inf")]),
+        ("tcpport", [1]),
     ],
 )
 def test_a_wrong_claim_is_told_the_place(
-    server: RendezvousServer, change: dict[str, object], place: str
+    server: RendezvousServer, place: str, wrong: list[object]
 ) -> None:
-    body = json.dumps(CLAIM | change)
-    answer = ask(server, "PUT", "/rooms/lobby/peers/wrong", data=body, headers=JSON)
-    assert_refused(answer, 422, "invalid")
-    assert answer.json()["message"].startswith(f"{place}: ")
+    for value in wrong:
+        body = json.dumps(CLAIM | {place.partition(".")[0]: value})
+        answer = ask(server, "PUT", "/rooms/lobby/peers/wrong", data=body, headers=JSON)
+        assert_refused(answer, 422, "invalid")
+        assert answer.json()["message"].startswith(f"{place}: ")
 
 
 @pytest.mark.parametrize(
@@ -221,10 +204,8 @@ def test_a_wrong_claim_is_told_the_place(
         (b"{", "application/json", "not_json"),
         (b"[" * 4000, "application/json", "not_json"),
         (b'{"a": "\xff"}', "application/json", "not_json"),
-        (b"\x00\x01", "application/json", "not_json"),
         (json.dumps(CLAIM).encode(), "text/plain", "invalid"),
         (json.dumps(CLAIM).encode(), "application/xml; charset=\xff", "invalid"),
-        (b"tcp_port=1", "application/x-www-form-urlencoded", "invalid"),
     ],
 )
 def test_what_is_not_a_claim_is_told_so(
@@ -233,20 +214,16 @@ def test_what_is_not_a_claim_is_told_so(
     headers = {"Content-Type": kind}
     answer = ask(server, "PUT", "/rooms/lobby/peers/wrong", data=body, headers=headers)
     assert_refused(answer, 422, error)
-    assert "JSON" in answer.json()["message"]
 
 
 def test_a_body_has_at_most_4096_bytes(server: RendezvousServer) -> None:
     body = json.dumps(CLAIM).encode().ljust(4096)
-    answer = ask(server, "PUT", "/rooms/lobby/peers/fits", data=body, headers=JSON)
-    assert answer.status_code == 201
-    answer = ask(
-        server, "PUT", "/rooms/lobby/peers/fat", data=body + b" ", headers=JSON
-    )
-    assert_refused(answer, 413, "body_too_large")
+    path = "/rooms/lobby/peers/fat"
     pieces = iter([b" " * 3000] * 100)  # without a Content-Length
-    answer = ask(server, "PUT", "/rooms/lobby/peers/fat", data=pieces, headers=JSON)
-    assert_refused(answer, 413, "body_too_large")
+    for data in (body + b" ", pieces):
+        answer = ask(server, "PUT", path, data=data, headers=JSON)
+        assert_refused(answer, 413, "body_too_large")
+    assert ask(server, "PUT", path, data=body, headers=JSON).status_code == 201
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(
@@ -258,29 +235,13 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     assert b"408" in talk(server, head, until=b'"body_too_slow"')
 
 
-def test_no_header_changes_the_address_that_is_seen(server: RendezvousServer) -> None:
-    headers = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
-    answer = ask(server, "PUT", "/rooms/lobby/peers/frank", json=CLAIM, headers=headers)
-    assert answer.json()["seen"] == "127.0.0.1"
-
-
-def test_the_description_lists_the_refusals(server: RendezvousServer) -> None:
-    paths = ask(server, "GET", "/openapi.json").json()["paths"]
-    put = paths["/rooms/{room}/peers/{name}"]["put"]["responses"]
-    assert set(put) == {"200", "201", "default"}
-    for path in paths.values():
-        for operation in path.values():
-            shape = operation["responses"]["default"]["content"]["application/json"]
-            assert shape["schema"] == {"$ref": "#/components/schemas/Problem"}
-
-
 # Starting and stopping
 
 
 def test_where_it_cannot_listen_it_says_so(server: RendezvousServer) -> None:
-    with pytest.raises(PortInUse, match=f"port {server.port} "):
+    with pytest.raises(PortInUse):
         RendezvousServer(port=server.port).start()
-    with pytest.raises(RendezvousError, match="host must be an address of this"):
+    with pytest.raises(RendezvousError, match="host must be"):
         RendezvousServer(host="192.0.2.1").start()
 
 
@@ -476,59 +437,17 @@ def test_servers_over_one_redis_see_the_same_names(
         assert ask(alone, "GET", "/rooms/lobby/peers/ann").status_code == 404
 
 
-def test_when_redis_dies_and_comes_back_so_does_the_service(redis: RedisServer) -> None:
-    with RendezvousServer(redis_url=redis.url) as server:
-        token = register(server, "ann")
-        redis.kill()
-        for method, path in [
-            ("GET", "/"),
-            ("GET", "/rooms/lobby/peers"),
-            ("GET", "/rooms/lobby/peers/ann"),
-        ]:
-            answer = ask(server, method, path)
-            assert_refused(answer, 503, "redis_away")
-            assert answer.headers["Retry-After"] == "1"
-        answer = ask(server, "PUT", "/rooms/lobby/peers/bob", json=CLAIM)
-        assert_refused(answer, 503, "redis_away")
-        redis.start()
-        assert ask(server, "GET", "/rooms/lobby/peers/ann").json()["name"] == "ann"
-        beat = ask(
-            server, "POST", "/rooms/lobby/peers/ann/heartbeat", headers=owner(token)
-        )
-        assert beat.status_code == 200
-        register(server, "bob")
-
-
 @pytest.mark.skipif(os.name != "posix", reason="Windows cannot freeze a process")
 def test_a_redis_that_hangs_is_a_redis_that_is_away(redis: RedisServer) -> None:
     with RendezvousServer(redis_url=redis.url) as server:
         register(server, "ann")
         assert redis.process is not None
         redis.process.send_signal(signal.SIGSTOP)
-        began = time.perf_counter()
-        assert_refused(ask(server, "GET", "/rooms/lobby/peers/ann"), 503, "redis_away")
-        assert time.perf_counter() - began < 2, "the client's own patience"
+        for path in ("/", "/rooms/lobby/peers/ann"):
+            began = time.perf_counter()
+            answer = ask(server, "GET", path)
+            assert time.perf_counter() - began < 2, "the client's own patience"
+            assert_refused(answer, 503, "redis_away")
+            assert answer.headers["Retry-After"] == "1"
         redis.process.send_signal(signal.SIGCONT)
-        assert ask(server, "GET", "/rooms/lobby/peers/ann").status_code == 200
-
-
-def test_where_a_stun_request_came_from_is_told_to_whom_the_peer_meets(
-    server: RendezvousServer,
-) -> None:
-    grant = ask(server, "PUT", "/rooms/lobby/peers/stunned", json=CLAIM).json()
-    token, session = owner(grant["token"]), "5707ed5707ed5707"
-    loop, store = server._loop, server._service.store
-    for nonce in ("lobby/nobody/x", grant["nonce"]):
-        wish = store.observed(nonce, "203.0.113.9", 40_000)
-        asyncio.run_coroutine_threadsafe(wish, loop).result()
-    who = {"from": "stunned", "to": "stunned", "session": session}
-    introductions = "/rooms/lobby/introductions"
-    ask(server, "POST", introductions, json=who, headers=token)
-    consent = {"name": "stunned", "accept": True}
-    ask(server, "POST", f"{introductions}/{session}", json=consent, headers=token)
-    inbox = "/rooms/lobby/peers/stunned/inbox"
-    event = ask(server, "GET", inbox, headers=token).json()["events"][-1]
-    assert event["candidates"] == [
-        {"kind": "host", "address": "192.168.1.7", "port": 5002},
-        {"kind": "observed", "address": "203.0.113.9", "port": 40_000},
-    ]
+        assert ask(server, "GET", path).status_code == 200

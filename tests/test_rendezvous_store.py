@@ -36,52 +36,32 @@ OWN = "a token of one's own, long enough"
 SESSION = "00c0ffee00c0ffee"
 
 
-async def test_a_free_name_is_given_with_a_token_and_can_be_looked_up(
+async def test_a_free_name_is_given_with_a_token_and_kept_by_heartbeats(
     store: Store,
 ) -> None:
     ann = await take(store, "ann")
     assert (ann.name, ann.room, ann.lease, ann.seen) == ("ann", LOBBY, 60, SEEN)
     assert len(ann.token) >= 40
+    assert ann.token not in str(await store.redis.hgetall(key(LOBBY, "p:ann")))
     known = await store.get(LOBBY, "ann")
     assert known.since == pytest.approx(time.time(), abs=60)
     assert (await store.page(LOBBY, "", 100)).peers == [known]
+    assert (await take(store, "ann", ann.token, lease=30.0)).token == ann.token
+    await store.redis.pexpire(key(LOBBY, "p:ann"), 1_000)
+    assert (await store.beat(LOBBY, "ann", ann.token)).lease == 30
+    assert await store.redis.pttl(key(LOBBY, "p:ann")) > 20_000
 
 
-async def test_no_token_is_stored(store: Store) -> None:
-    ann = await take(store, "ann")
-    assert ann.token not in str(await store.redis.hgetall(key(LOBBY, "p:ann")))
-
-
-async def test_a_taken_name_is_refused_with_how_long_to_wait(store: Store) -> None:
-    await take(store, "ann")
-    for token in ("", "somebody else's", OWN):
-        refused = await refusal(take(store, "ann", token))
+async def test_of_many_claims_at_once_one_wins_and_the_others_hear_how_long_to_wait(
+    store: Store,
+) -> None:
+    claims = (take(store, "ann", token) for token in 10 * ["", "somebody else's"])
+    results = await asyncio.gather(*claims, return_exceptions=True)
+    refusals = [each for each in results if isinstance(each, Refused)]
+    assert len(refusals) == 19
+    for refused in (*refusals, await refusal(take(store, "ann", OWN))):
         assert refused.reason == "name_taken"
         assert refused.retry_after == pytest.approx(60, abs=5)
-
-
-async def test_the_owner_comes_back_with_its_token_and_another_lease(
-    store: Store,
-) -> None:
-    ann = await take(store, "ann")
-    assert (await take(store, "ann", ann.token, lease=30.0)).token == ann.token
-    assert (await store.beat(LOBBY, "ann", ann.token)).lease == 30
-
-
-async def test_a_claim_whose_answer_was_lost_is_repeated_with_ones_own_token(
-    store: Store,
-) -> None:
-    store.limits = Limits(names_per_minute=1)
-    for _ in range(2):
-        assert (await take(store, "ann", OWN)).token == OWN
-    assert (await store.beat(LOBBY, "ann", OWN)).lease == 60
-
-
-async def test_a_heartbeat_starts_the_lease_anew(store: Store) -> None:
-    ann = await take(store, "ann")
-    await store.redis.pexpire(key(LOBBY, "p:ann"), 1_000)
-    await store.beat(LOBBY, "ann", ann.token)
-    assert await store.redis.pttl(key(LOBBY, "p:ann")) > 50_000
 
 
 async def test_only_the_owner_beats_leaves_asks_and_reads(store: Store) -> None:
@@ -97,35 +77,26 @@ async def test_only_the_owner_beats_leaves_asks_and_reads(store: Store) -> None:
     assert await names(store) == ["ann", "bob"]
 
 
-async def test_who_has_left_is_gone_and_the_name_is_free(store: Store) -> None:
-    ann = await take(store, "ann")
-    await store.leave(LOBBY, "ann", ann.token)
-    for wish in (
-        store.beat(LOBBY, "ann", ann.token),
-        store.leave(LOBBY, "ann", ann.token),
-        store.inbox(LOBBY, "ann", ann.token),
-    ):
-        assert (await refusal(wish)).reason == "not_registered"
-    assert (await refusal(store.get(LOBBY, "ann"))).reason == "no_such_peer"
-    assert await names(store) == []
-    assert (await take(store, "ann")).token != ann.token
-
-
-async def test_a_lease_ends_by_itself_and_then_the_name_is_anybodys(
-    store: Store,
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_leaves_or_lets_its_lease_end_is_gone_and_the_name_is_anybodys(
+    store: Store, leaves: bool
 ) -> None:
     ann = await take(store, "ann", lease=5.0)
-    end = round(1_000 * time.time()) + 50
-    await store.redis.pexpireat(key(LOBBY, "p:ann"), end)
-    await store.redis.zadd(key(LOBBY, "exp"), {"ann": end})
+    if leaves:
+        await store.leave(LOBBY, "ann", ann.token)
+    else:
+        end = round(1_000 * time.time()) + 50
+        await store.redis.pexpireat(key(LOBBY, "p:ann"), end)
+        await store.redis.zadd(key(LOBBY, "exp"), {"ann": end})
     async with asyncio.timeout(5):
         while await names(store):
             await asyncio.sleep(0.002)
+    owner = (LOBBY, "ann", ann.token)
+    for wish in (store.beat(*owner), store.leave(*owner), store.inbox(*owner)):
+        assert (await refusal(wish)).reason == "not_registered"
     assert (await refusal(store.get(LOBBY, "ann"))).reason == "no_such_peer"
-    wish = store.beat(LOBBY, "ann", ann.token)
-    assert (await refusal(wish)).reason == "not_registered"
     assert (await take(store, "ann")).token != ann.token
-    assert (await refusal(store.beat(LOBBY, "ann", ann.token))).reason == "not_owner"
+    assert (await refusal(store.beat(*owner))).reason == "not_owner"
 
 
 async def test_ended_names_are_not_listed_and_reaped_a_hundred_at_a_time(
@@ -146,8 +117,7 @@ async def test_pages_hold_every_name_once_in_the_order_of_their_bytes(
     store: Store,
 ) -> None:
     many = [f"p{number}" for number in range(23)] + ["Zoë", "آوا", "हिन्दी", "李"]
-    for name in many:
-        await take(store, name)
+    tokens = {name: (await take(store, name)).token for name in many}
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -155,35 +125,28 @@ async def test_pages_hold_every_name_once_in_the_order_of_their_bytes(
         assert len(part.peers) <= 5
         seen += [found.name for found in part.peers]
         cursor = part.next
+        if cursor is not None:  # the list goes on after a name that has gone
+            await store.leave(LOBBY, cursor, tokens[cursor])
     assert seen == sorted(many, key=str.encode)
 
 
-async def test_a_page_goes_on_after_a_name_that_has_gone(store: Store) -> None:
-    tokens = {name: (await take(store, name)).token for name in "abcd"}
-    first = await store.page(LOBBY, "", 2)
-    await store.leave(LOBBY, "b", tokens["b"])
-    assert first.next == "b"
-    assert await names(store, first.next, 2) == ["c", "d"]
-
-
-@pytest.mark.parametrize("cursor", ["\0", "zzz", "\uffff", "(", "+", "-", "[a"])
-async def test_any_cursor_is_only_a_place_in_the_order(
-    store: Store, cursor: str
-) -> None:
+async def test_any_cursor_is_only_a_place_in_the_order(store: Store) -> None:
     await take(store, "ann")
-    assert await names(store, cursor) == (["ann"] if cursor < "ann" else [])
+    for cursor in ("\0", "zzz", "\uffff", "(", "+", "-", "[a"):
+        assert await names(store, cursor) == (["ann"] if cursor < "ann" else [])
 
 
 async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
     store: Store,
 ) -> None:
     store.limits = Limits(names_per_minute=2)
-    first = await take(store, "a")
+    for _ in range(2):  # as when the first answer was lost
+        assert (await take(store, "a", OWN)).token == OWN
     await take(store, "b")
     refused = await refusal(take(store, "c"))
     assert refused.reason == "too_many_names"
     assert refused.retry_after == pytest.approx(60, abs=5)
-    await take(store, "a", first.token)
+    await take(store, "a", OWN)
     await take(store, "c", seen="203.0.113.10")
     await store.redis.pexpireat(key("", f"rate:names:{SEEN}"), 1)  # the minute is over
     await take(store, "d")
@@ -214,13 +177,6 @@ async def test_there_are_so_many_rooms_and_an_empty_one_makes_place(
     await take(store, "bob", room="blue")
 
 
-async def test_of_many_claims_at_once_one_wins(store: Store) -> None:
-    claims = (take(store, "ann") for _ in range(20))
-    results = await asyncio.gather(*claims, return_exceptions=True)
-    assert sum(not isinstance(result, BaseException) for result in results) == 1
-    assert sum(isinstance(result, Refused) for result in results) == 19
-
-
 async def test_one_name_may_live_in_two_rooms(store: Store) -> None:
     red, blue = [await take(store, "ann", room=room) for room in ("red", "blue")]
     assert red.token != blue.token
@@ -233,8 +189,8 @@ async def test_who_shows_its_last_nonces_has_its_observed_address_in_its_record(
     store: Store,
 ) -> None:
     ann = await take(store, "ann")
-    assert await store.observed(ann.nonce, "203.0.113.9", 40_001)
-    assert await store.observed(ann.nonce, "2001:db8::9", 40_002)
+    await store.observed(ann.nonce, "203.0.113.9", 40_001)
+    await store.observed(ann.nonce, "2001:db8::9", 40_002)
     row = await store.redis.hgetall(key(LOBBY, "p:ann"))
     assert row["observed4"] == "203.0.113.9 40001"
     assert row["observed6"] == "2001:db8::9 40002"
@@ -242,20 +198,12 @@ async def test_who_shows_its_last_nonces_has_its_observed_address_in_its_record(
     assert await store.observed(ann.nonce, "203.0.113.9", 40_003), "on its way"
     assert await store.observed(second, "203.0.113.9", 40_003)
     await store.beat(LOBBY, "ann", ann.token)
-    assert not await store.observed(ann.nonce, "198.51.100.1", 1), "too old"
+    lost = ["", "/", "//", "lobby/ann/guess", "lobby/bob/x", "a/b/c/d", "/" * 99]
+    for nonce in (ann.nonce, *lost):
+        assert not await store.observed(nonce, "198.51.100.1", 1)
+    assert await store.redis.exists(key(LOBBY, "p:bob")) == 0
     await take(store, "ann", ann.token)
     assert "observed4" not in await store.redis.hgetall(key(LOBBY, "p:ann"))
-
-
-@pytest.mark.parametrize(
-    "nonce", ["", "/", "//", "lobby/ann/guess", "lobby/bob/x", "a/b/c/d", "/" * 99]
-)
-async def test_a_nonce_that_nobody_holds_changes_nothing(
-    store: Store, nonce: str
-) -> None:
-    await take(store, "ann")
-    assert not await store.observed(nonce, "198.51.100.1", 1)
-    assert await store.redis.exists(key(LOBBY, "p:bob")) == 0
 
 
 STEPS = st.lists(
@@ -272,16 +220,15 @@ STEPS = st.lists(
 def test_the_store_behaves_like_a_dictionary_of_tokens(
     steps: list[tuple[str, str]],
 ) -> None:
-    asyncio.run(compare_with_dictionary(steps))
+    async def compare() -> None:
+        held: dict[str, str] = {}
+        store = Store()
+        for step, name in steps:
+            await do(step, name, store, held)
+            assert await names(store) == sorted(held)
+        await store.aclose()
 
-
-async def compare_with_dictionary(steps: list[tuple[str, str]]) -> None:
-    held: dict[str, str] = {}
-    store = Store()
-    for step, name in steps:
-        await do(step, name, store, held)
-        assert await names(store) == sorted(held)
-    await store.aclose()
+    asyncio.run(compare())
 
 
 async def do(step: str, name: str, store: Store, held: dict[str, str]) -> None:
@@ -291,15 +238,14 @@ async def do(step: str, name: str, store: Store, held: dict[str, str]) -> None:
             held[name] = (await take(store, name)).token
         case "claim", _:
             assert (await refusal(take(store, name))).reason == "name_taken"
-        case "end", str():
-            await end_lease(store, name)
-            del held[name]
         case "return", str():
             assert (await take(store, name, token)).token == token
         case "beat", str():
             assert (await store.beat(LOBBY, name, token)).lease == 60
         case "leave", str():
-            await store.leave(LOBBY, name, token)
+            await store.leave(LOBBY, name, held.pop(name))
+        case "end", str():
+            await end_lease(store, name)
             del held[name]
         case "beat" | "leave", None:
             wish = getattr(store, step)(LOBBY, name, "x")
@@ -380,17 +326,24 @@ async def test_who_refuses_says_why_to_the_caller_and_reveals_nothing(
     assert await inbox(store, "bob", tokens.bob) == [Notice("asked", SESSION, "ann")]
 
 
-async def test_asking_and_answering_again_changes_nothing(store: Store) -> None:
+@pytest.mark.parametrize("accept", [True, False])
+async def test_asking_and_answering_again_changes_nothing(
+    store: Store, accept: bool
+) -> None:
     tokens = await two(store)
+    state = "met" if accept else "refused"
     for _ in range(3):
         assert await ask(store, tokens.ann) == "asked"
     assert len(await inbox(store, "bob", tokens.bob)) == 1
     for _ in range(3):
-        assert await answer(store, tokens.bob) == "met"
-    assert await ask(store, tokens.ann) == "met"
+        assert await answer(store, tokens.bob, accept) == state
+    assert await ask(store, tokens.ann) == state
     assert len(await inbox(store, "ann", tokens.ann)) == 1
-    refused = await refusal(answer(store, tokens.bob, False, "no"))
-    assert refused.reason == "answered_already"
+    for wish in (
+        answer(store, tokens.bob, not accept),
+        answer(store, tokens.ann, False, "", "ann"),  # withdraw
+    ):
+        assert (await refusal(wish)).reason == "answered_already"
 
 
 async def test_who_has_asked_may_withdraw_as_long_as_there_is_no_answer(
@@ -414,47 +367,19 @@ async def test_who_has_asked_may_withdraw_as_long_as_there_is_no_answer(
     assert await inbox(store, "ann", tokens.ann) == []
 
 
-@pytest.mark.parametrize("accept", [True, False])
-async def test_what_was_answered_cannot_be_withdrawn(
-    store: Store, accept: bool
-) -> None:
+async def test_an_introduction_belongs_to_the_two_it_is_about(store: Store) -> None:
     tokens = await two(store)
+    carol = (await take(store, "carol")).token
     await ask(store, tokens.ann)
-    await answer(store, tokens.bob, accept)
-    refused = await refusal(answer(store, tokens.ann, False, "", "ann"))
-    assert refused.reason == "answered_already"
-
-
-async def test_a_call_that_fell_out_of_the_inbox_is_put_in_again(store: Store) -> None:
-    tokens = await two(store)
-    await ask(store, tokens.ann)
-    await store.redis.delete(key(LOBBY, "in:bob"))
-    await ask(store, tokens.ann)
-    assert len(await inbox(store, "bob", tokens.bob)) == 1
-
-
-async def test_a_session_belongs_to_one_introduction(store: Store) -> None:
-    tokens = await two(store)
-    await take(store, "carol")
-    await ask(store, tokens.ann)
-    for wish in (
-        ask(store, tokens.ann, to="carol"),
-        store.ask(LOBBY, "bob", tokens.bob, SESSION, "ann", SEEN),
+    for wish, reason in (
+        (ask(store, tokens.ann, to="carol"), "session_taken"),
+        (store.ask(LOBBY, "bob", tokens.bob, SESSION, "ann", SEEN), "session_taken"),
+        (answer(store, "guess"), "not_owner"),
+        (answer(store, tokens.ann), "not_owner"),
+        (answer(store, tokens.ann, name="ann"), "no_such_introduction"),
+        (answer(store, carol, name="carol"), "no_such_introduction"),
     ):
-        assert (await refusal(wish)).reason == "session_taken"
-
-
-async def test_only_who_was_asked_accepts(store: Store) -> None:
-    tokens = await two(store)
-    carol = await take(store, "carol")
-    await ask(store, tokens.ann)
-    for name, token, reason in (
-        ("bob", "guess", "not_owner"),
-        ("bob", tokens.ann, "not_owner"),
-        ("ann", tokens.ann, "no_such_introduction"),
-        ("carol", carol.token, "no_such_introduction"),
-    ):
-        assert (await refusal(answer(store, token, name=name))).reason == reason
+        assert (await refusal(wish)).reason == reason
 
 
 async def test_who_is_not_there_is_not_asked_and_does_not_answer(store: Store) -> None:
@@ -494,8 +419,10 @@ async def test_a_call_reaches_whoever_has_the_name_when_it_is_repeated(
     await store.leave(LOBBY, "bob", tokens.bob)
     bob = (await take(store, "bob")).token
     assert (await refusal(answer(store, bob))).reason == "no_such_introduction"
-    await ask(store, tokens.ann)
-    assert len(await inbox(store, "bob", bob)) == 1
+    for _ in range(2):
+        await ask(store, tokens.ann)
+        assert len(await inbox(store, "bob", bob)) == 1
+        await store.redis.delete(key(LOBBY, "in:bob"))  # and so it fell out of it
     assert await answer(store, bob) == "met"
 
 
@@ -570,15 +497,18 @@ async def test_both_report_what_they_saw_and_read_it_all_in_order(
 # What may be a URL, a source, a name, an address
 
 
-def test_a_wrong_redis_url_is_refused_without_showing_its_password() -> None:
-    for url in (
+@pytest.mark.parametrize(
+    "url",
+    [
         "http://user:secret@host",
         "redis+cluster://user:secret@host:x",
         "redis+cluster://user:secret@host,host:x",
-    ):
-        with pytest.raises(ValueError, match="redis://host:6379/0") as caught:
-            connect(url)
-        assert "secret" not in str(caught.value)
+    ],
+)
+def test_a_wrong_redis_url_is_refused_without_showing_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="redis_url") as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
 
 
 def test_an_ipv6_household_is_one_source() -> None:
@@ -590,12 +520,9 @@ def test_an_ipv6_household_is_one_source() -> None:
 @pytest.mark.parametrize(
     "name", ["ann", "Zoë", "a.b-c_d", "7up", "آوا", "हिन्दी", "李", "x" * 64, "é" * 64]
 )
-def test_names_of_any_script_are_legal(name: str) -> None:
+def test_names_of_any_script_are_legal_in_either_spelling(name: str) -> None:
     assert legal_name(name) == name
-
-
-def test_two_spellings_of_one_name_are_one_name() -> None:
-    assert legal_name(unicodedata.normalize("NFD", "Zoë")) == "Zoë"
+    assert legal_name(unicodedata.normalize("NFD", name)) == name
 
 
 @pytest.mark.parametrize(
@@ -622,17 +549,10 @@ def test_a_legal_name_is_its_own_normal_form(text: str) -> None:
     assert len(name.encode()) <= 128
 
 
-@pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ("192.168.1.7", "192.168.1.7"),
-        ("::ffff:10.0.0.1", "10.0.0.1"),
-        ("2001:DB8:0::7", "2001:db8::7"),
-        ("::1", "::1"),
-    ],
-)
-def test_addresses_have_one_spelling(text: str, canonical: str) -> None:
-    assert legal_address(text) == canonical
+def test_addresses_have_one_spelling() -> None:
+    texts = ["192.168.1.7", "::ffff:10.0.0.1", "2001:DB8:0::7", "::1"]
+    canonical = ["192.168.1.7", "10.0.0.1", "2001:db8::7", "::1"]
+    assert [legal_address(text) for text in texts] == canonical
 
 
 @pytest.mark.parametrize(
