@@ -9,7 +9,6 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
@@ -100,43 +99,34 @@ class RedisServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *why: object) -> None:
         self.kill()
 
 
 class ThreeNodes:
-    """A Redis Cluster of three nodes, none of which is another's replica."""
+    """A Redis Cluster of three nodes, with so many replicas of each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.nodes = []
-        for number in range(3):
+    def __init__(self, folder: Path, *options: str, replicas: int = 0) -> None:
+        self.nodes: list[RedisServer] = []  # the replicas last
+        self.replicas = replicas
+        for number in range(3 * (1 + replicas)):
             here = folder / str(number)
             here.mkdir()
-            self.nodes.append(RedisServer(here, "--cluster-enabled", "yes"))
+            self.nodes.append(RedisServer(here, "--cluster-enabled", "yes", *options))
 
     @property
     def url(self) -> str:
-        """All nodes: any of them may be the one that is away."""
-        places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        """All three: any of them may be the one that is away."""
+        places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
         return f"redis+cluster://{places}"
 
     def start(self) -> Self:
-        for number, node in enumerate(self.nodes):
+        for node in self.nodes:
             node.start()
-            with redis.Redis(port=node.port, socket_timeout=5) as client:
-                first, last = 5461 * number, 5461 * (number + 1) - 1
-                last = 16_383 if number == 2 else last
-                do: Any = client.execute_command  # which redis does not type
-                do("CLUSTER SET-CONFIG-EPOCH", number + 1)
-                do("CLUSTER ADDSLOTSRANGE", first, last)
-        with redis.Redis(port=self.nodes[0].port, socket_timeout=5) as client:
-            for node in self.nodes[1:]:
-                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port)
+        places = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        words = ["redis-cli", "--cluster", "create", *places, "--cluster-yes"]
+        words += ["--cluster-replicas", str(self.replicas)]
+        subprocess.run(words, capture_output=True, check=True, timeout=60)
         for node in self.nodes:
             with redis.Redis(port=node.port, socket_timeout=5) as client:
                 wait_until_whole(client)
@@ -149,23 +139,17 @@ class ThreeNodes:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *why: object) -> None:
         for node in self.nodes:
             node.kill()
 
 
 def wait_until_whole(client: Any) -> None:
-    """Wait until a node knows the two others and all slots."""
+    """Wait until a node knows all slots."""
     pause = threading.Event()
     for _ in range(1_000):
         info = client.execute_command("CLUSTER INFO")
-        words = info if isinstance(info, dict) else {}
-        if words.get("cluster_state") == "ok" and words["cluster_known_nodes"] == "3":
+        if info["cluster_state"] == "ok":
             return
         pause.wait(0.02)
     pytest.fail(f"the cluster did not come together: {info!r}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from loopback import PATIENCE, eventually, later
@@ -25,6 +25,7 @@ from p2plab.rendezvous.store import key
 
 SESSION = "00c0ffee00c0ffee"
 WAIT = 20.0  # s, which no test here waits to the end
+QUICK = ("--cluster-node-timeout", "500")  # ms until a node counts as dead
 Result = TypeVar("Result")
 
 # Keeps a name until it is killed.
@@ -184,44 +185,11 @@ def test_a_peer_that_dies_without_leaving_is_gone_when_its_lease_ends(
         client.peer("ghost")
 
 
-class WithReplicas(ThreeNodes):
-    """A cluster in which each of three nodes has another that replaces it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        (folder / "replicas").mkdir()
-        self.replicas = ThreeNodes(folder / "replicas").nodes
-        for node in (*self.nodes, *self.replicas):
-            node.options = ("--cluster-node-timeout", "500", *node.options)
-
-    def start(self) -> WithReplicas:
-        super().start()
-        for node, replica in zip(self.nodes, self.replicas, strict=True):
-            replica.start()
-            with Redis(port=node.port, decode_responses=True) as store:
-                master: Any = store.execute_command("CLUSTER MYID")
-            with Redis(port=replica.port, decode_responses=True) as store:
-                do: Any = store.execute_command
-                do("CLUSTER MEET", "127.0.0.1", node.port)
-                eventually(lambda: knows(do("CLUSTER NODES"), master), "they meet")  # noqa: B023
-                do("CLUSTER REPLICATE", master)
-        return self
-
-    def __exit__(self, *why: Any) -> None:
-        super().__exit__(*why)
-        for replica in self.replicas:
-            replica.kill()
-
-
-def knows(nodes: dict[str, dict[str, Any]], wanted: str) -> bool:
-    return any(each["node_id"] == wanted for each in nodes.values())
-
-
 def test_when_a_node_of_the_cluster_dies_its_replica_goes_on_with_all_it_had(
     tmp_path: Path,
 ) -> None:
     with (
-        WithReplicas(tmp_path) as cluster,
+        ThreeNodes(tmp_path, *QUICK, replicas=1) as cluster,
         Server(cluster.url) as server,
         RendezvousClient(server.url) as here,
         RendezvousClient(server.url) as there,
@@ -277,29 +245,3 @@ def test_an_answer_that_a_proxy_cuts_at_any_byte_loses_nothing(server: Server) -
             proxy.left = None
             events, place = waits.result(PATIENCE)
             assert [event.session for event in events] == [session]
-
-
-def test_a_request_whose_answer_is_lost_may_be_repeated(server: Server) -> None:
-    with (
-        Proxy(server.port) as proxy,
-        RendezvousClient(proxy.url) as here,
-        RendezvousClient(server.url) as there,
-    ):
-        ann, bob = register(here, "ann"), register(there, "bob")
-
-        def lose_the_answer(do: Callable[[], object]) -> None:
-            proxy.left = 0
-            with pytest.raises(RendezvousAway):
-                do()
-            proxy.left = None
-            do()
-
-        lose_the_answer(lambda: here.introduce(ann, "bob", SESSION))
-        assert len(next_events(there, bob)[0]) == 1
-        lose_the_answer(lambda: here.heartbeat(ann))
-        there.answer(bob, SESSION, True)
-        assert here.introduce(ann, "bob", SESSION) == "met"
-        (met,) = next_events(here, ann)[0]
-        assert isinstance(met, Met)
-        lose_the_answer(lambda: here.leave(ann))
-        assert [peer.name for peer in there.peers()] == ["bob"]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -64,6 +62,26 @@ def clients(servers: list[RendezvousServer]) -> Iterator[list[RendezvousClient]]
         yield [one, other]
 
 
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[RendezvousServer]:
+    """One server in this process; its parameter are its limits."""
+    with RendezvousServer(redis_url="", limits=getattr(request, "param", None)) as one:
+        yield one
+
+
+@pytest.fixture
+def client(server: RendezvousServer) -> Iterator[RendezvousClient]:
+    with RendezvousClient(server.url) as made:
+        yield made
+
+
+def get(url: str, token: str = "") -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        owner = {"Authorization": f"Bearer {token}"}
+        return session.get(url, headers=owner, timeout=5)
+
+
 def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
     return client.register(name, ["192.168.1.7"], port + 1, port + 2)
 
@@ -93,10 +111,18 @@ def test_asked_at_one_server_answered_at_the_other_both_are_told(
     assert (caller.role, caller.peer, caller.tcp_port) == ("caller", "bob", 6001)
     assert (callee.role, callee.peer, callee.udp_port) == ("callee", "ann", 5002)
     assert caller.key == callee.key
-    assert len(caller.key) == 32
     assert caller.candidates == (Candidate("host", "192.168.1.7", 6002),)
-    assert caller.since == here.peer("bob").since
-    assert 0 <= caller.start_in < 1
+    begun = time.time()
+    here.report(ann, SESSION, [Seen(begun + 100, "probe", "to 192.168.1.7")])
+    there.report(bob, SESSION, [Seen(begun + 200, "arrived")])
+    rows = here.meeting(ann, SESSION)
+    assert rows == there.meeting(bob, SESSION)
+    assert [(row.who, row.what) for row in rows] == [
+        *((None, "asked"), (None, "met"), ("ann", "probe"), ("bob", "arrived"))
+    ]
+    assert rows[2].at == pytest.approx(begun + 100, abs=1e-3)
+    with pytest.raises(RendezvousError, match="no such introduction"):
+        here.meeting(register(here, "carol"), SESSION)
 
 
 @pytest.mark.parametrize("servers", SHARED, indirect=True)
@@ -115,91 +141,63 @@ def test_a_met_that_a_dying_server_did_not_tell_is_there_at_the_other(
         assert client.heartbeat(ann).lease == 60, "nobody loses a name"
 
 
-def test_what_both_saw_is_one_trace(clients: list[RendezvousClient]) -> None:
-    here, there = clients
-    ann, bob = register(here, "ann"), register(there, "bob")
-    here.introduce(ann, "bob", SESSION)
-    there.answer(bob, SESSION, True)
-    begun = time.time()
-    here.report(ann, SESSION, [Seen(begun + 100, "probe", "to 192.168.1.7")])
-    there.report(bob, SESSION, [Seen(begun + 200, "arrived")])
-    rows = here.meeting(ann, SESSION)
-    assert rows == there.meeting(bob, SESSION)
-    assert [(row.who, row.what) for row in rows] == [
-        *((None, "asked"), (None, "met"), ("ann", "probe"), ("bob", "arrived"))
-    ]
-    assert rows[2].at == pytest.approx(begun + 100, abs=1e-3)
-    with pytest.raises(RendezvousError, match="no such introduction"):
-        here.meeting(register(here, "carol"), SESSION)
-
-
 # Privacy
 
 
 def test_addresses_and_ports_are_in_no_list_and_no_look_up(
-    servers: list[RendezvousServer], clients: list[RendezvousClient]
+    client: RendezvousClient,
 ) -> None:
-    ann = register(clients[0], "ann", 5551)
-    with requests.Session() as session:
-        session.trust_env = False
-        for path in ("peers", "peers/ann"):
-            text = session.get(f"{servers[0].url}/rooms/lobby/{path}", timeout=5).text
-            assert "ann" in text
-            for secret in ("192.168.1.7", "5552", "127.0.0.1", ann.token, ann.nonce):
-                assert secret not in text
+    ann = register(client, "ann", 5551)
+    for path in ("peers", "peers/ann"):
+        text = get(f"{client.url}/rooms/lobby/{path}").text
+        assert "ann" in text
+        for secret in ("192.168.1.7", "5552", "127.0.0.1", ann.token, ann.nonce):
+            assert secret not in text
 
 
 # Limits
 
 
-def test_a_third_caller_of_one_name_makes_the_first_one_go() -> None:
-    with (
-        RendezvousServer(redis_url="") as server,
-        RendezvousClient(server.url) as client,
-    ):
-        ann = register(client, "ann")
-        calls = []
-        for number in range(3):
-            calls.append(later(lambda: client.inbox(ann, wait=WAIT)))
-            if number < 2:
-                waiting(server, number + 1)
-        with pytest.raises(RendezvousError, match="Too many calls"):
-            calls[0].result(PATIENCE)
-        client.introduce(ann, "ann", SESSION)
-        for call in calls[1:]:
-            assert len(call.result(PATIENCE)[0]) == 1
+def test_a_third_caller_of_one_name_makes_the_first_one_go(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
+    ann = register(client, "ann")
+    calls = []
+    for number in range(3):
+        calls.append(later(lambda: client.inbox(ann, wait=WAIT)))
+        if number < 2:
+            waiting(server, number + 1)
+    with pytest.raises(RendezvousError, match="Too many calls"):
+        calls[0].result(PATIENCE)
+    client.introduce(ann, "ann", SESSION)
+    for call in calls[1:]:
+        assert len(call.result(PATIENCE)[0]) == 1
 
 
-def test_so_many_callers_of_one_source_may_wait_and_it_is_told_for_how_long() -> None:
-    limits = Limits(waiting_per_source=2)
-    with (
-        RendezvousServer(redis_url="", limits=limits) as server,
-        RendezvousClient(server.url) as client,
-    ):
-        ann, bob, carol = [register(client, name) for name in ("ann", "bob", "carol")]
-        look = partial(client.inbox, wait=WAIT)
-        calls = [later(partial(look, each)) for each in (ann, bob)]
-        waiting(server, 2)
-        with requests.Session() as session:
-            session.trust_env = False
-            url = f"{server.url}/rooms/lobby/peers/carol/inbox?wait=1"
-            owner = {"Authorization": f"Bearer {carol.token}"}
-            answer = session.get(url, headers=owner, timeout=5)
-            assert answer.status_code == 429
-            assert int(answer.headers["Retry-After"]) > 0
-        for to in (ann, bob):  # nobody else is harmed
-            client.introduce(carol, to.name, secrets.token_hex(8))
-        assert all(call.result(PATIENCE)[0] for call in calls)
+@pytest.mark.parametrize("server", [Limits(waiting_per_source=2)], indirect=True)
+def test_so_many_callers_of_one_source_may_wait_and_it_is_told_for_how_long(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
+    ann, bob, carol = [register(client, name) for name in ("ann", "bob", "carol")]
+    look = partial(client.inbox, wait=WAIT)
+    calls = [later(partial(look, each)) for each in (ann, bob)]
+    waiting(server, 2)
+    answer = get(f"{server.url}/rooms/lobby/peers/carol/inbox?wait=1", carol.token)
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    for to in (ann, bob):  # nobody else is harmed
+        client.introduce(carol, to.name, secrets.token_hex(8))
+    assert all(call.result(PATIENCE)[0] for call in calls)
 
 
-def test_when_the_server_stops_whoever_waits_goes_home_at_once() -> None:
-    server = RendezvousServer(redis_url="").start()
-    with RendezvousClient(server.url) as client:
-        ann = register(client, "ann")
-        call = later(lambda: client.inbox(ann, wait=WAIT))
-        waiting(server)
-        server.stop()
-        assert call.result(PATIENCE) == ([], "0-0")
+def test_when_the_server_stops_whoever_waits_goes_home_at_once(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
+    ann = register(client, "ann")
+    call = later(lambda: client.inbox(ann, wait=WAIT))
+    waiting(server)
+    server.stop()
+    assert call.result(PATIENCE) == ([], "0-0")
 
 
 @pytest.mark.parametrize("servers", ["real"], indirect=True)
@@ -221,43 +219,32 @@ def test_who_hangs_up_waits_no_more_nor_does_its_connection_to_redis(
         eventually(lambda: blocked(0), "and no more")
 
 
-def test_who_leaves_ends_its_own_waiting() -> None:
-    with (
-        RendezvousServer(redis_url="") as server,
-        RendezvousClient(server.url) as client,
-    ):
-        ann = register(client, "ann")
-        call = later(lambda: client.inbox(ann, wait=WAIT))
-        waiting(server)
-        client.leave(ann)
-        with pytest.raises(PeerNotFound):
-            call.result(PATIENCE)
+def test_who_leaves_ends_its_own_waiting(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
+    ann = register(client, "ann")
+    call = later(lambda: client.inbox(ann, wait=WAIT))
+    waiting(server)
+    client.leave(ann)
+    with pytest.raises(PeerNotFound):
+        call.result(PATIENCE)
 
 
 # Several servers
 
 
-def test_the_client_goes_on_with_the_next_server(
-    servers: list[RendezvousServer],
-) -> None:
+def test_the_client_goes_on_with_the_next_server(server: RendezvousServer) -> None:
     nobody = "http://127.0.0.1:1"
-    with RendezvousClient([nobody, servers[0].url, servers[1].url]) as client:
+    with RendezvousClient([nobody, server.url]) as client:
         ann = register(client, "ann")
-        assert client.url == servers[0].url
+        assert client.url == server.url
         assert client.heartbeat(ann).lease == 60
-    with (
-        RendezvousClient([nobody, "http://127.0.0.1:2"]) as client,
-        pytest.raises(RendezvousAway, match="none of 2 rendezvous servers answers"),
-    ):
-        client.peers()
     with (
         RendezvousServer(redis_url=nobody.replace("http", "redis")) as without_redis,
         RendezvousClient([without_redis.url, nobody]) as client,
-        pytest.raises(RendezvousAway, match=f"its Redis.*; .*{nobody} does not ans"),
+        pytest.raises(RendezvousAway, match=f"none of 2 .* Redis.*; .*{nobody} does"),
     ):
         client.peers()
-    with pytest.raises(ValueError, match="urls must name at least one"):
-        RendezvousClient([])
 
 
 def test_of_many_who_wait_each_hears_what_is_meant_for_it(
@@ -266,19 +253,9 @@ def test_of_many_who_wait_each_hears_what_is_meant_for_it(
     here, there = clients
     names = [f"p{number:02}" for number in range(20)]
     owners = [register(here, name) for name in names]
-    heard: dict[str, str] = {}
-    lock = threading.Lock()
-
-    def listen(owner: Registration) -> None:
-        ((event,), _) = there.inbox(owner, wait=WAIT)
-        with lock:
-            heard[owner.name] = event.peer
-
-    with ThreadPoolExecutor(len(names)) as pool:
-        done = [pool.submit(listen, owner) for owner in owners]
-        waiting(servers[1], len(names))
-        for number, owner in enumerate(owners):
-            here.introduce(owner, names[number - 1], f"{number:016x}")
-        for each in done:
-            each.result(PATIENCE)
-    assert heard == {names[number - 1]: names[number] for number in range(len(names))}
+    calls = [later(partial(there.inbox, owner, wait=WAIT)) for owner in owners]
+    waiting(servers[1], len(names))
+    for number, owner in enumerate(owners):
+        here.introduce(owner, names[number - 1], f"{number:016x}")
+    heard = [call.result(PATIENCE)[0] for call in calls]
+    assert [event.peer for (event,) in heard] == names[1:] + names[:1]
