@@ -77,7 +77,7 @@ class Talk:
 def talk(peer: str = "alice", **knobs: Any) -> Iterator[Talk]:
     """Let the two begin; knobs are those of the server, and constants of its module."""
     alice, bob = introduced(peer)
-    constants = {"IDLE_TIMEOUT": PATIENCE}
+    constants: dict[str, Any] = {"IDLE_TIMEOUT": PATIENCE}
     constants |= {name: knobs.pop(name) for name in list(knobs) if name.isupper()}
     knobs.setdefault("sessions", known(bob))
     with (
