@@ -37,7 +37,7 @@ from p2plab.core.packet import Kind
 from p2plab.errors import IntroductionRefused, NotDelivered
 from p2plab.net.chat import ChatClient
 from p2plab.net.paths import HOST
-from p2plab.peer.event_log import MOST_BYTES, shortened, size
+from p2plab.peer.meetings import MOST_BYTES, shortened, size
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import MAX_EVENTS

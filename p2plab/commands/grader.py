@@ -15,11 +15,8 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
-from threading import Thread
-from types import ModuleType
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from p2plab.checker import CHANNELS, Promise, Verdict, VerdictKind, check
 from p2plab.checker.checking import require_possible
@@ -28,8 +25,7 @@ from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
 LOADING: Final = 4.0  # for the file itself [s]
-STUCK: Final = 2.0  # for what Python cannot interrupt [s]
-GRACE: Final = 10.0  # beyond the budget [s]
+GRACE: Final = 8.0  # beyond the budget, for what Python cannot interrupt, too [s]
 _ANSWER, _CRASH = "answer.json", "crash.txt"
 
 
@@ -97,7 +93,7 @@ def _in_a_child(order: dict[str, Any], hash_seed: str) -> dict[str, Any]:
         child = _start(json.dumps({**order, "folder": folder}), hash_seed)
         try:
             with suppress(subprocess.TimeoutExpired):
-                child.wait(order["budget"] + LOADING + GRACE + 2 * STUCK)
+                child.wait(order["budget"] + 2 * LOADING + GRACE)
             status = child.poll()
         finally:
             _end(child)
@@ -182,37 +178,22 @@ def _child(
     _limit_memory()
     with Path(folder, _CRASH).open("w") as crash:
         faulthandler.enable(crash)
-        limits = _Limits(crash)
+        faulthandler.dump_traceback_later(LOADING, exit=True, file=crash)
         try:
-            makers = _machines(_load(path), path.name)
+            makers = _load(path)
         except Unusable as why:
             said: dict[str, Any] = {"unusable": str(why)}
         else:
-            limits.until = time.monotonic() + budget + GRACE
+            limit = budget + GRACE
+            faulthandler.dump_traceback_later(limit, exit=True, file=crash)
             Path(folder, _ANSWER).write_text('{"doing": "Running"}', "utf-8")
             said = {}
             if judge:
                 said = check(*makers, channel, budget, seed, speed=speed).to_json()
             if said.get("verdict") != "breach":
                 said["fingerprint"] = fingerprint(makers, channel, seed, budget / 4)
-        part = Path(folder, "part")
-        part.write_text(json.dumps(said), "utf-8")
-        part.replace(Path(folder, _ANSWER))  # all of it or nothing
+        Path(folder, _ANSWER).write_text(json.dumps(said), "utf-8")
     os._exit(0)  # whatever threads the file has started
-
-
-class _Limits(Thread):
-    """Ends this process, with a traceback, when Python stands still or time is up."""
-
-    def __init__(self, crash: TextIO) -> None:
-        super().__init__(daemon=True)
-        self.crash, self.until = crash, time.monotonic() + LOADING
-        self.start()
-
-    def run(self) -> None:
-        while time.monotonic() < self.until:
-            faulthandler.dump_traceback_later(STUCK, exit=True, file=self.crash)
-            time.sleep(STUCK / 10)
 
 
 def _limit_memory() -> None:
@@ -224,7 +205,7 @@ def _limit_memory() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def _load(path: Path) -> ModuleType:
+def _load(path: Path) -> tuple[Any, Any]:
     sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -241,21 +222,10 @@ def _load(path: Path) -> ModuleType:
             f"{path.name} could not be loaded: {type(why).__name__}: {why}"
             + (f" at {_line(path, line)}" if line else "")
         ) from None
-    return module
-
-
-def _machines(module: ModuleType, name: str) -> tuple[Any, Any]:
-    found = []
-    for wanted in ("Sender", "Receiver"):
-        kind = getattr(module, wanted, None)
-        if not callable(kind):
-            close = get_close_matches(wanted, dir(module), n=1, cutoff=0.6)
-            hint = f" (it defines {close[0]})" if close else ""
-            if kind is not None:
-                hint = f" that is a class: it is {kind!r:.60}"
-            raise Unusable(f"{name} defines no {wanted}{hint}")
-        found.append(kind)
-    return found[0], found[1]
+    for name in ("Sender", "Receiver"):
+        if not callable(getattr(module, name, None)):
+            raise Unusable(f"{path.name} defines no class {name}")
+    return module.Sender, module.Receiver
 
 
 if __name__ == "__main__":

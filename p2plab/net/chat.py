@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 import secrets
 import socket
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
@@ -25,6 +24,7 @@ from p2plab.core.trace import (
     Row,
     Trace,
 )
+from p2plab.core.validation import number
 from p2plab.errors import (
     CorruptPacket,
     Forged,
@@ -130,10 +130,8 @@ class ChatClient:
         NotDelivered after the last try; and WrongPeer, a NotDelivered, if nobody proves
         to be the peer: at once if it is certainly somebody else.
         """
-        if not 0 < timeout < math.inf:
-            raise ValueError(f"timeout must be more than 0 seconds, got {timeout}")
-        if tries < 1:
-            raise ValueError(f"tries must be at least 1, got {tries}")
+        number("timeout", timeout, 2.0, "(0, inf)", " seconds")
+        number("tries", tries, 5, "[1, inf)", whole=True)
         encode(Frame(TEXT, MessageId(0, 0), text))  # or it is BadContent, with no id
         with self._turns[address]:
             frame = Frame(TEXT, MessageId(self.key, next(self._numbers)), text)
@@ -291,20 +289,16 @@ def conversation(events: Iterable[Event], key: int) -> Trace:
     A text is a DATA packet, numbered from 0; every attempt is a transmission of it.
     """
     ours = sorted(event for event in events if event.id.key == key)
-    start = ours[0].time if ours else 0.0
     answered: dict[MessageId, int] = {}  # the first copy whose ACK was not lost
-    for event in ours:
-        if event.event == "ack sent":
-            answered.setdefault(event.id, event.attempt)
-    return Trace(rows=[row for event in ours for row in _rows(event, answered, start)])
-
-
-def _rows(event: Event, answered: dict[MessageId, int], start: float) -> Iterator[Row]:
-    seq, copy = event.id.number - 1, event.attempt
-    if event.event == "ack":
-        copy = answered.get(event.id, copy)
-    for host, what, kind in _ROWS.get(event.event, []):
-        nameless = what in (TIMEOUT, DELIVER)
-        number = -1 if nameless else seq * _ATTEMPTS + copy
-        where = -1 if what == TIMEOUT else seq
-        yield Row(event.time - start, host, what, int(kind), where, 0, number)
+    rows = []
+    for time_, _, event, id, copy in ours:
+        if event == "ack sent":
+            answered.setdefault(id, copy)
+        elif event == "ack":
+            copy = answered.get(id, copy)
+        for host, what, kind in _ROWS.get(event, []):
+            seq = -1 if what == TIMEOUT else id.number - 1
+            nameless = what in (TIMEOUT, DELIVER)
+            sent = -1 if nameless else (id.number - 1) * _ATTEMPTS + copy
+            rows.append(Row(time_ - ours[0].time, host, what, int(kind), seq, 0, sent))
+    return Trace(rows=rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import heapq
-import math
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from contextlib import suppress
 from random import Random
 from typing import Final, Self
 
+from p2plab.core.validation import number
 from p2plab.errors import CorruptPacket, PortInUse
 from p2plab.net.chat import Event, Log, Message
 from p2plab.net.frames import ACK, TEXT, Address, Connection, Frame, MessageId, encode
@@ -61,8 +61,7 @@ class ChatServer:
         on_message: Callable[[Message], object] | None = None,
         inbox_limit: int = 1_000,
     ) -> None:
-        if not 0 <= port <= 65_535:
-            raise ValueError(f"port must be in [0, 65535], got {port}")
+        number("port", port, 0, "[0, 65535]", whole=True)
         self.address: Address = (host, port)
         self.ack_delay, self.ack_loss = ack_delay, ack_loss
         self.on_message, self.inbox_limit = on_message, inbox_limit
@@ -87,8 +86,7 @@ class ChatServer:
 
     @ack_delay.setter
     def ack_delay(self, seconds: float) -> None:
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"ack_delay must be 0 seconds or more, got {seconds}")
+        number("ack_delay", seconds, 0.5, "[0, inf)", " seconds")
         self._ack_delay = seconds
 
     @property
@@ -98,8 +96,7 @@ class ChatServer:
 
     @ack_loss.setter
     def ack_loss(self, loss: float) -> None:
-        if not 0 <= loss < 1:
-            raise ValueError(f"ack_loss must be in [0, 1), got {loss}")
+        number("ack_loss", loss, 0.1, "[0, 1)")
         self._ack_loss = loss
 
     @property

@@ -19,7 +19,8 @@ class Lab:
         0.0.0.0 other machines reach it, too, at `url`.
     redis_url: a real Redis; otherwise the environment's P2PLAB_REDIS_URL, or a store
         inside this process.
-    name: a new lab closes the old one of the same name, so a cell can be run again.
+    name: a new lab closes the old one of the same name, so a cell can be run again;
+        `closed` says whether that has happened.
     Raises PortInUse.
     """
 
@@ -39,7 +40,7 @@ class Lab:
         self.host = host
         self.name = name
         self.peers: dict[str, Peer] = {}
-        self._closed = False
+        self.closed = False
         self.server = RendezvousServer(host, port, redis_url).start()
         _LABS[name] = self
         atexit.register(self.close)
@@ -49,16 +50,6 @@ class Lab:
         """Where peers find the rendezvous, those of other machines too if they may."""
         return next(iter(self.server.urls_elsewhere), self.server.url)
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, or replaced by a new lab of its name."""
-        return self._closed
-
-    @property
-    def latest(self) -> Lab:
-        """The new lab of this one's name if it was replaced; otherwise itself."""
-        return _LABS.get(self.name, self)
-
     def peer(self, name: str, **knobs: Any) -> Peer:
         """Return a new, registered peer; an old one of this name here is closed first.
 
@@ -66,7 +57,7 @@ class Lab:
         Raises NameTaken when a peer of another process holds the name, and P2PLabError
         once the lab is closed.
         """
-        if self._closed:
+        if self.closed:
             raise P2PLabError(
                 "this lab is closed: run the cell that makes it again, then those that "
                 "make its peers"
@@ -85,7 +76,7 @@ class Lab:
 
     def close(self) -> None:
         """Close all peers, then the rendezvous. Twice is fine."""
-        self._closed = True
+        self.closed = True
         while self.peers:
             self.peers.popitem()[1].close()
         self.server.stop()
@@ -100,7 +91,7 @@ class Lab:
         self.close()
 
     def __repr__(self) -> str:
-        if self._closed:
+        if self.closed:
             return f"<Lab, closed; it was at {self.url}>"
         names = ", ".join(self.peers) or "no peers yet"
         return f"<Lab at {self.url}: {names}>"
