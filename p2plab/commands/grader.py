@@ -224,7 +224,7 @@ def _load(path: Path) -> tuple[Any, Any]:
         ) from None
     for name in ("Sender", "Receiver"):
         if not callable(getattr(module, name, None)):
-            raise Unusable(f"{path.name} defines no class {name}")
+            raise Unusable(f"{path.name} defines no {name}")
     return module.Sender, module.Receiver
 
 

@@ -50,6 +50,11 @@ class Lab:
         """Where peers find the rendezvous, those of other machines too if they may."""
         return next(iter(self.server.urls_elsewhere), self.server.url)
 
+    @property
+    def latest(self) -> Lab:
+        """The new lab of this one's name if it was replaced; otherwise itself."""
+        return _LABS.get(self.name, self)
+
     def peer(self, name: str, **knobs: Any) -> Peer:
         """Return a new, registered peer; an old one of this name here is closed first.
 
