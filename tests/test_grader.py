@@ -113,7 +113,7 @@ def test_what_a_file_has_started_ends_with_it(tmp_path: Path) -> None:
         f"subprocess.Popen({sleeper}, pass_fds=[pipe.fileno()])\n"
     )
     begun = time.monotonic()
-    with pytest.raises(grader.Unusable, match="defines no Sender"):
+    with pytest.raises(grader.Unusable, match="defines no class Sender"):
         grader.grade(file)
     assert os.read(reader, 1) == b""  # waits for the last that holds the other end
     os.close(reader)
@@ -123,7 +123,7 @@ def test_what_a_file_has_started_ends_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Sendr = Receiver = int", "defines no Sender"),
+        ("Sendr = Receiver = int", "defines no class Sender (it defines Sendr)"),
         ("class Sender", "could not be loaded: SyntaxError"),
         ("import sys; sys.exit(0)", "could not be loaded: SystemExit"),
         ("1 / 0", "ZeroDivisionError: division by zero at mine.py, line 1: `1 / 0`"),

@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -224,7 +225,9 @@ def _load(path: Path) -> tuple[Any, Any]:
         ) from None
     for name in ("Sender", "Receiver"):
         if not callable(getattr(module, name, None)):
-            raise Unusable(f"{path.name} defines no {name}")
+            close = get_close_matches(name, dir(module), n=1)
+            hint = f" (it defines {close[0]})" if close and close != [name] else ""
+            raise Unusable(f"{path.name} defines no class {name}{hint}")
     return module.Sender, module.Receiver
 
 
