@@ -6,15 +6,22 @@ import argparse
 import json
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
+from math import ceil, inf
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from p2plab.errors import P2PLabError
+from p2plab.errors import NameTaken, P2PLabError
+
+if TYPE_CHECKING:
+    from p2plab.peer.peer import Peer
 
 INTERRUPTED: Final = 130  # the exit status after Ctrl-C
+LOOK: Final = 5.0  # between two looks at a name that is taken [s]
 HOST: Final = "where to listen; 0.0.0.0 lets other machines in (default %(default)s)"
 
 
@@ -89,12 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     channel = "packets are lost; or doubled, too; or late, too; or lost and damaged"
     channels = ("fifo", "dup", "late", "corrupt")
     add("--channel", choices=channels, default="fifo", help=channel)
-    add("--budget", type=float, default=2.0, help="seconds, above 0")
+    add("--budget", type=_budget, default=2.0, help="seconds, above 0")
     add("--seed", type=int, default=0, help="of the random schedules")
     speed = "the share of the reference page's speed that is asked for, above 0"
     add("--speed", type=float, help=speed)
     add("--json", action="store_true", help="for other programs")
     return parser
+
+
+def _budget(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < 86_400:
+            return float(text)
+    raise argparse.ArgumentTypeError(
+        f"a budget is a number of seconds, above 0 and below a day, got {text}"
+    )
 
 
 def _rendezvous(wishes: argparse.Namespace) -> int:
@@ -118,9 +134,34 @@ def _peer(wishes: argparse.Namespace) -> int:
     ) as peer:
         console = Console(peer)  # first, so that nobody asks before it can be told
         warnings.showwarning = lambda words, *_: print(f"p2plab peer: {words}")
-        peer.register()
+        register(peer)
         console.cmdloop()
     return 0
+
+
+def register(peer: Peer, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Take a name; wait for one whose peer was cut off, until its lease ends.
+
+    Raises NameTaken as soon as somebody renews it.
+    """
+    before = inf
+    while True:
+        try:
+            peer.register()
+            return
+        except NameTaken as why:
+            left = why.retry_after
+        if left > before:
+            name = f"{peer.name}, and renews it. Take another name."
+            raise NameTaken(f"Another peer holds this name, {name}", left)
+        if before == inf:
+            print(
+                f"{peer.name} is held by another peer, or by one that was cut off: "
+                f"then it is free in {ceil(left)} s. Waiting, Ctrl-C to stop ...",
+                flush=True,
+            )
+        sleep(min(max(left, 0.1), LOOK))
+        before = left
 
 
 def _end_in_order() -> None:

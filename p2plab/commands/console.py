@@ -12,7 +12,7 @@ from p2plab.content.chunks import as_path
 from p2plab.content.offer import printable
 from p2plab.content.transfer import State, Transfer, arrived
 from p2plab.core.validation import count_of
-from p2plab.errors import P2PLabError, PeerNotFound, TransferStalled
+from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound, TransferStalled
 from p2plab.net.chat import Message
 from p2plab.net.threads import spawn
 from p2plab.peer.peer import Peer
@@ -23,6 +23,8 @@ from p2plab.rendezvous.model import legal_name
 CHOICE: Final = "".join([f"take one of {', '.join(PROTOCOLS)}", *MISSING.values()])
 WORDS: Final = {"text": 2, "picture": 2, "file": 2, "save": 1}  # that each needs
 EVERY: Final = 5.0  # between two lines about a transfer on its way [s]
+REDRAWN: Final = 0.5  # where a line can be written over [s]
+AGAIN: Final = "To send it once more, type again."
 
 
 class Console(Cmd):
@@ -30,7 +32,8 @@ class Console(Cmd):
 
     What arrives is told at once, from whichever thread brings it, and so is who wants
     to meet us; a picture also now and then until it has ended.
-    Ctrl-C stops the command that runs, and its transfer, and says how to leave.
+    Ctrl-C stops the command that runs, and its transfer. At the prompt it leaves when
+    it is pressed twice, as what has come and is not saved goes with the peer.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -38,6 +41,7 @@ class Console(Cmd):
         self.peer = peer
         self.prompt = f"{peer.name}> "
         self._saved: list[Transfer] = []
+        self._unsent = ""  # the arguments of the last text without an ACK
         self._busy = False  # whether a command runs: the prompt comes after it
         self._warned = False  # of what leaving costs, directly before
         self.intro = (
@@ -47,23 +51,22 @@ class Console(Cmd):
         )
         peer.on_news = self._arrived
         peer.meetings.admission.on_request = self._ask
-        peer.meetings.admission.on_withdrawn = lambda request: self._tell(
-            f"{request.peer} does not wait for your word any more"
-        )
+        peer.meetings.admission.on_withdrawn = self._asks_no_more
 
     def cmdloop(self, intro: str | None = None) -> None:
-        """Read commands until one of them ends it."""
+        """Read commands until one of them ends it, or Ctrl-C is pressed twice."""
         while True:
             try:
                 return super().cmdloop(intro)
-            except KeyboardInterrupt:  # perhaps meant for a command that just ended
-                self._say(" to leave, type quit")
+            except KeyboardInterrupt:
+                if self._warned:
+                    raise
+                print(file=self.stdout)
+                self._warn()
                 intro = ""
 
     def onecmd(self, line: str) -> bool:
         """Carry out one line; an error becomes a sentence, and the menu goes on."""
-        if line == "EOF":  # Cmd's name for the end of the input
-            return True
         command, rest, _ = self.parseline(line)
         self._warned = self._warned and command == "quit"
         if len((rest or "").split()) < WORDS.get(command or "", 0):
@@ -77,7 +80,9 @@ class Console(Cmd):
         except (P2PLabError, ValueError, OSError) as why:
             self._say(str(why))
         except KeyboardInterrupt:
-            self._say(" stopped")
+            print(file=self.stdout)
+            texts = command in ("text", "again")
+            self._say(f"stopped. {AGAIN}" if texts else "stopped")
         finally:
             self._busy = False
         return False
@@ -91,12 +96,23 @@ class Console(Cmd):
         commands = ", ".join(self.completenames(""))
         self._say(f"there is no command {line.split()[0]}: type one of {commands}")
 
-    def do_help(self, _: str) -> None:
-        """`help`: this list"""
-        self._say("What you can type; words in capitals stand for your own:")
-        for name in self.completenames(""):
-            self._say(f"  {self._usage(f'do_{name}')}")
-        self._say(f"PROTOCOL: {CHOICE}")
+    def get_names(self) -> list[str]:
+        """Name what help and the Tab key offer: the end of the input is no command."""
+        return [name for name in super().get_names() if name != "do_EOF"]
+
+    def do_help(self, topic: str) -> None:
+        """`help [COMMAND]`: this list, or what one of it needs"""
+        commands = [f"do_{name}" for name in self.completenames("")]
+        if not topic:
+            self._say("What you can type; words in capitals stand for your own:")
+            for name in commands:
+                self._say(f"  {self._usage(name)}")
+        elif f"do_{topic}" not in commands:
+            self.default(topic)
+        else:
+            self._say(self._usage(f"do_{topic}"))
+            if topic in ("picture", "file"):
+                self._say(f"  PROTOCOL: {CHOICE}")
 
     def do_list(self, _: str) -> None:
         """`list`: who else is registered"""
@@ -109,7 +125,8 @@ class Console(Cmd):
 
     def do_accept(self, line: str) -> None:
         """`accept [NAME]`: meet somebody who wants to meet you"""
-        self._say(f"you have met {self._settle(line, Request.accept)}")
+        name = self._settle(line, Request.accept)
+        self._say(f"you have met {name}")
 
     def do_refuse(self, line: str) -> None:
         """`refuse [NAME [WORDS...]]`: do not meet somebody, and say why"""
@@ -120,12 +137,23 @@ class Console(Cmd):
     def do_text(self, line: str) -> None:
         """`text NAME WORDS...`: send a text, and wait for its ACK"""
         name, words = line.split(maxsplit=1)
-        self._say(f"to {name} ...")
-        delivery = self.peer.send_text(name, words)
+        self._unsent = line
+        self._asking(name)
+        try:
+            delivery = self.peer.send_text(name, words)
+        except NotDelivered as why:
+            raise P2PLabError(f"{str(why).rstrip('.')}. {AGAIN}") from None
+        self._unsent = ""
         self._say(
             f"acknowledged after {1000 * delivery.seconds:.1f} ms and "
             f"{count_of(delivery.attempts, 'attempt')}"
         )
+
+    def do_again(self, _: str) -> None:
+        """`again`: send the last text once more that was not acknowledged"""
+        if not self._unsent:
+            raise ValueError("every text that you have sent was acknowledged")
+        self.do_text(self._unsent)
 
     def do_picture(self, line: str) -> None:
         """`picture NAME FILE [PROTOCOL]`: send a picture over UDP"""
@@ -153,23 +181,32 @@ class Console(Cmd):
         each = inbox[int(number)]
         if not isinstance(each, Transfer) or each.assembly is None:
             raise ValueError(f"number {number} is a text: only files can be saved")
+        self._say(f"saving {each.offer.content.name} ...")
         path = each.assembly.save(as_path(folder.strip() or "."))
         self._saved.append(each)
         self._say(f"written to {path}")
 
     def do_quit(self, _: str) -> bool:
         """`quit`: leave"""
-        lost = [
-            f"not saved: {number}  {in_words(each)}"
-            for number, each in enumerate(self.peer.inbox)
-            if isinstance(each, Transfer) and each.progress and each not in self._saved
-        ]
-        if not lost or self._warned:
-            return True
+        if any(map(self._would_be_lost, self.peer.inbox)) and not self._warned:
+            self._warn()
+            return False
+        return True
+
+    def do_EOF(self, _: str) -> bool:  # Cmd's name for the end of the input
+        return True
+
+    def _warn(self) -> None:
+        """Say how to leave, and what would be lost."""
         self._warned = True
-        for words in [*lost, "to leave without it, type quit once more"]:
-            self._say(words)
-        return False
+        for number, each in enumerate(self.peer.inbox):
+            if self._would_be_lost(each):
+                self._say(f"not saved: {number}  {in_words(each)}")
+        self._say("to leave, type quit or press Ctrl-C once more")
+
+    def _would_be_lost(self, each: Message | Transfer) -> bool:
+        came = isinstance(each, Transfer) and each.progress > 0
+        return came and each not in self._saved
 
     def _send(self, send: Callable[..., Transfer], line: str) -> None:
         name, path = line.split(maxsplit=1)
@@ -179,34 +216,55 @@ class Console(Cmd):
             path, protocol = start, last
         elif start and as_path(start).is_file() and not as_path(path).exists():
             raise ValueError(f"there is no protocol {last}: {CHOICE}")
-        self._say(f"to {name} ...")
-        transfer = send(name, as_path(path), Setup(protocol))
+        file = as_path(path)
+        if file.is_file():
+            self._say(f"reading {file.name} ...")
+            self._asking(name)
+        transfer = send(name, file, Setup(protocol))
         try:
-            while not ended_within(transfer, EVERY):
-                seconds = time.monotonic() - transfer.started_at
-                self._say(
-                    f"{transfer.progress:.0%}, {arrived(transfer)}, after "
-                    f"{seconds:.0f} s (Ctrl-C stops it)"
-                )
+            self._watch_sending(transfer)
         except KeyboardInterrupt:
             transfer.stop()
-            self._say(f" stopped: {arrived(transfer)} had arrived")
+            print(file=self.stdout)
+            self._say(f"stopped: {arrived(transfer)} had arrived")
             return
         transfer.wait()
         self._say(f"arrived after {transfer.seconds:.2f} s")
+
+    def _watch_sending(self, transfer: Transfer) -> None:
+        """Tell how far it is, until it ends: in one line, where that can be done."""
+        redrawn, end = self.stdout.isatty(), "\n"
+        while not ended_within(transfer, REDRAWN if redrawn else EVERY):
+            seconds = time.monotonic() - transfer.started_at
+            line = (
+                f"{transfer.progress:.0%}, {arrived(transfer)}, after {seconds:.0f} s "
+                "(Ctrl-C stops it)"
+            )
+            start, end = ("\r", "") if redrawn else ("", "\n")
+            print(f"{start}{line:<70}", end=end, file=self.stdout, flush=True)
+        if not end:
+            print(file=self.stdout)
+
+    def _asking(self, name: str) -> None:
+        """Say why it may take a while."""
+        if self.peer.meetings.last(name) is None:
+            self._say(f"asking {name} ...")
 
     def _usage(self, name: str) -> str:
         return (getattr(self, name).__doc__ or "").replace("`", "")
 
     def _settle(self, name: str, act: Callable[[Request], None]) -> str:
         """Answer the peer of this name, or the only one who waits; return its name."""
+        if not name:
+            with suppress(P2PLabError):  # while it is away, they may still be there
+                self.peer.meetings.admission.forget_gone()
         waiting = self.peer.requests
         names = list(dict.fromkeys(each.peer for each in waiting))
         if not name and len(names) > 1:
             raise ValueError(f"name one of those who wait: {', '.join(names)}")
         if not name and not names:
             raise ValueError("nobody waits for your word")
-        wanted = legal_name(name or names[0])
+        wanted = legal_name(name) if name else names[0]
         if wanted not in names:
             raise ValueError(f"{wanted} has not asked to meet you, or is gone")
         settle([each for each in waiting if each.peer == wanted], act)
@@ -215,6 +273,9 @@ class Console(Cmd):
     def _ask(self, request: Request) -> None:
         name = request.peer
         self._tell(f"{name} wants to meet you: type accept {name} or refuse {name}")
+
+    def _asks_no_more(self, request: Request) -> None:
+        self._tell(f"{request.peer} does not wait for your word any more")
 
     def _arrived(self, news: Message | Transfer) -> None:
         words = in_words(news)
@@ -225,8 +286,11 @@ class Console(Cmd):
             spawn(self._watch_arriving, news)
 
     def _watch_arriving(self, transfer: Transfer) -> None:
+        told = 0.0
         while not ended_within(transfer, EVERY):
-            self._tell(in_words(transfer))
+            if transfer.progress > told:
+                told = transfer.progress
+                self._tell(in_words(transfer))
 
     def _tell(self, news: str) -> None:
         """Put a line between what is being typed, and the prompt once more."""
