@@ -34,7 +34,7 @@ RELIABLE: Final = [name for name in PROTOCOLS if name != "best_effort"]
 # Those whose every packet can be foretold; the others send more than they must.
 TEXTBOOK: Final = [name for name in RELIABLE if name not in ("fast", "fountain")]
 PICTURE: Final = sample_picture(64)
-PARCEL: Final = cut(PICTURE)
+CHUNKS: Final = cut(PICTURE)
 BAD: Final = Link(
     delay=0.001,
     jitter=0.001,
@@ -101,7 +101,7 @@ def both_ends(
     link: AnyLink | None = None,
     *,
     limits: Limits | None = None,
-    parcel: Chunks = PARCEL,
+    chunks: Chunks = CHUNKS,
     **options: Any,
 ) -> Iterator[tuple[Transfer, Transfer]]:
     """Yield a transfer between two new sockets, and what its receiver sees of it.
@@ -109,7 +109,7 @@ def both_ends(
     limits: of the receiver. options: of `send`.
     """
     with UdpSocket() as here, UdpSocket(limits=limits) as there:
-        transfer = here.send(there.address, parcel, setup, link=link, **options)
+        transfer = here.send(there.address, chunks, setup, link=link, **options)
         yield transfer, twin(there, transfer)
 
 

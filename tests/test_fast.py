@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import PARCEL, PATIENCE, two_sockets
+from loopback import CHUNKS, PATIENCE, two_sockets
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.checker import check
@@ -201,7 +201,7 @@ def test_paced_packets_leave_in_small_bursts_of_a_millisecond() -> None:
 
 def test_data_after_an_offer_that_is_refused_reaches_nobody() -> None:
     with two_sockets(on_offer=lambda offer, address: "not today") as (here, there):
-        transfer = here.send(there.address, PARCEL, Setup("fast"), at_once=True)
+        transfer = here.send(there.address, CHUNKS, Setup("fast"), at_once=True)
         with pytest.raises(TransferRefused, match="not today"):
             transfer.wait(PATIENCE)
         assert there.transfers() == []

@@ -19,6 +19,7 @@ from loopback import (
 )
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
+from p2plab.content.offer import Limits, Offer
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.errors import (
@@ -327,3 +328,20 @@ def test_whoever_hears_the_news_may_close_the_peer(
         transfer = alice.send_picture("carol", PICTURE, setup(), Link())
         assert closed.wait(PATIENCE)
         assert isinstance(over(transfer).error, TransferStopped)
+
+
+def test_a_peer_takes_what_its_limits_and_its_owner_allow(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    def no_files(offer: Offer, address: tuple[str, int]) -> str | None:
+        return None if offer.content.kind == "picture" else "pictures only, please"
+
+    limits = Limits(max_bytes=20_000)
+    with Peer("carol", server.url, on_offer=no_files, limits=limits) as carol:
+        carol.register()
+        with pytest.raises(TransferRefused, match="pictures only, please"):
+            alice.send_file("carol", b"virus").wait(PATIENCE)
+        large = np.zeros((100, 100, 3), np.uint8)
+        with pytest.raises(TransferRefused, match="20,000"):
+            alice.send_picture("carol", large).wait(PATIENCE)
+        assert len(carol.inbox) == 0

@@ -14,8 +14,8 @@ import pytest
 from first_attempt import Receiver, Sender
 from loopback import (
     BAD,
+    CHUNKS,
     FAR,
-    PARCEL,
     PATIENCE,
     RELIABLE,
     SHORT,
@@ -160,11 +160,11 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def send(
-    setup: Setup, link: AnyLink | None = None, parcel: Any = PARCEL, **options: Any
+    setup: Setup, link: AnyLink | None = None, chunks: Any = CHUNKS, **options: Any
 ) -> Transfer:
     """Send over real sockets, and return the transfer when both ends are over."""
     with two_sockets() as (here, there):
-        transfer = here.send(there.address, parcel, setup, link=link, **options)
+        transfer = here.send(there.address, chunks, setup, link=link, **options)
         over(twin(there, over(transfer)))
     return transfer
 
@@ -239,7 +239,7 @@ def test_a_clock_that_ticks_slowly_hides_nothing(
 def test_a_simulated_run_is_told_again_whatever_the_network_does(protocol: str) -> None:
     for seed in range(20):
         link = Link(0.01, 0.01, 0.2, duplicate=0.1, corrupt=0.1, reorder=0.1, seed=seed)
-        assert_told_again(simulate_transfer(PARCEL, Setup(protocol, window=4), link))
+        assert_told_again(simulate_transfer(CHUNKS, Setup(protocol, window=4), link))
 
 
 @pytest.mark.parametrize("link", [LOSSY, BAD])
@@ -253,7 +253,7 @@ def test_machines_are_asked_in_vain_paced_and_seeded_alike(
 def test_a_run_that_was_stopped_half_way_is_told_again_until_then(mine: Any) -> None:
     with two_sockets() as (here, there):
         link = ScriptedLink(delay=0.002)
-        transfer = here.send(there.address, PARCEL, mine(), link=link)
+        transfer = here.send(there.address, CHUNKS, mine(), link=link)
         eventually(lambda: len(transfer.own_trace.rows) > 9, "it has begun")
         transfer.stop()
         over(twin(there, transfer))
@@ -301,7 +301,7 @@ def test_a_transfer_that_kept_no_trace_is_judged_by_what_has_arrived() -> None:
         with two_sockets(record=False) as (here, there):
             link = ScriptedLink(delay=0.001, lose={3})
             transfer = here.send(
-                there.address, PARCEL, Setup(each), link=link, record=False
+                there.address, CHUNKS, Setup(each), link=link, record=False
             )
             over(twin(there, over(transfer)))
         verdict = autopsy(transfer)
@@ -335,9 +335,9 @@ def arrows(trace: Trace) -> int:
 
 def test_a_stalled_transfer_is_shown_from_its_end(mine: Any) -> None:
     setup = mine(MySender, Mute)
-    simulated = simulate_transfer(PARCEL, setup, LOST_ACK)
+    simulated = simulate_transfer(CHUNKS, setup, LOST_ACK)
     with two_sockets() as (here, there):
-        real = here.send(there.address, PARCEL, setup, link=LOST_ACK, patience=SHORT)
+        real = here.send(there.address, CHUNKS, setup, link=LOST_ACK, patience=SHORT)
         with pytest.raises(TransferStalled) as stalled:
             real.wait(PATIENCE)
     assert stalled.value.__notes__ == [WHY]
@@ -355,7 +355,7 @@ def test_a_stalled_transfer_is_shown_from_its_end(mine: Any) -> None:
 def test_a_breach_of_either_end_points_to_the_students_line(
     mine: Any, pair: tuple[type, type]
 ) -> None:
-    simulated = simulate_transfer(PARCEL, mine(*pair))
+    simulated = simulate_transfer(CHUNKS, mine(*pair))
     with pytest.raises(BrokenContract) as broken:
         simulated.wait()
     assert broken.value.__notes__ == [WHY]
@@ -374,7 +374,7 @@ def test_a_packet_that_does_not_fit_the_header_ends_it(mine: Any) -> None:
 
 def test_a_done_transfer_that_is_not_whole_says_where_to_look() -> None:
     lossy = ScriptedLink(lose={11})
-    transfer = simulate_transfer(PARCEL, Setup("best_effort"), lossy)
+    transfer = simulate_transfer(CHUNKS, Setup("best_effort"), lossy)
     assert transfer.state is State.DONE
     assert WHY in repr(transfer)
     verdict = autopsy(transfer)
@@ -387,7 +387,7 @@ def test_a_network_that_is_down_is_not_the_protocols_fault(link: Any) -> None:
         if link is None:
             there.close()
         transfer = here.send(
-            there.address, PARCEL, setup(), link=link, patience=5 * SHORT
+            there.address, CHUNKS, setup(), link=link, patience=5 * SHORT
         )
         verdict = autopsy(over(transfer))
     assert (verdict.kind, verdict.promise) == ("unjudged", None)
@@ -397,7 +397,7 @@ def test_a_network_that_is_down_is_not_the_protocols_fault(link: Any) -> None:
 
 def test_who_is_stopped_breaks_no_promise() -> None:
     with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, setup(), link=FAR)
+        transfer = here.send(there.address, CHUNKS, setup(), link=FAR)
         eventually(lambda: of_kind(transfer.trace, Kind.DATA), "it has begun")
         with pytest.raises(ValueError, match="still goes on"):
             autopsy(transfer)
@@ -445,7 +445,7 @@ def test_the_same_classes_work_between_two_processes(
 ) -> None:
     with another_process(PEER, "knows") as process, two_sockets() as (here, _):
         address = ("127.0.0.1", int(line_of(process)))
-        transfer = here.send(address, PARCEL, mine(), link=LOSSY).wait(PATIENCE)
+        transfer = here.send(address, CHUNKS, mine(), link=LOSSY).wait(PATIENCE)
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
@@ -462,13 +462,13 @@ def test_a_name_that_the_other_side_does_not_know_is_refused_in_words(
 ) -> None:
     with another_process(PEER, "knows not") as process, two_sockets() as (here, _):
         address = ("127.0.0.1", int(line_of(process)))
-        transfer = here.send(address, PARCEL, mine())
+        transfer = here.send(address, CHUNKS, mine())
         with pytest.raises(TransferRefused, match="there is no protocol 'mine'"):
             transfer.wait(PATIENCE)
 
 
 def test_two_classes_can_be_named_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PROTOCOLS, "mine", (MySender, Receiver))
-    assert simulate_transfer(PARCEL, Setup("mine")).state is State.DONE
+    assert simulate_transfer(CHUNKS, Setup("mine")).state is State.DONE
     with pytest.raises(ValueError, match="write PROTOCOLS\\['mine'\\] = "):
         Setup(MySender, Receiver)  # type: ignore[arg-type]

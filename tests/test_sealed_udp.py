@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from loopback import (
     BAD,
+    CHUNKS,
     FAR,
-    PARCEL,
     PATIENCE,
     Stranger,
     eventually,
@@ -56,13 +56,13 @@ def test_a_picture_travels_sealed_through_a_bad_link_and_its_sender_is_proven() 
         path = bob.wait(PATIENCE)
         assert path[:2] == (HOST, there.address)
         assert 0 <= path.rtt < PATIENCE
-        transfer = here.send(bob, PARCEL, setup(), link=BAD, sender="carol")
+        transfer = here.send(bob, CHUNKS, setup(), link=BAD, sender="carol")
         received = twin(there, transfer)
         transfer.wait(PATIENCE)
         assert same_pixels(received)
         assert received.offer.sender == "alice"
         copies = Link(delay=0.001, duplicate=0.5, seed=3)
-        transfer = here.send(bob, PARCEL, setup(), link=copies).wait(PATIENCE)
+        transfer = here.send(bob, CHUNKS, setup(), link=copies).wait(PATIENCE)
         assert DUPLICATE in {row.what for row in twin(there, transfer).own_trace}
         for contact in (alice, bob):
             assert contact.session.forged == contact.session.replayed == 0
@@ -83,7 +83,7 @@ def test_who_was_not_introduced_is_not_answered() -> None:
 
 def test_a_forged_ack_and_finish_are_counted_and_change_nothing() -> None:
     with met() as (here, bob, there, alice), Stranger(here.address) as mallory:
-        transfer = here.send(bob, PARCEL, setup(timeout=60), link=FAR)
+        transfer = here.send(bob, CHUNKS, setup(timeout=60), link=FAR)
         receiving = twin(there, transfer)
         eventually(lambda: transfer.state is State.RUNNING, "it has begun")
         forger = Session(ID, bytes(32), CALLEE, "alice")
@@ -100,7 +100,7 @@ def test_a_forged_ack_and_finish_are_counted_and_change_nothing() -> None:
 
 def test_a_replayed_packet_and_a_reflected_one_are_counted_and_ignored() -> None:
     ours, theirs = sessions()
-    offer = Offer("alice", PARCEL.content, setup()).to_bytes()
+    offer = Offer("alice", CHUNKS.content, setup()).to_bytes()
     with UdpSocket(sealed=True) as there, Stranger(there.address) as alice:
         there.meet(theirs, [(HOST, alice.address)])
         probe, _ = alice.socket.recvfrom(65_535)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from loopback import (
     BAD,
+    CHUNKS,
     FAR,
-    PARCEL,
     PATIENCE,
     PICTURE,
     RELIABLE,
@@ -104,7 +104,7 @@ def test_where_nothing_is_lost_everything_arrives_and_is_sent_once(
         assert transfer.seconds > 0
         assert received.state is State.DONE, "the sender may count on the receiver"
         sent = [row for row in transfer.trace if row.what in SENDING]
-        assert sum(row.kind == DATA for row in sent) == PARCEL.content.count
+        assert sum(row.kind == DATA for row in sent) == CHUNKS.content.count
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)
@@ -144,8 +144,8 @@ def test_bytes_arrive_as_they_were_in_few_and_in_many_payloads(
     size: int, payload_size: int
 ) -> None:
     thing = (bytes(range(256)) * 800)[:size]
-    parcel = cut(thing, payload_size=payload_size)
-    with both_ends(setup(), replace(BAD, loss=0.05), parcel=parcel) as ends:
+    chunks = cut(thing, payload_size=payload_size)
+    with both_ends(setup(), replace(BAD, loss=0.05), chunks=chunks) as ends:
         for each in ends:
             assert assembled(each.wait(PATIENCE)).data() == thing
         with pytest.raises(BadContent):
@@ -170,7 +170,7 @@ def test_the_trace_has_both_ends_and_the_fate_of_every_packet_in_order_of_time(
         assert times == sorted(times)
         delivered = [row for row in transfer.trace if row.what == DELIVER]
         if protocol != "best_effort":
-            assert len(delivered) == PARCEL.content.count
+            assert len(delivered) == CHUNKS.content.count
         assert {row.host for row in transfer.trace} == {SENDER, RECEIVER}
         told = [
             [row[1:] for row in each.trace.rows if row[1] == RECEIVER]
@@ -208,7 +208,7 @@ def test_a_scripted_loss_looks_the_same_in_virtual_time_and_on_real_sockets() ->
             for row in each.trace
             if row.kind in MACHINE_KINDS or row.what == DELIVER
         ]
-        for each in (real, simulate_transfer(PARCEL, patient, link))
+        for each in (real, simulate_transfer(CHUNKS, patient, link))
     ]
     assert stories[0] == stories[1]
 
@@ -221,7 +221,7 @@ def test_a_scripted_loss_looks_the_same_in_virtual_time_and_on_real_sockets() ->
 def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
     protocol: str, lost: int
 ) -> None:
-    answers = PARCEL.content.count + 1  # an ACK for each packet, and the FIN's
+    answers = CHUNKS.content.count + 1  # an ACK for each packet, and the FIN's
     link = ScriptedLink(lose_back={answers - lost}, delay=0)
     # Without a retransmission before the end, so that the answers can be counted.
     calm, limits = setup(protocol, timeout=0.3), Limits(patience=PATIENCE)
@@ -232,7 +232,7 @@ def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
 
 
 def test_neither_side_hangs_when_every_fin_is_lost_and_nothing_is_forgotten() -> None:
-    fins = set(range(PARCEL.content.count + 1, 99))
+    fins = set(range(CHUNKS.content.count + 1, 99))
     calm, limits = setup("stop_and_wait", timeout=0.2), Limits(patience=SHORT)
     link = ScriptedLink(lose=fins, delay=0)
     with both_ends(calm, link, limits=limits, patience=2 * SHORT) as ends:
@@ -242,7 +242,7 @@ def test_neither_side_hangs_when_every_fin_is_lost_and_nothing_is_forgotten() ->
 
 
 def test_a_fin_that_overtakes_data_does_not_end_the_picture_early() -> None:
-    link = ScriptedLink(late={PARCEL.content.count: 0.05}, delay=0)
+    link = ScriptedLink(late={CHUNKS.content.count: 0.05}, delay=0)
     with both_ends(setup("best_effort"), link) as (transfer, received):
         transfer.wait(PATIENCE)
         eventually(lambda: same_pixels(received), "the late one has found its place")
@@ -263,7 +263,7 @@ def test_stop_or_close_half_way_ends_both_sides_and_keeps_what_there_is(
     side: str, how: str
 ) -> None:
     with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, setup(timeout=9.0), link=stuck())
+        transfer = here.send(there.address, CHUNKS, setup(timeout=9.0), link=stuck())
         received = twin(there, transfer)
         eventually(lambda: received.progress > 0.4, "five packets have come")
         near = transfer if side == SENDER else received
@@ -291,11 +291,11 @@ def test_a_stopped_sender_is_silent_although_its_link_still_brings_packets() -> 
     with two_sockets() as (here, there):
         # A timeout for everything that arrives: this would go on for ever.
         link = ScriptedLink(delay=0.05)
-        transfer = here.send(there.address, PARCEL, setup(timeout=0.01), link=link)
+        transfer = here.send(there.address, CHUNKS, setup(timeout=0.01), link=link)
         eventually(lambda: of_kind(transfer.trace, DATA), "it has begun")
         transfer.stop()
         before = len(by_itself())
-        here.send(there.address, PARCEL, setup("best_effort"), link=link).wait(PATIENCE)
+        here.send(there.address, CHUNKS, setup("best_effort"), link=link).wait(PATIENCE)
         assert set(by_itself()[before:]) <= {Kind.STOP}
 
 
@@ -335,10 +335,10 @@ class Alone(Flow):
     """One end of a transfer, whose datagrams nobody gets."""
 
     def __init__(
-        self, role: str, setup: Setup = SETUP, parcel: Chunks = PARCEL, **options: Any
+        self, role: str, setup: Setup = SETUP, chunks: Chunks = CHUNKS, **options: Any
     ) -> None:
-        offer, self.emitted = Offer("ann", parcel.content, setup), list[bytes]()
-        transfer = Transfer(1, role, offer, payloads=parcel.payloads, **options)
+        offer, self.emitted = Offer("ann", chunks.content, setup), list[bytes]()
+        transfer = Transfer(1, role, offer, payloads=chunks.payloads, **options)
         machine = setup.sender() if role == SENDER else setup.receiver()
         super().__init__(transfer, machine, self.emitted.append, setup.rate is not None)
 
@@ -359,8 +359,8 @@ def test_a_word_of_stop_among_others_is_the_last_one_that_is_answered() -> None:
 
 
 def test_whoever_has_sent_enough_before_an_answer_sleeps_until_it_comes() -> None:
-    parcel = cut(bytes(5_000), payload_size=5)
-    flow = Alone(SENDER, Setup("fast", 10_000, rate=1e6), parcel)
+    chunks = cut(bytes(5_000), payload_size=5)
+    flow = Alone(SENDER, Setup("fast", 10_000, rate=1e6), chunks)
     flow.open(0.0)
     flow.finish_turn(0.0)
     turns, now = 0, 0.0
@@ -393,11 +393,11 @@ def test_a_receiver_that_lingers_sleeps_until_it_may_go_however_impatient() -> N
 def test_a_picture_goes_from_this_process_to_another_one() -> None:
     with another_process(TAKES) as process, UdpSocket() as here:
         address = "127.0.0.1", int(line_of(process))
-        transfer = here.send(address, PARCEL, setup(), link=replace(BAD, seed=5))
+        transfer = here.send(address, CHUNKS, setup(), link=replace(BAD, seed=5))
         assert transfer.wait(PATIENCE).state is State.DONE
         told = json.loads(line_of(process))
         assert (told["state"], told["whole"]) == ("done", True)
-        assert told["rows"] > PARCEL.content.count
+        assert told["rows"] > CHUNKS.content.count
         assert transfer.progress == 1
         with pytest.raises(BadContent, match="only the receiver"):
             transfer.picture()
@@ -437,7 +437,7 @@ def test_a_receiver_that_is_killed_half_way_leaves_the_sender_its_progress() -> 
         address = "127.0.0.1", int(line_of(process))
         link = ways(ScriptedLink(delay=0.05), ScriptedLink(delay=0))
         slow = setup("stop_and_wait")
-        transfer = here.send(address, PARCEL, slow, link=link, patience=SHORT)
+        transfer = here.send(address, CHUNKS, slow, link=link, patience=SHORT)
         eventually(lambda: transfer.progress > 0, "something was acknowledged")
         process.kill()
         with pytest.raises(TransferStalled, match="has said nothing"):

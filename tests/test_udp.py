@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from loopback import (
+    CHUNKS,
     FAR,
-    PARCEL,
     PATIENCE,
     SHORT,
     Stranger,
@@ -51,18 +51,18 @@ from p2plab.net.udp import REMEMBERED, UdpSocket
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.best_effort import BestEffortSender
 
-OFFER = Offer("mallory", PARCEL.content, Setup())
+OFFER = Offer("mallory", CHUNKS.content, Setup())
 
 
 def moves_a_picture(here: UdpSocket, there: UdpSocket) -> bool:
     """Say whether the two are still in order."""
-    return same_pixels(here.send(there.address, PARCEL, setup()).wait(PATIENCE))
+    return same_pixels(here.send(there.address, CHUNKS, setup()).wait(PATIENCE))
 
 
 def refused(here: UdpSocket, there: UdpSocket, setup: Setup | None = None) -> str:
     """Return the reason of a refusal."""
     with pytest.raises(TransferRefused) as refusal:
-        here.send(there.address, PARCEL, setup).wait(PATIENCE)
+        here.send(there.address, CHUNKS, setup).wait(PATIENCE)
     return str(refusal.value)
 
 
@@ -90,7 +90,7 @@ def test_an_offer_beyond_the_limits_is_refused_and_costs_nothing(
     limits: Limits, told: str
 ) -> None:
     with two_sockets(limits=limits) as (here, there):
-        transfers = [here.send(there.address, PARCEL) for _ in range(3)]
+        transfers = [here.send(there.address, CHUNKS) for _ in range(3)]
         for each in transfers:
             with pytest.raises(TransferRefused, match=told) as refusal:
                 each.wait(PATIENCE)
@@ -109,7 +109,7 @@ def test_the_owner_decides_about_offers_and_says_why() -> None:
 
     with two_sockets(on_offer=on_offer) as (here, there):
         assert "no pictures from you, نه" in refused(here, there)
-        here.send(there.address, PARCEL, sender="bob").wait(PATIENCE)
+        here.send(there.address, CHUNKS, sender="bob").wait(PATIENCE)
         assert asked == [("", here.address), ("bob", here.address)]
 
 
@@ -158,7 +158,7 @@ def test_a_malformed_offer_is_refused_in_words_and_the_socket_lives() -> None:
 
 def test_an_offer_is_repeated_until_it_is_answered() -> None:
     with UdpSocket() as here, Stranger(here.address) as silent:
-        transfer = here.send(silent.address, PARCEL, setup(), patience=PATIENCE)
+        transfer = here.send(silent.address, CHUNKS, setup(), patience=PATIENCE)
         first, second = silent.hear(), silent.hear()
         assert first.kind == second.kind == Kind.OFFER
         assert first.payload == second.payload
@@ -176,14 +176,14 @@ def test_the_same_offer_again_is_the_same_transfer_and_told_once() -> None:
         transfer.stop()
         assert ann.hear().kind == Kind.STOP
         assert offering(ann).kind == Kind.STOP
-        assert ann.say(DATA, words=PARCEL.payloads[0]).hear().kind == Kind.STOP
+        assert ann.say(DATA, words=CHUNKS.payloads[0]).hear().kind == Kind.STOP
 
 
 def test_an_offer_to_a_port_where_nobody_listens_stalls_in_words() -> None:
     with UdpSocket() as here:
         with UdpSocket() as gone:
             nowhere = gone.address
-        transfer = here.send(nowhere, PARCEL, patience=SHORT)
+        transfer = here.send(nowhere, CHUNKS, patience=SHORT)
         with pytest.raises(TransferStalled, match=r"nobody has answered .* 0\.3"):
             transfer.wait(PATIENCE)
         assert of_kind(transfer.trace, Kind.OFFER)
@@ -193,7 +193,7 @@ def test_a_receiver_gives_up_a_sender_that_has_fallen_silent() -> None:
     limits = Limits(patience=SHORT)
     with UdpSocket(limits=limits) as there, Stranger(there.address) as ann:
         offering(ann)
-        ann.say(DATA, seq=0, number=1, words=PARCEL.payloads[0]).hear()
+        ann.say(DATA, seq=0, number=1, words=CHUNKS.payloads[0]).hear()
         transfer = there.transfers()[0]
         with pytest.raises(TransferStalled, match=r"has said nothing for 0\.3"):
             transfer.wait(PATIENCE)
@@ -222,7 +222,7 @@ def test_a_running_transfer_completes_whatever_strangers_throw_at_both_ends() ->
         Stranger(here.address) as two,
     ):
         link = ScriptedLink(delay=0.005)
-        transfer = here.send(there.address, PARCEL, setup("stop_and_wait"), link=link)
+        transfer = here.send(there.address, CHUNKS, setup("stop_and_wait"), link=link)
         twin(there, transfer)
         while not transfer.ended:
             for datagram in forgeries(transfer, chance):
@@ -239,7 +239,7 @@ def test_a_running_transfer_completes_whatever_strangers_throw_at_both_ends() ->
 
 def forgeries(transfer: Transfer, chance: random.Random) -> list[bytes]:
     """Return what looks like the transfer's packets, whole, cut off and damaged."""
-    lie = PARCEL.payloads[0][:4] + bytes(len(PARCEL.payloads[0]) - 4)
+    lie = CHUNKS.payloads[0][:4] + bytes(len(CHUNKS.payloads[0]) - 4)
     whole = [
         encode(Packet(kind, 0, lie), id, 1)
         for kind in (DATA, ACK, FIN, Kind.ACCEPT, Kind.REFUSE, Kind.STOP)
@@ -275,11 +275,11 @@ def test_a_copy_of_an_offer_from_elsewhere_is_not_taken_for_the_receiver() -> No
         Stranger(there.address) as mallory,
         Stranger(here.address) as silent,
     ):
-        transfer = here.send(silent.address, PARCEL, setup())
+        transfer = here.send(silent.address, CHUNKS, setup())
         offering(mallory, id=transfer.id)
         assert transfer.assembly is None, "that one is not our receiver"
         assert not of_kind(transfer.trace, Kind.ACCEPT)
-        transfer = here.send(there.address, PARCEL, setup(), link=slow())
+        transfer = here.send(there.address, CHUNKS, setup(), link=slow())
         received = twin(there, transfer)
         offering(mallory, transfer.offer.to_bytes(), id=transfer.id)
         assert transfer.assembly is received.assembly, "whoever was first is"
@@ -287,14 +287,14 @@ def test_a_copy_of_an_offer_from_elsewhere_is_not_taken_for_the_receiver() -> No
 
 def test_a_liar_with_a_huge_window_gets_no_room_beyond_the_content() -> None:
     lying = Setup("selective_repeat", window=100_000)
-    count = PARCEL.content.count
+    count = CHUNKS.content.count
     with UdpSocket() as there, Stranger(there.address) as mallory:
-        offering(mallory, Offer("mallory", PARCEL.content, lying).to_bytes())
+        offering(mallory, Offer("mallory", CHUNKS.content, lying).to_bytes())
         seqs = [count, count + 1, 99_999, 2**31 - 1, -(2**31)]
         for number, seq in enumerate(seqs, start=1):
-            mallory.say(DATA, seq=seq, number=number, words=PARCEL.payloads[0])
+            mallory.say(DATA, seq=seq, number=number, words=CHUNKS.payloads[0])
             mallory.say(DATA, seq=1, number=10 + number, words=bytes(60_000))
-        mallory.say(DATA, seq=count - 1, number=99, words=PARCEL.payloads[-1])
+        mallory.say(DATA, seq=count - 1, number=99, words=CHUNKS.payloads[-1])
         answers = [mallory.hear()[:2]]
         if answers == [(ACK, -(2**31))]:  # before the window: an old one, it thinks
             answers = [mallory.hear()[:2]]
@@ -307,9 +307,9 @@ def test_a_liar_with_a_huge_window_gets_no_room_beyond_the_content() -> None:
 
 
 def test_content_that_is_not_what_was_offered_fails_at_both_ends() -> None:
-    last = PARCEL.payloads[-1]
-    parcel = Chunks(PARCEL.content, [*PARCEL.payloads[:-1], last[:-1] + b"?"])
-    with both_ends(setup(), parcel=parcel) as (transfer, received):
+    last = CHUNKS.payloads[-1]
+    chunks = Chunks(CHUNKS.content, [*CHUNKS.payloads[:-1], last[:-1] + b"?"])
+    with both_ends(setup(), chunks=chunks) as (transfer, received):
         with pytest.raises(BadContent, match="fingerprint"):
             received.wait(PATIENCE)
         with pytest.raises(TransferStopped, match="fingerprint"):
@@ -322,7 +322,7 @@ def test_a_receiver_that_answers_nonsense_harms_only_its_own_transfer(
     kind: Kind,
 ) -> None:
     with two_sockets() as (here, there), Stranger(here.address) as mallory:
-        transfer = here.send(mallory.address, PARCEL, setup(), patience=PATIENCE)
+        transfer = here.send(mallory.address, CHUNKS, setup(), patience=PATIENCE)
         assert mallory.hear().kind == Kind.OFFER
         answer = transfer.id | ANSWER
         for number in range(3):
@@ -342,7 +342,7 @@ def test_many_transfers_at_once_in_both_directions_over_one_socket() -> None:
     link, endless = ScriptedLink(delay=0.003), math.inf
     with two_sockets(limits=Limits(patience=endless)) as (here, there):
         transfers = [
-            one.send(other.address, PARCEL, setup(), link=link, patience=endless)
+            one.send(other.address, CHUNKS, setup(), link=link, patience=endless)
             for one, other in [(here, there), (there, here)] * 8
         ]
         assert all(same_pixels(each.wait(PATIENCE)) for each in transfers)
@@ -350,20 +350,20 @@ def test_many_transfers_at_once_in_both_directions_over_one_socket() -> None:
 
 def test_the_ninth_transfer_waits_for_its_turn_in_words() -> None:
     with two_sockets() as (here, there):
-        running = [here.send(there.address, PARCEL, link=slow()) for _ in range(8)]
+        running = [here.send(there.address, CHUNKS, link=slow()) for _ in range(8)]
         for each in running:
             twin(there, each)
         assert "try again when one of them has ended" in refused(here, there)
         running[0].stop()
         over(twin(there, running[0]))
-        here.send(there.address, PARCEL).wait(PATIENCE)
+        here.send(there.address, CHUNKS).wait(PATIENCE)
 
 
 def test_a_socket_forgets_what_is_long_over_however_it_ended() -> None:
     with two_sockets() as (here, there):
         for number in range(REMEMBERED + 20):
             lone = Setup("stop_and_wait")
-            transfer = here.send(there.address, PARCEL, lone, link=slow())
+            transfer = here.send(there.address, CHUNKS, lone, link=slow())
             ends = [transfer, twin(there, transfer)]
             ends[number % 2].stop()
             over(ends[1 - number % 2])
@@ -376,7 +376,7 @@ def test_both_ends_of_a_transfer_may_be_on_one_socket(side: str) -> None:
     with UdpSocket() as here:
         assert moves_a_picture(here, here)
         assert len(here.transfers()) == 2
-        transfer = here.send(here.address, PARCEL, link=slow())
+        transfer = here.send(here.address, CHUNKS, link=slow())
         eventually(lambda: len(here.transfers()) == 4, "it has come back to us")
         both = here.transfers()[2:]
         next(each for each in both if each.role == side).stop()
@@ -395,7 +395,7 @@ def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -
         cell.set("second")
         for stopped_by in (0, 1, 2):
             link = None if stopped_by == 2 else slow()
-            transfer = here.send(there.address, PARCEL, link=link)
+            transfer = here.send(there.address, CHUNKS, link=link)
             if stopped_by < 2:
                 (transfer, twin(there, transfer))[stopped_by].stop()
             eventually(lambda: len(news) == 2, "both news have come")
@@ -417,7 +417,7 @@ def test_whoever_hears_the_news_may_stop_the_transfer_or_close_the_socket(
 
     with two_sockets(on_transfer=on_transfer) as (here, there):
         sockets.append(there)
-        transfer = here.send(there.address, PARCEL, link=slow())
+        transfer = here.send(there.address, CHUNKS, link=slow())
         with pytest.raises(TransferStopped):
             transfer.wait(PATIENCE)
         assert there.callback_error is None
@@ -443,7 +443,7 @@ def test_an_address_that_cannot_exist_is_refused_before_anything_is_sent() -> No
     with UdpSocket() as here:
         for address in (("127.0.0.1", 0), ("127.0.0.1", 65_536), ("no such host!", 9)):
             with pytest.raises(PeerUnreachable):
-                here.send(address, PARCEL)
+                here.send(address, CHUNKS)
         assert here.transfers() == []
 
 
@@ -454,7 +454,7 @@ def test_closing_twice_is_fine_frees_the_port_and_sending_says_so() -> None:
     here.close()
     assert here.address == address, "it can still say where it was"
     with UdpSocket(port=address[1]), pytest.raises(P2PLabError, match="closed"):
-        here.send(address, PARCEL)
+        here.send(address, CHUNKS)
 
 
 @pytest.mark.parametrize("again", range(20))
@@ -464,7 +464,7 @@ def test_transfers_offered_while_the_socket_closes_all_end(again: int) -> None:
     def offer() -> None:
         with suppress(P2PLabError):
             while True:
-                transfers.append(here.send(there.address, PARCEL, link=FAR))
+                transfers.append(here.send(there.address, CHUNKS, link=FAR))
 
     many = Limits(max_transfers=1_000_000)
     with UdpSocket(limits=many) as there, UdpSocket() as here:
@@ -483,9 +483,9 @@ def test_two_hosts_may_speak_ipv6() -> None:
     with UdpSocket("::1") as here, UdpSocket("::1") as there, UdpSocket() as old:
         assert here.address[0] == "::1"
         same = ("0:0::1", there.address[1])
-        assert same_pixels(here.send(same, PARCEL, setup()).wait(PATIENCE))
+        assert same_pixels(here.send(same, CHUNKS, setup()).wait(PATIENCE))
         with pytest.raises(PeerUnreachable, match="no address"):
-            old.send(there.address, PARCEL)
+            old.send(there.address, CHUNKS)
 
 
 # Protocols that go wrong
@@ -514,7 +514,7 @@ def test_a_machine_that_calls_exit_or_has_no_deadline_harms_no_other_transfer(
     _, receiver = PROTOCOLS["best_effort"]
     monkeypatch.setitem(PROTOCOLS, "odd", (lambda setup, rtt: sender(), receiver))
     with two_sockets() as (here, there):
-        transfer = here.send(there.address, PARCEL, Setup("odd"))
+        transfer = here.send(there.address, CHUNKS, Setup("odd"))
         with pytest.raises(P2PLabError, match=why):
             transfer.wait(PATIENCE)
         assert moves_a_picture(here, there)

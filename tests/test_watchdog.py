@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from loopback import PARCEL, PATIENCE, setup, two_sockets
+from loopback import CHUNKS, PATIENCE, setup, two_sockets
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab import Setup
@@ -120,11 +120,11 @@ def test_a_loop_on_a_socket_ends_its_own_transfer_with_its_line_and_no_other(
     build = (lambda setup, rtt: StopAndWaitSender(rtt)), (lambda setup: receiver())
     monkeypatch.setitem(PROTOCOLS, "loop", build)
     with two_sockets() as (here, there):
-        looping = here.send(there.address, PARCEL, Setup("loop"))
+        looping = here.send(there.address, CHUNKS, Setup("loop"))
         with pytest.raises(TransferError, match=rf"{line} \(line \d+ of ") as raised:
             looping.wait(PATIENCE)
         assert __file__ in str(raised.value)
-        assert here.send(there.address, PARCEL, setup()).wait(PATIENCE).progress == 1
+        assert here.send(there.address, CHUNKS, setup()).wait(PATIENCE).progress == 1
 
 
 def test_where_no_thread_starts_nothing_is_watched(

@@ -124,10 +124,6 @@ def some_have_arrived(words: str) -> bool:
     return re.search(r" s: [1-9][\d,]* of", words) is not None
 
 
-def view_threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "p2plab panel"]
-
-
 # ---- the view
 
 
@@ -755,8 +751,8 @@ def test_who_asked_and_has_left_goes_from_the_panel(
 def test_what_others_wrote_stays_text(pair: Pair, quick: TransferPanel) -> None:
     _, bob = pair
     message = Message(EVIL, EVIL, 0.0, ("::1", 1), None)  # type: ignore[arg-type]
-    parcel = cut(p2plab.sample_picture(64), name="<b>x")
-    offer = Offer(EVIL, parcel.content, p2plab.Setup())
+    chunks = cut(p2plab.sample_picture(64), name="<b>x")
+    offer = Offer(EVIL, chunks.content, p2plab.Setup())
     bob.inbox.draw([message, Transfer(1, "receiver", offer)])
     bob.requests.draw([Request(EVIL, "00c0ffee00c0ffee", lambda *told: None)])
     upload(quick, f"{EVIL}.png", b"no picture")

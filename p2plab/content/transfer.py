@@ -208,7 +208,11 @@ def _puzzling(error: P2PLabError) -> bool:
 
 
 def simulate_transfer(
-    chunks: Chunks, setup: Setup | None = None, link: AnyLink | None = None
+    chunks: Chunks,
+    setup: Setup | None = None,
+    link: AnyLink | None = None,
+    *,
+    back: AnyLink | None = None,
 ) -> Transfer:
     """Move chunks in virtual time, and return the transfer when it has ended.
 
@@ -222,7 +226,7 @@ def simulate_transfer(
     machines = setup.sender(), setup.receiver()
     error: P2PLabError | None = None
     try:
-        run = simulate(*machines, payloads, link, on_payload=assembly.add)
+        run = simulate(*machines, payloads, link, back=back, on_payload=assembly.add)
     except (TransferStalled, BrokenContract) as why:
         if not isinstance(why.partial, Run):
             raise
@@ -240,13 +244,15 @@ def simulate_picture(
     *,
     payload_size: int = 1200,
     order: str = "rows",
+    back: AnyLink | None = None,
 ) -> Transfer:
     """Send a picture in virtual time: what `Peer.send_picture` does on real sockets.
 
-    picture, payload_size, order: as for `chunks.cut`. Raises BadContent.
+    picture, payload_size, order: as for `chunks.cut`; back: as for `simulate`.
+    Raises BadContent.
     """
     chunks = cut(picture, kind="picture", payload_size=payload_size, order=order)
-    return simulate_transfer(chunks, setup, link)
+    return simulate_transfer(chunks, setup, link, back=back)
 
 
 def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:

@@ -118,7 +118,7 @@ class UdpSocket:
     def send(
         self,
         to: Address | Contact,
-        parcel: Chunks,
+        chunks: Chunks,
         setup: Setup | None = None,
         *,
         link: AnyLink | None = None,
@@ -127,7 +127,7 @@ class UdpSocket:
         record: bool = True,
         at_once: bool = False,
     ) -> Transfer:
-        """Offer a parcel to a peer that we met, or at an address, and send it.
+        """Offer a chunks to a peer that we met, or at an address, and send it.
 
         link: impairments that we apply to both directions; None leaves the real network
             alone.
@@ -149,8 +149,8 @@ class UdpSocket:
         transfer = Transfer(
             secrets.randbelow(ANSWER - 1) + 1,
             SENDER,
-            Offer(sender, parcel.content, setup),
-            payloads=parcel.payloads,
+            Offer(sender, chunks.content, setup),
+            payloads=chunks.payloads,
             link=link,
             patience=patience,
             record=record,

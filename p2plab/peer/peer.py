@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from p2plab.content.chunks import cut
 from p2plab.content.content import Chunks
-from p2plab.content.offer import Offer
+from p2plab.content.offer import Limits, Offer
 from p2plab.content.transfer import Transfer, no_room
 from p2plab.core.link import AnyLink
 from p2plab.core.trace import RECEIVER, Trace
@@ -51,6 +51,9 @@ class Peer:
     tcp_port, udp_port: for texts and for pictures; 0 lets the system choose.
     ack_delay, ack_loss, seed: how our text server acknowledges (see ChatServer); also
         as `peer.texts.ack_delay` and so on while it runs.
+    limits: of pictures and files that we take.
+    on_offer: asked before a picture or file is taken; returns why not, or None. It is
+        called from the socket's thread, and must answer at once.
     on_news: called, from some thread, with each new Message and Transfer.
     on_request: likewise, with each new Request, if we accept by "ask".
     Raises PortInUse. Close it, or use it as a context manager.
@@ -69,13 +72,15 @@ class Peer:
         ack_delay: float = 0.0,
         ack_loss: float = 0.0,
         seed: int = 0,
+        limits: Limits | None = None,
+        on_offer: Callable[[Offer, Address], str | None] | None = None,
         on_news: Callable[[Message | Transfer], None] | None = None,
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
         self.name = legal_name(name)
         self.host = host
         self.rendezvous = RendezvousClient(rendezvous, room=room)
-        self.on_news = on_news
+        self.on_offer, self.on_news = on_offer, on_news
         self._closed = False
         self._inbox: list[Message | Transfer] = []
         self._lock = threading.Lock()  # for the inbox
@@ -84,6 +89,7 @@ class Peer:
         self.pictures = UdpSocket(
             host,
             udp_port,
+            limits=limits,
             sealed=True,
             on_offer=self._consider,
             on_transfer=self._transferred,
@@ -183,8 +189,8 @@ class Peer:
         Raises BadContent, PeerNotFound, PeerUnreachable, IntroductionRefused,
         RendezvousAway; the rest `wait()` raises.
         """
-        parcel = cut(picture, kind="picture", payload_size=payload_size, order=order)
-        return self._send(to, parcel, setup, link, patience)
+        chunks = cut(picture, kind="picture", payload_size=payload_size, order=order)
+        return self._send(to, chunks, setup, link, patience)
 
     def send_file(
         self,
@@ -198,8 +204,8 @@ class Peer:
     ) -> Transfer:
         """Send a file, or bytes, as they are; otherwise as `send_picture`."""
         kind = "bytes" if isinstance(file, bytes | bytearray | memoryview) else "file"
-        parcel = cut(file, kind=kind, payload_size=payload_size)
-        return self._send(to, parcel, setup, link, patience)
+        chunks = cut(file, kind=kind, payload_size=payload_size)
+        return self._send(to, chunks, setup, link, patience)
 
     @property
     def inbox(self) -> list[Message | Transfer]:
@@ -257,7 +263,7 @@ class Peer:
     def _send(
         self,
         to: str,
-        parcel: Chunks,
+        chunks: Chunks,
         setup: Setup | None,
         link: AnyLink | None,
         patience: float,
@@ -269,7 +275,7 @@ class Peer:
             self.meetings.forget(to)  # it may have moved
             raise
         return self.pictures.send(
-            contact, parcel, setup, link=link, sender=self.name, patience=patience
+            contact, chunks, setup, link=link, sender=self.name, patience=patience
         )
 
     def _write(self, to: str, text: str, timeout: float, tries: int) -> Delivery:
@@ -307,10 +313,12 @@ class Peer:
             server = host, registration.stun_port
             self.pictures.observe(server, registration.nonce.encode())
 
-    def _consider(self, offer: Offer, _: Address) -> str | None:
+    def _consider(self, offer: Offer, address: Address) -> str | None:
         """Say why an offer is not taken; None: it is."""
         held = [each for each in self.inbox if isinstance(each, Transfer)]
-        return no_room(held, offer)
+        if why := no_room(held, offer):
+            return why
+        return self.on_offer(offer, address) if self.on_offer is not None else None
 
     def _transferred(self, transfer: Transfer) -> None:
         """A transfer has begun to arrive, or has ended."""

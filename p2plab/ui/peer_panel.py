@@ -560,7 +560,7 @@ class InboxView:
                 entry.value = _text(each)
                 continue
             ended = each.ended  # asked first: the last state is drawn, too
-            entry.value = _parcel(each, ended)
+            entry.value = _chunks(each, ended)
             if not ended:
                 self._moving.append((each, entry))
         if fresh:
@@ -580,7 +580,7 @@ def _text(message: Message) -> str:
     return _from(message.sender, at) + text
 
 
-def _parcel(transfer: Transfer, ended: bool) -> str:
+def _chunks(transfer: Transfer, ended: bool) -> str:
     content, assembly = transfer.offer.content, transfer.assembly
     head = _from(transfer.offer.sender, content.name)
     if assembly is None:

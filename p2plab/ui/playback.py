@@ -72,7 +72,7 @@ class Playback:
     ) -> None:
         self.picture, self.setup, self.link, self.order = picture, setup, link, order
         self.real = peers is not None
-        self.parcel: Chunks | None = None
+        self.chunks: Chunks | None = None
         self.transfer: Transfer | None = None
         self.drawn = False  # whether its end is on the screen
         self.stopped = False  # before it had begun, or later
@@ -82,14 +82,14 @@ class Playback:
 
     def begin(self) -> None:
         """Make the transfer; may take a second, and raises what cannot be sent."""
-        self.parcel = cut(self.picture, kind="picture", order=self.order)
+        self.chunks = cut(self.picture, kind="picture", order=self.order)
         if self._peers is not None:
             sender, receiver = self._peers()
             what = receiver.name, self.picture, self.setup, self.link
             transfer = sender.send_picture(*what, order=self.order)
             self._began = transfer.started_at
         else:
-            transfer = simulate_transfer(self.parcel, self.setup, self.link)
+            transfer = simulate_transfer(self.chunks, self.setup, self.link)
             self._speed = max(1.0, transfer.seconds / max(self._seconds, 1e-6))
             if self._speed > 1.05 and self._seconds:
                 digits = ".1f" if self._speed < 10 else ",.0f"
@@ -125,8 +125,8 @@ class Playback:
 
     def at(self, moment: float) -> Assembly:
         """What had arrived at a moment of a transfer that is over [s]."""
-        assert self.parcel is not None
-        assembly, payloads = Assembly(self.parcel.content), self.parcel.payloads
+        assert self.chunks is not None
+        assembly, payloads = Assembly(self.chunks.content), self.chunks.payloads
         for _, number in takewhile(lambda each: each[0] <= moment, self._deliveries):
             if number < len(payloads):
                 assembly.add(payloads[number])

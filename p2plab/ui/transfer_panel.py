@@ -263,9 +263,9 @@ class TransferPanel(Panel):
 
     def _show_original(self) -> None:
         """Show what would be sent."""
-        parcel = cut(self.controls.picture.value, kind="picture")
-        whole, it = Assembly(parcel.content), parcel.content
-        for payload in parcel.payloads:
+        chunks = cut(self.controls.picture.value, kind="picture")
+        whole, it = Assembly(chunks.content), chunks.content
+        for payload in chunks.payloads:
             whole.add(payload)
         words = f"The picture to send: {it.width} × {it.height} pixels."
         self.picture.value = figure(whole.picture(), words, SIDE, final=True)

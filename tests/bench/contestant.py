@@ -69,8 +69,8 @@ def send(host: str, port: int, given: Path, rate: float | None, polite: bool) ->
     with UdpSocket("0.0.0.0" if "." in host else "::", record=False) as udp:
         cpu, t0 = time.process_time(), time.monotonic_ns()
         setup = Setup("fast", rate=rate, polite=polite)
-        parcel = cut(data, kind="file", payload_size=PAYLOAD_SIZE, name=given.name)
-        transfer = udp.send((host, port), parcel, setup, record=False, at_once=True)
+        chunks = cut(data, kind="file", payload_size=PAYLOAD_SIZE, name=given.name)
+        transfer = udp.send((host, port), chunks, setup, record=False, at_once=True)
         t_data = time.monotonic_ns()
         transfer.wait()
         cpu = time.process_time() - cpu

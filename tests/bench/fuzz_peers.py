@@ -246,8 +246,8 @@ class Side:
             self.socket = UdpSocket(sealed=True)
             contact = self.socket.meet(session, [("host", THERE)])
             if setup is not None:
-                parcel = cut(sample_picture(16), payload_size=100)
-                self.socket.send(contact, parcel, setup)
+                chunks = cut(sample_picture(16), payload_size=100)
+                self.socket.send(contact, chunks, setup)
         self.wire: Any = self.socket._socket
         self.thread: Any = self.socket._thread
 

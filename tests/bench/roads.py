@@ -66,9 +66,9 @@ def give_ours(port: int, size: int, start: Start) -> None:
     data = bytes(size)
     with UdpSocket(record=False) as udp:
         start()
-        parcel = cut(data, payload_size=PAYLOAD)
+        chunks = cut(data, payload_size=PAYLOAD)
         setup = Setup("fast")
-        udp.send((HOST, port), parcel, setup, record=False, at_once=True).wait(PATIENCE)
+        udp.send((HOST, port), chunks, setup, record=False, at_once=True).wait(PATIENCE)
 
 
 def take_tcp(port: int, size: int, start: Start) -> float:

@@ -29,11 +29,11 @@ APART = "the report's, 2 cores"
 @contextmanager
 def p2plab_udp(protocol: str, record: bool = True) -> Iterator[Callable[[], None]]:
     """A picture between two peers in this process, no impairment."""
-    parcel = cut(PICTURE, kind="picture", payload_size=1200)
+    chunks = cut(PICTURE, kind="picture", payload_size=1200)
     setup = Setup(protocol, window=64)
 
     def send() -> None:
-        transfer = here.send(there.address, parcel, setup, record=record).wait()
+        transfer = here.send(there.address, chunks, setup, record=record).wait()
         assert transfer.assembly is not None
         assert transfer.assembly.complete  # and the receiver has verified it
 
@@ -44,12 +44,12 @@ def p2plab_udp(protocol: str, record: bool = True) -> Iterator[Callable[[], None
 @contextmanager
 def introduced() -> Iterator[Callable[[], None]]:
     """The same between peers who have met: every packet is sealed."""
-    parcel = cut(PICTURE, kind="picture", payload_size=1200)
+    chunks = cut(PICTURE, kind="picture", payload_size=1200)
     setup = Setup("selective_repeat", window=64)
     id, key = os.urandom(ID_SIZE), os.urandom(KEY_SIZE)
 
     def send() -> None:
-        here.send(bob, parcel, setup, record=False).wait()
+        here.send(bob, chunks, setup, record=False).wait()
 
     with UdpSocket(sealed=True) as here, UdpSocket(sealed=True, record=False) as there:
         bob = here.meet(Session(id, key, CALLER, "bob"), [(HOST, there.address)])
