@@ -41,4 +41,5 @@ def test_a_file_moves_from_one_process_to_another(
         assert receiver.wait(10) == 0
     assert taken.read_bytes() == given.read_bytes()
     assert there["got"] == 200_000
-    assert here["t0"] <= here["t_data"] <= there["t1"]
+    assert here["t0"] <= here["t_data"]
+    assert here["t0"] < there["t1"]  # all may be there before the sender looks again
