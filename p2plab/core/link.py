@@ -19,6 +19,8 @@ CORRUPT: Final = "corrupt"  # arrives damaged
 DUPLICATE: Final = "duplicate"  # arrives once more
 
 Fate = tuple[float, str]  # when [s], and what
+LOST: Final = frozenset((LOSS, OVERFLOW))
+Packets = Collection[int]  # by their numbers
 
 
 class Channel(Protocol):
@@ -180,36 +182,53 @@ class RandomChannel:
 
 @dataclass(frozen=True, slots=True)
 class ScriptedLink:
-    """A link without chance: say what happens to which packet, counting from 1.
+    """A link and what somebody does to single packets on it, counting from 1.
 
     lose, corrupt, duplicate: the packets from sender to receiver that are harmed.
-    late: how much later than the others a packet arrives {packet: seconds}.
-    lose_back: the packets from receiver to sender that are lost.
-    delay: one way [s].
+    late: how much later than without it a packet arrives {packet: seconds}.
+    lose_back, corrupt_back, duplicate_back, late_back: likewise, on the way back.
+    delay: of all other packets, one way [s].
+    link: what else happens to the packets; without one, only the delay.
     """
 
-    lose: frozenset[int] | set[int] | tuple[int, ...] = ()
-    corrupt: frozenset[int] | set[int] | tuple[int, ...] = ()
-    duplicate: frozenset[int] | set[int] | tuple[int, ...] = ()
+    lose: Packets = ()
+    corrupt: Packets = ()
+    duplicate: Packets = ()
     late: Mapping[int, float] = field(default_factory=dict)
-    lose_back: frozenset[int] | set[int] | tuple[int, ...] = ()
+    lose_back: Packets = ()
+    corrupt_back: Packets = ()
+    duplicate_back: Packets = ()
+    late_back: Mapping[int, float] = field(default_factory=dict)
     delay: float = 0.05
+    link: AnyLink | None = None
 
     def __post_init__(self) -> None:
-        for name in ("lose", "corrupt", "duplicate", "late", "lose_back"):
+        for name in ("lose", "corrupt", "duplicate", "late"):
             _packets(name, getattr(self, name))
-        for time in (self.delay, *self.late.values()):
+            _packets(f"{name}_back", getattr(self, f"{name}_back"))
+        for time in (self.delay, *self.late.values(), *self.late_back.values()):
             number("delay", time, 0.05, "[0, inf)", " s")
 
     def forward(self) -> Channel:
-        return ScriptedChannel(self)
+        other = (self.link or Link(delay=self.delay)).forward()
+        return ScriptedChannel(
+            other, self.lose, self.corrupt, self.duplicate, self.late
+        )
 
     def backward(self) -> Channel:
-        return ScriptedChannel(ScriptedLink(lose=self.lose_back, delay=self.delay))
+        other = (self.link or Link(delay=self.delay)).backward()
+        return ScriptedChannel(
+            other,
+            self.lose_back,
+            self.corrupt_back,
+            self.duplicate_back,
+            self.late_back,
+        )
 
 
 def _packets(name: str, which: Collection[int]) -> None:
-    wanted, form = (Mapping, "{3: 0.5}") if name == "late" else (Collection, "{3, 5}")
+    timed = name.startswith("late")
+    wanted, form = (Mapping, "{3: 0.5}") if timed else (Collection, "{3, 5}")
     if not (isinstance(which, wanted) and all(isinstance(n, Integral) for n in which)):
         raise ValueError(
             f"{name} names packets by whole numbers, got {which!r}: write {name}={form}"
@@ -222,14 +241,25 @@ def _packets(name: str, which: Collection[int]) -> None:
 class ScriptedChannel:
     """One direction of a ScriptedLink in use."""
 
-    link: ScriptedLink
+    other: Channel
+    lose: Packets
+    corrupt: Packets
+    duplicate: Packets
+    late: Mapping[int, float]
     count: int = 0  # packets so far
 
     def transmit(self, size: int, now: float) -> list[Fate]:
         self.count += 1
-        if self.count in self.link.lose:
+        fates = self.other.transmit(size, now)  # so that it makes its choices as ever
+        if self.count in self.lose:
             return [(now, LOSS)]
-        arrival = now + self.link.delay + self.link.late.get(self.count, 0.0)
-        fate = CORRUPT if self.count in self.link.corrupt else ARRIVE
-        copies = [(arrival, DUPLICATE)] if self.count in self.link.duplicate else []
-        return [(arrival, fate), *copies]
+        later = self.late.get(self.count, 0.0)
+        fates = [(when if what in LOST else when + later, what) for when, what in fates]
+        if self.count in self.corrupt:
+            fates = [
+                (when, CORRUPT if what == ARRIVE else what) for when, what in fates
+            ]
+        arrivals = [when for when, what in fates if what not in LOST]
+        if self.count in self.duplicate and arrivals:
+            fates.append((arrivals[0], DUPLICATE))
+        return fates

@@ -11,13 +11,12 @@ from math import inf
 from typing import Final
 
 from p2plab.core.endpoint import Receiver, Sender
-from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, AnyLink, Link
+from p2plab.core.link import CORRUPT, LOST, AnyLink, Link
 from p2plab.core.packet import Packet, damaged, decode, encode
 from p2plab.core.trace import RECEIVER, SENDER, TIMEOUT, Trace
 from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
 from p2plab.sim.driver import Host, wire_size
 
-LOST: Final = frozenset((LOSS, OVERFLOW))
 GOODBYE: Final = 60.0  # [s] more, for a sender that is done
 PATIENCE: Final = 600.0  # [s] of virtual time; ten times the largest RTO
 

@@ -1,0 +1,62 @@
+// Be the network: what somebody does to single packets, as a list that the kernel runs
+// anew with. A fault is {way, number, what, seconds}; numbers count from 1, each way.
+
+const MOVES = [
+  ["lose", "Lose it"], ["late", "Delay it"], ["duplicate", "Duplicate it"], ["corrupt", "Damage it"],
+];
+
+// The faults as arguments of p2plab.ScriptedLink, for a cell of one's own.
+export function asCode(faults) {
+  const found = {};
+  for (const { way, number, what, seconds } of faults) {
+    const name = way ? `${what}_back` : what;
+    (found[name] ??= []).push(what === "late" ? `${number}: ${seconds}` : number);
+  }
+  const given = Object.entries(found).map(([name, packets]) => `${name}={${packets.join(", ")}}`);
+  return `p2plab.ScriptedLink(${[...given, "link=link"].join(", ")})`;
+}
+
+// The list with one more fault; a packet has one fate only.
+export function withFault(faults, fault) {
+  const other = ({ way, number }) => way !== fault.way || number !== fault.number;
+  return [...faults.filter(other), fault];
+}
+
+// Buttons for what can be done to the packet that was clicked.
+export function showMoves(element, packet, name, act) {
+  const buttons = MOVES.map(([what, words]) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = what;
+    button.textContent = words;
+    button.setAttribute("aria-label", `${words}: ${name}`);
+    button.onclick = () => act({ ...packet, what, seconds: what === "late" ? packet.late : 0 });
+    return button;
+  });
+  element.replaceChildren(`${name}: `, ...buttons);
+}
+
+// What has been done so far, with a way back.
+export function showFaults(element, faults, change) {
+  element.replaceChildren();
+  if (!faults.length) return;
+  const button = (words, act) => {
+    const made = document.createElement("button");
+    Object.assign(made, { type: "button", textContent: words, onclick: act });
+    return made;
+  };
+  const code = document.createElement("code");
+  code.textContent = asCode(faults);
+  element.append(code, " ", button("Undo", () => change(faults.slice(0, -1))), " ", button("Reset", () => change([])));
+}
+
+// How two runs of the same payloads differ, in a sentence; "" if there is nothing to tell.
+export function difference(before, after) {
+  if (!before) return "";
+  const parts = [
+    [before.completeAt, after.completeAt, (at) => (isFinite(at) ? `complete after ${at.toFixed(3)} s` : "never complete")],
+    [before.sends, after.sends, (n) => `${n} packets sent`],
+  ];
+  const told = parts.map(([was, is, words]) => (was === is ? `as before: ${words(is)}` : `${words(is)}, not: ${words(was)}`));
+  return `With this fault ${told.join("; ")}.`;
+}

@@ -1,0 +1,393 @@
+// The stage: one run, one cursor in time, and every part shows that moment.
+
+import { decode, inWords, isLost, nameOf, numberAt, seconds, stepFrom, storyOf } from "./scene.js";
+import { drawLifelines, messageAt, places, spread, MARGIN } from "./lifelines.js";
+import { addFirsts, firstBox, receiverBoxes, senderBoxes, showStrip } from "./strips.js";
+import { drawPicture } from "./picture.js";
+import { drawCurves } from "./curves.js";
+import { difference, showFaults, showMoves, withFault } from "./faults.js";
+
+const PLAY_FOR = 8; // how long a run takes on the stage at first [s]
+const SPAN = 10; // how many flights the lifelines show at first
+const BOXES = 16; // in a window strip
+
+// Everything that has to be known of a run before it is drawn.
+export function sceneOf(header, buffer) {
+  const scene = addFirsts(decode(header, buffer));
+  scene.hereAt = scene.picture.here ?? scene.firstHeard;
+  scene.longest = scene.messages.sent.reduce(
+    (most, sent, i) => Math.max(most, (scene.messages.ended[i] || 0) - sent), scene.flight);
+  scene.later = spread(scene);
+  scene.completeAt = scene.hereAt.reduce((most, at) => Math.max(most, at), 0);
+  scene.sends = scene.messages.payload.filter((n, i) => n >= 0 && scene.messages.fate[i] !== 5).length;
+  return scene;
+}
+
+// What is shown of a run at a moment, in words: for people who do not see the picture.
+export function words(scene, now) {
+  const { messages: m } = scene;
+  let sent = 0, lost = 0, damaged = 0, again = 0, here = 0;
+  for (let i = 0; i < m.sent.length && m.sent[i] <= now; i++) {
+    if (m.payload[i] < 0 || m.fate[i] === 5) continue;
+    sent++;
+    lost += isLost(m, i);
+    damaged += m.fate[i] === 4;
+    again += m.again[i];
+  }
+  for (const at of scene.hereAt) here += at <= now;
+  return `${seconds(now)} of ${seconds(scene.end)}: ${here} of ${scene.payloads} payloads are here; ` +
+    `${sent} packets sent, ${lost} lost, ${damaged} damaged, ${again} sent again.`;
+}
+
+class Stage {
+  constructor(model, root) {
+    this.model = model;
+    this.root = root;
+    this.now = 0;
+    this.playing = false;
+    this.pinned = null; // the message that was clicked
+    this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.build();
+    this.load();
+    const again = () => this.load();
+    model.on("change:columns", again);
+    const resized = new ResizeObserver(() => this.draw());
+    resized.observe(root);
+    const themed = new MutationObserver(() => this.draw());
+    themed.observe(document.body, { attributes: true });
+    this.close = () => {
+      this.playing = false;
+      model.off("change:columns", again);
+      resized.disconnect();
+      themed.disconnect();
+    };
+  }
+
+  build() {
+    this.root.classList.add("p2p-stage");
+    this.root.innerHTML = `
+      <div class="controls" role="toolbar" aria-label="Playing the run"></div>
+      <canvas class="curves" aria-hidden="true"></canvas>
+      <input class="cursor" type="range" min="0" max="1000" step="any" aria-label="Moment">
+      <div class="parts">
+        <canvas class="lifelines" tabindex="0" role="img"></canvas>
+        <div class="side">
+          <figure><canvas class="picture" role="img"></canvas></figure>
+          <h4>Sender</h4><div class="strip sender"></div>
+          <h4>Receiver</h4><div class="strip receiver"></div>
+        </div>
+      </div>
+      <p class="counts" role="status"></p>
+      <p class="story" aria-live="polite"></p>
+      <p class="moves"></p>
+      <p class="faults"></p>
+      <p class="change" aria-live="polite"></p>`;
+    const find = (name) => this.root.querySelector(`.${name}`);
+    this.parts = Object.fromEntries(
+      ["controls", "curves", "cursor", "lifelines", "picture", "sender", "receiver", "counts", "story", "moves", "faults", "change"]
+        .map((name) => [name, find(name)]));
+    const buttons = [
+      ["first", "|◂", "To the start (Home)", () => this.go(0)],
+      ["loss-back", "◂ loss", "Previous loss (Shift+L)", () => this.step("loss", -1)],
+      ["back", "◂", "Previous event (left arrow)", () => this.step("event", -1)],
+      ["play", "▶", "Play or pause (space)", () => this.toggle()],
+      ["on", "▸", "Next event (right arrow)", () => this.step("event", 1)],
+      ["loss", "loss ▸", "Next loss (L)", () => this.step("loss", 1)],
+      ["timeout", "timeout ▸", "Next timeout (T)", () => this.step("timeout", 1)],
+      ["last", "▸|", "To the end (End)", () => this.go(this.scene.end)],
+      ["slower", "½×", "Slower (-)", () => this.faster(1 / 2)],
+      ["faster", "2×", "Faster (+)", () => this.faster(2)],
+    ];
+    for (const [name, sign, title, act] of buttons) {
+      const button = document.createElement("button");
+      Object.assign(button, { className: name, textContent: sign, title, type: "button", onclick: act });
+      button.setAttribute("aria-label", title);
+      this.parts.controls.append(button);
+    }
+    const speed = document.createElement("span");
+    speed.className = "speed";
+    this.parts.controls.append(speed);
+    this.parts.speed = speed;
+    this.parts.cursor.oninput = () => {
+      this.playing = false;
+      this.go((this.parts.cursor.value / 1000) * this.scene.end);
+    };
+    this.root.onkeydown = (event) => this.key(event);
+    this.listenToPointer(this.parts.lifelines);
+  }
+
+  load() {
+    const header = this.model.get("header");
+    this.root.hidden = !header?.columns;
+    if (this.root.hidden) return;
+    const faults = this.model.get("faults") ?? [], before = this.scene;
+    this.scene = sceneOf(header, this.model.get("columns"));
+    this.light(null);
+    this.pinned = null;
+    this.parts.moves.replaceChildren();
+    this.parts.picture.parentElement.hidden = !this.scene.picture.width;
+    showFaults(this.parts.faults, faults, (list) => this.meddle(list));
+    this.parts.change.textContent = this.meddled ? difference(before, this.scene) : "";
+    if (this.meddled) { // the same moment of another run
+      this.meddled = false;
+      return this.go(this.now);
+    }
+    this.view = { from: 0, until: Math.min(SPAN * this.scene.flight, 1.1 * this.scene.end) };
+    this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
+    if (header.playing && !this.still) {
+      this.now = 0;
+      this.toggle();
+    } else {
+      this.go(this.scene.end);
+    }
+  }
+
+  go(moment) {
+    this.now = Math.max(0, Math.min(moment, this.scene.end));
+    this.follow();
+    this.draw();
+  }
+
+  // Keep the cursor inside what the lifelines show.
+  follow() {
+    const span = this.view.until - this.view.from;
+    if (this.now < this.view.from || this.now > this.view.until - 0.1 * span) {
+      this.view.from = Math.max(0, this.now - 0.9 * span);
+    }
+    this.view.until = this.view.from + span;
+  }
+
+  step(kind, direction) {
+    this.playing = false;
+    const moment = stepFrom(this.scene.events[kind], this.now, direction);
+    if (moment !== undefined) this.go(moment);
+    else this.draw();
+  }
+
+  faster(factor) {
+    this.speed *= factor;
+    this.draw();
+  }
+
+  toggle() {
+    this.playing = !this.playing;
+    if (!this.playing) return this.draw();
+    if (this.now >= this.scene.end) this.now = 0;
+    let before = performance.now();
+    const frame = (at) => {
+      if (!this.playing || !this.root.isConnected) return;
+      this.go(this.now + ((at - before) / 1000) * this.speed);
+      before = at;
+      if (this.now >= this.scene.end) this.playing = false;
+      else requestAnimationFrame(frame);
+      if (!this.playing) this.draw();
+    };
+    requestAnimationFrame(frame);
+  }
+
+  key(event) {
+    const acts = {
+      " ": () => this.toggle(),
+      ArrowRight: () => this.step("event", 1), ArrowLeft: () => this.step("event", -1),
+      l: () => this.step("loss", 1), L: () => this.step("loss", -1),
+      t: () => this.step("timeout", 1), T: () => this.step("timeout", -1),
+      Home: () => this.go(0), End: () => this.go(this.scene.end),
+      "+": () => this.faster(2), "-": () => this.faster(1 / 2),
+      ArrowDown: () => this.pan(0.2), ArrowUp: () => this.pan(-0.2),
+      PageDown: () => this.zoom(1 / 1.5), PageUp: () => this.zoom(1.5),
+      n: () => this.choose(1), p: () => this.choose(-1),
+      Enter: () => this.offer(this.chosen ?? null),
+      Escape: () => { this.light(null); this.offer(null); },
+    };
+    const typed = event.target === this.parts.cursor && event.key.startsWith("Arrow");
+    if (!acts[event.key] || typed || event.ctrlKey || event.metaKey || event.altKey) return;
+    if ([" ", "Enter"].includes(event.key) && event.target.tagName === "BUTTON") return; // a click
+    event.preventDefault();
+    event.stopPropagation(); // from the notebook's own keys
+    acts[event.key]();
+  }
+
+  pan(share) {
+    const move = share * (this.view.until - this.view.from);
+    this.view.from += move;
+    this.view.until += move;
+    this.draw();
+  }
+
+  // Show less (factor above 1) or more, around the moment at height `y`.
+  zoom(factor, y = this.size(this.parts.lifelines).height / 2) {
+    const moment = this.at().time(y);
+    const from = moment - (moment - this.view.from) / factor;
+    const span = (this.view.until - this.view.from) / factor;
+    if (span > 2 * this.scene.end || span < 1e-6) return;
+    this.view = { from, until: from + span };
+    this.draw();
+  }
+
+  // Light up the story of the next or previous message that has been sent.
+  choose(step) {
+    const chosen = this.chosen ?? (step > 0 ? -1 : this.scene.messages.sent.length);
+    const next = chosen + step;
+    if (!(this.scene.messages.sent[next] >= 0)) return;
+    this.light(next);
+    if (this.scene.messages.sent[next] > this.now) this.go(this.scene.messages.sent[next]);
+  }
+
+  light(chosen) {
+    this.chosen = chosen;
+    this.story = chosen === null ? null : storyOf(this.scene, chosen);
+    this.parts.story.textContent = this.story ? inWords(this.scene, this.story) : "";
+    this.draw();
+  }
+
+  // Ask for the same run with other faults.
+  meddle(faults) {
+    this.meddled = true;
+    this.playing = false;
+    this.model.set("faults", faults);
+    this.model.save_changes();
+  }
+
+  // Offer what can be done to a packet; only a run in virtual time can be made anew.
+  offer(chosen) {
+    this.pinned = chosen;
+    if (!this.scene.again || chosen === null) return this.parts.moves.replaceChildren();
+    const { messages: m } = this.scene;
+    const packet = { way: m.from[chosen], number: m.number[chosen] + 1, late: 3 * this.scene.flight };
+    showMoves(this.parts.moves, packet, nameOf(this.scene, chosen), (fault) => {
+      this.meddle(withFault(this.model.get("faults") ?? [], fault));
+    });
+  }
+
+  listenToPointer(canvas) {
+    let held = null;
+    const where = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    canvas.onpointerdown = (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      held = { y: where(event)[1], moved: false };
+    };
+    canvas.onpointerup = (event) => {
+      if (held && !held.moved) this.click(...where(event));
+      held = null;
+    };
+    canvas.onpointermove = (event) => {
+      const [x, y] = where(event);
+      if (held) {
+        held.moved ||= Math.abs(y - held.y) > 3;
+        if (!held.moved) return;
+        const move = this.at().time(held.y) - this.at().time(y);
+        held.y = y;
+        this.view = { from: this.view.from + move, until: this.view.until + move };
+        return this.draw();
+      }
+      const found = messageAt(this.scene, x, y, this.frame());
+      if (this.pinned === null && found !== (this.chosen ?? -1)) this.light(found < 0 ? null : found);
+    };
+    canvas.onpointerleave = () => !held && this.pinned === null && this.light(null);
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      if (event.ctrlKey) this.zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, where(event)[1]);
+      else this.pan(event.deltaY / 600);
+    }, { passive: false });
+  }
+
+  // A click on a packet pins its story; a click beside all of them moves the cursor.
+  click(x, y) {
+    const found = messageAt(this.scene, x, y, this.frame());
+    if (found >= 0) {
+      this.playing = false;
+      this.light(found);
+      return this.offer(found);
+    }
+    this.light(null);
+    this.offer(null);
+    return this.go(this.at().time(Math.max(MARGIN.top, y)));
+  }
+
+  size(canvas) {
+    return { width: canvas.clientWidth, height: canvas.clientHeight };
+  }
+
+  frame() {
+    return { ...this.size(this.parts.lifelines), view: this.view, now: this.now };
+  }
+
+  at() {
+    const { width, height } = this.size(this.parts.lifelines);
+    return places(width, height, this.scene.lifelines.length, this.view);
+  }
+
+  // A canvas as sharp as the screen, to be drawn on in CSS pixels.
+  context(canvas) {
+    const { width, height } = this.size(canvas), ratio = devicePixelRatio || 1;
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+    }
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    return context;
+  }
+
+  draw() {
+    if (!this.scene || this.waiting) return;
+    this.waiting = true; // however often it is asked for, once a frame is enough
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      if (this.root.isConnected) this.drawNow();
+    });
+  }
+
+  drawNow() {
+    const { scene, now, parts } = this, ink = inkOf(this.root);
+    drawLifelines(this.context(parts.lifelines), scene, { ...this.frame(), lit: this.story, ink });
+    drawCurves(this.context(parts.curves), scene, { ...this.size(parts.curves), now, ink });
+    if (scene.picture.width) {
+      parts.picture.width = scene.picture.width;
+      parts.picture.height = scene.picture.height;
+      drawPicture(parts.picture.getContext("2d"), scene, now, ink.pixels);
+    }
+    const first = firstBox(scene, now, BOXES);
+    const shown = [[parts.sender, "Sender", senderBoxes, 0], [parts.receiver, "Receiver", receiverBoxes, 1]];
+    for (const [element, title, boxes] of shown) {
+      showStrip(element, `${title}'s numbers`, boxes(scene, now, first, BOXES));
+    }
+    const counts = words(scene, now);
+    parts.counts.textContent = counts;
+    parts.lifelines.setAttribute("aria-label", `The packets of the run. ${counts}`);
+    parts.picture.setAttribute("aria-label", `The picture as received. ${counts}`);
+    parts.cursor.value = (1000 * now) / scene.end;
+    parts.cursor.setAttribute("aria-valuetext", seconds(now));
+    parts.speed.textContent = `${this.speed.toPrecision(2)} s in a second`;
+    const play = parts.controls.querySelector(".play");
+    play.textContent = this.playing ? "❚❚" : "▶";
+    this.root.dataset.now = now.toFixed(6);
+    this.root.dataset.playing = this.playing;
+  }
+}
+
+// The colours of the style sheet: light and dark pages have their own.
+function inkOf(root) {
+  const style = getComputedStyle(root);
+  const ink = { plain: style.color };
+  for (const name of ["data", "ack", "loss", "timeout", "timeoutText", "again", "cursor", "line", "paper", "empty"]) {
+    ink[name] = style.getPropertyValue(`--${name}`).trim();
+  }
+  const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  ink.pixels = { loss: rgb(ink.loss), empty: rgb(ink.empty) };
+  return ink;
+}
+
+export default {
+  render({ model, el }) {
+    const root = document.createElement("section");
+    root.setAttribute("aria-label", "A run, packet by packet");
+    el.append(root);
+    const stage = new Stage(model, root);
+    root.stage = stage; // for whoever wants to drive it from the page
+    return () => stage.close();
+  },
+};
