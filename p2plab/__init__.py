@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from p2plab.peer.peer import Peer
     from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
     from p2plab.ui.lesson import predict, show
+    from p2plab.ui.stage import Stage
 
 __all__ = [
     "ACK",
@@ -37,6 +38,7 @@ __all__ = [
     "RedisPanel",
     "ScriptedLink",
     "Setup",
+    "Stage",
     "Trace",
     "TransferPanel",
     "Verdict",
@@ -56,6 +58,7 @@ _LATE = {
     "Peer": "p2plab.peer.peer",
     "PeerPanel": "p2plab.ui",
     "RedisPanel": "p2plab.ui",
+    "Stage": "p2plab.ui.stage",
     "TransferPanel": "p2plab.ui",
     "Verdict": "p2plab.checker",
     "autopsy": "p2plab.checker.diagnosis",

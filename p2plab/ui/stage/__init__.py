@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
@@ -48,7 +49,7 @@ FATES: Final = {ARRIVE: 1, LOSS: 2, OVERFLOW: 3, CORRUPT: 4, DUPLICATE: 5}
 
 def program() -> str:
     """Return the modules of the stage as one, for a page that can load only one."""
-    parts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in MODULES]
+    parts = [(HERE / f"{name}.mjs").read_text(encoding="utf-8") for name in MODULES]
     joined = re.sub(r'^import .* from "\./.*";\n', "", "".join(parts), flags=re.M)
     return re.sub(r"^export (?!default)", "", joined, flags=re.M)
 
@@ -73,6 +74,7 @@ class Stage(anywidget.AnyWidget):
     _css = (HERE / "stage.css").read_text(encoding="utf-8")
     header = traitlets.Dict().tag(sync=True)
     columns = traitlets.Bytes().tag(sync=True)
+    picture = traitlets.Bytes().tag(sync=True)
     faults: Any = traitlets.List().tag(sync=True)
 
     def __init__(
@@ -85,34 +87,38 @@ class Stage(anywidget.AnyWidget):
         super().__init__()
         self.names = names
         self._run: Transfer | Trace | None = None
+        self._count = 0  # of the runs that were shown
         self._faults: list[Any] = []
         if run is not None:
             self.show(run, playing=playing)
 
     def show(self, run: Transfer | Trace, *, playing: bool = False) -> None:
-        """Show another run in the place of the last one."""
-        self._run = run
+        """Show another run in the place of the last one; live, if it goes on."""
         with self.hold_sync():  # one message, so that no half of it is drawn
-            self._faults, self.faults = [], []
+            if run is not self._run:
+                self._run, self._count = run, self._count + 1
+                self._faults, self.faults = [], []
             self._show(run, playing)
+
+    def _show(self, run: Transfer | Trace, playing: bool) -> None:
+        header, columns, picture = encode(run, self.names)
+        how = {"run": self._count, "playing": playing, "again": _simulated(run)}
+        live = isinstance(run, Transfer) and not run.ended
+        with self.hold_sync():
+            self.header = header | how | {"live": live}
+            self.columns = columns
+            self.picture = picture  # which is sent only if it is another one
 
     @traitlets.observe("faults")
     def _meddle(self, change: Any) -> None:
         """Make the run anew with the faults that somebody has asked for."""
         run = self._run
-        if self.faults == self._faults or not _can_be_made_anew(run):
+        if self.faults == self._faults or not _simulated(run):
             return
         self._faults = self.faults
         chunks = Chunks(run.offer.content, list(run.payloads))
         link = scripted(self.faults, run.link)
         self._show(simulate_transfer(chunks, run.offer.setup, link), playing=False)
-
-    def _show(self, run: Transfer | Trace, playing: bool) -> None:
-        header, columns = encode(run, self.names)
-        with self.hold_sync():
-            again = _can_be_made_anew(run)
-            self.header = header | {"playing": playing, "again": again}
-            self.columns = columns
 
     def save(self, path: str | Path) -> None:
         """Write a page that plays the run without Jupyter and without a network."""
@@ -122,16 +128,17 @@ class Stage(anywidget.AnyWidget):
             program=_in_a_page().replace("</", "<\\/"),
             header=json.dumps(self.header | {"again": False}).replace("</", "<\\/"),
             columns=base64.b64encode(self.columns).decode(),
+            picture=base64.b64encode(self.picture).decode(),
         )
         Path(path).write_text(page, encoding="utf-8")
 
 
-def _can_be_made_anew(run: Transfer | Trace | None) -> TypeGuard[Transfer]:
+def _simulated(run: Transfer | Trace | None) -> TypeGuard[Transfer]:
     return isinstance(run, Transfer) and run.id == 0 and bool(run.payloads)
 
 
 def scripted(faults: list[dict[str, Any]], link: AnyLink | None) -> ScriptedLink:
-    """Return the link on which these faults happen, as `faults.js` writes them."""
+    """Return the link on which these faults happen, as `faults.mjs` writes them."""
     given: dict[str, Any] = {}
     for fault in faults:
         name = fault["what"] + ("_back" if fault["way"] else "")
@@ -145,8 +152,12 @@ def scripted(faults: list[dict[str, Any]], link: AnyLink | None) -> ScriptedLink
 
 def encode(
     run: Transfer | Trace, names: tuple[str, ...]
-) -> tuple[dict[str, Any], bytes]:
-    """Return a run as `scene.js` reads it: a header, and columns in one string."""
+) -> tuple[dict[str, Any], bytes, bytes]:
+    """Return a run as `scene.mjs` reads it: a header, columns, and a picture's columns.
+
+    Both are little-endian numbers, one column behind the other; the header has their
+    types and places.
+    """
     trace = run if isinstance(run, Trace) else run.trace
     rows, moves = list(trace), transmissions(trace)
     tables = Columns()
@@ -182,23 +193,25 @@ def encode(
         tables.add(f"states{line}", dict.fromkeys(names_of, "f8"), values)
     payloads = 1 + max((move.payload for move in moves), default=-1)
     here = dict(reversed([(n, at) for at, n in deliveries(rows, moves)]))
-    picture: dict[str, int] = {}
-    if not isinstance(run, Trace) and run.offer.content.kind == "picture":
+    header: dict[str, Any] = {}
+    picture = Columns()
+    if not isinstance(run, Trace):
         content = run.offer.content
         payloads = content.count
-        picture = {"width": content.width, "height": content.height}
-        tables.columns["picture/pixels"] = "u1", _pixels(run)
-        tables.columns["picture/places"] = "i4", _payload_of_each_pixel(run)
+        if content.kind == "picture":
+            header["picture"] = {"width": content.width, "height": content.height}
+            picture.columns["picture/pixels"] = "u1", _pixels(run)
+            picture.columns["picture/places"] = "i4", _payload_of_each_pixel(run)
     times = [here.get(n, np.inf) for n in range(payloads)]
-    tables.columns["picture/here"] = "f8", np.array(times)
-    header = {
+    tables.columns["payloads/here"] = "f8", np.array(times)
+    header |= {
         "lifelines": list(names),
         "end": max((row.time for row in rows), default=0.0),
         "payloads": payloads,
-        "picture": picture,
+        "columns": tables.where(),
+        "picture_columns": picture.where(),
     }
-    places, columns = tables.packed()
-    return header | {"columns": places}, columns
+    return header, tables.packed(), picture.packed()
 
 
 class Columns:
@@ -213,19 +226,21 @@ class Columns:
         for (name, kind), column in zip(kinds.items(), columns, strict=True):
             self.columns[f"{table}/{name}"] = kind, column
 
-    def packed(self) -> tuple[dict[str, tuple[str, int, int]], bytes]:
-        """Return (type, offset, length) of each column, and all of them as bytes.
+    def where(self) -> dict[str, tuple[str, int, int]]:
+        """Return (type, offset, length) of each column in `packed`."""
+        found, offset = {}, 0
+        for name, (kind, raw) in self._raw():
+            found[name] = kind, offset, len(raw) // int(kind[1:])
+            offset += len(raw) + -len(raw) % 8
+        return found
 
-        Columns begin at multiples of 8, as arrays in JavaScript have to.
-        """
-        where, parts, offset = {}, [], 0
+    def packed(self) -> bytes:
+        """Return all as bytes; a column begins where an array in JavaScript may."""
+        return b"".join(raw + bytes(-len(raw) % 8) for _, (_, raw) in self._raw())
+
+    def _raw(self) -> Iterator[tuple[str, tuple[str, bytes]]]:
         for name, (kind, column) in self.columns.items():
-            data = np.asarray(column, dtype=f"<{kind}")
-            raw = data.tobytes()
-            where[name] = kind, offset, data.size
-            parts.append(raw + bytes(-len(raw) % 8))
-            offset += len(parts[-1])
-        return where, b"".join(parts)
+            yield name, (kind, np.asarray(column, dtype=f"<{kind}").tobytes())
 
 
 def _number(value: object) -> float:
@@ -267,8 +282,10 @@ body {{ margin: 16px; }}
 <body><main id="stage"></main>
 <script type="module">
 {program}
-const raw = Uint8Array.from(atob("{columns}"), (c) => c.charCodeAt(0));
-const values = {{ header: {header}, columns: raw.buffer }};
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+const values = {{
+  header: {header}, columns: bytes("{columns}"), picture: bytes("{picture}"),
+}};
 const model = {{ get: (name) => values[name], on() {{}}, off() {{}} }};
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 if (dark) document.body.className = "p2p-dark";

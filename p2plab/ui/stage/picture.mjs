@@ -1,6 +1,6 @@
 // The picture at a moment: what is here, what was lost on its way, what has not come yet.
 
-import { isLost, lastBefore } from "./scene.js";
+import { isLost, lastBefore } from "./scene.mjs";
 
 const STRIPE = 4; // of what was lost [pixels]
 
@@ -11,7 +11,8 @@ export function fates(scene, now) {
   const last = lastBefore(m.sent, now);
   for (let i = 0; i <= last; i++) {
     const n = m.payload[i];
-    if (n >= 0) found[n] = isLost(m, i) || m.fate[i] === 4 ? "lost" : "not yet";
+    const harmed = isLost(m, i) || m.fate[i] === 4;
+    if (n >= 0) found[n] = harmed && m.sent[i] + scene.flight / 2 <= now ? "lost" : "not yet";
   }
   for (let n = 0; n < scene.payloads; n++) if (scene.hereAt[n] <= now) found[n] = "here";
   return found;

@@ -1,7 +1,7 @@
 // Window strips, as in Kurose & Ross, figures 3.19 and 3.23: packet numbers as boxes,
 // and what each one is for the sender and for the receiver at a moment.
 
-import { arrives, lastBefore, numberAt } from "./scene.js";
+import { arrives, lastBefore, numberAt } from "./scene.mjs";
 
 // What each payload in a stretch of numbers is. A number that a protocol does not tell
 // (no window, no early packets) is not drawn.

@@ -1,7 +1,7 @@
 // The ladder: a lifeline for each who takes part, time downwards, an arrow for each
 // message. Only what can be seen is drawn, so a long run costs no more than a short one.
 
-import { arrives, DELIVER, isLost, KINDS, lastBefore, TIMEOUT } from "./scene.js";
+import { arrives, DELIVER, isLost, KINDS, lastBefore, TIMEOUT } from "./scene.mjs";
 
 export const MARGIN = { top: 22, left: 104, right: 64 }; // for names and labels [px]
 const LABEL = 12; // the height of a line of text [px]

@@ -1,20 +1,19 @@
 // The stage: one run, one cursor in time, and every part shows that moment.
 
-import { decode, inWords, isLost, nameOf, numberAt, seconds, stepFrom, storyOf } from "./scene.js";
-import { drawLifelines, messageAt, places, spread, MARGIN } from "./lifelines.js";
-import { addFirsts, firstBox, receiverBoxes, senderBoxes, showStrip } from "./strips.js";
-import { drawPicture } from "./picture.js";
-import { drawCurves } from "./curves.js";
-import { difference, showFaults, showMoves, withFault } from "./faults.js";
+import { decode, inWords, isLost, nameOf, numberAt, seconds, stepFrom, storyOf } from "./scene.mjs";
+import { drawLifelines, messageAt, places, spread, MARGIN } from "./lifelines.mjs";
+import { addFirsts, firstBox, receiverBoxes, senderBoxes, showStrip } from "./strips.mjs";
+import { drawPicture } from "./picture.mjs";
+import { drawCurves } from "./curves.mjs";
+import { difference, showFaults, showMoves, withFault } from "./faults.mjs";
 
 const PLAY_FOR = 8; // how long a run takes on the stage at first [s]
 const SPAN = 10; // how many flights the lifelines show at first
 const BOXES = 16; // in a window strip
 
 // Everything that has to be known of a run before it is drawn.
-export function sceneOf(header, buffer) {
-  const scene = addFirsts(decode(header, buffer));
-  scene.hereAt = scene.picture.here ?? scene.firstHeard;
+export function sceneOf(header, columns, picture) {
+  const scene = addFirsts(decode(header, columns, picture));
   scene.longest = scene.messages.sent.reduce(
     (most, sent, i) => Math.max(most, (scene.messages.ended[i] || 0) - sent), scene.flight);
   scene.later = spread(scene);
@@ -117,29 +116,23 @@ class Stage {
   }
 
   load() {
-    const header = this.model.get("header");
+    const [header, columns, picture] = ["header", "columns", "picture"].map((name) => this.model.get(name));
     this.root.hidden = !header?.columns;
     if (this.root.hidden) return;
-    const faults = this.model.get("faults") ?? [], before = this.scene;
-    this.scene = sceneOf(header, this.model.get("columns"));
+    const before = this.scene, faults = this.model.get("faults") ?? [];
+    this.scene = sceneOf(header, columns, picture);
     this.light(null);
-    this.pinned = null;
-    this.parts.moves.replaceChildren();
+    this.offer(null);
     this.parts.picture.parentElement.hidden = !this.scene.picture.width;
     showFaults(this.parts.faults, faults, (list) => this.meddle(list));
     this.parts.change.textContent = this.meddled ? difference(before, this.scene) : "";
-    if (this.meddled) { // the same moment of another run
-      this.meddled = false;
-      return this.go(this.now);
-    }
-    this.view = { from: 0, until: Math.min(SPAN * this.scene.flight, 1.1 * this.scene.end) };
-    this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
-    if (header.playing && !this.still) {
-      this.now = 0;
-      this.toggle();
-    } else {
-      this.go(this.scene.end);
-    }
+    const other = header.run !== before?.run;
+    if (other) this.view = { from: 0, until: SPAN * this.scene.flight };
+    if (other || before.live) this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
+    this.meddled = false;
+    if (header.live || !other) this.go(header.live ? this.scene.end : this.now);
+    else if (header.playing && !this.still) this.play();
+    else this.go(this.scene.end);
   }
 
   go(moment) {
@@ -170,8 +163,13 @@ class Stage {
   }
 
   toggle() {
-    this.playing = !this.playing;
-    if (!this.playing) return this.draw();
+    if (!this.playing) return this.play();
+    this.playing = false;
+    return this.draw();
+  }
+
+  play() {
+    this.playing = true;
     if (this.now >= this.scene.end) this.now = 0;
     let before = performance.now();
     const frame = (at) => {

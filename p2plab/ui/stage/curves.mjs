@@ -1,7 +1,7 @@
 // Curves over the whole run, above the slider that moves the cursor: how much has been
 // delivered, and where losses and timeouts were.
 
-import { lastBefore } from "./scene.js";
+import { lastBefore } from "./scene.mjs";
 
 // The share of the payloads that is here at each of `count` moments, 0 to 1.
 export function shares(scene, count) {

@@ -7,24 +7,30 @@ export const TIMEOUT = 0, DELIVER = 1; // what a mark is
 
 const ARRAYS = { f8: Float64Array, i4: Int32Array, u1: Uint8Array };
 
-// header: {lifelines, kinds, end, names, picture, columns: {name: [type, offset, length]}}
-// buffer: an ArrayBuffer or DataView with the columns in it.
-export function decode(header, buffer) {
-  const bytes = ArrayBuffer.isView(buffer)
-    ? buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength)
-    : buffer;
-  const tables = {};
-  for (const [name, [type, offset, length]] of Object.entries(header.columns)) {
-    const [table, column] = name.split("/");
-    (tables[table] ??= {})[column] = new ARRAYS[type](bytes, offset, length);
-  }
-  const { messages, marks, picture } = tables;
-  const scene = { ...header, messages, marks, picture: { ...header.picture, ...picture } };
+// header: {lifelines, end, payloads, picture, columns: {name: [type, offset, length]}, …}
+// columns, picture: an ArrayBuffer or DataView each, with the columns in it.
+export function decode(header, columns, picture) {
+  const tables = { ...read(header.columns, columns), ...read(header.picture_columns, picture) };
+  const scene = { ...header, messages: tables.messages, marks: tables.marks };
+  scene.picture = { ...header.picture, ...tables.picture };
+  scene.hereAt = tables.payloads.here; // when each payload was delivered [s]
   scene.states = header.lifelines.map((_, line) => tables[`states${line}`] ?? { time: [] });
   scene.flight = flightTimes(scene);
   scene.events = eventTimes(scene);
   scene.ackedAt = whenAcknowledged(scene);
   return scene;
+}
+
+function read(places, buffer) {
+  const bytes = ArrayBuffer.isView(buffer)
+    ? buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength)
+    : buffer;
+  const tables = {};
+  for (const [name, [type, offset, length]] of Object.entries(places)) {
+    const [table, column] = name.split("/");
+    (tables[table] ??= {})[column] = new ARRAYS[type](bytes, offset, length);
+  }
+  return tables;
 }
 
 // How long a message is usually on its way, for those that never arrive [s].

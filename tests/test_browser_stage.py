@@ -1,0 +1,144 @@
+"""The stage in a real browser: it plays, steps, lights up a story, takes a fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browser import LabPage
+
+from p2plab import Link, ScriptedLink, Setup, sample_picture, simulate_picture
+from p2plab.content.transfer import Transfer
+from p2plab.core.trace import TIMEOUT
+from p2plab.measure.metrics import transmissions
+from p2plab.ui.stage import Stage
+
+pytestmark = pytest.mark.browser
+
+LINK = Link(delay=0.02, loss=0.12, seed=1)
+CELL = """import p2plab
+from p2plab.ui.stage import Stage
+link = p2plab.Link(delay=0.02, loss=0.12, seed=1)
+setup = p2plab.Setup("selective_repeat", window=8)
+stage = Stage(p2plab.simulate_picture(p2plab.sample_picture(), setup, link))
+stage"""
+# what colour, as (r, g, b), a canvas has around a point of it
+COLOURS = """([x, y]) => {
+    const canvas = document.querySelector(".p2p-stage .lifelines");
+    const ratio = window.devicePixelRatio || 1;
+    const data = canvas.getContext("2d")
+        .getImageData((x - 3) * ratio, (y - 3) * ratio, 7 * ratio, 7 * ratio).data;
+    return Array.from({length: data.length / 4}, (_, i) =>
+        [...data.slice(4 * i, 4 * i + 4)].join());
+}"""
+# where on the canvas the middle of a message's arrow is
+MIDDLE = """(i) => {
+    const stage = document.querySelector(".p2p-stage").stage;
+    const m = stage.scene.messages, at = stage.at();
+    const arrives = m.ended[i] > m.sent[i];
+    const whole = arrives ? m.ended[i] - m.sent[i] : stage.scene.flight;
+    const share = arrives ? 0.5 : 0.25;
+    return [at.x(m.from[i]) + (at.x(m.to[i]) - at.x(m.from[i])) * share,
+            at.y(m.sent[i] + stage.scene.later[i] + whole * share)];
+}"""
+FRAMES = """async (seconds) => {
+    const stage = document.querySelector(".p2p-stage").stage;
+    stage.speed = stage.scene.end / seconds;
+    stage.now = 0;
+    let drawn = 0;
+    const drawNow = stage.drawNow.bind(stage);
+    stage.drawNow = () => { drawn++; drawNow(); };
+    const began = performance.now();
+    stage.play();
+    while (stage.playing) await new Promise(requestAnimationFrame);
+    stage.drawNow = drawNow;
+    return drawn / ((performance.now() - began) / 1000);
+}"""
+
+
+def run(link: Link | ScriptedLink = LINK) -> Transfer:
+    return simulate_picture(sample_picture(), Setup("selective_repeat", window=8), link)
+
+
+def test_a_student_plays_a_run_steps_through_it_and_kills_a_packet(
+    lab_page: LabPage,
+) -> None:
+    page = lab_page.page
+    lab_page.open_cells("stage.ipynb", CELL)
+    lab_page.run_all()
+    assert lab_page.errors() == []
+    stage = page.locator(".p2p-stage")
+    canvas = stage.locator(".lifelines")
+    canvas.wait_for()
+    transfer = run()
+    end = max(row.time for row in transfer.trace)
+    moves = transmissions(transfer.trace)
+    losses = sorted({m.moment for m in moves if m.fate == "loss"})
+    timeouts = sorted({row.time for row in transfer.trace if row.what == TIMEOUT})
+
+    canvas.focus()
+    for key, moment in (
+        ("Home", 0.0),
+        ("l", losses[0] if losses[0] > 0 else losses[1]),
+        ("End", end),
+        ("Shift+L", losses[-1]),
+        ("Home", 0.0),
+        ("t", timeouts[0]),
+    ):
+        page.keyboard.press(key)
+        page.wait_for_function(
+            "moment => Math.abs(document.querySelector('.p2p-stage').dataset.now"
+            " - moment) < 1e-5",
+            arg=moment,
+        )
+    # the moment of the first timeout: its packet had been lost, and nothing came later
+    chosen = next(i for i, m in enumerate(moves) if m.fate == "loss" and m.payload >= 0)
+    x, y = page.evaluate(MIDDLE, chosen)
+    assert any(c.startswith("213,94,0") for c in page.evaluate(COLOURS, [x, y]))
+    lab_page.screenshot("stage")
+
+    box = canvas.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    stage.locator(".story", has_text="lost").wait_for()
+    arrived = next(
+        i for i, m in enumerate(moves) if m.fate == "arrive" and m.payload >= 0
+    )
+    x, y = page.evaluate(MIDDLE, arrived)
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    stage.locator(".moves .lose").click()
+    number = moves[arrived].number + 1
+    stage.locator(".faults code", has_text=f"lose={{{number}}}").wait_for()
+    stage.locator(".change", has_text="With this fault").wait_for()
+    other = run(ScriptedLink(lose={number}, link=LINK))
+    canvas.focus()
+    page.keyboard.press("End")
+    after = max(row.time for row in other.trace)
+    stage.locator(".counts", has_text=f"{after:.3f} s of {after:.3f} s").wait_for()
+    lab_page.screenshot("stage-fault")
+    stage.locator(".faults button", has_text="Undo").click()
+    canvas.focus()
+    page.keyboard.press("End")
+    stage.locator(".counts", has_text=f"{end:.3f} s of {end:.3f} s").wait_for()
+
+
+def test_a_saved_page_plays_without_jupyter(lab_page: LabPage, tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    Stage(run()).save(path)
+    page = lab_page.page
+    page.goto(path.as_uri())
+    stage = page.locator(".p2p-stage")
+    stage.locator(".lifelines").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function(
+        "() => +document.querySelector('.p2p-stage').dataset.now === 0"
+    )
+    page.keyboard.press(" ")
+    page.wait_for_function(
+        "() => document.querySelector('.p2p-stage').dataset.now > 0.1"
+    )
+    page.keyboard.press(" ")
+    page.wait_for_function(
+        "() => document.querySelector('.p2p-stage').dataset.playing === 'false'"
+    )
+    assert page.evaluate(FRAMES, 2) > 0
