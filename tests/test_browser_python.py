@@ -77,4 +77,6 @@ def test_a_browser_s_python_is_asked_for_nothing_that_needs_threads_or_sockets()
     asked = {
         each.name for each in wanted if not each.marker or each.marker.evaluate(there)
     }
-    assert asked == {"ipywidgets", "numpy", "pillow", "matplotlib", "tqdm"}
+    assert asked == {
+        *("ipywidgets", "anywidget", "numpy", "pillow", "matplotlib", "tqdm")
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from p2plab import plots
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import State
+from p2plab.core.files import write
 from p2plab.core.link import Link
 from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError
@@ -64,14 +66,17 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
     identical = assembly is not None and assembly.verify()
     holes = 0 if assembly is None else len(assembly.missing)
     numbers = (found.sent, found.retransmitted, found.coded, found.lost_data)
-    picture = "identical" if identical else "has holes" if holes else "changed"
+    looks = "identical" if identical else "has holes" if holes else "changed"
     seconds = f"{transfer.seconds:.2f}"
-    print(ROW.format(name, *numbers, found.lost_acks, seconds, holes, picture))
+    print(ROW.format(name, *numbers, found.lost_acks, seconds, holes, looks))
     if transfer.error is not None and transfer.progress:  # the next may fare better
         print(f"  {name} failed: {transfer.error}")
-    transfer.picture().save(folder / f"{name}.png")
+    picture, drawn = io.BytesIO(), io.BytesIO()
+    transfer.picture().save(picture, "PNG")
+    write(folder / f"{name}.png", [picture.getvalue()])
     ax = plots.ladder(transfer.trace, plots.blank(8, 6), max_arrows=ARROWS)
-    ax.figure.canvas.print_figure(folder / f"{name}-ladder.png")
+    ax.figure.canvas.print_figure(drawn, format="png")
+    write(folder / f"{name}-ladder.png", [drawn.getvalue()])
     if transfer.error is not None and not transfer.progress:
         raise transfer.error
     return transfer.state is State.DONE and (identical or name == "best_effort")

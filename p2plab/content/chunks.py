@@ -31,6 +31,7 @@ from p2plab.content.content import (
     clean_name,
 )
 from p2plab.content.pictures import in_place, opened, pixels, places, shown
+from p2plab.core.files import write
 from p2plab.core.packet import MAX_PAYLOAD
 from p2plab.errors import BadContent, TransferError
 
@@ -60,9 +61,8 @@ def cut(
     order: "rows", row by row; "interleaved", neighbours travel in different payloads;
         "tiles", a payload is about a square. Other things than pictures: "rows".
 
-    A picture is sent in the mode L, I;16, RGB or RGBA. Others are converted:
-    transparent ones to RGBA, numbers of 32 bits to greys of 16 bits.
-    EXIF orientation is applied; an animation is sent as its first picture.
+    A picture is sent as a browser shows it: in sRGB, 8 bits a colour, mode L, RGB or
+    RGBA, turned as its EXIF says; an animation as its first picture.
     Raises BadContent for what cannot be sent, ValueError for a bad payload_size.
     """
     thing, own_name = _unpacked(thing)
@@ -264,7 +264,7 @@ class Assembly:
                     f"there is no folder {target}: make it first, or take .png or "
                     f".tiff for a file, such as {target}.png"
                 )
-            return _write_new(target, self._encoded(target.suffix))
+            return write(target, self._encoded(target.suffix), new=True)
         own = target / self.content.name
         if self.content.kind == "picture":
             own = own.with_suffix(".png")
@@ -272,7 +272,7 @@ class Assembly:
         free, number = own, 1
         while True:
             try:
-                return _write_new(free, encoded)
+                return write(free, encoded, new=True)
             except FileExistsError:
                 number += 1
                 free = own.with_stem(f"{own.stem} ({number})")
@@ -298,15 +298,3 @@ class Assembly:
                 f"take .png or .tiff ({error})"
             ) from error
         return [file.getvalue()]
-
-
-def _write_new(path: Path, pieces: Iterable[bytes]) -> Path:
-    try:
-        with path.open("xb") as file:
-            file.writelines(pieces)
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be written: {error.strerror}; take a folder in which you "
-            "may make files, and a name that is free"
-        ) from error
-    return path

@@ -15,7 +15,7 @@ from p2plab.errors import BadContent
 
 KINDS: Final = ("picture", "file", "bytes")
 ORDERS: Final = ("rows", "interleaved", "tiles")
-BYTES_PER_PIXEL: Final = {"L": 1, "I;16": 2, "RGB": 3, "RGBA": 4}
+BYTES_PER_PIXEL: Final = {"L": 1, "RGB": 3, "RGBA": 4}
 NUMBER_SIZE: Final = 4  # [bytes]
 MAX_PIXELS: Final = 40_000_000  # a good phone's camera; shuffling them takes a second
 MAX_BYTES: Final = 100_000_000  # several seconds at what a Python socket can carry

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
-from p2plab.content.pictures import as_seen, opened
+from p2plab.content.pictures import opened
 from p2plab.content.transfer import Transfer
 from p2plab.plots.style import given_or_new, say, side_by_side
 
@@ -35,7 +35,7 @@ def picture(
             missing, total = len(arrived.missing), arrived.content.count
             state = f"{missing:,} of {total:,} packets missing"
             state = state if missing else "complete"
-    seen = as_seen(opened(image, "this picture"))
+    seen = opened(image, "this picture")
     width, height = seen.size
     ax = given_or_new(ax, 5, min(9.0, 0.4 + 5 * height / width))
     ax.imshow(np.asarray(seen), interpolation="nearest", cmap="gray", vmin=0, vmax=255)

@@ -17,7 +17,6 @@ from PIL import Image
 
 from p2plab.content.chunks import Assembly, cut
 from p2plab.content.content import Chunks
-from p2plab.content.pictures import as_seen
 from p2plab.content.transfer import State, Transfer, arrived, simulate_transfer
 from p2plab.core.link import CORRUPT, LOSS, OVERFLOW, Link
 from p2plab.core.packet import DATA
@@ -218,7 +217,6 @@ def figure(image: Image.Image, alt: str, side: int, *, final: bool) -> str:
         quick while it changes.
     """
     most = FINAL_SIDE if final else LIVE_SIDE
-    image = as_seen(image)
     if max(image.size) > most:
         image = image.copy()
         image.thumbnail((most, most))
@@ -226,8 +224,8 @@ def figure(image: Image.Image, alt: str, side: int, *, final: bool) -> str:
     if final:
         image.save(buffer, "PNG", compress_level=1)
     else:
-        image.convert("RGB").save(buffer, "JPEG", quality=80)
-    kind = "png" if final else "jpeg"
+        image.save(buffer, "WEBP", quality=80, method=0)
+    kind = "png" if final else "webp"
     data = base64.b64encode(buffer.getvalue()).decode()
     sharp = "pixelated" if max(image.size) <= side else "auto"
     return (

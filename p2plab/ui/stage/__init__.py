@@ -16,8 +16,9 @@ import traitlets
 
 from p2plab.content.chunks import Assembly
 from p2plab.content.content import Chunks
-from p2plab.content.pictures import as_seen, places
+from p2plab.content.pictures import places
 from p2plab.content.transfer import Transfer, simulate_transfer
+from p2plab.core.files import write
 from p2plab.core.link import (
     ARRIVE,
     CORRUPT,
@@ -130,7 +131,7 @@ class Stage(anywidget.AnyWidget):
             columns=base64.b64encode(self.columns).decode(),
             picture=base64.b64encode(self.picture).decode(),
         )
-        Path(path).write_text(page, encoding="utf-8")
+        write(path, [page.encode()])
 
 
 def _simulated(run: Transfer | Trace | None) -> TypeGuard[Transfer]:
@@ -254,7 +255,7 @@ def _pixels(transfer: Transfer) -> NDArray[np.uint8]:
         whole.add(payload)
     if not transfer.payloads and transfer.assembly is not None:
         whole = transfer.assembly
-    return np.asarray(as_seen(whole.picture()).convert("RGBA"))
+    return np.asarray(whole.picture().convert("RGBA"))
 
 
 def _payload_of_each_pixel(transfer: Transfer) -> NDArray[np.int32]:
