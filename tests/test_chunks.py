@@ -104,7 +104,7 @@ def test_any_chunks_in_any_order_show_exactly_their_pixels(
     here = received.any(axis=2)  # no pixel that was sent is black
     assert 3 * here.sum() == sum(len(payload) - 4 for payload in arrived)
     assert (received[here] == sent[here]).all()
-    holes = np.asarray(assembly.picture())
+    holes = np.asarray(assembly.picture().convert("RGB"))
     assert (holes[here] == sent[here]).all()
     assert set(map(tuple, holes[~here].tolist())) <= {(0, 0, 0), VERMILION}
 
@@ -151,11 +151,11 @@ def grey(mode: str, *values: float) -> Image.Image:
         (Image.new("LA", (1, 1), (7, 0)), "RGBA", [[7, 7, 7, 0]]),
         (Image.new("RGBA", (1, 1), (1, 2, 3, 0)), "RGBA", [[1, 2, 3, 0]]),
         (Image.new("CMYK", (1, 1)), "RGB", [[255, 255, 255]]),
-        (Image.frombytes("I;16B", (1, 1), b"\x12\x34"), "I;16", [0x1234]),
-        (grey("I", 0, 70, 65_535), "I;16", [0, 70, 65_535]),
-        (grey("I", -65_535, 0, 65_535), "I;16", [0, 32_768, 65_535]),
-        (grey("F", 0, 0.5, 1), "I;16", [0, 32_768, 65_535]),
-        (grey("F", np.nan, np.inf, -3e38, 3e38), "I;16", [32_768, 32_768, 0, 65_535]),
+        (Image.frombytes("I;16B", (1, 1), b"\x12\x34"), "L", [0x12]),
+        (grey("I", 0, 700, 65_535), "L", [0, 2, 255]),
+        (grey("I", -65_535, 0, 65_535), "L", [0, 128, 255]),
+        (grey("F", 0, 0.5, 1), "L", [0, 128, 255]),
+        (grey("F", np.nan, np.inf, -3e38, 3e38), "L", [128, 128, 0, 255]),
     ],
 )
 def test_every_picture_is_sent_in_the_mode_of_ours_that_shows_the_same(
@@ -192,7 +192,7 @@ def test_orientation_is_applied_and_an_animation_is_sent_as_its_first_picture() 
         (np.ones((2, 3, 1), np.uint8), "L"),
         (np.ones((2, 3, 4), np.uint8), "RGBA"),
         (np.ones((2, 3), np.bool_), "L"),
-        (np.ones((2, 3), ">u2"), "I;16"),
+        (np.full((2, 3), 257, ">u2"), "L"),
         (np.ones((2, 3, 3), np.float32), "RGB"),
         (np.ones((4, 6), np.uint8)[::2, ::2], "L"),
     ],
@@ -291,11 +291,11 @@ def test_a_file_that_cannot_be_sent_is_refused_with_the_reason(tmp_path: Path) -
     with pytest.raises(BadContent, match="limit is 100,000,000 bytes"):
         cut(big)
     cat.write_text("I am not a cat")
-    with pytest.raises(BadContent, match=r"cat\.png is not a picture that Pillow can"):
+    with pytest.raises(BadContent, match=r"cat\.png cannot be opened"):
         cut(cat)
     assert cut(cat, kind="file").content.size == 14
     cat.write_bytes(b"")
-    with pytest.raises(BadContent, match=r"\(the file is empty\)$"):
+    with pytest.raises(BadContent, match=r"the file is empty$"):
         cut(cat)
 
 
@@ -303,7 +303,7 @@ def test_a_file_that_cannot_be_sent_is_refused_with_the_reason(tmp_path: Path) -
 def test_a_truncated_picture_is_refused(format: str) -> None:
     data = png(Image.fromarray(SAMPLE), format)
     for length in (1, 20, len(data) // 2):
-        with pytest.raises(BadContent, match="is not a picture that Pillow can open"):
+        with pytest.raises(BadContent, match="cannot be opened"):
             cut(data[:length], kind="picture")
 
 
@@ -451,10 +451,9 @@ def test_garbage_and_duplicates_are_counted_and_change_nothing() -> None:
 def test_holes_can_be_shown_in_every_mode(mode: str) -> None:
     chunks = cut(picture_of(mode, 20, 20), payload_size=44)
     assembly = Assembly(chunks.content)
-    assert assembly.picture().mode == "RGB"  # nothing but a hole
     for payload in chunks.payloads[1:]:
         assembly.add(payload)
-    holes = np.asarray(assembly.picture())
+    holes = np.asarray(assembly.picture().convert("RGB"))
     pixels = 40 // content.BYTES_PER_PIXEL[mode]
     hole = set(map(tuple, holes.reshape(-1, 3)[:pixels].tolist()))
     assert hole == {(0, 0, 0), VERMILION}
@@ -480,7 +479,7 @@ def test_a_saved_picture_has_lost_nothing(mode: str, tmp_path: Path) -> None:
     for path in (assembly.save(tmp_path), assembly.save(tmp_path / "cat.tiff")):
         with Image.open(path) as saved:
             assert path.name == f"cat.{saved.format or ''}".lower()
-            assert saved.mode in (mode, "I;16B")
+            assert saved.mode == mode
             assert saved.tobytes() == picture.tobytes()
 
 

@@ -39,14 +39,16 @@ def opened(thing: object, name: str) -> Image:
             if image.info.get("default_image"):  # for who cannot show an animation
                 image.seek(1)
         check_size(image.width, image.height, image.mode)
-        bits = _bits(image)
+        bits, format = _bits(image), image.format
         image.load()
         image = image if isinstance(thing, bytes) else image.copy()
         image.info["bits"] = bits
         image.info["white_is_zero"] = getattr(image, "tag_v2", {}).get(262) == 0
         for other in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
             image.info.pop(other, None)  # no browser turns a picture by these
-        seen = _as_seen(ImageOps.exif_transpose(image))
+        if format != "WEBP":  # in which browsers do not look for it
+            image = ImageOps.exif_transpose(image)
+        seen = _as_seen(image)
         check_size(seen.width, seen.height, seen.mode)
         return seen
     except BadContent:
@@ -58,7 +60,7 @@ def opened(thing: object, name: str) -> Image:
         ) from error
     except Exception as error:  # each of Pillow's readers has errors of its own
         why = _what_is_wrong(thing, image, error)
-        raise BadContent(f"{name} cannot be opened as a picture: {why}") from error
+        raise BadContent(f"{name} cannot be opened: {why}") from error
 
 
 # What people take for pictures, by how it begins after some bytes, and the cure.
