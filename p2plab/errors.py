@@ -6,6 +6,7 @@ P2PLabError
  │   └─ Replayed            … that have been here before
  ├─ BrokenContract          a protocol machine did not keep one of its promises
  ├─ TransferError           a transfer ended before everything had arrived
+ │   ├─ DatagramsTooLarge   small ones get through, and those of the transfer do not
  │   ├─ TransferRefused     the receiver did not want it, and says why
  │   ├─ TransferStalled     nothing moved for longer than our patience
  │   └─ TransferStopped     somebody pressed Stop
@@ -91,6 +92,17 @@ class TransferError(P2PLabError):
     def __init__(self, message: str, partial: object = None) -> None:
         super().__init__(message)
         self.partial = partial
+
+
+class DatagramsTooLarge(TransferError):
+    """Small datagrams get through, and those of the transfer do not.
+
+    size: of the UDP payload [bytes].
+    """
+
+    def __init__(self, message: str, size: int, partial: object = None) -> None:
+        super().__init__(message, partial)
+        self.size = size
 
 
 class TransferRefused(TransferError):

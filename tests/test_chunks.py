@@ -120,7 +120,9 @@ def test_a_payload_is_four_bytes_of_number_and_then_pixels() -> None:
 
 def test_what_is_lost_is_spread_if_interleaved_and_about_a_square_in_tiles() -> None:
     def lost_pixels(order: str, *numbers: int) -> np.ndarray[Any, Any]:
-        chunks = cut(np.full((256, 256, 3), 9, np.uint8), order=order)
+        chunks = cut(
+            np.full((256, 256, 3), 9, np.uint8), payload_size=1200, order=order
+        )
         picture = together(chunks, *numbers).picture(holes=False)
         return np.asarray(np.asarray(picture)[:, :, 0] == 0)
 

@@ -669,7 +669,7 @@ def test_a_stopped_picture_says_who_stopped_it_and_how_far_it_was(
 ) -> None:
     alice, bob = pair
     alice.set(delay=0.1, picture=256, protocol="stop_and_wait").send_picture()
-    until(alice, lambda words: re.search(r">[1-9]\d* of 165", words) is not None)
+    until(alice, lambda words: re.search(r">[1-9]\d* of 172", words) is not None)
     if by_receiver:
         peer_of(bob).pictures.transfers()[0].stop()
     else:
@@ -677,7 +677,7 @@ def test_a_stopped_picture_says_who_stopped_it_and_how_far_it_was(
     with pytest.raises(TransferStopped):
         alice.wait()
     told = alice.controls.progress.value
-    assert re.search(r"\d+ of 165 payloads", told)
+    assert re.search(r"\d+ of 172 payloads", told)
     who = "The other side has stopped" if by_receiver else "The transfer was stopped"
     assert who in told
     assert not alice.controls.buttons["send-picture"].disabled

@@ -32,7 +32,7 @@ from p2plab.content.content import (
 )
 from p2plab.content.pictures import in_place, opened, pixels, places, shown
 from p2plab.core.files import write
-from p2plab.core.packet import MAX_PAYLOAD
+from p2plab.core.packet import MAX_PAYLOAD, PAYLOAD_SIZE
 from p2plab.errors import BadContent, TransferError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def cut(
     thing: object,
     *,
     kind: str | None = None,
-    payload_size: int = 1200,
+    payload_size: int = PAYLOAD_SIZE,
     order: str = "rows",
     name: str | None = None,
 ) -> Chunks:

@@ -14,6 +14,7 @@ from p2plab.content.chunks import Assembly, cut
 from p2plab.content.content import Chunks
 from p2plab.content.offer import Offer
 from p2plab.core.link import AnyLink, Link
+from p2plab.core.packet import PAYLOAD_SIZE
 from p2plab.core.trace import OTHER, RECEIVER, SENDER, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import (
@@ -242,7 +243,7 @@ def simulate_picture(
     setup: Setup | None = None,
     link: AnyLink | None = None,
     *,
-    payload_size: int = 1200,
+    payload_size: int = PAYLOAD_SIZE,
     order: str = "rows",
     back: AnyLink | None = None,
 ) -> Transfer:

@@ -18,10 +18,20 @@ from p2plab.core.link import (
     OVERFLOW,
     Channel,
 )
-from p2plab.core.packet import MACHINE_KINDS, Kind, Numbered, Packet, damaged, encode
+from p2plab.core.packet import (
+    HEADER_SIZE,
+    MACHINE_KINDS,
+    PAYLOAD_SIZE,
+    Kind,
+    Numbered,
+    Packet,
+    damaged,
+    encode,
+)
 from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Row
 from p2plab.errors import (
     BadContent,
+    DatagramsTooLarge,
     P2PLabError,
     TransferRefused,
     TransferStalled,
@@ -35,7 +45,17 @@ OFFER_RTO: Final = 0.25  # until an offer is repeated; doubles up to MAX_OFFER_R
 EARLY_RTO: Final = 0.001  # the same, while data follows that waits for it [s]
 MAX_OFFER_RTO: Final = 2.0
 EARLY: Final = 512  # packets sent before the offer is answered
-MORE: Final = 16  # bytes that a packet may be longer than a payload: see coding
+MORE: Final = 22  # bytes that a packet may be longer than a payload: see coding
+
+# Where nothing of the transfer has come back, one asks whether its datagrams are too
+# large for the path: a small probe and one of full size (RFC 8899, section 5.1.1).
+ASK_AFTER: Final = 1.0  # without an answer to data [s]
+ASK_EVERY: Final = 0.5  # [s]
+ASK_TIMES: Final = 4
+SMALLER: Final = (
+    "Take a smaller payload_size; whatever the path, "
+    f"payload_size={PAYLOAD_SIZE} should get through."
+)
 
 LetOut = Callable[[Packet, int, str, float], None]  # a packet, its number, fate, when
 
@@ -78,6 +98,9 @@ class Flow:
         self._begun = transfer.role == RECEIVER  # or the machine has its payloads
         self._fed = False  # the machine has had an input that it was not pulled for
         self._arrived: set[int] = set()  # transmissions that have arrived
+        self._answered = False  # a machine's packet has come, whatever the link does
+        self._longest = 0  # payload that has come [bytes]
+        self._asked, self._ask_at = 0, math.inf  # whether datagrams are too large [s]
         assembly = transfer.assembly if transfer.role == RECEIVER else None
         self._id = transfer.id | (0 if assembly is None else ANSWER)
         take = None if assembly is None else assembly.add
@@ -106,6 +129,8 @@ class Flow:
     def arrive(self, packets: Sequence[Numbered], now: float) -> None:
         """Packets have come, each with its number; the link decides about each."""
         for packet, number in packets:
+            self._answered |= packet.kind in MACHINE_KINDS
+            self._longest = max(self._longest, len(packet.payload))
             if self._backward is None or packet.kind not in MACHINE_KINDS:
                 self._hear(packet, number, ARRIVE, now)
             else:
@@ -127,6 +152,8 @@ class Flow:
             self._offer(now)
         if self._waits:
             return
+        if self._ask_at <= now:
+            self._ask(now)
         if (due := self.host.wake_at()) is not None and due <= now:
             self.host.fire(now)
             self._fed = True
@@ -160,7 +187,8 @@ class Flow:
                 times.append(self._offer_at)
             if not self._waits:
                 due = self.host.wake_at()
-                times += [self._more_at] if due is None else [self._more_at, due]
+                times += [self._more_at, self._ask_at]
+                times += [] if due is None else [due]
         return min(times, default=None)
 
     # ---- the emulated link, for the machines' packets only, as in virtual time
@@ -204,7 +232,8 @@ class Flow:
         what = DUPLICATE if number in self._arrived else fate
         if self._trace is not None:  # nothing else tells copies apart
             self._arrived.add(number)
-        self.transfer.heard_at = now
+        if not (packet.kind is Kind.ACCEPT and self._asked):  # that moves nothing
+            self.transfer.heard_at = now
         if packet.kind not in MACHINE_KINDS:
             self._row(now, self.transfer.role, what, packet, number)
             self._control(packet, now)
@@ -225,9 +254,12 @@ class Flow:
             if transfer.state is State.OFFERED:
                 transfer.state = State.RUNNING
             failed = transfer.state is State.FAILED
-            self._say(Kind.STOP if failed else Kind.ACCEPT, now)
+            longest = self._longest.to_bytes(4, "big")
+            self._say(Kind.STOP if failed else Kind.ACCEPT, now, longest)
         elif kind == Kind.ACCEPT:
             self._accepted()
+            if self._asked >= ASK_TIMES and not self._answered:
+                self._require_size(int.from_bytes(packet.payload[:4], "big"), now)
         elif kind == Kind.REFUSE and transfer.state is State.OFFERED:
             message = f"the offer was refused: {words(packet.payload)}"
             transfer.end(now, TransferRefused(message, transfer))
@@ -241,6 +273,30 @@ class Flow:
             self.transfer.state = State.RUNNING
             self._fed = True
 
+    # ---- whether the path carries datagrams of this size
+
+    def _ask(self, now: float) -> None:
+        """Send a small probe and one of full size: what comes back tells what came."""
+        done = self._answered or self.transfer.ended or self._asked > 2 * ASK_TIMES
+        self._ask_at = math.inf if done else now + ASK_EVERY
+        if done:
+            return
+        self._asked += 1
+        offer = self.transfer.offer
+        self._say(Kind.OFFER, now, bytes(offer.content.payload_size))
+        self._say(Kind.OFFER, now, offer.to_bytes())
+
+    def _require_size(self, longest: int, now: float) -> None:
+        size = self.transfer.offer.content.payload_size
+        if longest >= size:
+            return  # they come: then something else keeps the answers away
+        full = size + HEADER_SIZE
+        message = (
+            f"the peer answers, but none of our datagrams of {full:,} bytes reached "
+            f"it in {now:.1f} s: the path drops what is so large. {SMALLER}"
+        )
+        self.fail(now, DatagramsTooLarge(message, full, self.transfer))
+
     # ---- what leaves
 
     def _offer(self, now: float) -> None:
@@ -252,6 +308,7 @@ class Flow:
         host, transfer, forward = self.host, self.transfer, self._forward
         if not self._begun:
             self._begun = True
+            self._ask_at = now + ASK_AFTER
             host.send(*transfer.payloads)
             host.machine.finish()
         first = host.number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import errno
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -20,13 +21,14 @@ from p2plab.core.packet import Kind, Numbered, Packet, decode, encode
 from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
     CorruptPacket,
+    DatagramsTooLarge,
     Forged,
     P2PLabError,
     PeerUnreachable,
     TransferStopped,
 )
 from p2plab.net.datagrams import LARGEST, Address, bound, resolved
-from p2plab.net.flow import Flow
+from p2plab.net.flow import SMALLER, Flow
 from p2plab.net.paths import Contact
 from p2plab.net.session import Session, session_id
 from p2plab.net.stun import Query, is_stun
@@ -38,6 +40,7 @@ READS: Final = 256  # datagrams until timers get their turn
 REMEMBERED: Final = 16  # ended transfers that still answer late packets
 MOST_CONTACTS: Final = 1_000  # sessions that a socket remembers
 PATH_KINDS: Final = (Kind.PROBE, Kind.PROBED)
+TOO_LONG: Final = (errno.EMSGSIZE, getattr(errno, "WSAEMSGSIZE", errno.EMSGSIZE))
 CLOSED: Final = "this peer is closed: make a new one"
 
 Other = Contact | Address  # who is there: a peer that we have met, or an address
@@ -369,8 +372,15 @@ class UdpSocket:
         return partial(self._emit, to=other)
 
     def _emit(self, datagram: bytes, to: Address) -> None:
-        with contextlib.suppress(OSError):  # a full buffer, no route, nobody: lost
+        try:
             self._socket.sendto(datagram, to)
+        except OSError as why:  # a full buffer, no route, nobody: lost
+            if why.errno in TOO_LONG:
+                raise DatagramsTooLarge(
+                    f"this system refuses a datagram of {len(datagram):,} bytes "
+                    f"({why.strerror}). {SMALLER}",
+                    len(datagram),
+                ) from why
 
     def _shut(self) -> None:
         for timer in self._timers.values():

@@ -12,6 +12,7 @@ from p2plab.content.content import Chunks
 from p2plab.content.offer import Limits, Offer
 from p2plab.content.transfer import Transfer, no_room
 from p2plab.core.link import AnyLink
+from p2plab.core.packet import PAYLOAD_SIZE
 from p2plab.core.trace import RECEIVER, Trace
 from p2plab.errors import (
     NotDelivered,
@@ -176,7 +177,7 @@ class Peer:
         setup: Setup | None = None,
         link: AnyLink | None = None,
         *,
-        payload_size: int = 1200,
+        payload_size: int = PAYLOAD_SIZE,
         order: str = "rows",
         patience: float = 30.0,
     ) -> Transfer:
@@ -199,7 +200,7 @@ class Peer:
         setup: Setup | None = None,
         link: AnyLink | None = None,
         *,
-        payload_size: int = 1200,
+        payload_size: int = PAYLOAD_SIZE,
         patience: float = 30.0,
     ) -> Transfer:
         """Send a file, or bytes, as they are; otherwise as `send_picture`."""
