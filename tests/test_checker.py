@@ -325,7 +325,7 @@ def test_impossible_wishes_are_refused(options: dict[str, Any], words: str) -> N
 
 
 class Impatient(first_attempt.Sender):
-    rto = 0.012
+    rto = 0.003
 
 
 class Silent(first_attempt.Receiver):

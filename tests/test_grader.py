@@ -135,7 +135,10 @@ def test_no_protocol_in_the_file_is_status_2(
     file = tmp_path / "mine.py"
     file.write_text(text, encoding="utf-8")
     ran = judged(str(file), "--json")
-    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.returncode == 2
+    said = json.loads(ran.stdout)
+    assert said["verdict"] is None
+    assert words in said["sentence"]
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr
 

@@ -36,7 +36,12 @@ from p2plab.sim.watchdog import Stuck, Watchdog
 BUDGET: Final = 2.0  # [s]
 AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
 # A run of these is recorded, and what it shows is not all that broke the promise.
-_OF_MANY_RUNS: Final = (Promise.RETRANSMISSION, Promise.MEMORY, Promise.SPEED)
+_OF_MANY_RUNS: Final = (
+    Promise.RETRANSMISSION,
+    Promise.MEMORY,
+    Promise.SPEED,
+    Promise.APART,
+)
 _NOT_RUN: Final = (Promise.INTERFACE, Promise.QUICK, Promise.QUIET)
 # What is wrong with the last event of a run that ends at once.
 WRONG: Final = {
@@ -170,7 +175,10 @@ def _failed(failure: Failure | None) -> Outcome | None:
 def _survived(search: Search) -> Verdict:
     tried = search.tried()
     count = search.counts.total()
-    sentence = f"No promise was broken in {count_of(count, 'schedule')}: {tried}."
+    sentence = (
+        f"No promise was broken in {count_of(count, 'schedule')} of up to "
+        f"{count_of(search.farthest, 'payload')}: {tried}."
+    )
     if count < LEAST:
         sentence += " So few say little: this computer is busy, so give it more budget."
     with search.guard:

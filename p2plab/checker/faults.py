@@ -131,6 +131,11 @@ class FaultyLink:
         """A fresh channel from receiver to sender."""
         return _Direction(self, 1)
 
+    @property
+    def to_come(self) -> bool:
+        """Whether a fault has not met its packet yet."""
+        return len(self.hits) < len(self.schedule)
+
     def heal(self, at: float) -> None:
         """Count from `at` on how long recovery takes, and how many packets."""
         self.healed_at = max(self.healed_at, at)

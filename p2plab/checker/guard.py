@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from enum import Enum
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final, Self, TextIO
 
+from p2plab.checker.faults import ROLES
 from p2plab.checker.source import attributes, place
 from p2plab.sim.watchdog import Watchdog
 
@@ -65,6 +68,103 @@ class OutputGuard(io.TextIOBase):
         ours = name.startswith(_CHECKER) or name == _WATCHDOG  # it is a thread, too
         if not self.noticed and not ours:
             self.noticed = f"{what} at {place(name, frame.f_lineno)}"
+
+
+class Apart:
+    """Gives each of two machines its own copy of the globals that it can reach.
+
+    Enter it, and `enter` the machine that is to be called; in the end all is as before.
+    places: dictionaries and classes, and a name in each. words: say what they are.
+    """
+
+    def __init__(self, makers: Sequence[Any]) -> None:
+        self.places: list[tuple[Any, str]] = []
+        self._seen: set[int] = set()
+        for make in makers:
+            self._reach(make if isinstance(make, type) else type(make()))
+        self._before: list[Any] = []
+        self._own: list[list[Any]] = []
+        self._inside = -1
+
+    @property
+    def words(self) -> str:
+        names = [
+            f"{holder.__name__}.{name}" if isinstance(holder, type) else name
+            for holder, name in self.places
+        ]
+        return f"they both reach {', '.join(dict.fromkeys(names))}"
+
+    def _reach(self, thing: Any) -> None:
+        """Look for what a class or a function of a student can change."""
+        if id(thing) in self._seen or not isinstance(thing, type | FunctionType):
+            return
+        self._seen.add(id(thing))
+        ours = str(thing.__module__).split(".")[0] in ("builtins", "p2plab", "enum")
+        if ours or (isinstance(thing, type) and issubclass(thing, Enum)):
+            return
+        if isinstance(thing, FunctionType):
+            for name in _names(thing.__code__):
+                value = thing.__globals__.get(name)
+                self._take(thing.__globals__, name, value)
+                self._reach(value)
+            return
+        for kind in thing.__mro__:
+            for name, value in list(vars(kind).items()):
+                if not name.startswith("__"):
+                    self._take(kind, name, value)
+                self._reach(getattr(value, "__func__", getattr(value, "fget", value)))
+
+    def _take(self, holder: Any, name: str, value: Any) -> None:
+        own = isinstance(value, CONTAINERS) or hasattr(value, "__dict__")
+        if own and not callable(value) and not isinstance(value, _CODE):
+            self.places.append((holder, name))
+
+    def __enter__(self) -> Self:
+        self._before = [_get(*place) for place in self.places]
+        self._own = []
+        for _ in ROLES:
+            copies = []
+            for value in self._before:
+                try:
+                    copies.append(deepcopy(value))
+                except Exception:  # a lock, a file: nothing that one could copy
+                    copies.append(value)
+            self._own.append(copies)
+        self._inside = -1
+        return self
+
+    def enter(self, way: int) -> None:
+        """Put the copies of a machine (0 sender, 1 receiver) in their places."""
+        if way == self._inside:
+            return
+        if self._inside >= 0:
+            self._own[self._inside] = [_get(*place) for place in self.places]
+        self._put(self._own[way])
+        self._inside = way
+
+    def __exit__(self, *why: object) -> None:
+        self._put(self._before)
+
+    def _put(self, values: Sequence[Any]) -> None:
+        for (holder, name), value in zip(self.places, values, strict=True):
+            if isinstance(holder, type):
+                setattr(holder, name, value)
+            else:
+                holder[name] = value
+
+
+_CODE: Final = (type, ModuleType, Enum, property, staticmethod, classmethod)
+
+
+def _get(holder: Any, name: str) -> Any:
+    return vars(holder)[name] if isinstance(holder, type) else holder[name]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _names(each)
 
 
 CONTAINERS: Final = (list, set, deque, dict, bytearray)

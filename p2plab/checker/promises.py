@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Self
 
-HEAL_TIME: Final = 600.0  # virtual time for recovery after the last fault [s]
+HEAL_TIME: Final = 600.0  # virtual time for recovery after the last fault [s],
+HEAL_TIME_EACH: Final = 1.0  # and so much more for each payload [s]
 HEAL_PACKETS: Final = 2_000  # packets for recovery after the last fault,
 HEAL_EACH: Final = 100  # and so many more for each payload
 
@@ -40,8 +41,9 @@ class Promise(StrEnum):
     TERMINATION = (
         "termination",
         "once the network heals, everything is delivered and both sides finish (within "
-        f"{HEAL_TIME:g} s and twice the time of the faults, and within {HEAL_PACKETS} "
-        f"packets and {HEAL_EACH} more for each payload)",
+        f"{HEAL_TIME:g} s, {HEAL_TIME_EACH:g} s more for each payload, and twice the "
+        f"time of the faults; and within {HEAL_PACKETS} packets and {HEAL_EACH} more "
+        "for each payload)",
     )
     QUIESCENCE = (
         "quiescence",
@@ -49,9 +51,11 @@ class Promise(StrEnum):
     )
     RETRANSMISSION = (
         "retransmission",
-        "no more is sent again than the losses call for (four windows for each packet "
-        "that was harmed, and ten packets for a payload)",
+        "no more is sent again than the losses call for (without any, two packets and "
+        "one for every ten payloads; else four windows for each packet that was "
+        "harmed, and ten packets for a payload)",
     )
+    APART = "apart", "sender and receiver share nothing but the packets that travel"
     MEMORY = "memory", "a machine's memory does not grow with what it has moved"
     SPEED = "speed", "it is about as quick as the reference page"
 
@@ -88,4 +92,4 @@ class Promise(StrEnum):
         return f"Promise{whose} broken: {self.text}."
 
 
-_OF_BOTH: Final = tuple(Promise)[:6]
+_OF_BOTH: Final = tuple(Promise)[:7]

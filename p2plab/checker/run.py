@@ -12,8 +12,15 @@ from math import inf
 from typing import Any, Final, NamedTuple
 
 from p2plab.checker.faults import ROLES, Fault, FaultyLink
-from p2plab.checker.promises import HEAL_EACH, HEAL_PACKETS, HEAL_TIME, Promise
-from p2plab.core.packet import MAX_PAYLOAD, Packet
+from p2plab.checker.guard import Apart
+from p2plab.checker.promises import (
+    HEAL_EACH,
+    HEAL_PACKETS,
+    HEAL_TIME,
+    HEAL_TIME_EACH,
+    Promise,
+)
+from p2plab.core.packet import MAX_PAYLOAD, Kind, Packet
 from p2plab.core.trace import Trace
 from p2plab.errors import BrokenContract
 from p2plab.errors import Promise as MachinePromise
@@ -22,10 +29,13 @@ from p2plab.sim.simulator import Simulation
 from p2plab.sim.watchdog import Stuck
 
 REST: Final = 0.5  # between phases [s]
-APART: Final = 0.02  # between the beginnings of two transfers [s]
+LATE: Final = 30  # pulls at first that may be late, and as long as faults are to come,
+MOST_LATE: Final = 100  # so many
+LATER: Final = 0.02  # between the beginnings of two transfers [s]
 
 _PAYLOAD: Final = (bytes, bytearray, memoryview, type(None))
 _TIME: Final = (float, int, type(None))
+PLAIN: Final = ("builtins", "numpy", Kind.__module__)  # where types of numbers are
 
 Makers = tuple[Callable[[], Any], Callable[[], Any]]
 
@@ -57,7 +67,9 @@ class Application:
         if not self.size:
             return "no payload at all"
         parts = [
-            ", ".join(map(repr, phase[:8])) + (", …" if len(phase) > 8 else "")
+            ", ".join(map(repr, phase))
+            if len(phase) <= 8
+            else f"{len(phase)} payloads, {phase[0]!r}, {phase[1]!r}, …"
             for phase in self.phases
         ]
         said = "; when all was done, ".join(part or "nothing" for part in parts)
@@ -161,12 +173,14 @@ class Outcome:
     stuck: whether it ended because nothing was left to happen.
     machines: as they were in the end, sender and receiver; timers: theirs.
     at: which machine was asked last.
+    apart: gives each machine its own copy of what both can reach.
     """
 
     trial: Trial
     begin_at: float | None = 0.0
     trace: Trace | None = None
     failure: Failure | None = None
+    apart: Apart | None = None
     link: FaultyLink = field(init=False)
     given: list[bytes] = field(default_factory=list)
     delivered: list[bytes] = field(default_factory=list)
@@ -191,7 +205,8 @@ class Outcome:
 
     def build(self, makers: Makers) -> None:
         """Make the machines, and what they run in."""
-        for self.at, make in enumerate(makers):
+        for way, make in enumerate(makers):
+            self.enter(way)
             self.machines.append(make())
         self.sender, self.receiver = (_Observed(self, way) for way in (0, 1))
         self.simulation = Simulation(
@@ -206,7 +221,13 @@ class Outcome:
         hosts = self.simulation.sender, self.simulation.receiver
         for host, pauses in zip(hosts, self.trial.style, strict=True):
             if pauses:
-                host.paced = _Pauses(cycle(pauses))
+                host.paced = _Pauses(cycle(pauses), self.link)
+
+    def enter(self, way: int) -> None:
+        """Note whose turn it is, and give it what is its own."""
+        self.at = way
+        if self.apart is not None:
+            self.apart.enter(way)
 
     def next_at(self) -> float:
         """Return when something happens [s]; infinite when nothing will."""
@@ -222,6 +243,7 @@ class Outcome:
         # A timer that was doubled at each loss fires after as long again as the losses
         # took.
         give_up_at = HEAL_TIME + 3 * self.link.healed_at
+        give_up_at += HEAL_TIME_EACH * self.trial.application.size
         if when > give_up_at or self._storm:
             self.stuck = when == inf
             return False
@@ -286,6 +308,8 @@ class Outcome:
 
     def blame(self, error: BaseException) -> Failure:
         """Return whose failure an error is."""
+        if isinstance(error.__cause__, BrokenPromise):
+            return Failure(*error.__cause__.args)
         if isinstance(error.__cause__, BrokenContract):
             error = error.__cause__  # ours, that the driver took for the machine's
         if not isinstance(error, BrokenContract):
@@ -299,13 +323,15 @@ class Outcome:
         return Failure(Promise(error.promise), way, error=error)
 
 
-def run(trial: Trial, makers: Makers, recorded: bool = False) -> Outcome:
+def run(
+    trial: Trial, makers: Makers, recorded: bool = False, apart: Apart | None = None
+) -> Outcome:
     """Run a trial with fresh machines, to the end or to the first broken promise.
 
     Returns the transfer that failed, or the first one, with a trace if `recorded`.
     """
     transfers = [
-        Outcome(trial, number * APART, Trace() if recorded else None)
+        Outcome(trial, number * LATER, Trace() if recorded else None, apart=apart)
         for number in range(trial.application.pairs)
     ]
     now = transfers[0]
@@ -361,7 +387,7 @@ class _Observed:
 
     @property
     def _asked(self) -> Any:
-        self._outcome.at = self._way
+        self._outcome.enter(self._way)
         return self._machine
 
     @property
@@ -387,6 +413,15 @@ class _Observed:
         packet = self._asked.next_packet(now)
         self.resting = packet is not None
         if type(packet) is Packet:  # the driver judges everything else
+            for name, value in zip(Packet._fields, packet, strict=True):
+                if type(value).__module__ not in PLAIN:
+                    raise BrokenPromise(
+                        Promise.APART,
+                        self._way,
+                        f"Sender and receiver share more than packets: {name} of a "
+                        f"packet of the {ROLES[self._way]} is an object of the class "
+                        f"{type(value).__name__}. Only plain numbers and bytes travel",
+                    )
             if unsound := _unsound(packet):
                 raise self._broken(Promise.PACKETS, "next_packet", now, *unsound)
             sent = Sent(now, self._way, self.number, packet)
@@ -427,11 +462,19 @@ def _unsound(packet: Packet) -> tuple[str, str] | None:
 
 @dataclass(slots=True)
 class _Pauses:
-    """Tells a driver how to space its pulls, in place of the machine."""
+    """Tells a driver how to space its pulls, in place of the machine.
+
+    Once the network has healed it is quick again: a protocol may count on that.
+    """
 
     rest: Iterator[float]
+    link: FaultyLink
+    pulls: int = 0
 
     @property
     def pacing_rate(self) -> float | None:
+        self.pulls += 1
+        if self.pulls > (MOST_LATE if self.link.to_come else LATE):
+            return None
         pause = next(self.rest)
         return 1 / pause if pause else None

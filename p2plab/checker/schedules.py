@@ -35,6 +35,7 @@ OUTAGES: Final = (3.5 * RTT, 3.5)  # how long an outage lasts [s]
 LONG_OUTAGE: Final = 30.0
 LATEST: Final = 40.0  # how late a packet is at most [s]
 LAST: Final = 3  # packets each way that a single fault meets beside the first ones
+FEW: Final = 40  # payloads up to which every smaller size is tried
 LARGE: Final = 8  # payloads; for more, fewer schedules are tried
 
 
@@ -181,7 +182,8 @@ def smaller(run: Outcome, network: NetworkClass) -> Iterator[Trial]:
             yield replace(trial, faults=met[:begin] + met[begin + share :])
         share //= 2
     size = trial.application.size
-    for application in (*APPLICATIONS, *map(plain, range(size + 1))):
+    sizes = range(size + 1) if size <= FEW else _shorter(size)
+    for application in (*APPLICATIONS, *map(plain, sizes)):
         if application.size < size or application == plain(size) != trial.application:
             yield replace(trial, application=application)
     if trial.style != EAGER:
@@ -189,6 +191,14 @@ def smaller(run: Outcome, network: NetworkClass) -> Iterator[Trial]:
     for place, fault in enumerate(met):
         for other in _simpler(fault, network):
             yield replace(trial, faults=(*met[:place], other, *met[place + 1 :]))
+
+
+def _shorter(size: int) -> Iterator[int]:
+    """Yield smaller sizes, nearer and nearer: what is bisected is found so."""
+    less = size // 2
+    while less:
+        yield size - less
+        less //= 2
 
 
 def _simpler(fault: Fault, network: NetworkClass) -> Iterator[Fault]:

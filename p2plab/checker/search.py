@@ -21,7 +21,7 @@ from p2plab.checker.faults import (
     NetworkClass,
 )
 from p2plab.checker.fingerprint import differs
-from p2plab.checker.guard import OutputGuard, held, watchdog
+from p2plab.checker.guard import Apart, OutputGuard, held, watchdog
 from p2plab.checker.promises import Promise
 from p2plab.checker.run import (
     APPLICATIONS,
@@ -48,6 +48,7 @@ from p2plab.checker.schedules import (
     smaller,
 )
 from p2plab.checker.source import place
+from p2plab.core.packet import DATA
 from p2plab.core.validation import count_of
 from p2plab.protocols.setup import Setup
 from p2plab.sim.watchdog import Stuck, Watchdog
@@ -60,6 +61,9 @@ TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
 REPORT_EVERY: Final = 100  # schedules
 
+# Payloads after which numbers of one byte have begun anew, whatever sign they have, and
+# of two bytes: these are sent if there is time.
+WRAPS: Final = (300, 70_000)
 FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 60  # so many more, to see how much
 
@@ -70,6 +74,8 @@ RANDOM: Final = "with random faults"
 
 REFERENCE: Final = Setup("selective_repeat")
 COUNT: Final = 60  # payloads, to compare two speeds
+AT_FIRST, SHARE = 2, 10  # packets more without a fault: these, and one in so many
+UNHEARD: Final = Application(((b"one", b"two", b"three"),))  # in no earlier run
 LEAST: Final = 200  # schedules that say something
 SLOWER: Final = 10  # times what the reference page takes: too slow to be judged
 
@@ -108,6 +114,8 @@ class Search:
     where: str = NO_FAULT
     growth: dict[tuple[int, str], int] = field(default_factory=dict)  # without a fault
     begun: float = field(default_factory=perf_counter)
+    tried_out: set[tuple[Level, Style]] = field(default_factory=set)
+    farthest: int = 0  # payloads of the longest run
 
     def run(self, trial: Trial) -> Outcome:
         """Run a trial with fresh machines, and judge it."""
@@ -156,6 +164,7 @@ class Search:
         try:
             self.sets()
             self.require_quick()
+            self.wrap()
             for kind in self.network.kinds[:-1] if self.growth else ():
                 self.require_bounded_memory(kind)
             if speed is not None:
@@ -179,6 +188,8 @@ class Search:
         with suppress(OutOfTime):  # chance may find what the sets did not come to
             for style in STYLES:
                 for application in APPLICATIONS:
+                    if application.pairs > 1 and style == EAGER:
+                        self.require_apart()
                     self.judge(Trial(application, style), NO_FAULT)
                 if style == EAGER:
                     self.require_bounded_memory(None)
@@ -198,6 +209,7 @@ class Search:
         )
         for trial in islice(trials, int(level.cap * self.budget)):
             self.judge(trial, f"with {count_of(level.faults, 'fault')}")
+        self.tried_out.add((level, style))
 
     def _trials(self, trial: Trial, level: Level, faults: int) -> Iterator[Trial]:
         """Yield the trials that have so many faults more."""
@@ -226,7 +238,7 @@ class Search:
         long = outcome.trial.application.size > LARGE
         if compared or (self.where not in (LONG, RANDOM) and not long):
             return outcome
-        end = self.until + (1 - SEARCH_SHARE) * self.budget
+        end = perf_counter() + self.budget  # however slow this computer is
         best, better = outcome, True
         while better:
             better = False
@@ -237,7 +249,21 @@ class Search:
                 if tried.failure and tried.failure.promise.kind == failure.promise.kind:
                     best, better = tried, True
                     break
-        return best
+        return self._with_fewer(best, end)
+
+    def _with_fewer(self, outcome: Outcome, end: float) -> Outcome:
+        """Look for a failing run with fewer faults where the sets had no time to."""
+        self.until = end
+        try:
+            for level in (SINGLE, MANY, PAIRS, TRIPLES):
+                for style in STYLES if level.faults < len(outcome.link.hits) else ():
+                    if (level, style) not in self.tried_out:
+                        self._level(level, style)
+        except Found as found:
+            return found.outcome
+        except OutOfTime:
+            pass
+        return outcome
 
     # What no single small run shows
 
@@ -249,6 +275,45 @@ class Search:
         if outcome.failure is not None:
             raise Found(outcome)
         return outcome
+
+    def require_apart(self) -> None:
+        """Raise Found if the machines go on together only because of what they share.
+
+        They run once more, each with its own copy of all that both can reach.
+        """
+        apart = Apart(self.makers)
+        for faults in ((), (Fault(LOSE, 0, 0),)) if apart.places else ():
+            trial = Trial(UNHEARD, faults=faults)
+            with apart, self.guard:
+                alone = self.watchdog.call(run, trial, self.makers, False, apart)
+            if alone.failure and self.run(trial).failure is None:
+                words = (
+                    f"Sender and receiver share more than packets: {apart.words}. On "
+                    f"two computers each of them has its own, and then "
+                    f"{UNHEARD.words} do not arrive"
+                )
+                alone.failure = Failure(Promise.APART, words=words)
+                raise Found(alone)
+
+    def wrap(self) -> None:
+        """Send so many payloads that numbers begin anew; raise Found if that fails."""
+        few, many = WRAPS
+        began = perf_counter()
+        self.long(Trial(plain(few)))
+        took = (perf_counter() - began) * many / few
+        self.farthest = few
+        self.long(Trial(plain(few), faults=with_faults(LOSE, 2 * few, every=9)))
+        if perf_counter() + 1.5 * took > self.until:
+            return
+        usual, self.watchdog = self.watchdog, Watchdog(3 * took, 3 * took)
+        with suppress(Stuck), self.watchdog:  # then there was no time for it
+            outcome = self.run(Trial(plain(many)))
+            if not outcome.failure or not isinstance(outcome.failure.error, Stuck):
+                self.counts[LONG] += 1
+                self.farthest = many
+                if outcome.failure:
+                    raise Found(outcome)
+        self.watchdog = usual
 
     def require_bounded_memory(self, kind: FaultKind | None) -> None:
         """Raise Found if a machine keeps more, the more payloads it has moved.
@@ -374,20 +439,37 @@ def in_flight(outcome: Outcome) -> int:
 def resent_too_often(outcome: Outcome, baseline: Outcome) -> Failure | None:
     """Judge the number of the sender's packets against the same run without faults.
 
-    A harmed packet may cost a sender that goes back its window again, each time that
-    its timer fires: four times, before it has learnt how long the round trip is. One
-    such set more is for chance, and ten packets for a payload are enough for a timer
-    that is shorter than the round trip.
+    Without a fault nothing need be sent twice; a small share is for a sender that still
+    learns how long a round trip is. A harmed packet may cost a sender that goes back
+    its window again, each time that its timer fires: four times, before it has learnt
+    that. One such set more is for chance, and ten packets for a payload are enough for
+    a timer that is shorter than the round trip.
     """
     size = outcome.trial.application.size
+    if not outcome.link.harmed:
+        return _sent_twice(outcome, size)
     took, usual = (sum(s.way == 0 for s in each.sent) for each in (outcome, baseline))
     once = 4 * (in_flight(baseline) + 2)
     if took <= min(usual, 10 * size) + once * (outcome.link.harmed + 1):
         return None
-    words = f"{count_of(size, 'payload')} took {took} packets of the sender"
-    if outcome.link.harmed:
-        words += f", although the network harmed only {outcome.link.harmed} of all; "
-        words += f"without a fault it takes {usual}"
-    else:
-        words += f": a round trip is {RTT:g} s here, is the timeout shorter?"
+    words = (
+        f"{count_of(size, 'payload')} took {took} packets of the sender, although the "
+        f"network harmed only {outcome.link.harmed} of all; without a fault it takes "
+        f"{usual}"
+    )
+    return Failure(Promise.RETRANSMISSION, words=words)
+
+
+def _sent_twice(outcome: Outcome, size: int) -> Failure | None:
+    """Judge how much is sent again where nothing was harmed."""
+    data = [each for each in outcome.packets(0) if each.kind == DATA]
+    different = {(each.seq, each.payload) for each in data}
+    again = len(data) - max(size, len(different))
+    if again <= AT_FIRST + size // SHARE:
+        return None
+    words = (
+        f"Nothing was lost, and of {count_of(size, 'payload')} the sender sent "
+        f"{again} more than once: a round trip is {RTT:g} s here. Does the timer fire "
+        f"earlier, or is it not started anew for a new packet?"
+    )
     return Failure(Promise.RETRANSMISSION, words=words)

@@ -22,6 +22,7 @@ from p2plab.core.trace import (
     Row,
     Trace,
 )
+from p2plab.core.validation import on_one_line
 
 ARROWS: Final = 25  # that a ladder shows
 ROUNDS: Final = 3  # that it shows of what goes on for ever
@@ -84,7 +85,7 @@ class Verdict:
 
     def __str__(self) -> str:
         network = f"The network ({self.channel}): {CHANNELS[self.channel].words}."
-        lines = [f"{self.title}: {self.sentence}", network]
+        lines = [f"{self.title}: {on_one_line(self.sentence)}", network]
         if self.kind != VerdictKind.SURVIVED and self.schedules:
             lines.append(f"Tried: {self.tried}.")
         return "\n".join(lines)

@@ -15,6 +15,7 @@ from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from p2plab.core.validation import on_one_line
 from p2plab.errors import NameTaken, P2PLabError
 
 if TYPE_CHECKING:
@@ -191,7 +192,10 @@ def _check(wishes: argparse.Namespace) -> int:
             wishes.file, wishes.channel, wishes.budget, wishes.seed, wishes.speed
         )
     except (Unusable, ValueError) as why:
-        print(f"p2plab check: {why}", file=sys.stderr)
+        words = on_one_line(str(why))
+        print(f"p2plab check: {words}", file=sys.stderr)
+        if wishes.json:
+            print(json.dumps({"verdict": None, "sentence": words}))
         return 2
     print(json.dumps(verdict) if wishes.json else report(verdict))
     return 0 if verdict["verdict"] == "survived" else 1

@@ -22,11 +22,19 @@ from typing import Any, Final
 from p2plab.checker import CHANNELS, Promise, Verdict, VerdictKind, check
 from p2plab.checker.checking import require_possible
 from p2plab.checker.fingerprint import difference, fingerprint
+from p2plab.checker.run import Makers, Trial, plain, run
+from p2plab.core.validation import on_one_line
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
 LOADING: Final = 4.0  # for the file itself [s]
 GRACE: Final = 8.0  # beyond the budget, for what Python cannot interrupt, too [s]
+_ARRIVING: Final = (
+    Promise.IN_ORDER_DELIVERY,
+    Promise.TERMINATION,
+    Promise.RETRANSMISSION,
+    Promise.NO_EXCEPTION,
+)
 _ANSWER, _CRASH = "answer.json", "crash.txt"
 
 
@@ -77,7 +85,7 @@ def report(verdict: dict[str, Any]) -> str:
     """Write what `grade` returned for a person to read."""
     network = CHANNELS[verdict["channel"]].words
     lines = [
-        f"{verdict['verdict']}: {verdict['sentence']}",
+        f"{verdict['verdict']}: {on_one_line(verdict['sentence'])}",
         f"The network ({verdict['channel']}): {network}.",
     ]
     for event in verdict["ladder"]:
@@ -191,10 +199,28 @@ def _child(
             said = {}
             if judge:
                 said = check(*makers, channel, budget, seed, speed=speed).to_json()
+                if said["faults"] == 0 and said["promise"] in _ARRIVING:
+                    said = _shared(said, path, makers)
             if said.get("verdict") != "breach":
                 said["fingerprint"] = fingerprint(makers, channel, seed, budget / 4)
         Path(folder, _ANSWER).write_text(json.dumps(said), "utf-8")
     os._exit(0)  # whatever threads the file has started
+
+
+def _shared(said: dict[str, Any], path: Path, makers: Makers) -> dict[str, Any]:
+    """Say so if it is broken only because each machine has a file of its own."""
+    both, trial = _module(path), Trial(plain(3))
+    if (
+        not run(trial, makers).failure
+        or run(trial, (both.Sender, both.Receiver)).failure
+    ):
+        return said
+    sentence = (
+        f"Sender and receiver share more than packets: where both come from one copy "
+        f"of {path.name} all arrives, and where each has a copy of its own, as on two "
+        f"computers, it does not. {Promise.APART.broken}"
+    )
+    return {**said, "verdict": "broken", "promise": "apart", "sentence": sentence}
 
 
 def _limit_memory() -> None:
@@ -207,12 +233,18 @@ def _limit_memory() -> None:
 
 
 def _load(path: Path) -> tuple[Any, Any]:
+    """Load a sender and a receiver, each from a copy of the file of its own."""
+    return _module(path).Sender, _module(path).Receiver
+
+
+def _module(path: Path) -> Any:
     sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise Unusable(f"{path.name} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses look there
+    if path.stem not in sys.modules or hasattr(sys.modules[path.stem], "Receiver"):
+        sys.modules[path.stem] = module  # dataclasses look there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as why:
@@ -228,7 +260,7 @@ def _load(path: Path) -> tuple[Any, Any]:
             close = get_close_matches(name, dir(module), n=1)
             hint = f" (it defines {close[0]})" if close and close != [name] else ""
             raise Unusable(f"{path.name} defines no class {name}{hint}")
-    return module.Sender, module.Receiver
+    return module
 
 
 if __name__ == "__main__":

@@ -34,6 +34,14 @@ def number(
         raise ValueError(f"{name} must be in {interval}{unit}, got {value}")
 
 
+def on_one_line(text: str) -> str:
+    """Write text of others so that no terminal obeys it: on one line, nothing hidden.
+
+    What cannot be printed is written as Python writes it in a string.
+    """
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def count_of(number: int, thing: str) -> str:
     """Write how many there are: 1 timeout, 2,000 timeouts."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
