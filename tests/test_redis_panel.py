@@ -48,8 +48,12 @@ def test_the_table_follows_what_happens_and_closing_it_stops_the_looks() -> None
         panel = RedisPanel(server, key="test")
         with Peer("ann", server.url) as ann:
             ann.register()
-            eventually(lambda: ":p:ann</th>" in panel.table.value, "ann is there")
-        eventually(lambda: ":p:ann</th>" not in panel.table.value, "ann has left")
+            eventually(
+                lambda: ">ann, in room lobby</th>" in panel.table.value, "ann is there"
+            )
+        eventually(
+            lambda: ">ann, in room lobby</th>" not in panel.table.value, "ann has left"
+        )
         assert "The store in this process holds" in panel.status.value
         panel.close()
 

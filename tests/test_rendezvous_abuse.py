@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from abuse import (
@@ -59,9 +60,16 @@ def flooded(redis: RedisServer, kind: type[Flood], **limits: int) -> Damage:
     return damage
 
 
+def in_time(damage: Any, per_minute: int) -> float:
+    """How often something may be done in a flood: as in a minute, and what comes free
+    meanwhile.
+    """
+    return float(per_minute * (1 + (damage.seconds + 2) / 60))
+
+
 def test_a_flood_of_names(redis: RedisServer) -> None:
     damage = flooded(redis, Registrations)
-    assert damage.statuses[201] == LIMITS.names_per_minute
+    assert damage.statuses[201] <= in_time(damage, LIMITS.names_per_minute)
     assert damage.statuses[429] > 0
     assert all(0 < pause <= 60 for pause in damage.pauses)
 
@@ -69,7 +77,8 @@ def test_a_flood_of_names(redis: RedisServer) -> None:
 def test_a_flood_of_introductions(redis: RedisServer) -> None:
     damage = flooded(redis, Introductions)
     # it is aimed at two peers
-    assert damage.statuses[202] == 2 * LIMITS.introductions_to_per_source
+    most = in_time(damage, LIMITS.introductions_to_per_source)
+    assert damage.statuses[202] <= 2 * most
     assert damage.statuses[429] > 0
     assert all(0 < pause <= 60 for pause in damage.pauses)
 

@@ -145,7 +145,7 @@ async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
     await take(store, "b")
     refused = await refusal(take(store, "c"))
     assert refused.reason == "too_many_names"
-    assert refused.retry_after == pytest.approx(60, abs=5)
+    assert refused.retry_after == pytest.approx(30, abs=5)
     await take(store, "a", OWN)
     await take(store, "c", seen="203.0.113.10")
     await store.redis.pexpireat(key("", f"rate:names:{SEEN}"), 1)  # the minute is over
@@ -468,7 +468,7 @@ async def test_so_many_introductions_a_minute_and_no_more(
         await ask(store, tokens.ann, f"{number:016x}")
     refused = await refusal(ask(store, tokens.ann, f"{2:016x}"))
     assert refused.reason == "too_many_introductions"
-    assert refused.retry_after == pytest.approx(60, abs=5)
+    assert refused.retry_after == pytest.approx(30, abs=5)
     assert await ask(store, tokens.ann, f"{0:016x}") == "asked", "a repetition is free"
 
 
@@ -506,7 +506,7 @@ async def test_both_report_what_they_saw_and_read_it_all_in_order(
     ],
 )
 def test_a_wrong_redis_url_is_refused_without_showing_its_password(url: str) -> None:
-    with pytest.raises(ValueError, match="redis_url") as caught:
+    with pytest.raises(ValueError, match="URL cannot be read") as caught:
         connect(url)
     assert "secret" not in str(caught.value)
 

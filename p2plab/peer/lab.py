@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 from typing import Any, Final, Self
 
-from p2plab.errors import P2PLabError
+from p2plab.errors import P2PLabError, RendezvousAway
+from p2plab.net.threads import warn_caller
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous.model import legal_name
 
@@ -42,6 +43,8 @@ class Lab:
         self.peers: dict[str, Peer] = {}
         self.closed = False
         self.server = RendezvousServer(host, port, redis_url).start()
+        if self.server.redis_url and (trouble := self.server.redis_trouble()):
+            warn_caller(RendezvousAway(f"the Redis cannot be used: {trouble}"))
         _LABS[name] = self
         atexit.register(self.close)
 

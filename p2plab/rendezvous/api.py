@@ -44,6 +44,7 @@ from p2plab.rendezvous.model import (
     legal_address,
 )
 from p2plab.rendezvous.store import Refused, Store, source_of
+from p2plab.rendezvous.troubles import in_words
 
 MAX_BODY: Final = 4096  # bytes
 BODY_PATIENCE: Final = 5.0  # seconds for a body to arrive
@@ -80,6 +81,8 @@ PROBLEMS: Final = {
         "at once, with its true Content-Length.",
     },
     409: {
+        "name_alike": "This name looks like one that another peer holds: they differ "
+        "in capitals or in the width of letters only. Choose another name.",
         "name_taken": "Another peer holds this name. Choose another name, or wait; the "
         "owner comes back with its token.",
         "session_taken": "This session belongs to another introduction. Choose another "
@@ -112,9 +115,8 @@ PROBLEMS: Final = {
         "or their leases end, or take another room.",
         "too_many_rooms": "The rendezvous holds as many rooms as it can. Take a room "
         "that exists, or wait until one is empty.",
-        "redis_away": "The rendezvous cannot reach its Redis. Try again in a moment; "
-        "whoever runs it: start Redis, or correct its address. Names that Redis has "
-        "kept are still held.",
+        "redis_away": "The rendezvous cannot use its Redis. Try again in a moment, and "
+        "tell whoever runs it. Names that Redis has kept are still held.",
     },
 }
 DESCRIPTION: Final = (
@@ -443,7 +445,7 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 async def on_redis(request: Request, error: Exception) -> Response:
     """Redis is away, is still loading, wants a password, has no memory left, …"""
-    message = f"{PROBLEMS[503]['redis_away']} ({type(error).__name__})"
+    message = f"{PROBLEMS[503]['redis_away']} The cause: {in_words(error)}."
     return problem("redis_away", RETRY_REDIS, message)
 
 

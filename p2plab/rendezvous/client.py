@@ -307,7 +307,7 @@ def refused(problem: Problem, url: str) -> P2PLabError:
     text = problem.message
     wait = problem.retry_after or 0.0
     match problem.error:
-        case "name_taken" | "not_owner":
+        case "name_taken" | "name_alike" | "not_owner":
             if wait:
                 text += f" Its lease ends in {wait:.0f} s unless it is renewed."
             return NameTaken(text, wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +34,7 @@ async def contents(redis: Any) -> list[Kept]:
     """Look at all that is kept, the rooms first.
 
     Session keys and nonces are masked, and of a token's hash some digits are shown.
+    Times are told from now on: "in 12 s", "3 s ago".
     redis: as `connect` makes it. Raises RedisError.
     """
     keys: list[str] = []
@@ -41,12 +43,14 @@ async def contents(redis: Any) -> list[Kept]:
         if len(keys) == MOST_KEYS:
             break
     rooms_first = sorted(keys, key=lambda key: ("::" in key, key))
-    found = [await kept(redis, key) for key in rooms_first]
+    second, micro = await redis.time()
+    now = 1000 * second + micro / 1000
+    found = [await kept(redis, key, now) for key in rooms_first]
     return [each for each in found if each.type != "none"]  # ended meanwhile
 
 
-async def kept(redis: Any, key: str) -> Kept:
-    """Return one key and what is in it."""
+async def kept(redis: Any, key: str, now: float) -> Kept:
+    """Return one key and what is in it. now: on Redis's clock [ms]."""
     type, left = await redis.type(key), await redis.pttl(key)
     size, entries = 1, [("", "")]
     if type == "hash":
@@ -68,7 +72,44 @@ async def kept(redis: Any, key: str) -> Kept:
     elif type == "string":
         entries = [("", await redis.get(key) or "")]
     expires = None if left < 0 else left / 1000
-    return Kept(key, type, expires, size, tuple(masked(entries)))
+    told = [
+        (_told(name, now), _told(value, now, name == "lease"))
+        for name, value in masked(entries)
+    ]
+    return Kept(key, type, expires, size, tuple(told))
+
+
+def _told(text: str, now: float, lasts: bool = False) -> str:
+    """Write a time or a duration in ms as a person reads it; leave all else."""
+    if lasts:
+        return f"{float(text) / 1000:g} s"
+    if not re.fullmatch(r"1\d{12}(\.\d+)?(-\d+)?", text):
+        return text
+    seconds = (float(text.partition("-")[0]) - now) / 1000
+    return f"in {seconds:.0f} s" if seconds > 0 else f"{-seconds:.0f} s ago"
+
+
+# How a key is called: a pattern, and words for it.
+_NAMES: Final = (
+    (r"p:(.*)", "{}, in room {room}"),
+    (r"in:(.*)", "what waits for {}, in room {room}"),
+    (r"i:(.*)", "introduction {}, in room {room}"),
+    (r"like:(.*)", "names that look like {}, in room {room}"),
+    (r"names", "all names in room {room}"),
+    (r"exp", "when names end in room {room}"),
+    (r"rooms", "all rooms"),
+    (r"rate:(.*)", "limit on {}: when it is as at first"),
+)
+
+
+def named(key: str) -> str:
+    """Return what a key is about, in words; a key that is not ours stays as it is."""
+    _, _, rest = key.partition("{p2p}:")
+    room, _, rest = rest.partition(":")
+    for pattern, words in _NAMES:
+        if match := re.fullmatch(pattern, rest, re.DOTALL):
+            return words.format(*match.groups(), room=room)
+    return key
 
 
 def masked(entries: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

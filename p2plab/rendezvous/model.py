@@ -46,6 +46,15 @@ def legal_name(name: str) -> str:
     if len(name) > 4 * MAX_NAME:  # before the work of normalising
         raise ValueError(f"{too_long} in UTF-8, got {len(name)} characters")
     nfc = unicodedata.normalize("NFC", name)
+    if hidden := next(filter(_invisible, nfc), ""):
+        raise ValueError(
+            f"a name has no invisible characters: leave out U+{ord(hidden):04X}"
+        )
+    if len(mixed := scripts(nfc)) > 1 and not any(mixed <= each for each in TOGETHER):
+        raise ValueError(
+            f"a name is written in one script, or it could look like another one: this "
+            f"one has letters of {' and '.join(sorted(mixed))}"
+        )
     kinds = "".join(unicodedata.category(character)[0] for character in nfc)
     legal = all(k in "LMN" or c in "_.-" for k, c in zip(kinds, nfc, strict=True))
     if not legal or kinds[:1] not in ("L", "N"):
@@ -58,6 +67,45 @@ def legal_name(name: str) -> str:
             f"{too_long} in UTF-8, got {len(nfc)} characters, {len(nfc.encode())} bytes"
         )
     return nfc
+
+
+# Scripts that are written together: of Japanese, Korean and Chinese, beside Latin.
+# Source: Unicode Technical Standard 39, section 5.2, "highly restrictive".
+TOGETHER = (
+    {"LATIN", "CJK", "HIRAGANA", "KATAKANA"},
+    {"LATIN", "CJK", "HANGUL"},
+    {"LATIN", "CJK", "BOPOMOFO"},
+)
+_SAME_SCRIPT = {"IDEOGRAPHIC": "CJK", "KATAKANA-HIRAGANA": "KATAKANA"}
+# Letters and marks that show nothing (Unicode's Default_Ignorable_Code_Point).
+_SHOWS_NOTHING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+
+def _invisible(character: str) -> bool:
+    hidden = unicodedata.category(character) in ("Cf", "Cc", "Co", "Cs")
+    return hidden or _SHOWS_NOTHING.match(character) is not None
+
+
+def scripts(name: str) -> set[str]:
+    """The scripts of a name's letters, by the first word of each letter's own name."""
+    found = set()
+    for character in unicodedata.normalize("NFKC", name):
+        if unicodedata.category(character) in ("Lu", "Ll", "Lt", "Lo", "Lm"):
+            first = unicodedata.name(character, "UNKNOWN").split()[0]
+            found.add(_SAME_SCRIPT.get(first, first))
+    return found - {"MODIFIER"}
+
+
+def look(name: str) -> str:
+    """What names that look alike have in common: capitals and widths are gone.
+
+    Source: RFC 8264, section 5.2, and Unicode's NFKC_Casefold.
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", folded)
 
 
 @lru_cache(1024)

@@ -32,6 +32,7 @@ from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.model import Limits
 from p2plab.rendezvous.store import Store, connect, source_of
+from p2plab.rendezvous.troubles import in_words
 
 BACKLOG: Final = 4096  # a school that connects at once; the system may allow fewer
 KEEP_ALIVE: Final = 75  # s until the next request; longer than a heartbeat's pause
@@ -42,6 +43,26 @@ PATIENCE = 10.0  # s for the thread to start, or to do something
 NO_NETWORK = "none, as this one has no network yet: join one, and start this again"
 Result = TypeVar("Result")
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+
+
+class _SteadyTime:
+    """In place of the module `time`: seconds since 1970, however the clock is set."""
+
+    def __init__(self) -> None:
+        self._began = time.time() - time.monotonic()
+
+    def time(self) -> float:
+        """Return the time that has gone by since the start, and when that was."""
+        return self._began + time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+# The embedded store's leases last as long as they should, whoever sets the clock.
+for each in [m for n, m in sys.modules.items() if n.startswith("fakeredis")]:
+    if getattr(each, "time", None) is time:
+        each.time = _SteadyTime()  # type: ignore[attr-defined]
 
 # Whoever configures logging sees uvicorn's messages; nobody else's cell does.
 logging.getLogger("uvicorn").addHandler(logging.NullHandler())
@@ -161,11 +182,11 @@ class RendezvousServer:
         await self._service.store.aclose()
 
     def redis_trouble(self) -> str:
-        """Ask the Redis once; return why it does not answer, or nothing."""
+        """Try what peers will need; return what is wrong with the Redis, or nothing."""
         try:
-            self._do(self._service.store.ping())
-        except (RedisError, OSError) as why:
-            return str(why).rstrip(".")
+            self._do(self._service.store.try_out())
+        except (RedisError, OSError, TimeoutError) as why:
+            return in_words(why, self.redis_url)
         return ""
 
     def contents(self) -> list[Kept]:
@@ -369,8 +390,7 @@ def tell_where(server: RendezvousServer) -> None:
         print(f"other machines: {elsewhere or NO_NETWORK}", flush=True)
     if trouble := server.redis_trouble():
         print(
-            f"The Redis does not answer ({trouble}): start it, or check its URL. "
-            "Until then nobody can register.",
+            f"The Redis cannot be used: {trouble}. Until then nobody can register.",
             file=sys.stderr,
             flush=True,
         )

@@ -4,12 +4,13 @@ All keys share one hash tag, so that a cluster keeps them in one slot, where a s
 may touch several:
 
     {p2p}:ROOM:p:NAME     hash    the record of a name; Redis ends it with the lease
+    {p2p}:ROOM:like:FORM  string  who holds all names that look like this one
     {p2p}:ROOM:names      zset    score 0, for paging in the order of names
     {p2p}:ROOM:exp        zset    score = end of the lease [ms], to reap and count
     {p2p}:ROOM:in:NAME    stream  what waits for a peer
     {p2p}:ROOM:i:SESSION  hash    an introduction, and what its parties report of it
     {p2p}::rooms          zset    score = end of the room's last lease [ms]
-    {p2p}::rate:WHAT:WHO  string  what was done in this minute
+    {p2p}::rate:WHAT:WHO  string  when so much may be done again as at first [ms]
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import hashlib
 import ipaddress
 import json
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -50,6 +51,7 @@ from p2plab.rendezvous.model import (
     Renewed,
     Sighting,
     State,
+    look,
 )
 
 PATIENCE: Final = 1.0  # s for Redis to connect or answer, below the client's own
@@ -79,11 +81,17 @@ local function not_mine(record)
   if owner ~= ask.token then return refuse('not_owner', redis.call('PTTL', record)) end
 end
 
--- Return how long to wait [ms] when `limit` was reached within this minute.
+-- Let `limit` things pass in a minute, and when they are used up one now and then;
+-- return how long to wait [ms] for the next. Kept is when the bucket is full again.
 local function spend(rate, limit)
-  local spent = redis.call('INCR', rate)
-  if spent == 1 then redis.call('PEXPIRE', rate, 60000) end
-  if spent > limit then return math.max(redis.call('PTTL', rate), 1) end
+  local full = math.max(tonumber(redis.call('GET', rate) or 0), now) + 60000 / limit
+  if full > now + 60000 then return math.ceil(full - now - 60000) end
+  redis.call('SET', rate, ms(full), 'PX', math.max(math.ceil(full - now), 1))
+end
+
+-- Hold a name against those that look alike; `alike` is their common form.
+local function hold(alike, lease)
+  redis.call('SET', alike, ask.name, 'PX', ms(lease))
 end
 
 -- A name has two nonces that count: the last one, and the one before, which may be on
@@ -113,7 +121,7 @@ end
 """
 
 CLAIM: Final = """
-local record, inbox, names, exp, rooms, rate = unpack(KEYS)
+local record, inbox, names, exp, alike, rooms, rate = unpack(KEYS)
 -- Take ended leases off the indices, a hundred at a time: no call takes long.
 local dead = redis.call('ZRANGEBYSCORE', exp, '-inf', '(' .. ms(now), 'LIMIT', 0, 100)
 if #dead > 0 then
@@ -123,6 +131,10 @@ end
 local owner = redis.call('HGET', record, 'token')
 if owner and owner ~= ask.token then
   return refuse('name_taken', redis.call('PTTL', record))
+end
+local holder = redis.call('GET', alike)
+if not owner and holder and holder ~= ask.name then
+  return refuse('name_alike', redis.call('PTTL', alike))
 end
 if not owner then
   if redis.call('ZCOUNT', exp, ms(now), '+inf') >= ask.most_peers then
@@ -143,24 +155,26 @@ redis.call('HSET', record, 'token', ask.token, 'lease', ms(ask.lease),
   'card', ask.card, 'seen', ask.seen, 'since', ms(now))
 redis.call('HDEL', record, 'observed4', 'observed6')
 renew(record, exp, rooms, ask.lease)
+hold(alike, ask.lease)
 return answer({created = not owner})
 """
 
 BEAT: Final = """
-local record, exp, rooms = unpack(KEYS)
+local record, exp, alike, rooms = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
 local lease = tonumber(redis.call('HGET', record, 'lease'))
 renew(record, exp, rooms, lease)
+hold(alike, lease)
 return answer({lease = lease})
 """
 
 # The farewell wakes whoever still waits at the inbox; deleting it would not.
 LEAVE: Final = """
-local record, inbox, names, exp = unpack(KEYS)
+local record, inbox, names, exp, alike = unpack(KEYS)
 local refusal = not_mine(record)
 if refusal then return refusal end
-redis.call('DEL', record, inbox)
+redis.call('DEL', record, inbox, alike)
 redis.call('ZREM', names, ask.name)
 redis.call('ZREM', exp, ask.name)
 put_in(inbox, 'left', ask.name)
@@ -264,6 +278,24 @@ return answer({})
 """
 
 
+TRY_OUT: Final = """
+local try = KEYS[1]
+redis.call('HSET', try, 'a', 'b')
+redis.call('PEXPIREAT', try, ms(now + 1000))
+redis.call('HGETALL', try)
+redis.call('DEL', try)
+redis.call('ZADD', try, 'GT', 0, 'a')
+redis.call('ZRANGE', try, 0, 0)
+redis.call('DEL', try)
+redis.call('XADD', try, '*', 'a', 'b')
+redis.call('XRANGE', try, '-', '+')
+redis.call('DEL', try)
+redis.call('SET', try, 'a', 'PX', 1000)
+redis.call('DEL', try)
+return answer({})
+"""
+
+
 class Refused(RendezvousError):
     """The store does not do it.
 
@@ -306,6 +338,12 @@ class Store:
         await self.redis.aclose()
         await self._waiting.aclose()
 
+    async def try_out(self) -> None:
+        """Find out whether Redis lets us do what will be needed; leaves nothing."""
+        await self._run(TRY_OUT, [key("", "try")])
+        async with self._in_turn():
+            await self.redis.xread({key("", "try"): BEGINNING}, count=1)
+
     async def ping(self) -> None:
         """Find out whether Redis answers."""
         await self.redis.execute_command("EXISTS", key("", "rooms"))
@@ -320,14 +358,14 @@ class Store:
         token: on a free name, one of at least 32 characters becomes its owner's, so
         that a claim may be repeated when its answer was lost.
         Returns what was granted, and whether the name was free. Raises Refused:
-        name_taken, room_full, too_many_rooms, too_many_names.
+        name_taken, name_alike, room_full, too_many_rooms, too_many_names.
         """
         if len(token) < MIN_TOKEN:
             token = secrets.token_urlsafe(32)  # a secret has no seed
         nonce = fresh_nonce(room, name)
         answer = await self._run(
             CLAIM,
-            keys_of(room, f"p:{name}", f"in:{name}", "names", "exp")
+            keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", alike(name))
             + keys_of("", "rooms", f"rate:names:{source_of(seen)}"),
             room=room,
             name=name,
@@ -348,7 +386,7 @@ class Store:
 
         Raises Refused: not_registered (the lease has ended), not_owner.
         """
-        keys = [*keys_of(room, f"p:{name}", "exp"), key("", "rooms")]
+        keys = [*keys_of(room, f"p:{name}", "exp", alike(name)), key("", "rooms")]
         nonce = fresh_nonce(room, name)
         answer = await self._run(
             BEAT, keys, room=room, name=name, token=digest(token), nonce=nonce
@@ -357,13 +395,13 @@ class Store:
 
     async def leave(self, room: str, name: str, token: str) -> None:
         """Give the name back. Raises Refused: not_registered, not_owner."""
-        keys = keys_of(room, f"p:{name}", f"in:{name}", "names", "exp")
+        keys = keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", alike(name))
         await self._run(LEAVE, keys, name=name, token=digest(token), session="")
         self._ring(keys[1])
 
     async def get(self, room: str, name: str) -> Listed:
         """Look one peer up. Raises Refused: no_such_peer."""
-        async with self._at_once:
+        async with self._in_turn():
             since = await self.redis.hget(key(room, f"p:{name}"), "since")
         if since is None:
             raise Refused("no_such_peer")
@@ -375,7 +413,7 @@ class Store:
         A page may hold fewer peers than the limit, even none, and yet not be the last.
         """
         start = f"({cursor}" if cursor else "-"
-        async with self._at_once:
+        async with self._in_turn():
             names = await self.redis.zrange(
                 key(room, "names"), start, "+", bylex=True, offset=0, num=limit
             )
@@ -451,7 +489,7 @@ class Store:
         answered_already.
         """
         introduction = key(room, f"i:{session}")
-        async with self._at_once:
+        async with self._in_turn():
             parties = await self.redis.hmget(introduction, ["caller", "callee"])
         if name not in parties:
             raise Refused("no_such_introduction")
@@ -513,7 +551,7 @@ class Store:
 
         Raises Refused: no_such_introduction.
         """
-        async with self._at_once:
+        async with self._in_turn():
             row = await self.redis.hgetall(key(room, f"i:{session}"))
         both = [(row.get(who), row.get(f"{who}_token")) for who in ("caller", "callee")]
         if (name, digest(token)) not in both:
@@ -530,7 +568,7 @@ class Store:
 
     async def _run(self, script: str, keys: Sequence[str], **ask: Any) -> Any:
         """Run a script, which Redis remembers by itself. Raises Refused."""
-        async with self._at_once:
+        async with self._in_turn():
             words = (*keys, json.dumps(ask | LIVES))
             told = await self.redis.eval(COMMON + script, len(keys), *words)
         answer = json.loads(told)
@@ -548,6 +586,14 @@ class Store:
                 fields = dict(zip(row[::2], row[1::2], strict=True))
                 events.append(event_of(fields, after, now))
         return Inbox(events, after)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        async with self._at_once:
+            try:
+                yield
+            except RuntimeError as why:  # uvloop's, where Redis hung up at once
+                raise RedisConnectionError("Connection closed by server") from why
 
     def _ring(self, inbox: str) -> None:
         if bell := self._bells.pop(inbox, None):
@@ -583,9 +629,15 @@ def connect(
     options["socket_connect_timeout"] = PATIENCE
     try:
         parts = urlsplit(url)
+        if parts.path.strip("/") and not (
+            parts.scheme == "unix" or parts.path.strip("/").isdigit()
+        ):
+            raise ValueError("the database is a number, such as /0")
         if parts.scheme not in CLUSTER:
             retry = Retry(ConstantBackoff(0.02), 1, (RedisConnectionError,))
-            return redis.asyncio.Redis.from_url(url, retry=retry, **options)
+            client: Any = redis.asyncio.Redis.from_url(url, retry=retry, **options)
+            client.connection_pool.make_connection()  # which reads all options
+            return client
         login, at, hosts = parts.netloc.rpartition("@")
         first, *others = hosts.split(",")
         places = [urlsplit(f"//{each}") for each in others]
@@ -597,11 +649,21 @@ def connect(
             reinitialize_steps=0,
             **options,
         )
-    except ValueError as error:
-        raise ValueError(
-            "redis_url must look like redis://host:6379/0, or for a cluster "
-            f"redis+cluster://host:6379: {error}"
-        ) from None  # the URL may hold a password
+    except (ValueError, TypeError):  # whose words may hold a piece of a password
+        raise ValueError(f"the Redis URL cannot be read: {_unreadable(url)}") from None
+
+
+def _unreadable(url: str) -> str:
+    """What is wrong with a URL, without a word of it."""
+    login, at, _ = url.partition("://")[2].rpartition("@")
+    for sign, code in (("#", "%23"), ("/", "%2F"), ("?", "%3F"), ("@", "%40")):
+        if at and sign in login:
+            return f"in a user name or a password write {sign} as {code}"
+    return (
+        "write redis://HOST:6379/0 (rediss:// with TLS, unix:///PATH for a socket "
+        "file), or for a cluster redis+cluster://HOST:6379; a port and a database are "
+        "numbers"
+    )
 
 
 def event_of(row: dict[str, str], id: str, now: int) -> Event:
@@ -630,6 +692,11 @@ def event_of(row: dict[str, str], id: str, now: int) -> Event:
         start_in=max(START - (now - answered) / 1000, 0.0),
         since=int(row["since"]) / 1000,
     )
+
+
+def alike(name: str) -> str:
+    """Return the key of all names that look like this one, in their room."""
+    return f"like:{look(name)}"
 
 
 def fresh_nonce(room: str, name: str) -> str:

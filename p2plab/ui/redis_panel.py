@@ -71,6 +71,7 @@ class RedisPanel(Panel):
 def table(found: Iterable[Kept]) -> str:
     """The keys as HTML."""
     from p2plab.plots.style import html_table  # not before somebody looks
+    from p2plab.rendezvous.contents import named
 
     rows = []
     for kept in found:
@@ -78,5 +79,5 @@ def table(found: Iterable[Kept]) -> str:
         lines = [f"{name}: {value}" if name else value for name, value in kept.entries]
         if kept.size > len(kept.entries):
             lines.insert(0, f"{kept.size} in all, of which")
-        rows.append((kept.key, kept.type, left, "\n".join(lines)))
-    return html_table(("key", "type", "ends in", "entries"), rows)
+        rows.append((named(kept.key), kept.type, left, "\n".join(lines)))
+    return html_table(("what", "type", "ends in", "entries"), rows)
