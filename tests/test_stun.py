@@ -219,26 +219,66 @@ def test_a_refusal_ends_the_question_with_its_code_and_words() -> None:
     assert "401 'who are you?'" in str(query.error)
 
 
-TELLS_NOTHING: Final = [
-    Message(REQUEST, TRANSACTION, {}),  # our own words, sent back
-    Message(SUCCESS, TRANSACTION, {}),
-    Message(SUCCESS, TRANSACTION, {XOR_MAPPED_ADDRESS: b"\0\3abcdef"}),
-    Message(INDICATION, TRANSACTION, {MAPPED_ADDRESS: bytes(8)}),
-    Message(ERROR, TRANSACTION, {}),
-    Message(ERROR, TRANSACTION, {ERROR_CODE: b"\0\0\1\0"}),
-    Message(  # needs to be understood, and is not
-        SUCCESS,
-        TRANSACTION,
-        {MAPPED_ADDRESS: write_address(HERE, bytes(16)), 0x7FFF: b""},
-    ),
-]
-
-
-@pytest.mark.parametrize("answer", TELLS_NOTHING, ids=str)
-def test_answers_that_tell_nothing_end_no_question(answer: Message) -> None:
+def ended(answer: Message) -> Query:
     query = Query(transaction=TRANSACTION)
     assert query.on_datagram(encode(answer))
-    assert not query.done
+    return query
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Message(REQUEST, TRANSACTION, {}),  # our own words, sent back
+        Message(INDICATION, TRANSACTION, {MAPPED_ADDRESS: bytes(8)}),
+    ],
+    ids=str,
+)
+def test_what_is_no_answer_ends_no_question(answer: Message) -> None:
+    assert not ended(answer).done
+
+
+UNKNOWN: Final = {0x7FFF: b""}  # needs to be understood, and is not
+MAPPED: Final = {MAPPED_ADDRESS: write_address(HERE, bytes(16))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "words"),
+    [
+        (SUCCESS, {}, "no address that can be read"),
+        (SUCCESS, {XOR_MAPPED_ADDRESS: b"\0\3abcdef"}, "no address that can be read"),
+        (SUCCESS, {0x8020: b"\0\1a"}, "no address that can be read"),
+        (SUCCESS, MAPPED | UNKNOWN, "understand 0x7fff"),
+        (ERROR, {}, "a reason that cannot be read"),
+        (ERROR, {ERROR_CODE: b"\0\0\1\0"}, "a reason that cannot be read"),
+        (ERROR, {ERROR_CODE: b"\0\0\4\x14Unknown\0\0\0"}, "420 'Unknown'"),
+        (
+            ERROR,
+            {ERROR_CODE: b"\0\0\4\x14", UNKNOWN_ATTRIBUTES: b"\0\6\x7f\xff"},
+            "420 ''; it does not understand 0x0006, 0x7fff",
+        ),
+        (ERROR, {ERROR_CODE: b"\0\0\4\x14"} | UNKNOWN, "420"),
+    ],
+)
+def test_an_answer_without_an_address_ends_the_question_at_once_and_says_why(
+    kind: int, attributes: dict[int, bytes], words: str
+) -> None:
+    query = ended(Message(kind, TRANSACTION, attributes))
+    assert query.deadline is None
+    assert words in str(query.error)
+    assert str(query.error).isprintable()
+
+
+def test_the_address_of_the_drafts_attribute_is_taken() -> None:
+    masked = {0x8020: write_address(HERE, TRANSACTION)}
+    assert ended(Message(SUCCESS, TRANSACTION, masked)).address == HERE
+
+
+def test_answers_that_cannot_be_read_are_no_silence() -> None:
+    query = Query(transaction=TRANSACTION, rc=1)
+    query.next_datagram(0.0)
+    assert query.on_datagram(IPV4_RESPONSE[:-4])
+    query.next_datagram(query.deadline or 0.0)
+    assert "1 answer to 1 STUN requests came, and none can be read" in str(query.error)
 
 
 def test_a_question_where_nobody_listens_ends_in_words() -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from p2plab.core.validation import count_of, on_one_line
 from p2plab.errors import CorruptPacket, P2PLabError, RendezvousAway, RendezvousError
 
 Address = tuple[str, int]  # host and port
@@ -28,6 +29,7 @@ ERROR_CODE: Final = 0x0009
 UNKNOWN_ATTRIBUTES: Final = 0x000A
 XOR_MAPPED_ADDRESS: Final = 0x0020
 OPTIONAL: Final = 0x8000
+XOR_MAPPED_ADDRESS_OF_DRAFTS: Final = 0x8020  # before RFC 5389, and still in use
 _KNOWN: Final = {1, 4, 5, 6, 8, 9, 0xA, 0x14, 0x15, 0x1C, 0x20}
 
 COOKIE: Final = 0x2112A442.to_bytes(4)
@@ -78,8 +80,9 @@ class Message(NamedTuple):
     @property
     def address(self) -> Address | None:
         """The address that an answer tells; CorruptPacket if it is none."""
-        if (value := self.attributes.get(XOR_MAPPED_ADDRESS)) is not None:
-            return _read_address(value, self.transaction)
+        for number in (XOR_MAPPED_ADDRESS, XOR_MAPPED_ADDRESS_OF_DRAFTS):
+            if (value := self.attributes.get(number)) is not None:
+                return _read_address(value, self.transaction)
         value = self.attributes.get(MAPPED_ADDRESS)
         return None if value is None else _read_address(value, bytes(16))
 
@@ -89,7 +92,8 @@ class Message(NamedTuple):
         value = self.attributes.get(ERROR_CODE, b"")
         if len(value) < 4 or not 3 <= value[2] & 7 <= 6 or value[3] > 99:
             raise CorruptPacket("the STUN error has no code from 300 to 699")
-        return 100 * (value[2] & 7) + value[3], value[4:].decode(errors="replace")
+        reason = value[4:].decode(errors="replace").strip("\0 ")
+        return 100 * (value[2] & 7) + value[3], on_one_line(reason)
 
     @property
     def unknown(self) -> list[int]:
@@ -180,6 +184,7 @@ class Query:
     rm: float = 16  # how long to wait after the last one [times rto]
     transaction: bytes = field(default_factory=lambda: COOKIE + secrets.token_bytes(12))
     sent: int = field(default=0, init=False)  # requests so far
+    unread: int = field(default=0, init=False)  # answers that are no STUN messages
     deadline: float | None = field(default=None, init=False)  # [s]
     address: Address | None = field(default=None, init=False)  # the answer
     error: P2PLabError | None = field(default=None, init=False)  # or why there is none
@@ -195,10 +200,16 @@ class Query:
             return None
         if self.sent == self.rc:
             self.deadline = None
-            self.error = RendezvousAway(
+            why = (
                 f"none of {self.sent} STUN requests was answered: the server is away, "
                 f"or no UDP gets through to it"
             )
+            if self.unread:
+                why = (
+                    f"{count_of(self.unread, 'answer')} to {self.sent} STUN requests "
+                    f"came, and none can be read: is it a STUN server?"
+                )
+            self.error = RendezvousAway(why)
             return None
         last = self.sent + 1 == self.rc
         self.deadline = now + self.rto * (self.rm if last else 2**self.sent)
@@ -212,14 +223,34 @@ class Query:
             return False
         if self.done:
             return True  # the answer to an earlier request of ours
-        with suppress(CorruptPacket):  # the right one may still come
+        try:
             message = parse(datagram)
-            if message.kind == SUCCESS and not message.unknown:
-                self.address = message.address
-            elif message.kind == ERROR:
-                code, reason = message.error
-                why = f"the STUN server refused: {code} {reason!r}"
+        except CorruptPacket:  # the right one may still come
+            self.unread += 1
+            return True
+        if message.kind == ERROR:
+            self.error = RendezvousError(f"the STUN server refused: {_said(message)}")
+        elif message.kind == SUCCESS:
+            with suppress(CorruptPacket):
+                self.address = None if message.unknown else message.address
+            if self.address is None:
+                why = "the STUN server's answer has no address that can be read"
+                if message.unknown:
+                    names = ", ".join(f"0x{each:04x}" for each in message.unknown)
+                    why += f": it asks us to understand {names}"
                 self.error = RendezvousError(why)
         if self.done:
             self.deadline = None
         return True
+
+
+def _said(message: Message) -> str:
+    """What an error says, with the attributes that its sender does not understand."""
+    try:
+        code, reason = message.error
+    except CorruptPacket:
+        return "for a reason that cannot be read"
+    value = message.attributes.get(UNKNOWN_ATTRIBUTES, b"")
+    names = [f"0x{value[at : at + 2].hex()}" for at in range(0, len(value) - 1, 2)]
+    more = f"; it does not understand {', '.join(names[:8])}" if names else ""
+    return f"{code} {reason!r}{more}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Final, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from p2plab.core.meeting import Seen
+from p2plab.core.validation import on_one_line
 from p2plab.errors import (
     NameTaken,
     P2PLabError,
@@ -85,8 +89,8 @@ class RendezvousClient:
         self.room = legal_name(room)
         self._at = 0  # the server that answered last
         self._session = requests.Session()
-        # The rendezvous is near, or a person says where: no proxy is asked.
-        self._session.trust_env = False
+        self._session.trust_env = False  # no .netrc, and proxies only as `proxies` says
+        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self._session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS))
@@ -253,10 +257,13 @@ class RendezvousClient:
                     headers=headers,
                     timeout=(self.timeout, self.timeout + wait),
                     allow_redirects=False,
+                    proxies=proxies(url),
                     stream=True,
                 ) as response:
                     content = whole(response)
-                answer = understood(kind, response.status_code, content, url)
+                    location = response.headers.get("Location", "")
+                status = response.status_code
+                answer = understood(kind, status, content, url, location)
             except RendezvousAway as why:
                 whys[url] = why
             except (requests.RequestException, HTTPError, OSError) as why:
@@ -272,10 +279,27 @@ class RendezvousClient:
 
 def legal_url(url: str) -> str:
     """A server's URL without a slash at its end. Raises ValueError."""
-    parts = urlsplit(url)
+    wish = "url must look like http://127.0.0.1:8080"
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port  # which is read, and checked, only now
+    except ValueError:  # whose words may hold a piece of a password
+        raise ValueError(f"{wish}, and this one cannot be read") from None
+    if parts.username or parts.password:
+        raise ValueError(f"{wish}: without a user name and a password")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"url must look like http://127.0.0.1:8080, got {url!r}")
-    return url.rstrip("/")
+        raise ValueError(f"{wish}, got {shown(url)!r}")
+    return url.strip().rstrip("/")
+
+
+def proxies(url: str) -> dict[str, str]:
+    """Return the environment's proxies for a server; none where it is near."""
+    host = urlsplit(url).hostname or ""
+    try:
+        near = not ip_address(host.partition("%")[0]).is_global
+    except ValueError:  # a name
+        near = "." not in host or host.endswith(".local")
+    return {} if near else dict(requests.utils.get_environ_proxies(url))
 
 
 def whole(response: requests.Response) -> bytes:
@@ -290,7 +314,11 @@ def whole(response: requests.Response) -> bytes:
 
 
 def understood(
-    kind: TypeAdapter[Answer], status: int, content: bytes, url: str
+    kind: TypeAdapter[Answer],
+    status: int,
+    content: bytes,
+    url: str,
+    location: str = "",
 ) -> Answer:
     """Return what an answer's JSON says, checked, or raise the refusal."""
     try:
@@ -298,7 +326,7 @@ def understood(
             return kind.validate_json(content or b"null")
         problem = PROBLEM.validate_json(content)
     except ValidationError:
-        raise not_understood(status, url) from None
+        raise not_understood(status, url, location, content) from None
     raise refused(problem, url)
 
 
@@ -319,8 +347,25 @@ def refused(problem: Problem, url: str) -> P2PLabError:
             return RendezvousError(text)
 
 
-def not_understood(status: int, url: str) -> RendezvousError:
+def not_understood(
+    status: int, url: str, location: str = "", content: bytes = b""
+) -> RendezvousError:
     """The error for an answer that no rendezvous gives."""
+    if 300 <= status < 400 and location:
+        return RendezvousError(
+            f"{url} sends everybody to {shown(location)} (HTTP {status}): if the "
+            "rendezvous is there, take that address"
+        )
+    if status == 407:
+        return RendezvousError(
+            f"a proxy on the way to {url} wants a password (HTTP 407): write it into "
+            f"HTTP_PROXY, or let NO_PROXY name the host"
+        )
+    if b"HTTPS" in content or b"https" in content[:300]:
+        return RendezvousError(
+            f"the port at {url} wants TLS (HTTP {status}): write https:// in the "
+            "address in place of http://"
+        )
     if status in GATEWAY:
         return RendezvousAway(
             f"something in front of {url} says that the rendezvous is away "
@@ -332,15 +377,71 @@ def not_understood(status: int, url: str) -> RendezvousError:
     )
 
 
-def away(url: str, timeout: float, error: Exception) -> RendezvousAway:
-    """The error for no answer at all."""
-    cure = (
-        "check the address, and whether it runs (p2plab.Lab() in a notebook or "
-        "`p2plab rendezvous` in a shell starts one)"
-    )
+START = (
+    "check the address, and whether it runs (p2plab.Lab() in a notebook or "
+    "`p2plab rendezvous` in a shell starts one)"
+)
+# A pattern of what went wrong, and the cause with its cure.
+TROUBLES = (
+    (
+        "self.signed|CERTIFICATE_VERIFY_FAILED|certificate verify failed",
+        "has a certificate that this computer does not trust ({why}): let "
+        "REQUESTS_CA_BUNDLE name a file with the certificate, or take the http:// "
+        "address",
+    ),
+    (
+        "WRONG_VERSION_NUMBER|wrong version number|record layer",
+        "does not speak TLS: write http:// in the address in place of https://",
+    ),
+    (
+        "ProxyError|Tunnel connection failed",
+        "is behind a proxy that does not let us through ({why}): let NO_PROXY name the "
+        "host, or correct HTTP_PROXY",
+    ),
+    (
+        "Too many open files",
+        "cannot be asked, since this program has as many files open as the system "
+        "allows: close some peers, or raise the limit (ulimit -n)",
+    ),
+    (
+        "Name or service not known|getaddrinfo|nodename nor servname|NameResolution|"
+        "name resolution|No address associated|label",
+        "has a host that nobody knows: correct the name in the address",
+    ),
+    (
+        "unreachable|No route",
+        "is in a network that this computer does not reach ({why}): join it, or "
+        "correct the address",
+    ),
+    ("refused|10061", "does not answer, nothing listens there: " + START),
+    (
+        "BadStatusLine|RemoteDisconnected|closed connection without|reset by peer|"
+        "Connection aborted|IncompleteRead|ProtocolError|was cut",
+        "hung up without a whole answer: perhaps its port wants TLS (https:// in the "
+        "address), it is no rendezvous, or it has just ended; " + START,
+    ),
+)
+
+
+def away(url: str, timeout: float, error: BaseException) -> RendezvousAway:
+    """The error for no answer at all: with the cause that it has."""
     if isinstance(error, requests.Timeout):
-        what = f"gave no answer within {timeout:g} s"
-        cure = f"it may be busy, or packets get lost: try again, or {cure}"
-    else:
-        what = "does not answer"
-    return RendezvousAway(f"the rendezvous at {url} {what}: {cure}")
+        return RendezvousAway(
+            f"the rendezvous at {url} gave no answer within {timeout:g} s: it may be "
+            f"busy, or packets get lost: try again, or {START}"
+        )
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    said = "; ".join(f"{type(each).__name__} {each}" for each in chain)
+    causes = [each for each in chain if isinstance(each, OSError) and str(each)]
+    last = causes[-1] if causes else error
+    why = shown(getattr(last, "strerror", None) or str(last) or type(last).__name__)
+    found = (words for pattern, words in TROUBLES if re.search(pattern, said))
+    words = next(found, "does not answer ({why}): " + START)
+    return RendezvousAway(f"the rendezvous at {url} {words.format(why=why)}")
+
+
+def shown(text: str) -> str:
+    """Return what others say on one line, not too long, without a login in a URL."""
+    return on_one_line(re.sub(r"//[^/@]*@", "//", text))[:200]
