@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from loopback import needs_ipv6
 
 from p2plab.peer.lab import Lab
 from p2plab.peer.peer import Peer
@@ -26,8 +27,12 @@ from p2plab.rendezvous.server import RendezvousServer, tell_where
 def no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide what only the default route tells."""
     ask = addresses._on_the_way
-    hidden = {addresses.NOWHERE: ""}
-    monkeypatch.setattr(addresses, "_on_the_way", lambda to: hidden.get(to, ask(to)))
+    hidden = addresses.NOWHERE.values()
+    monkeypatch.setattr(
+        addresses,
+        "_on_the_way",
+        lambda to, version: "" if to in hidden else ask(to, version),
+    )
 
 
 @pytest.fixture
@@ -36,7 +41,11 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def have(*these: str) -> None:
         monkeypatch.setattr(addresses, "_on_the_way", lambda *_: "")
-        monkeypatch.setattr(addresses, "_of_interfaces", lambda: iter(these))
+        monkeypatch.setattr(
+            addresses,
+            "_of",
+            lambda v: [a for a in these if a and ip_address(a).version == v],
+        )
 
     return have
 
@@ -122,3 +131,29 @@ def test_a_peer_warns_at_registering_that_others_cannot_reach_it() -> None:
         with Peer("bob", url, host="0.0.0.0") as bob:
             bob.register()
             assert bob.trouble is None
+
+
+@pytest.mark.parametrize(
+    ("host", "these", "bound", "told"),
+    [
+        ("0.0.0.0", ["10.0.0.5", "fd00::5"], "0.0.0.0", ["10.0.0.5"]),
+        ("0.0.0.0", ["fd00::5", "fe80::1"], "::", ["[fd00::5]"]),
+        ("0.0.0.0", ["fe80::1"], "0.0.0.0", []),
+        ("0.0.0.0", [], "0.0.0.0", []),
+        ("::", ["10.0.0.5", "fd00::5", "fe80::1"], "::", ["10.0.0.5", "[fd00::5]"]),
+        ("::", [], "::", []),
+    ],
+)
+def test_who_listens_everywhere_is_told_where_others_reach_it(
+    own: Any, host: str, these: list[str], bound: str, told: list[str]
+) -> None:
+    needs_ipv6()
+    own(*these)
+    with Lab(host=host) as lab:
+        server = lab.server
+        assert server.host == bound
+        assert server.urls_elsewhere == [f"http://{at}:{server.port}" for at in told]
+        assert "0.0.0.0" not in server.url
+        assert "[::]" not in server.url
+        ann, _ = lab.peer("ann"), lab.peer("bob")
+        assert ann.send_text("bob", "hi").attempts == 1

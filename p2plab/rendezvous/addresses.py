@@ -11,17 +11,30 @@ import ifaddr
 from p2plab.errors import P2PLabError
 from p2plab.rendezvous.model import Registration
 
-NOWHERE = "192.0.2.1"  # for documentation (RFC 5737): only a default route leads there
-LOCALHOST = "127.0.0.1"
+# For documentation (RFC 5737, RFC 3849): only a default route leads there.
+NOWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}
+LOCALHOST = {4: "127.0.0.1", 6: "::1"}
+EVERYWHERE = {
+    "": 4,
+    "0.0.0.0": 4,
+    "::": 6,
+}  # hosts that mean all addresses of a version
 
 
-def lan_address(towards: str = "") -> str:
-    """Our address on the way to another machine, its name or its IPv4 address.
+def everywhere(host: str) -> str:
+    """The host itself; but "::" for "0.0.0.0" where the network has IPv6 alone."""
+    alone = EVERYWHERE.get(host) == 4 and not own_addresses(4) and own_addresses(6)
+    return "::" if alone else host
 
-    By default, or if there is no way to it, the first of `own_addresses`; 127.0.0.1 if
-    there is none.
+
+def lan_address(towards: str = "", version: int = 4) -> str:
+    """Our address on the way to another machine, its name or its address.
+
+    version: of IP, 4 or 6. By default, or if there is no way to it, the first of
+    `own_addresses`; 127.0.0.1 or ::1 if there is none.
     """
-    return (towards and _on_the_way(towards)) or (own_addresses() or [LOCALHOST])[0]
+    found = towards and _on_the_way(towards, version)
+    return found or (own_addresses(version) or [LOCALHOST[version]])[0]
 
 
 def address_near(url: str, host: str = "0.0.0.0") -> str:
@@ -31,10 +44,11 @@ def address_near(url: str, host: str = "0.0.0.0") -> str:
     most likely in the rendezvous' network; if that runs on this machine, our first
     address is the better guess.
     """
-    if host not in ("0.0.0.0", "::"):
+    if host not in EVERYWHERE:
         return host
-    address = lan_address(urlsplit(url).hostname or "")
-    return lan_address() if is_loopback(address) else address
+    version = EVERYWHERE[host]
+    address = lan_address(urlsplit(url).hostname or "", version)
+    return lan_address(version=version) if is_loopback(address) else address
 
 
 def shut_in(host: str, registration: Registration | None) -> P2PLabError | None:
@@ -51,14 +65,17 @@ def shut_in(host: str, registration: Registration | None) -> P2PLabError | None:
     )
 
 
-def own_addresses() -> list[str]:
-    """IPv4 addresses at which others may reach us, the one of the default route first.
+def own_addresses(version: int = 4) -> list[str]:
+    """Addresses at which others may reach us, the one of the default route first.
 
-    Self-assigned ones (169.254.x.x) come last. Also without a default route, as on a
-    switch that joins a few laptops and nothing else.
+    version: of IP, 4 or 6. Self-assigned ones (169.254.x.x) come last; those of IPv6
+    (fe80::) are left out, as they mean something on one link only. Also without a
+    default route, as on a switch that joins a few laptops and nothing else.
     """
-    found = dict.fromkeys([_on_the_way(NOWHERE), *_of_interfaces()])
+    found = dict.fromkeys([_on_the_way(NOWHERE[version], version), *_of(version)])
     usable = [each for each in found if each and not is_loopback(each)]
+    if version == 6:
+        return [each for each in usable if not ip_address(each).is_link_local]
     return sorted(usable, key=lambda each: ip_address(each).is_link_local)
 
 
@@ -67,15 +84,19 @@ def is_loopback(address: str) -> bool:
     return ip_address(address).is_loopback
 
 
-def _on_the_way(towards: str) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+def _on_the_way(towards: str, version: int) -> str:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((towards, 9))
-        except OSError:  # no way
-            return ""
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0]).partition("%")[0]
+    except (OSError, UnicodeError):  # no way, or no IPv6 at all
+        return ""
 
 
-def _of_interfaces() -> list[str]:
+def _of(version: int) -> list[str]:
+    """What the interfaces have."""
     ips = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
-    return [str(ip.ip) for ip in ips if ip.is_IPv4]
+    if version == 4:
+        return [str(ip.ip) for ip in ips if ip.is_IPv4]
+    return [ip.ip[0] for ip in ips if isinstance(ip.ip, tuple)]

@@ -27,7 +27,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from p2plab.errors import PortInUse, RendezvousError
 from p2plab.net.stun_server import start_near
 from p2plab.net.threads import spawn
-from p2plab.rendezvous.addresses import own_addresses
+from p2plab.rendezvous.addresses import (
+    EVERYWHERE,
+    LOCALHOST,
+    everywhere,
+    own_addresses,
+)
 from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.model import Limits
@@ -42,7 +47,6 @@ OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 PATIENCE = 10.0  # s for the thread to start, or to do something
 NO_NETWORK = "none, as this one has no network yet: join one, and start this again"
 Result = TypeVar("Result")
-ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 
 
 class _SteadyTime:
@@ -90,7 +94,7 @@ class RendezvousServer:
         if redis_url is None:
             redis_url = os.environ.get("P2PLAB_REDIS_URL", "")
         connect(redis_url)  # a wrong URL is an error here, not in the thread
-        self.host = host
+        self.host = everywhere(host)
         self.port = port
         self.redis_url = redis_url
         self._memory = fakeredis.FakeServer()
@@ -105,12 +109,16 @@ class RendezvousServer:
     @property
     def url(self) -> str:
         """Where this machine reaches the rendezvous, once it has started."""
-        return url_of(ANY_HOST.get(self.host, self.host), self.port)
+        host = self.host
+        if host in EVERYWHERE:
+            host = LOCALHOST[EVERYWHERE[host]]
+        return url_of(host, self.port)
 
     @property
     def urls_elsewhere(self) -> list[str]:
         """Where other machines reach it, the likeliest first, if it lets them in."""
-        own = own_addresses() if self.host in ANY_HOST else []
+        versions = {4: (4,), 6: (4, 6)}.get(EVERYWHERE.get(self.host, 0), ())
+        own = [each for version in versions for each in own_addresses(version)]
         return [url_of(each, self.port) for each in own]
 
     @property
@@ -332,6 +340,8 @@ def bind(host: str, port: int) -> socket.socket:
     # would hold every answer back for the 40 ms of a delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
+        if host == "::":  # IPv4 is let in, too, whatever the system prefers
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if os.name == "posix":  # on Windows, two servers would share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -352,7 +362,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def url_of(host: str, port: int) -> str:
-    """`http://host:port`, with brackets around IPv6."""
+    """`http://host:port`, with brackets around IPv6 (a zone as in RFC 6874)."""
+    host = host.replace("%", "%25")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -385,7 +396,7 @@ def serve_forever(
 def tell_where(server: RendezvousServer) -> None:
     """Print the addresses of a server, and whether its Redis is away."""
     print(f"rendezvous on {server.url} (Ctrl-C stops it)", flush=True)
-    if server.host in ANY_HOST:
+    if server.host in EVERYWHERE:
         elsewhere = "\n             or: ".join(server.urls_elsewhere)
         print(f"other machines: {elsewhere or NO_NETWORK}", flush=True)
     if trouble := server.redis_trouble():
