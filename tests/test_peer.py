@@ -176,7 +176,10 @@ def test_clearing_the_inbox_keeps_what_is_still_arriving(
 
 @pytest.mark.parametrize(
     ("limit", "value", "told"),
-    [("KEEP", 1, "holds 1 pictures"), ("KEEP_BYTES", 20_000, "room for 7,712 bytes")],
+    [
+        ("KEEP", 1, "holds 1 pictures and files, and 1 of them are yours"),
+        ("KEEP_BYTES", 20_000, "room for 7,712 bytes"),
+    ],
 )
 def test_a_full_inbox_refuses_in_words_until_it_is_cleared(
     limit: str,

@@ -348,7 +348,7 @@ def test_many_transfers_at_once_in_both_directions_over_one_socket() -> None:
         assert all(same_pixels(each.wait(PATIENCE)) for each in transfers)
 
 
-def test_the_ninth_transfer_waits_for_its_turn_in_words() -> None:
+def test_who_has_a_share_of_the_transfers_waits_for_its_turn_in_words() -> None:
     with two_sockets() as (here, there):
         running = [here.send(there.address, CHUNKS, link=slow()) for _ in range(8)]
         for each in running:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from p2plab.content.content import MAX_BYTES, Content
+from p2plab.core.validation import may_have
 from p2plab.errors import BadContent
 from p2plab.protocols import FinishReceiver
 from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
@@ -71,23 +72,24 @@ class Limits:
     """
 
     max_bytes: int = MAX_BYTES
-    max_transfers: int = 8
+    max_transfers: int = 16
     patience: float = 30.0
 
-    def objection(self, offer: Offer, arriving: int) -> str | None:
+    def objection(self, offer: Offer, arriving: int, own: int = 0) -> str | None:
         """Say why the offer cannot be accepted, or None.
 
-        arriving: transfers that are under way towards us.
+        arriving: transfers that are under way towards us; own: of them, the sender's.
         """
         if offer.content.size > self.max_bytes:
             return (
                 f"{offer.content.size:,} bytes are too many: I take "
                 f"{self.max_bytes:,} at most"
             )
-        if arriving >= self.max_transfers:
+        if not may_have(own, arriving, self.max_transfers):
+            whose = f", {own} of them yours" if own else ""
             return (
-                f"{arriving} transfers are arriving already, which is my limit: try "
-                f"again when one of them has ended"
+                f"{arriving} transfers are arriving already{whose}, which is my limit: "
+                f"try again when one of them has ended"
             )
         return None
 

@@ -16,7 +16,7 @@ from p2plab.content.offer import Offer
 from p2plab.core.link import AnyLink, Link
 from p2plab.core.packet import PAYLOAD_SIZE
 from p2plab.core.trace import OTHER, RECEIVER, SENDER, Trace
-from p2plab.core.validation import count_of
+from p2plab.core.validation import count_of, may_have
 from p2plab.errors import (
     BadContent,
     BrokenContract,
@@ -259,11 +259,14 @@ def simulate_picture(
 def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:
     """Say why an inbox that holds these transfers takes no other; None if it does."""
     kept = [each for each in held if each.progress or not each.ended]
-    if len(kept) >= KEEP:
-        return f"my inbox is full: it holds {KEEP} pictures and files already"
-    left = KEEP_BYTES - sum(each.offer.content.size for each in kept)
-    if offer.content.size > left:
-        return f"my inbox is full: it has room for {left:,} bytes"
+    own = [each for each in kept if each.offer.sender == offer.sender]
+    whose = f", and {len(own)} of them are yours" if own else ""
+    if not may_have(len(own), len(kept), KEEP):
+        return f"my inbox is full: it holds {len(kept)} pictures and files{whose}"
+    mine, used = (sum(t.offer.content.size for t in some) for some in (own, kept))
+    if not may_have(mine, used, KEEP_BYTES, offer.content.size):
+        left = KEEP_BYTES - used
+        return f"my inbox is full: it has room for {left:,} bytes{whose}"
     return None
 
 

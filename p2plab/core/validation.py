@@ -34,6 +34,17 @@ def number(
         raise ValueError(f"{name} must be in {interval}{unit}, got {value}")
 
 
+def may_have(own: float, used: float, total: float, more: float = 1) -> bool:
+    """Say whether who has `own` of what is `used` of a total may have more of it.
+
+    Everybody may have as much as stays free for others: alone one has half, two have a
+    third each, and so on; nobody who comes later finds nothing left.
+    Source: Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory
+    Packet Switches (1998), with alpha = 1.
+    """
+    return used + more <= total and own + more <= max(total - used, more)
+
+
 def on_one_line(text: str) -> str:
     """Write text of others so that no terminal obeys it: on one line, nothing hidden.
 

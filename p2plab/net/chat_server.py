@@ -12,7 +12,7 @@ from contextlib import suppress
 from random import Random
 from typing import Final, Self
 
-from p2plab.core.validation import number
+from p2plab.core.validation import may_have, number
 from p2plab.errors import CorruptPacket, PortInUse
 from p2plab.net.chat import Event, Log, Message
 from p2plab.net.frames import ACK, TEXT, Address, Connection, Frame, MessageId, encode
@@ -41,7 +41,8 @@ class ChatServer:
     name: for the log. ack_delay [s] and ack_loss, in [0, 1), may change while it runs.
     on_message: called with each new Message, in a thread, before its ACK. What it
         raises is kept in callback_error; the text is acknowledged anyway.
-    inbox_limit: a text that finds the inbox full gets no ACK, so its sender keeps it.
+    inbox_limit: a text that finds the inbox full, or its sender's share of it (see
+        may_have), gets no ACK, so its sender keeps it.
     Nobody waits for others to leave: where too many connections are alike, the oldest
         of them ends.
     Counted: duplicates; and connections: strangers, which have proven nothing; broken,
@@ -218,7 +219,11 @@ class ChatServer:
             copy = self._copies.get(name, 0) + 1
             if copy > 1:
                 self.duplicates += 1
-            elif len(self.inbox) < self.inbox_limit:
+            elif may_have(
+                sum(each.sender == message.sender for each in self.inbox),
+                len(self.inbox),
+                self.inbox_limit,
+            ):
                 self.inbox.append(message)
             else:
                 self._log.add("refused", message.id, 1)

@@ -37,6 +37,8 @@ from p2plab.protocols.setup import AT_ONCE, Setup
 from p2plab.sim.watchdog import Stuck
 
 READS: Final = 256  # datagrams until timers get their turn
+OFFERS: Final = 32.0  # that somebody may make at once, and so many more
+OFFERS_EACH_SECOND: Final = 8.0
 REMEMBERED: Final = 16  # ended transfers that still answer late packets
 MOST_CONTACTS: Final = 1_000  # sessions that a socket remembers
 PATH_KINDS: Final = (Kind.PROBE, Kind.PROBED)
@@ -83,6 +85,7 @@ class UdpSocket:
         self.address: Address = self._socket.getsockname()[:2]  # where it listens
         self._flows: dict[tuple[Other, int], Flow] = {}
         self._contacts: dict[bytes, Contact] = {}  # by session
+        self._offers: dict[Other, tuple[float, float]] = {}  # how many are free, when
         self._query: Query | None = None
         self._timers: dict[Flow | Contact | str, asyncio.TimerHandle] = {}
         self._closed = False
@@ -273,7 +276,8 @@ class UdpSocket:
                 offer = replace(offer, sender=other.session.peer)  # whatever it says
             why = self._objection(offer, other)
             if why is None:
-                self._accept(other, id, offer, packets)
+                if self._offers_slowly(other):  # else it will offer again by itself
+                    self._accept(other, id, offer, packets)
                 return
         except BaseException as error:  # a protocol of one's own may call exit()
             why = str(self._explained(error))
@@ -281,11 +285,23 @@ class UdpSocket:
             self._thread.watchdog.end()
         self._to(other)(encode(Packet(Kind.REFUSE, 0, to_words(why)), id | ANSWER))
 
+    def _offers_slowly(self, other: Other) -> bool:
+        """Count an offer; False if somebody makes too many at a time."""
+        now = time.monotonic()
+        free, since = self._offers.pop(other, (OFFERS, now))
+        free = min(OFFERS, free + OFFERS_EACH_SECOND * (now - since))
+        self._offers[other] = max(free - 1, 0.0), now
+        while len(self._offers) > MOST_CONTACTS:
+            del self._offers[next(iter(self._offers))]
+        return free >= 1
+
     def _objection(self, offer: Offer, other: Other) -> str | None:
-        arriving = sum(
-            each.role == RECEIVER and not each.ended for each in self.transfers()
-        )
-        why = self.limits.objection(offer, arriving)
+        arriving = [
+            whose
+            for (whose, _), flow in self._flows.items()
+            if flow.transfer.role == RECEIVER and not flow.transfer.ended
+        ]
+        why = self.limits.objection(offer, len(arriving), arriving.count(other))
         address = other.address if isinstance(other, Contact) else other
         if why is not None or self._on_offer is None or address is None:
             return why

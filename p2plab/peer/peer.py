@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from p2plab.content.chunks import cut
@@ -37,6 +37,8 @@ from p2plab.rendezvous.model import (
     Registration,
     legal_name,
 )
+
+EMPTY: Final = 20  # transfers of which nothing came, and that an inbox shows
 
 
 class Peer:
@@ -332,5 +334,12 @@ class Peer:
         with self._lock:
             if news not in self._inbox:
                 self._inbox.append(news)
+            nothing = [
+                each
+                for each in self._inbox
+                if isinstance(each, Transfer) and each.ended and not each.progress
+            ]
+            for each in nothing[:-EMPTY]:
+                self._inbox.remove(each)
         if self.on_news is not None:
             self.on_news(news)
