@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import LabPage
+from PIL import Image
 
 from p2plab import Link, ScriptedLink, Setup, sample_picture, simulate_picture
+from p2plab.content.content import MAX_BYTES
 from p2plab.content.transfer import Transfer
 from p2plab.core.trace import TIMEOUT
 from p2plab.measure.metrics import transmissions
@@ -117,6 +120,7 @@ def test_a_student_plays_a_run_steps_through_it_and_kills_a_packet(
     stage.locator(".counts", has_text=f"{after:.3f} s of {after:.3f} s").wait_for()
     lab_page.screenshot("stage-fault")
     stage.locator(".faults button", has_text="Undo").click()
+    stage.locator(".faults code").wait_for(state="detached")
     canvas.focus()
     page.keyboard.press("End")
     stage.locator(".counts", has_text=f"{end:.3f} s of {end:.3f} s").wait_for()
@@ -142,3 +146,31 @@ def test_a_saved_page_plays_without_jupyter(lab_page: LabPage, tmp_path: Path) -
         "() => document.querySelector('.p2p-stage').dataset.playing === 'false'"
     )
     assert page.evaluate(FRAMES, 2) > 0
+
+
+UPLOADS = """import p2plab
+panel = p2plab.TransferPanel()
+panel"""
+
+
+def test_pictures_above_a_message_s_limit_are_taken_and_the_panel_goes_on(
+    lab_page: LabPage, tmp_path: Path
+) -> None:
+    page = lab_page.page
+    lab_page.open_cells("upload.ipynb", UPLOADS)
+    lab_page.run_all()
+    large, huge = tmp_path / "large.png", tmp_path / "huge.png"
+    noise = np.random.default_rng(1).integers(0, 256, (2000, 2000, 3), np.uint8)
+    Image.fromarray(noise).save(large)
+    assert large.stat().st_size > 11_000_000
+    with huge.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    for path, answer in (
+        (large, "The picture to send: 2000 × 2000 pixels"),
+        (huge, "has 100,000,001 bytes, and the limit is 100,000,000"),
+        (large, "The picture to send: 2000 × 2000 pixels"),
+    ):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Upload a picture").click()
+        chooser.value.set_files(path)
+        page.get_by_text(answer).first.wait_for()

@@ -87,7 +87,7 @@ def peer_of(panel: PeerPanel) -> p2plab.Peer:
 
 def pixels(value: str) -> np.ndarray[Any, Any]:
     """What an HTML picture shows."""
-    found = re.search(r'src="data:image/(png|jpeg);base64,([^"]+)"', value)
+    found = re.search(r'src="data:image/(png|webp);base64,([^"]+)"', value)
     assert found, f"no picture in {value[:200]}"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
 
@@ -421,7 +421,7 @@ def test_a_replay_has_few_frames_and_takes_as_long_as_asked() -> None:
     assert time.perf_counter() - began >= 1.0
     assert "<img" not in frames.pop(0), "the picture of before goes first"
     assert 5 <= len(frames) <= 14
-    assert sum("image/jpeg" in each for each in frames) == len(frames) - 1
+    assert sum("image/webp" in each for each in frames) == len(frames) - 1
     assert "image/png" in frames[-1]
 
 
@@ -527,7 +527,7 @@ def test_stop_half_way_keeps_the_partial_picture_and_the_trace(
     assert real or max(row.time for row in transfer.trace) <= transfer.seconds
     shown = pixels(quick.picture.value)
     assert (shown == np.asarray(transfer.picture())).all()
-    assert re.search(r"\d+ of 42 payloads had arrived", quick.status.value)
+    assert re.search(r"\d+ of 43 payloads had arrived", quick.status.value)
     assert quick.alert.value == ""
     assert "<img" in quick.figures["ladder"].value
 

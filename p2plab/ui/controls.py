@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 import ipywidgets as widgets
-from PIL import Image
 
 from p2plab.content.chunks import cut
-from p2plab.content.content import ORDERS
+from p2plab.content.content import MAX_BYTES, ORDERS
 from p2plab.content.sample import sample_picture
 from p2plab.core.link import Link
 from p2plab.errors import BadContent
 from p2plab.protocols.setup import AT_ONCE, PROTOCOLS, WINDOWLESS, Setup
 from p2plab.ui.panel import line, said
+from p2plab.ui.upload import Upload
 
 LABEL: Final = "118px"  # every label, so that the boxes stand in a column
 INDENT: Final = "126px"  # what has no label stands below the boxes
@@ -27,7 +27,6 @@ COLUMN: Final = {"flex": "1 1 280px", "min_width": "280px", "max_width": "350px"
 PERCENT: Final = 0.01
 MS: Final = 0.001
 SIZES: Final = (64, 128, 256, 512)  # of the sample picture
-_TOO_LARGE: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _OWN: Final = "own"  # the choice that stands for a picture which somebody brought
 
 
@@ -197,12 +196,7 @@ class PictureChoice:
             (f"landscape, {each} × {each}", each) for each in SIZES
         ]
         self.choice = dropdown("picture-choice", "Picture", self._samples, size)
-        self.upload = widgets.FileUpload(
-            accept="image/*",
-            description="Upload a picture\n",  # the count of files goes below, unseen
-            icon="",  # what room there is, the words need
-            layout=widgets.Layout(width="auto", margin=f"2px 2px 2px {INDENT}"),
-        )
+        self.upload = Upload(layout=widgets.Layout(margin=f"0 0 0 {INDENT}"))
         self.upload.add_class("p2p-upload")
         self.box = widgets.VBox([self.choice, self.upload])
 
@@ -232,16 +226,16 @@ class PictureChoice:
         if not files:
             return
         self.upload.value = ()  # or nobody would hear of the same file again
-        name = str(files[0]["name"])
+        name, size = str(files[0]["name"]), files[0]["size"]
+        if files[0]["content"] is None:
+            raise BadContent(
+                f"{name} has {size:,} bytes, and the limit is {MAX_BYTES:,}: take a "
+                "smaller picture"
+            )
         try:
             cut(files, kind="picture")
         except BadContent as why:
-            if isinstance(why.__cause__, _TOO_LARGE):  # it could be read
-                raise
-            raise BadContent(
-                f"the file {name} is not a picture that can be read: "
-                "choose a PNG, JPEG, GIF or WebP file"
-            ) from why
+            raise BadContent(f"nothing else was chosen: {why}") from why
         self._take(files, name)
 
     def _take(self, picture: object, label: str) -> None:

@@ -33,7 +33,6 @@ STYLE: Final = """<style>
   background: rgba(0, 114, 178, .12); overflow-wrap: anywhere}
 .p2p-panel [role=status] {min-height: 1.4em; overflow-wrap: anywhere}
 .p2p-panel progress {width: 100%; height: 14px; accent-color: #0072B2}
-.p2p-panel .p2p-upload {white-space: pre; text-align: center}
 .p2p-panel figure {margin: 0}
 .p2p-panel figure img {object-fit: contain; display: block;
   background: var(--jp-layout-color2, #eee)}
