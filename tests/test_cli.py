@@ -240,8 +240,9 @@ def test_a_name_cannot_steer_the_terminal(lab: Lab) -> None:
     id = MessageId(1, 1)
     peer.texts.on_message(Message("\x1b[2Jbob", "hello", 0.0, address, id))
     said = console.stdout.getvalue()
-    assert said.startswith("\n[ [31m bob  wants to meet you: type accept  [31m bob  ")
-    assert "[ [2Jbob: 'hello']" in said
+    bob = r"\x1b[31m\rbob\u202e"
+    assert said.startswith(f"\n[{bob} wants to meet you: type accept {bob} ")
+    assert r"[\x1b[2Jbob: 'hello']" in said
     assert "\x1b" not in said
 
 
@@ -257,7 +258,7 @@ def test_a_name_cannot_steer_the_terminal(lab: Lab) -> None:
         ("nonsense, I say", "there is no command nonsense,: type one of accept, ag"),
         ("accept", "nobody waits for your word\n"),
         ("refuse bob", "bob has not asked to meet you, or is gone\n"),
-        ("accept \x1b[2J", "a name has letters, digits, '_', '.' and '-' of any"),
+        ("accept \x1b[2J", "a name has no invisible characters: leave out U+001B"),
         ("picture bob .", ". is not a file\n"),
         ("picture bob no.png", "no.png cannot be read: "),
         ("file bob .", ". is not a file\n"),
@@ -329,8 +330,8 @@ def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
     heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
     assert "type" in heading
     assert [line.split()[0].strip(":") for line in commands] == [
-        *("accept", "again", "file", "help", "inbox", "list", "picture", "quit"),
-        *("refuse", "save", "text"),
+        *("accept", "again", "clear", "file", "help", "inbox", "list", "picture"),
+        *("quit", "refuse", "save", "text"),
     ]
 
 
@@ -393,7 +394,7 @@ def test_a_redis_that_is_away_is_told_when_the_rendezvous_starts() -> None:
         assert server.stdout is not None
         assert server.stderr is not None
         assert "http://" in server.stdout.readline()  # it runs, and waits for its Redis
-        assert "The Redis does not answer" in server.stderr.readline()
+        assert "nothing listens there: start Redis" in server.stderr.readline()
         server.send_signal(signal.SIGTERM)
         assert "stopped" in server.stdout.read()
     assert server.returncode == 0

@@ -723,7 +723,7 @@ def test_who_asks_twice_is_answered_by_one_click(pair: Pair) -> None:
     eventually(lambda: len(peer_of(bob).requests) == 2, "both ask")
     assert bob.view.flush()
     words, accept, _ = one_request(bob).children
-    assert "<b>alice</b> wants to meet you" in words.value
+    assert '<b dir="auto">alice</b> wants to meet you' in words.value
     accept.click()
     alice.wait()
     assert "may I?" in inbox_of(bob)

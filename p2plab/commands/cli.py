@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -28,13 +29,21 @@ HOST: Final = "where to listen; 0.0.0.0 lets other machines in (default %(defaul
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; errors are one line on stderr."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # What a terminal's encoding does not have is written as Python writes it.
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
     wishes = _parser().parse_args(arguments)
     try:
         status: int = wishes.run(wishes)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads us has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except (P2PLabError, ValueError, OSError) as why:
-        from p2plab.content.offer import printable  # some words are a stranger's
-
-        print(f"p2plab {wishes.command}: {printable(str(why))}", file=sys.stderr)
+        words = on_one_line(str(why))  # some of them are a stranger's
+        print(f"p2plab {wishes.command}: {words}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -9,9 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 from p2plab.content.chunks import as_path
-from p2plab.content.offer import printable
 from p2plab.content.transfer import State, Transfer, arrived
-from p2plab.core.validation import count_of
+from p2plab.core.validation import count_of, on_one_line
 from p2plab.errors import NotDelivered, P2PLabError, PeerNotFound, TransferStalled
 from p2plab.net.chat import Message
 from p2plab.net.threads import spawn
@@ -186,6 +185,11 @@ class Console(Cmd):
         self._saved.append(each)
         self._say(f"written to {path}")
 
+    def do_clear(self, name: str) -> None:
+        """`clear [NAME]`: forget what has come, or what NAME has sent"""
+        count = self.peer.clear_inbox(name or None)
+        self._say(f"{count_of(count, 'thing')} forgotten")
+
     def do_quit(self, _: str) -> bool:
         """`quit`: leave"""
         if any(map(self._would_be_lost, self.peer.inbox)) and not self._warned:
@@ -295,11 +299,11 @@ class Console(Cmd):
     def _tell(self, news: str) -> None:
         """Put a line between what is being typed, and the prompt once more."""
         prompt = "" if self._busy else self.prompt
-        line = f"\n[{printable(news)}]\n{prompt}"
+        line = f"\n[{on_one_line(news)}]\n{prompt}"
         print(line, end="", file=self.stdout, flush=True)
 
     def _say(self, words: str) -> None:
-        print(printable(words), file=self.stdout, flush=True)
+        print(on_one_line(words), file=self.stdout, flush=True)
 
 
 def ended_within(transfer: Transfer, seconds: float) -> bool:

@@ -23,9 +23,8 @@ MAX_CHUNKS: Final = 1_000_000  # each costs memory at both ends, however small i
 MAX_NAME: Final = 128  # characters; file systems hold 255 bytes
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-# Characters that Windows refuses, and those that turn the reading direction round:
-# "gnp.exe" could be made to look like "exe.png".
-_UNSAFE = frozenset('<>:"/\\|?*\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+# Characters that Windows refuses.
+_UNSAFE = frozenset('<>:"/\\|?*')
 
 
 def clean_name(name: str) -> str:
@@ -33,7 +32,9 @@ def clean_name(name: str) -> str:
     name = PureWindowsPath(name).name  # takes / and \ for separators, and a drive off
     unsafe = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves, line ends
     name = "".join(
-        "_" if c in _UNSAFE or unicodedata.category(c) in unsafe else c for c in name
+        "_" if c in _UNSAFE or unicodedata.category(c) in unsafe else c
+        for c in name
+        if unicodedata.category(c) != "Cf"  # what nobody sees, or turns the reading
     )
     name = name.strip(". ")
     if _DEVICE.match(name):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from p2plab.content.content import MAX_BYTES, Content
-from p2plab.core.validation import may_have
+from p2plab.core.validation import may_have, on_one_line
 from p2plab.errors import BadContent
 from p2plab.protocols import FinishReceiver
 from p2plab.protocols.setup import MISSING, PROTOCOLS, Setup
@@ -101,9 +101,4 @@ def to_words(why: object) -> bytes:
 
 def words(given: bytes) -> str:
     """Return the reason that somebody else gives, fit to be shown."""
-    return printable(given[:MAX_WORDS].decode(errors="replace"))
-
-
-def printable(text: str) -> str:
-    """Return a text from anywhere without what could steer a terminal."""
-    return "".join(each if each.isprintable() else " " for each in text)
+    return on_one_line(given[:MAX_WORDS].decode(errors="replace"))

@@ -117,6 +117,13 @@ class ChatServer:
             self._acceptor = spawn(self._accept, self._listener, name=THREAD)
         return self
 
+    def forget(self, sender: str | None = None) -> None:
+        """Empty the inbox, or take one sender's texts out of it."""
+        with self._lock:
+            self.inbox[:] = [
+                each for each in self.inbox if sender not in (None, each.sender)
+            ]
+
     def stop(self) -> None:
         """Close the port and every connection; all threads are gone afterwards.
 

@@ -216,15 +216,17 @@ class Peer:
         with self._lock:
             return self._inbox.copy()
 
-    def clear_inbox(self) -> None:
-        """Forget what has come, except for transfers that are still arriving."""
-        self.texts.inbox.clear()
+    def clear_inbox(self, author: str | None = None) -> int:
+        """Forget what has come, except for transfers that are still arriving.
+
+        author: the name of the peer whose texts, pictures and files go; None: all.
+        Returns how many there were.
+        """
         with self._lock:
-            self._inbox = [
-                each
-                for each in self._inbox
-                if isinstance(each, Transfer) and not each.ended
-            ]
+            gone = [each for each in self._inbox if _over(each, author)]
+            self._inbox = [each for each in self._inbox if each not in gone]
+        self.texts.forget(author)
+        return len(gone)
 
     @property
     def text_events(self) -> list[Event]:
@@ -343,3 +345,10 @@ class Peer:
                 self._inbox.remove(each)
         if self.on_news is not None:
             self.on_news(news)
+
+
+def _over(each: Message | Transfer, author: str | None) -> bool:
+    """Whether it may be forgotten."""
+    text = isinstance(each, Message)
+    sender = each.sender if isinstance(each, Message) else each.offer.sender
+    return author in (None, sender) and (text or getattr(each, "ended", False))

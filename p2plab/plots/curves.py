@@ -31,10 +31,13 @@ def over_time(trace: Trace, ax: Axes | None = None) -> Axes:
         delivered = [at for at, _ in deliveries(trace.rows, moves)]
         curves["delivered"] = delivered, style.PLAIN_LINE
     if SENDER in trace.names:
-        lost = [m.moment for m in data if m.fate in (LOSS, OVERFLOW, CORRUPT)]
+        lost = [m.moment for m in data if m.fate in (LOSS, OVERFLOW)]
+        damaged = [m.moment for m in data if m.fate == CORRUPT]
         again = [move.moment for move in data if move.again]
         curves |= {"sent again": (again, style.AGAIN_LINE)}
         curves |= {"lost": (lost, style.LOSS_LINE)}
+        if damaged:
+            curves |= {"damaged": (damaged, style.DAMAGED_LINE)}
     timeouts = _timeouts(trace)
     end = max([0.0, *timeouts, *(times[-1] for times, _ in curves.values() if times)])
     scale, unit = time_unit(end)

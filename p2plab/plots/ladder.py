@@ -122,7 +122,7 @@ def lay_out(
         where = zip(*(each.point for each in alike), strict=True)
         ax.plot(*where, zorder=3, clip_on=False, **alike[0].look)
     if line is None:
-        figure = ax.get_figure(root=True)
+        figure = style.whole_figure(ax)
         inches = ax.get_position().height * (figure.get_figheight() if figure else 6.0)
         line = (bottom - top) * 1.25 * FONT / (72 * inches)
     left_out = sum(_write(ax, each, line, bottom, len(lifelines)) for each in labels)
@@ -263,12 +263,14 @@ def ladder(
         return say(ax, f"Ladder diagram: nothing was sent. {note}".strip())
     kinds = [move.kind for move in moves]
     again = sum(move.again for move in moves)
-    lost = sum(move.fate in _LOST for move in moves)
+    lost = sum(move.fate in _LOST and move.kind == DATA for move in moves)
+    damaged = sum(move.fate == CORRUPT and move.kind == DATA for move in moves)
     return say(
         ax,
         f"Ladder diagram from {top * scale:.4g} to {bottom * scale:.4g} {unit}. "
         f"DATA: {kinds.count(DATA)}, ACK: {kinds.count(ACK)}, sent again: {again}, "
-        f"lost: {lost}, timeouts: {len(timeouts)}. {note}".strip(),
+        f"DATA lost: {lost}, damaged: {damaged}, timeouts: {len(timeouts)}. "
+        f"{note}".strip(),
     )
 
 

@@ -35,6 +35,7 @@ ACK_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": "-"}
 ACCEPT_LINE: Final[Style] = {"color": ACK_COLOUR, "linestyle": (0, (6, 1, 1, 1))}
 AGAIN_LINE: Final[Style] = {"color": AGAIN_COLOUR, "linestyle": "--"}
 LOSS_LINE: Final[Style] = {"color": LOSS_COLOUR, "linestyle": "-."}
+DAMAGED_LINE: Final[Style] = {"color": LOSS_COLOUR, "linestyle": ":"}
 PLAIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": "-"}
 FIN_LINE: Final[Style] = {"color": PLAIN_COLOUR, "linestyle": (0, (8, 2))}
 
@@ -139,7 +140,7 @@ def say(ax: Axes, sentence: str) -> Axes:
 
 def alt_text(ax: Axes) -> str:
     """Return what the figure of `ax` shows, in words."""
-    figure = ax.get_figure(root=True)
+    figure = whole_figure(ax)
     every = [ax] if figure is None else figure.axes
     return " ".join(str(each.get_label()) for each in every).strip()
 
@@ -149,7 +150,7 @@ def to_html(ax: Axes) -> str:
 
     JupyterLab leaves out the words of a picture that comes to it in any other way.
     """
-    figure = ax.get_figure(root=True)
+    figure = whole_figure(ax)
     if figure is None:
         raise ValueError("this axes was removed from its figure: draw it again")
     buffer = io.BytesIO()
@@ -170,10 +171,20 @@ def show(axes: Axes | Sequence[Axes]) -> None:
     from matplotlib import pyplot
 
     ax = axes if isinstance(axes, Axes) else axes[0]
+    figure = whole_figure(ax)
+    manager = None if figure is None else figure.canvas.manager
+    if getattr(manager, "_shown", False):  # a backend that shows what is only made
+        return
     display(HTML(to_html(ax)))  # type: ignore[no-untyped-call]  # IPython's are not
-    figure = ax.get_figure(root=True)
     if figure is not None:
         pyplot.close(figure)  # or the notebook would show it again, without words
+
+
+def whole_figure(ax: Axes) -> Figure | None:
+    """Return the figure that an axes is part of, however deep."""
+    figure: Any = ax.figure
+    whole: Figure | None = getattr(figure, "figure", figure)
+    return whole
 
 
 def ink(colour: str) -> tuple[float, float, float]:

@@ -68,7 +68,7 @@ def open_lab(lab: Any) -> Any:
 def said(role: str, text: str) -> str:
     """A line of HTML for a text from anywhere, as a sentence; nothing for no text."""
     text = text[:1].upper() + text[1:]
-    return f'<div role="{role}">{html.escape(text)}</div>' if text else ""
+    return f'<div dir="auto" role="{role}">{html.escape(text)}</div>' if text else ""
 
 
 def line(name: str, **layout: str) -> Any:
@@ -349,4 +349,6 @@ def _this_cell() -> str:
     from IPython.core.getipython import get_ipython
 
     parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
-    return str(parent.get("metadata", {}).get("cellId", ""))
+    # Some front ends send no ids of cells: there a panel stays until it is closed.
+    run = parent.get("header", {}).get("msg_id", "")
+    return str(parent.get("metadata", {}).get("cellId") or run)

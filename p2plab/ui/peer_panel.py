@@ -175,6 +175,12 @@ class PeerPanel(Panel):
         what = peer, to, it.picture.value, setup, link
         return self._do("send-picture", self._send_picture, *what)
 
+    def clear(self) -> Self:
+        """Forget what has come, except for what is still arriving."""
+        self._registered().clear_inbox()
+        self.view.request_redraw()
+        return self
+
     def stop(self) -> Self:
         """Stop the picture that is being sent."""
         if self.transfer is not None:
@@ -381,6 +387,7 @@ class PeerControls:
             "send-text": button("send-text", "Send text", **blue),
             "send-picture": button("send-picture", "Send picture", **blue),
             "stop": button("stop", "Stop", disabled=True, **red),
+            "clear": button("clear", "Clear", icon="trash"),
         }
         for each, it in self.buttons.items():
             it.layout.width = "112px" if each == "send-picture" else "92px"
@@ -420,7 +427,8 @@ class PeerControls:
         pictures += [self.loss.box, self.delay.box, self._row("send-picture", "stop")]
         pictures += [self.picture_alert, self.progress]
         acks = [_head("How I acknowledge texts"), self.ack_delay.box, self.ack_loss.box]
-        columns = [me + texts, pictures + acks, [_head("Inbox"), panel.inbox.box]]
+        inbox = [_head("Inbox"), panel.inbox.box, self.buttons["clear"]]
+        columns = [me + texts, pictures + acks, inbox]
         layout = widgets.Layout(**COLUMN)
         boxes = [widgets.VBox(each, layout=layout) for each in columns]
         style = line("style")
@@ -531,7 +539,7 @@ class RequestsView:
         at = time.strftime("%H:%M:%S", time.localtime(since))
         words = line("request", flex="1 1 auto")
         name = html.escape(requests[-1].peer)
-        words.value = f"<b>{name}</b> wants to meet you, asked at {at}."
+        words.value = f'<b dir="auto">{name}</b> wants to meet you, asked at {at}.'
         return widgets.HBox([words, *both], layout=widgets.Layout(align_items="center"))
 
 
@@ -551,6 +559,10 @@ class InboxView:
 
     def draw(self, inbox: Sequence[Message | Transfer]) -> bool:
         """Show what has come; say whether something is still arriving."""
+        there = {id(each) for each in inbox}
+        cleared = len(self._lines)
+        self._lines = [(each, it) for each, it in self._lines if id(each) in there]
+        cleared -= len(self._lines)
         known = {id(each) for each, _ in self._lines}
         fresh = [(each, line("message")) for each in inbox if id(each) not in known]
         self._lines += fresh
@@ -563,14 +575,15 @@ class InboxView:
             entry.value = _chunks(each, ended)
             if not ended:
                 self._moving.append((each, entry))
-        if fresh:
+        if fresh or cleared:
             self.box.children = [entry for _, entry in reversed(self._lines[-SHOWN:])]
         return bool(self._moving)
 
 
 def _from(sender: str, at: str) -> str:
     who = html.escape(sender) or "somebody"
-    return f"<b>{who}</b> <small>{html.escape(at)}</small>"
+    at = html.escape(at)
+    return f'<b dir="auto">{who}</b> <small dir="auto">{at}</small>'
 
 
 def _text(message: Message) -> str:

@@ -238,7 +238,7 @@ def bar(progress: float, words: str) -> str:
     """A progress bar with a name, and the numbers below it."""
     return (
         f'<progress aria-label="received" max="1" value="{progress:.4f}"></progress>'
-        f"<div>{html.escape(words)}</div>"
+        f'<div dir="auto">{html.escape(words)}</div>'
     )
 
 

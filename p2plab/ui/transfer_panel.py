@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sys
 import threading
 from dataclasses import fields
 from math import inf
@@ -41,6 +42,11 @@ LOW: Final = (
 )
 WIDTH, HEIGHT = 9.8, 5.1  # of a figure [inch], of 100 pixels
 HELP: Final = "Below, Autopsy tells what happened, and Ladder draws it."
+WAITING: Final = (
+    "A cell waits for this transfer, and until it ends no button is heard. To stop "
+    "both, press ■ in the notebook's toolbar."
+)
+STOPPED_IN: Final = 5.0  # [s]
 TABS: Final = {  # a class in the page, and the title
     "ladder": "Ladder",
     "over-time": "Over time",
@@ -150,9 +156,21 @@ class TransferPanel(Panel):
     def wait(self, timeout: float = 60.0) -> Self:
         """Wait until all is over and drawn.
 
+        Interrupting the kernel stops the transfer; what has arrived stays.
         Raises what the transfer failed with, or TransferError after `timeout` seconds.
         """
-        if not self._ended.wait(timeout):
+        if not self._ended.is_set() and "ipykernel" in sys.modules:
+            self.note.value = said("note", WAITING)
+        try:
+            ended = self._ended.wait(timeout)
+        except KeyboardInterrupt:
+            self.stop()
+            self._ended.wait(STOPPED_IN)
+            self.wait_drawn(STOPPED_IN)
+            return self
+        finally:
+            self.note.value = ""
+        if not ended:
             raise TransferError(f"not at its end after {timeout:g} s", self.transfer)
         self.wait_drawn(timeout)
         if self.transfer is not None and self.transfer.error is not None:
