@@ -10,9 +10,9 @@ from p2plab.core.link import CORRUPT
 from p2plab.core.packet import ACK, HEADER_SIZE, MACHINE_KINDS, TIMESTAMP_PERIOD, Packet
 from p2plab.core.trace import (
     DELIVER,
+    RECEIVER,
     RETRANSMIT,
     SEND,
-    SENDER,
     TIMEOUT,
     Row,
     State,
@@ -111,8 +111,12 @@ class Host:
         if now >= TIMESTAMP_PERIOD and packet.ts_ecr is not None:
             periods = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
             packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
-        self._ask(now, self.machine.on_packet, packet, now)
-        self._deliver(now)
+        try:
+            self.machine.on_packet(packet, now)
+        except Exception as why:
+            raise self._raised(now, "on_packet", why) from why
+        if self.role == RECEIVER:
+            self._deliver(now)
 
     def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Write down the end of a packet that no machine hears of."""
@@ -123,8 +127,12 @@ class Host:
         self._record(now, CORRUPT, packet, number)
         self.heard_at = now
         if hasattr(self.inner, "on_corrupt"):
-            self._ask(now, self.inner.on_corrupt, now)
-            self._deliver(now)
+            try:
+                self.inner.on_corrupt(now)
+            except Exception as why:
+                raise self._raised(now, "on_corrupt", why) from why
+            if self.role == RECEIVER:
+                self._deliver(now)
 
     def fire(self, now: float) -> None:
         """Call on_timeout if the deadline has passed; otherwise it was time to pull."""
@@ -136,10 +144,14 @@ class Host:
             self._fired_at = now
             if self._timeouts > TIMEOUT_LIMIT:
                 raise self._still_due(now, f" {TIMEOUT_LIMIT} times", deadline)
-            self._ask(now, self.machine.on_timeout, now)
+            try:
+                self.machine.on_timeout(now)
+            except Exception as why:
+                raise self._raised(now, "on_timeout", why) from why
             self._fired = True
             self.note(now)  # before the pull: this is where go-back-N steps back
-        self._deliver(now)
+        if self.role == RECEIVER:
+            self._deliver(now)
 
     def pull(self, now: float) -> Iterator[Packet]:
         """Yield what the machine puts on the wire now; the caller may stop early."""
@@ -148,7 +160,10 @@ class Host:
         if now != self._pulled_at:
             self._pulled_at, self._sent_before = now, self.number
         while self._pull_at is None:
-            packet = self._ask(now, self.machine.next_packet, now)
+            try:
+                packet = self.machine.next_packet(now)
+            except Exception as why:
+                raise self._raised(now, "next_packet", why) from why
             if packet is None:
                 if self._fired:
                     self._require_effect(now)
@@ -189,9 +204,13 @@ class Host:
             self._pull_at = self._due
 
     def _deliver(self, now: float) -> None:
-        if self.role == SENDER:
-            return
-        while (payload := self._ask(now, self.machine.next_payload)) is not None:
+        while True:
+            try:
+                payload = self.machine.next_payload()
+            except Exception as why:
+                raise self._raised(now, "next_payload", why) from why
+            if payload is None:
+                return
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 raise self._endless(now, "next_payload", self.payloads, "is waiting")
             if self.trace is not None:
@@ -204,15 +223,10 @@ class Host:
 
     # The machine's promises
 
-    def _ask(self, now: float, method: Callable[..., Any], *told: object) -> Any:
-        """Call one of the machine's methods; whatever it raises is a broken promise."""
-        try:
-            return method(*told)
-        except Exception as why:
-            name: str = getattr(method, "__name__", "a method")
-            what = f"{name} raised {type(why).__name__}: {why}"
-            cure = "A machine must not raise because of what it is told."
-            raise self._broken(now, Promise.NO_EXCEPTION, name, what, cure) from why
+    def _raised(self, now: float, member: str, why: Exception) -> BrokenContract:
+        what = f"{member} raised {type(why).__name__}: {why}"
+        cure = "A machine must not raise because of what it is told."
+        return self._broken(now, Promise.NO_EXCEPTION, member, what, cure)
 
     def _require_end(self, now: float) -> None:
         times = self.number - self._sent_before
