@@ -1,8 +1,10 @@
-"""What every driver does with a machine: feed it, pull it, watch it, check its word."""
+"""What every driver does with a machine: feed it, pull it, check its word."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import Any, Final
 
 from p2plab.core.endpoint import Receiver, Sender
@@ -13,6 +15,7 @@ from p2plab.core.trace import (
     RECEIVER,
     RETRANSMIT,
     SEND,
+    SENDER,
     TIMEOUT,
     Row,
     State,
@@ -20,7 +23,6 @@ from p2plab.core.trace import (
     probe,
 )
 from p2plab.errors import BrokenContract, Promise
-from p2plab.sim.contract import require_machine
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
@@ -29,6 +31,13 @@ TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
 # A clock that wakes us every millisecond, and late at that, is enough for any pace.
 SLACK: Final = 0.001  # paced packets may leave so much too early [s]
 CATCH_UP: Final = 0.005  # or so much too late, where a thread may be late [s]
+
+# member -> how many arguments the driver calls it with; None: it reads a value
+_ENDPOINT: Final = {"deadline": None, "next_packet": 1, "on_packet": 2, "on_timeout": 1}
+_OWN: Final[dict[str, dict[str, int | None]]] = {
+    SENDER: {"done": None, "send": 1},
+    RECEIVER: {"next_payload": 0},
+}
 
 
 def wire_size(packet: Packet) -> int:
@@ -160,10 +169,7 @@ class Host:
         if now != self._pulled_at:
             self._pulled_at, self._sent_before = now, self.number
         while self._pull_at is None:
-            try:
-                packet = self.machine.next_packet(now)
-            except Exception as why:
-                raise self._raised(now, "next_packet", why) from why
+            packet = self.next_packet(now)
             if packet is None:
                 if self._fired:
                     self._require_effect(now)
@@ -183,6 +189,20 @@ class Host:
             if self.paced is not None and (rate := self.paced.pacing_rate):
                 self._pause(now, 1 / rate)
             yield packet
+
+    def next_packet(self, now: float) -> Any:
+        """Ask the machine for its next packet; a driver may look at it first."""
+        try:
+            return self.machine.next_packet(now)
+        except Exception as why:
+            raise self._raised(now, "next_packet", why) from why
+
+    def next_payload(self, now: float) -> Any:
+        """Ask a receiver for its next payload; a driver may look at it first."""
+        try:
+            return self.machine.next_payload()
+        except Exception as why:
+            raise self._raised(now, "next_payload", why) from why
 
     def note(self, now: float) -> None:
         """Write down the machine's own numbers if one of them has changed."""
@@ -204,13 +224,7 @@ class Host:
             self._pull_at = self._due
 
     def _deliver(self, now: float) -> None:
-        while True:
-            try:
-                payload = self.machine.next_payload()
-            except Exception as why:
-                raise self._raised(now, "next_payload", why) from why
-            if payload is None:
-                return
+        while (payload := self.next_payload(now)) is not None:
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 raise self._endless(now, "next_payload", self.payloads, "is waiting")
             if self.trace is not None:
@@ -261,3 +275,70 @@ class Host:
     ) -> BrokenContract:
         machine = type(self.inner).__name__
         return BrokenContract(promise, machine, member, what, cure, now)
+
+
+# Its members, before a run
+
+
+def require_machine(machine: object, role: str) -> None:
+    """Raise BrokenContract unless `machine` has all members of its role.
+
+    role: SENDER or RECEIVER.
+    """
+    name = type(machine).__name__
+    if isinstance(machine, type):
+        name = machine.__name__
+        cure = f"{name}()"
+        what = f"{name} is a class: hand over a machine made of it, {cure}"
+        raise BrokenContract(Promise.INTERFACE, name, "", what)
+    members = {**_OWN[role], **_ENDPOINT}
+    for member, arguments in members.items():
+        if not hasattr(machine, member):
+            what = f"{name} has no {member}, which every {role} needs"
+            where = role.capitalize() if member in _OWN[role] else "Endpoint"
+            cure = _misspelling(machine, member, members)
+            if role == RECEIVER and hasattr(machine, "send"):
+                cure = "Is it a sender?"
+            what = f"{what} (see {where})"
+        else:
+            what, cure = _misfit(
+                f"{name}.{member}", getattr(machine, member), arguments
+            )
+        if what:
+            raise BrokenContract(Promise.INTERFACE, name, member, what, cure)
+
+
+def _misspelling(machine: object, member: str, members: dict[str, int | None]) -> str:
+    others = [name for name in dir(machine) if name not in members]
+    if members[member] is not None:
+        others = [name for name in others if callable(getattr(machine, name))]
+    close = get_close_matches(member, (n for n in others if not n.startswith("__")), 1)
+    return f"It has {close[0]}: is that a misspelling?" if close else ""
+
+
+def _misfit(name: str, member: Any, arguments: int | None) -> tuple[str, str]:
+    """Return why a driver cannot use a member, and what to do about it."""
+    if arguments is None:
+        if not inspect.ismethod(member):
+            return "", ""
+        what = f"{name} is a method, but the driver reads it as a value"
+        return what, "Write @property above it."
+    code = getattr(getattr(member, "__func__", None), "__code__", None)
+    flags = code.co_flags if code else 0
+    if code and not flags & inspect.CO_COROUTINE:
+        if (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
+            return "", ""  # plain, as nearly always: the other questions take long
+        if not (code.co_argcount or flags & inspect.CO_VARARGS):
+            return f"{name} is a method: write `self` as its first name", ""
+    if inspect.iscoroutinefunction(member):
+        return f"{name} is `async`, and nobody awaits it", "Write `def`."
+    if not callable(member):
+        return f"{name} is a value, but must be a method", ""
+    try:
+        inspect.signature(member).bind(*range(arguments))
+    except ValueError:
+        pass  # built into Python, which does not say how it is called
+    except TypeError as why:
+        what = f"{name} is called with {arguments} argument(s) after self, and cannot "
+        return f"{what}be: {why}", ""
+    return "", ""
