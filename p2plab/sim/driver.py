@@ -114,7 +114,7 @@ class Host:
 
     def feed(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Hand over a packet that has arrived intact; `what` is the trace's word."""
-        self._record(now, what, packet, number)
+        self.record(packet, now, what, number)
         self._fed += 1
         self.heard_at = now
         if now >= TIMESTAMP_PERIOD and packet.ts_ecr is not None:
@@ -127,13 +127,9 @@ class Host:
         if self.role == RECEIVER:
             self._deliver(now)
 
-    def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
-        """Write down the end of a packet that no machine hears of."""
-        self._record(now, what, packet, number)
-
     def damage(self, packet: Packet, now: float, number: int) -> None:
         """Tell that `packet` has arrived damaged: only the trace knows which it was."""
-        self._record(now, CORRUPT, packet, number)
+        self.record(packet, now, CORRUPT, number)
         self.heard_at = now
         if hasattr(self.inner, "on_corrupt"):
             try:
@@ -175,7 +171,9 @@ class Host:
                     self._require_effect(now)
                 return
             if type(packet) is not Packet or packet.kind not in MACHINE_KINDS:
-                raise self._no_packet(now, packet)
+                what = f"next_packet returned {packet!r:.80}"
+                cure = "Return one Packet of kind DATA, ACK, NAK or FIN, or None."
+                raise self._broken(now, Promise.PACKETS, "next_packet", what, cure)
             if self.number >= self._sent_before + PULL_LIMIT:
                 self._require_end(now)
             what = SEND
@@ -183,7 +181,7 @@ class Host:
                 if self._last_payload.get(packet.seq) is packet.payload:
                     what = RETRANSMIT
                 self._last_payload[packet.seq] = packet.payload
-            self._record(now, what, packet, self.number)
+            self.record(packet, now, what, self.number)
             self.number += 1
             self._fired = False
             if self.paced is not None and (rate := self.paced.pacing_rate):
@@ -212,7 +210,8 @@ class Host:
                 self._last_values = values
                 self._states.append(State(now, self.role, values))
 
-    def _record(self, now: float, what: str, packet: Packet, number: int) -> None:
+    def record(self, packet: Packet, now: float, what: str, number: int) -> None:
+        """Write down what has become of a packet; a machine may not hear of it."""
         if self.trace is not None:
             kind, seq, payload, _, _ = packet
             row = Row(now, self.role, what, kind, seq, len(payload), number)
@@ -252,11 +251,6 @@ class Host:
         deadline = self.machine.deadline
         if deadline is not None and deadline <= now:
             raise self._still_due(now, ", nothing was sent,", deadline)
-
-    def _no_packet(self, now: float, answer: object) -> BrokenContract:
-        what = f"next_packet returned {answer!r:.80}"
-        cure = "Return one Packet of kind DATA, ACK, NAK or FIN, or None."
-        return self._broken(now, Promise.PACKETS, "next_packet", what, cure)
 
     def _endless(
         self, now: float, method: str, times: int, more: str

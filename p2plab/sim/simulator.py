@@ -114,7 +114,7 @@ class Simulation:
             number = host.number - 1
             for when, what in channel.transmit(wire_size(sent), now):
                 if what in LOST:
-                    host.lose(sent, now, what, number)
+                    host.record(sent, now, what, number)
                 else:
                     self._order += 1
                     arrival = (when, self._order, 1 - way, what, sent, number)
