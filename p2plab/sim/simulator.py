@@ -151,7 +151,6 @@ def simulate(
     """
     link = link or Link()
     trace = Trace({"link": repr(link)})
-    kept = trace if record else None
     delivered: list[bytes] = []
 
     def deliver(payload: bytes) -> None:
@@ -159,8 +158,9 @@ def simulate(
         if on_payload is not None:
             on_payload(payload)
 
+    recorded = trace if record else None
     simulation = Simulation(
-        sender, receiver, link, back or link, kept, deliver, wire, states
+        sender, receiver, link, back or link, recorded, deliver, wire, states
     )
     simulation.sender.send(*payloads)
     if hasattr(sender, "finish"):
