@@ -11,12 +11,11 @@ from itertools import pairwise
 
 import pytest
 
-from p2plab.core.endpoint import Receiver, Sender
+from p2plab.core.endpoint import FixedWindow, Receiver, Sender
 from p2plab.core.link import GilbertElliott, Link
 from p2plab.core.packet import HEADER_SIZE
 from p2plab.core.rtt import FixedRto
 from p2plab.core.trace import SENDER
-from p2plab.core.window import FixedWindow
 from p2plab.measure import theory
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
 from p2plab.protocols.selective_repeat import (

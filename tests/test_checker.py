@@ -17,10 +17,10 @@ from p2plab.checker.fingerprint import difference, fingerprint
 from p2plab.checker.run import Makers, Trial, plain
 from p2plab.checker.search import Found, Search
 from p2plab.checker.verdict import ladder
+from p2plab.core.endpoint import FixedWindow
 from p2plab.core.packet import ACK, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.trace import RETRANSMIT, SEND, Row, Trace
-from p2plab.core.window import FixedWindow
 from p2plab.protocols import Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender

@@ -18,7 +18,7 @@ from p2plab.measure.experiments import (
     sweep,
     table,
 )
-from p2plab.measure.summary import Summary
+from p2plab.measure.metrics import Summary
 from p2plab.protocols import Setup
 
 SETUPS = [Setup("stop_and_wait", timeout=0.15), Setup("go_back_n", 8, timeout=0.3)]

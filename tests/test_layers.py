@@ -27,7 +27,7 @@ LECTURE = {"core", "fast", "protocols", "sim"}
 STANDARD = LECTURE | {"museum", "checker"}
 NOISY = {"socket", "socketserver", "selectors", "ssl", "http", "threading", "asyncio"}
 # Machines are given the time and their luck; they never fetch them.
-MACHINES = {"core/endpoint.py", "core/rtt.py", "core/window.py", "fast", "protocols"}
+MACHINES = {"core/endpoint.py", "core/rtt.py", "fast", "protocols"}
 CLOCKS_AND_CHANCE = {"time", "datetime", "random", "secrets", "logging"}
 
 SLOW = ["redis", "fakeredis", "fastapi", "uvicorn", "requests", "numpy", "PIL"]

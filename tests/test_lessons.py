@@ -1,19 +1,21 @@
-"""The lessons' checks: a right prediction is told so, a wrong one gets a reason."""
+"""Every notebook runs from top to bottom, unattended, and its checks tell why."""
 
 from __future__ import annotations
 
 import ast
 import html
 import inspect
+import math
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from browser import ROOT
-from test_notebooks import private_jupyter, run
+from browser import ROOT, copy_of_the_notebooks
+from nbclient import NotebookClient
 
 from p2plab.core import packet
 from p2plab.core.packet import ACK
@@ -21,7 +23,8 @@ from p2plab.protocols.go_back_n import GoBackNSender
 from p2plab.protocols.stop_and_wait import StopAndWaitSender
 from p2plab.ui.lesson import predict, show
 
-__all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+LIMIT = 60.0  # seconds for a whole notebook
 
 UNRELIABLE = "02-pictures-over-an-unreliable-link.ipynb"
 RACE = "06-arq-against-a-fountain.ipynb"
@@ -151,6 +154,33 @@ PRAISE = re.compile(r"right\b|good\b|close\b", re.IGNORECASE)
 ABSURD = (0, -1, 1e9, "banana", None, (0, 5), [1, 2])
 
 
+def within(seconds: float) -> Callable[[object], int]:
+    """Return, for nbclient, how many seconds the next cell may take."""
+    end = time.monotonic() + seconds
+    return lambda cell: max(1, math.ceil(end - time.monotonic()))
+
+
+def run(notebook: Path) -> nbformat.NotebookNode:
+    """Run a notebook in a kernel of its own, and return it with its outputs."""
+    client = NotebookClient(
+        nbformat.read(notebook, as_version=4),
+        timeout_func=within(LIMIT),
+        kernel_name="python3",
+        resources={"metadata": {"path": str(notebook.parent)}},
+    )
+    return client.execute()
+
+
+@pytest.fixture(autouse=True)
+def private_jupyter(
+    jupyter_home: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let no test touch somebody's Jupyter."""
+    for name, folder in jupyter_home.items():
+        monkeypatch.setenv(name, folder)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a kernel draws inline
+
+
 def absurdities(right: str) -> Iterator[tuple[str, str]]:
     """Give answers that are no answer, and which of any or all lines may not praise."""
     names, _, said = right.partition(" = ")
@@ -168,10 +198,10 @@ def absurdities(right: str) -> Iterator[tuple[str, str]]:
 
 
 def rehearsed(notebook: Path) -> nbformat.NotebookNode:
-    """Return a copy in which a check is asked many times, each time with a tag.
+    """Return the notebook, in which each check is asked again, each time with a tag.
 
-    Without a prediction, with right ones, a wrong and an odd one, with a plain number
-    in place of a dictionary, and with absurd ones.
+    As it stands, without a prediction; then with right ones, a wrong and an odd one,
+    with a plain number in place of a dictionary, and with absurd ones.
     """
     page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
     predictions = iter(PREDICTIONS[notebook.name])
@@ -200,12 +230,12 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("name", PREDICTIONS)
-def test_a_check_tells_right_from_wrong_and_from_nonsense_and_why(
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_and_its_checks_tell_right_from_wrong_and_nonsense_and_why(
     name: str, tmp_path: Path
 ) -> None:
-    copy = tmp_path / name
-    nbformat.write(rehearsed(ROOT / "notebooks" / name), copy)
+    copy = copy_of_the_notebooks(tmp_path / "notebooks") / name
+    nbformat.write(rehearsed(copy), copy)
     checks = [cell for cell in run(copy).cells if cell.metadata.get("tags")]
     assert sum(cell.metadata.tags == ["none"] for cell in checks) == len(
         PREDICTIONS[name]
@@ -233,17 +263,23 @@ def test_a_check_tells_right_from_wrong_and_from_nonsense_and_why(
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize(("cell", "before", "says"), LEASES)
-def test_a_lease_may_end_while_one_reads(
-    cell: str, before: str, says: str, tmp_path: Path
-) -> None:
+def test_a_lease_may_end_while_one_reads(tmp_path: Path) -> None:
     name = "01-rendezvous-and-text.ipynb"
     page = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    place = [each.id for each in page.cells].index(cell)
-    page.cells[place:] = [nbformat.v4.new_code_cell(before), page.cells[place]]
+    last = [cell.id for cell in page.cells].index(LEASES[-1][0])
+    cells = []
+    for cell in page.cells[: last + 1]:
+        befores = [before for place, before, _ in LEASES if place == cell.id]
+        cells += [] if befores else [cell]
+        for before in befores:
+            tagged = {"tags": ["lease"]}
+            cells.append(nbformat.v4.new_code_cell(before))
+            cells.append(nbformat.v4.new_code_cell(cell.source, metadata=tagged))
+    page.cells = cells
     nbformat.write(page, tmp_path / name)
-    said = printed(run(tmp_path / name).cells[-1])
-    assert said.startswith(says), said
+    ran = [cell for cell in run(tmp_path / name).cells if cell.metadata.get("tags")]
+    for cell, (_, _, says) in zip(ran, LEASES, strict=True):
+        assert printed(cell).startswith(says), printed(cell)
 
 
 @pytest.mark.notebook

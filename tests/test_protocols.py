@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from script import Script
 
+from p2plab.core.endpoint import FixedWindow
 from p2plab.core.link import Link, ScriptedLink
 from p2plab.core.packet import ACK, DATA, FIN, NAK, Packet
 from p2plab.core.rtt import Rfc6298
-from p2plab.core.window import FixedWindow
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.selective_repeat import SelectiveRepeatSender
 from p2plab.sim.simulator import simulate

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from p2plab.core.endpoint import FixedWindow
 from p2plab.core.link import GilbertElliott, Link, ScriptedLink
 from p2plab.core.packet import Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.trace import RECEIVER, SENDER
-from p2plab.core.window import FixedWindow
 from p2plab.errors import BrokenContract, TransferStalled
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from browser import ROOT
 from nbclient import NotebookClient
-from test_notebooks import private_jupyter
+from test_lessons import private_jupyter
 
 __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 

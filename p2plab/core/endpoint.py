@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from p2plab.core.packet import Packet
+from p2plab.core.validation import number
 
 
 class Endpoint(Protocol):
@@ -81,7 +83,7 @@ class RttEstimator(Protocol):
 
 
 class Window(Protocol):
-    """How many packets may be in flight: see window."""
+    """How many packets may be in flight."""
 
     @property
     def size(self) -> int:
@@ -95,3 +97,22 @@ class Window(Protocol):
 
     def on_timeout(self, in_flight: int, now: float) -> None:
         """The retransmission timer has fired."""
+
+
+@dataclass(slots=True)
+class FixedWindow:
+    """The same window for ever: no congestion control.
+
+    size: packets that may be in flight, >= 1.
+    """
+
+    size: int = 16
+
+    def __post_init__(self) -> None:
+        number("size", self.size, 16, "[1, inf)", " packets", whole=True)
+
+    def on_ack(self, seq: int, now: float) -> None: ...
+
+    def on_loss(self, in_flight: int, now: float) -> None: ...
+
+    def on_timeout(self, in_flight: int, now: float) -> None: ...

@@ -251,15 +251,15 @@ class FastReceiver(DelayedAcks):
     def _runs(self) -> bytes:
         """Tell what is here after the expected one: so many missing, so many here."""
         runs: list[bytes] = []
-        told = self.expected_seq_num
+        end = self.expected_seq_num  # of the run before
         early = enumerate(sorted(self.early))
         for _, run in groupby(early, lambda each: each[1] - each[0]):
             here = [seq for _, seq in run]
-            missing = here[0] - told
+            missing = here[0] - end
             if max(missing, len(here)) >= 1 << 16 or len(runs) == MAX_RUNS:
                 break
             runs.append(_RUNS.pack(missing, len(here)))
-            told = here[-1] + 1
+            end = here[-1] + 1
         return b"".join(runs)
 
 

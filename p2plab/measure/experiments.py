@@ -13,8 +13,7 @@ from p2plab.core.link import GilbertElliott, Link
 from p2plab.core.packet import HEADER_SIZE
 from p2plab.errors import TransferStalled
 from p2plab.measure import theory
-from p2plab.measure.metrics import summarise
-from p2plab.measure.summary import Number, Summary
+from p2plab.measure.metrics import Number, Summary, summarise
 from p2plab.protocols import Setup
 from p2plab.sim.simulator import PATIENCE, Run, simulate
 

@@ -8,9 +8,8 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from p2plab import protocols
-from p2plab.core.endpoint import Receiver, RttEstimator, Sender
+from p2plab.core.endpoint import FixedWindow, Receiver, RttEstimator, Sender
 from p2plab.core.rtt import FixedRto, Rfc6298
-from p2plab.core.window import FixedWindow
 from p2plab.fast import fast as fast_page
 from p2plab.fast.rate_control import RateController
 from p2plab.museum import acks

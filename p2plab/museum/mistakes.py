@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from p2plab import protocols
 from p2plab.core import rtt
+from p2plab.core.endpoint import FixedWindow
 from p2plab.core.rtt import FixedRto, Rfc6298
-from p2plab.core.window import FixedWindow
 from p2plab.museum import healthy
 from p2plab.museum.exhibit import Exhibit, Machines, Page, label
 from p2plab.museum.healthy import Design, go_back_n, selective_repeat, stop_and_wait

@@ -19,7 +19,7 @@ from p2plab.measure.experiments import (
     goodputs,
     packets_per_payload,
 )
-from p2plab.measure.summary import shown
+from p2plab.measure.metrics import shown
 from p2plab.plots.style import (
     PROTOCOL_LOOKS,
     Html,

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 
-from p2plab.measure.summary import Summary, shown
+from p2plab.measure.metrics import Summary, shown
 
 Style = dict[str, Any]
 Point = tuple[float, float]

@@ -29,8 +29,7 @@ class FinishSender:
     total: int = 0  # payloads handed to us, and the FIN's number
     closing: bool = False  # the application has said that there is no more
     fins: int = 0  # FINs sent
-    confirmed: bool = False  # the FIN was acknowledged
-    over: bool = False  # it was, or we have asked often enough
+    over: bool = False  # the FIN was answered, or said often enough
     fin_deadline: float | None = field(default=None, repr=False)
 
     @property
@@ -64,7 +63,7 @@ class FinishSender:
     def on_packet(self, packet: Packet, now: float) -> None:
         if self.fins and packet.kind == ACK and packet.seq == self.total:
             self.rtt.on_ack(self.total, now, packet.ts_ecr)
-            self.confirmed = self.over = True
+            self.over = True
             self.fin_deadline = None
         else:
             self.sender.on_packet(packet, now)

@@ -10,10 +10,9 @@ from inspect import signature
 from operator import index
 from typing import Any, Final, cast
 
-from p2plab.core.endpoint import Receiver, RttEstimator, Sender
+from p2plab.core.endpoint import FixedWindow, Receiver, RttEstimator, Sender
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.validation import number
-from p2plab.core.window import FixedWindow
 from p2plab.fast.fast import FastReceiver, FastSender
 from p2plab.fast.fountain import NEEDS_RAPTORQ, FountainReceiver, FountainSender
 from p2plab.fast.rate_control import RateController

@@ -1,1 +1,1 @@
-"""The driver of machines, virtual time, and a recorded run told again."""
+"""The driver of machines, virtual time, and a recorded run once more."""

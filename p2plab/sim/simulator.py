@@ -113,7 +113,7 @@ class Simulation:
             number = host.number - 1
             for when, what in channel.transmit(wire_size(sent), now):
                 if what in LOST:
-                    host.lose(sent, now, what, number)
+                    host.record(sent, now, what, number)
                 else:
                     self._order += 1
                     arrival = (when, self._order, 1 - way, what, sent, number)
@@ -150,7 +150,6 @@ def simulate(
     """
     link = link or Link()
     trace = Trace({"link": repr(link)})
-    kept = trace if record else None
     delivered: list[bytes] = []
 
     def deliver(payload: bytes) -> None:
@@ -158,8 +157,9 @@ def simulate(
         if on_payload is not None:
             on_payload(payload)
 
+    recorded = trace if record else None
     simulation = Simulation(
-        sender, receiver, link, back or link, kept, deliver, wire, states
+        sender, receiver, link, back or link, recorded, deliver, wire, states
     )
     simulation.sender.send(*payloads)
     if hasattr(sender, "finish"):

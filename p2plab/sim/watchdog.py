@@ -86,11 +86,11 @@ class Watchdog:
         """The call has ended: nothing is under way."""
         self._now = None
 
-    def call(self, function: Callable[..., T], *told: Any) -> T:
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Make one call, watched from its begin to its end."""
         self.begin()
         try:
-            return function(*told)
+            return function(*arguments)
         finally:
             self.end()
 

@@ -14,10 +14,10 @@ from p2plab.checker import CHANNELS, Fault, check
 from p2plab.checker.faults import DELAY, LOSE
 from p2plab.checker.run import Makers, Trial, plain
 from p2plab.checker.search import Search
+from p2plab.core.endpoint import FixedWindow
 from p2plab.core.link import ScriptedLink
 from p2plab.core.rtt import FixedRto
 from p2plab.core.trace import RETRANSMIT, SEND
-from p2plab.core.window import FixedWindow
 from p2plab.museum import EXHIBITS
 from p2plab.protocols import (
     GoBackNReceiver,

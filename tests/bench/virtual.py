@@ -22,8 +22,8 @@ from browser_python import in_browser_python, missing
 from figures import Figure, seconds
 
 from p2plab import Link, Setup, simulate
+from p2plab.core.endpoint import FixedWindow
 from p2plab.core.rtt import Rfc6298
-from p2plab.core.window import FixedWindow
 from p2plab.measure.experiments import sweep
 from p2plab.protocols import SelectiveRepeatReceiver, SelectiveRepeatSender
 from p2plab.sim.simulator import Run
