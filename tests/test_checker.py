@@ -12,10 +12,8 @@ import pytest
 from few_bits import receiving, sending
 
 from p2plab.checker import CHANNELS, Verdict, VerdictKind, check, play
-from p2plab.checker.faults import LOSE, OUTAGE, Fault
-from p2plab.checker.fingerprint import difference, fingerprint
-from p2plab.checker.run import Makers, Trial, plain
-from p2plab.checker.search import Found, Search
+from p2plab.checker.run import LOSE, OUTAGE, Fault, Makers, Trial, difference, plain
+from p2plab.checker.search import Found, Search, fingerprint
 from p2plab.checker.verdict import ladder
 from p2plab.core.packet import ACK, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
@@ -297,7 +295,9 @@ def test_progress_is_told() -> None:
 
 
 def test_two_processes_are_compared_as_far_as_the_slower_one_came() -> None:
-    slow, quick = (fingerprint(stop_and_wait(), "dup", 0, time) for time in (0.0, 60.0))
+    slow, quick = (
+        fingerprint(stop_and_wait(), CHANNELS["dup"], 0, time) for time in (0.0, 60.0)
+    )
     assert len(slow) == 1 < len(quick)
     assert difference(slow, quick) is None
     words, packets = difference([quick[1]], slow) or ("", [])
@@ -324,10 +324,6 @@ def test_impossible_wishes_are_refused(options: dict[str, Any], words: str) -> N
 # The ladder
 
 
-class Impatient(first_attempt.Sender):
-    rto = 0.012
-
-
 class Silent(first_attempt.Receiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         return
@@ -342,10 +338,10 @@ class Credulous(first_attempt.Receiver):
 
 
 def test_a_ladder_is_cut_to_25_packets_and_to_three_rounds() -> None:
-    verdict = check(Impatient, first_attempt.Receiver)
+    verdict = check(*heard_by(Tired))
     sends = [row for row in verdict.trace if row.what in (SEND, RETRANSMIT)]
     assert len(sends) == 25
-    assert verdict.trace.about["cut"].startswith("the first 25 of ")
+    assert verdict.trace.about["cut"].startswith("the last 25 of ")
     verdict = check(first_attempt.Sender, Silent)
     assert sum(row.what == "timeout" for row in verdict.trace) <= 5
     assert " times more)" in verdict._repr_html_()

@@ -282,7 +282,7 @@ class Hasty(Sender):
     [
         (GivesUp, "although nothing had arrived, and had sent b'A' 4 times"),
         (DoesNotListen, "never sent b'A', although `send` was called with"),
-        (Hasty, "a round trip is 0.1 s here, is the timeout shorter?"),
+        (Hasty, "(a round trip is 0.1 s here) is the timeout longer?"),
     ],
 )
 def test_a_broken_promise_is_told_with_its_cause(sender: Any, words: str) -> None:

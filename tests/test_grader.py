@@ -135,7 +135,8 @@ def test_no_protocol_in_the_file_is_status_2(
     file = tmp_path / "mine.py"
     file.write_text(text, encoding="utf-8")
     ran = judged(str(file), "--json")
-    assert (ran.returncode, ran.stdout) == (2, "")
+    assert (ran.returncode, json.loads(ran.stdout)["verdict"]) == (2, "unusable")
+    assert words in json.loads(ran.stdout)["sentence"]
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr
 

@@ -8,8 +8,7 @@ from html import escape
 from math import inf
 from typing import Any, Final
 
-from p2plab.checker.faults import CHANNELS, Fault
-from p2plab.checker.promises import Promise, VerdictKind
+from p2plab.checker.run import CHANNELS, Fault, Promise, VerdictKind, event
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
 from p2plab.core.packet import Kind
 from p2plab.core.trace import (
@@ -36,6 +35,14 @@ _COLOURS: Final = {
 }
 
 
+def escaped(text: str) -> str:
+    """Return a text on one line, with what could steer a terminal written out."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of a check.
@@ -43,7 +50,8 @@ class Verdict:
     kind: survived, broken, or breach (of the machine's own promises).
     channel: the class of networks, see faults.CHANNELS.
     promise: what was broken; None if nothing was.
-    sentence: what was lost, what the protocol did, which promise that broke.
+    sentence: what was lost, what the protocol did, which promise that broke; on one
+        line, without anything that steers a terminal.
     faults, trace: the smallest failing run; `trace` is cut after about 25 packets.
     tried: what exactly was tried, in words.
     promised: False if the protocol never promised to survive this channel.
@@ -59,6 +67,9 @@ class Verdict:
     seconds: float = 0.0
     tried: str = ""
     promised: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentence", escaped(self.sentence))
 
     @property
     def title(self) -> str:
@@ -108,18 +119,6 @@ def headline(verdict: Verdict, words: str) -> str:
     )
 
 
-def event(row: Row) -> dict[str, Any]:
-    """Return a row of a trace as JSON can carry it."""
-    time, host, what, kind, seq, size, number = row
-    said = {"time": round(time, 6), "host": host, "what": what}
-    if what == DELIVER:
-        return {**said, "payload": seq, "size": size}
-    if what == TIMEOUT:
-        return said
-    name = Kind(kind).name
-    return {**said, "kind": name, "seq": seq, "size": size, "number": number}
-
-
 # What of a trace is shown
 
 
@@ -129,7 +128,7 @@ def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
     Of what repeats itself at the end only three rounds are kept. A trace that was cut
     says so in `about`.
     """
-    trace = trace if last else _rounds(trace)
+    trace = trace if last else rounds(trace)
     sends = [row for row in trace.rows if row.what in SENDS]
     if len(sends) <= arrows:
         return trace
@@ -152,7 +151,7 @@ def _sender(row: Row) -> str:
     return OTHER[row.host] if row.what in ARRIVALS else row.host
 
 
-def _rounds(trace: Trace) -> Trace:
+def rounds(trace: Trace) -> Trace:
     """Return a trace without what is only repeated at its end."""
     rows = trace.rows
     seen = [row[1:6] for row in rows]

@@ -184,7 +184,7 @@ def _demo(wishes: argparse.Namespace) -> int:
 
 
 def _check(wishes: argparse.Namespace) -> int:
-    from p2plab.commands.grader import Unusable, grade, report
+    from p2plab.commands.grader import Unusable, grade, report, unusable
 
     try:
         verdict = grade(
@@ -192,6 +192,8 @@ def _check(wishes: argparse.Namespace) -> int:
         )
     except (Unusable, ValueError) as why:
         print(f"p2plab check: {why}", file=sys.stderr)
+        if wishes.json:
+            print(json.dumps(unusable(wishes.channel, str(why))))
         return 2
     print(json.dumps(verdict) if wishes.json else report(verdict))
     return 0 if verdict["verdict"] == "survived" else 1
