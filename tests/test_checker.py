@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,13 +15,25 @@ import pytest
 from few_bits import receiving, sending
 
 from p2plab.checker import CHANNELS, Verdict, VerdictKind, check, play
-from p2plab.checker.run import LOSE, OUTAGE, Fault, Makers, Trial, difference, plain
+from p2plab.checker.run import (
+    LOSE,
+    OUTAGE,
+    SLOW,
+    Fault,
+    Makers,
+    Trial,
+    difference,
+    plain,
+    run,
+)
 from p2plab.checker.search import Found, Search, fingerprint
 from p2plab.checker.verdict import ladder
+from p2plab.commands.grader import grade
 from p2plab.core.packet import ACK, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.trace import RETRANSMIT, SEND, Row, Trace
 from p2plab.core.window import FixedWindow
+from p2plab.museum import EXHIBITS
 from p2plab.protocols import Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
@@ -268,6 +283,251 @@ def test_a_schedule_of_ones_own_can_be_played() -> None:
 def test_a_speed_can_be_asked_for() -> None:
     verdict = check(*pages("stop_and_wait"), budget=2.0, speed=0.5)
     assert verdict.promise == "speed"
+
+
+# How far it looks
+
+
+class Numbered(first_attempt.Sender):
+    """Its numbers begin again at `wrap`; an ACK's is read as it is in `read`."""
+
+    wrap = 256
+
+    def read(self, seq: int) -> int:
+        return seq
+
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(seq=packet.seq % self.wrap)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.read(packet.seq) == self.base % self.wrap:
+            super().on_packet(packet._replace(seq=self.base), now)
+
+
+class Byte(first_attempt.Receiver):
+    wrap = 256
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected % self.wrap:
+            self.inbox.append(packet.payload)
+            self.expected += 1
+        self.acks.append(Packet(ACK, packet.seq))
+
+
+class TwoBytes(Byte):
+    wrap = 2**16
+
+
+class SignedByte(Numbered):
+    def read(self, seq: int) -> int:
+        return seq - 256 if seq > 127 else seq
+
+
+class Stuck256(Byte):
+    """Counts on where its numbers begin again."""
+
+    wrap = 2**30
+
+
+class SignedShort(Numbered):
+    wrap = 2**16
+
+    def read(self, seq: int) -> int:
+        return seq - 2**16 if seq >= 2**15 else seq
+
+
+class TwoByteNumbers(Numbered):
+    wrap = 2**16
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "payloads"),
+    [
+        (SignedByte, Byte, 129),
+        (Numbered, Stuck256, 257),
+        (SignedShort, TwoBytes, 2**15 + 1),
+        (TwoByteNumbers, Stuck256, 2**16 + 1),
+    ],
+)
+def test_numbers_that_begin_again_late_are_looked_at(
+    sender: type, receiver: type, payloads: int
+) -> None:
+    verdict = check(sender, receiver, budget=20)
+    assert (verdict.promise, verdict.faults) == ("termination", ())
+    assert f"{payloads} payloads" in verdict.sentence
+
+
+def test_who_survives_is_told_up_to_how_many_payloads() -> None:
+    assert " of up to 300 payloads: " in check(Numbered, Byte, budget=0.3).sentence
+    verdict = check(TwoByteNumbers, TwoBytes, budget=4)
+    assert verdict.kind == "survived"
+    assert (
+        int(verdict.sentence.split(" of up to ")[1].split()[0].replace(",", "")) > 65536
+    )
+
+
+class FreeRunning(first_attempt.Sender):
+    """Its timer is not started anew for a new packet."""
+
+    def next_packet(self, now: float) -> Any:
+        due = self.deadline
+        packet = super().next_packet(now)
+        self.deadline = self.deadline if due is None or due <= now else due
+        return packet
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        due = self.deadline
+        super().on_packet(packet, now)
+        self.deadline = None if self.done else due
+
+
+class Twice(first_attempt.Sender):
+    """Sends every eighth packet twice."""
+
+    again: Any = None
+
+    def next_packet(self, now: float) -> Any:
+        packet, self.again = self.again, None
+        if packet is None:
+            packet = super().next_packet(now)
+            self.again = packet if packet and packet.seq % 8 == 7 else None
+        return packet
+
+
+@pytest.mark.parametrize("sender", [FreeRunning, Twice])
+def test_copies_without_a_loss_are_judged_by_a_small_share(sender: type) -> None:
+    verdict = check(sender, first_attempt.Receiver)
+    assert (verdict.kind, verdict.promise) == ("broken", "retransmission"), verdict
+    assert verdict.faults == ()
+
+
+def test_a_driver_that_pulls_late_becomes_quick_again() -> None:
+    late = run(Trial(plain(300), SLOW), BEST_EFFORT)
+    times = [each.time for each in late.sent]
+    assert times[20] > 1.0
+    assert times[-100] == times[-1]
+
+
+def test_the_fewest_faults_are_found_however_slow_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exhibit = EXHIBITS["backs_off_for_every_packet"]
+    counts = set()
+    for slowness in (1, 5, 30):
+        begun = perf_counter()
+        clock = partial(lambda at, n: at + n * (perf_counter() - at), begun, slowness)
+        monkeypatch.setattr("p2plab.checker.search.perf_counter", clock)
+        verdict = check(exhibit.sender, exhibit.receiver, exhibit.channel, budget=6)
+        counts.add((verdict.kind, len(verdict.faults)))
+    assert ("broken", 2) in counts
+    assert counts <= {("broken", 2), ("survived", 0)}
+
+
+# Sender and receiver share nothing but packets
+
+SOURCE = inspect.getsource(first_attempt)
+EMPTY = (
+    (
+        "Packet(DATA, self.base, self.payloads[self.base])",
+        'Packet(DATA, self.base, b"")',
+    ),
+    ("self.inbox.append(packet.payload)", "self.inbox.append(BOX[self.expected])"),
+    (
+        "self.payloads.append(payload)",
+        "self.payloads.append(payload); BOX.append(payload)",
+    ),
+)
+
+
+def prank(place: str, clears: bool, head: str) -> str:
+    """Return a protocol whose receiver reads what the sender has left somewhere."""
+    text = SOURCE
+    for old, new in EMPTY:
+        text = text.replace(old, new)
+    if clears:
+        text = text.replace(
+            "self.base = self.sent = 0", "self.base = self.sent = 0; BOX.clear()"
+        )
+    return text.replace("class Sender:", f"{head}\nclass Sender:", 1).replace(
+        "BOX", place
+    )
+
+
+FIELD = (
+    SOURCE.replace("class Sender:", "class Carrier(int): pass\nclass Sender:", 1)
+    .replace(
+        "return Packet(DATA, self.base, self.payloads[self.base])",
+        "seq = Carrier(self.base); seq.all = self.payloads; return Packet(DATA, seq)",
+    )
+    .replace("packet.payload)", "packet.seq.all[self.expected])")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        prank("BOX", True, "BOX = []"),
+        prank("BOX", False, "BOX = []"),
+        prank("box.items", True, "class Box: pass\nbox = Box(); box.items = []"),
+        prank("Sender.box", True, "").replace("rto = 1.0", "rto = 1.0; box = []"),
+        prank("sys.box", True, "import sys; sys.box = []"),
+        FIELD,
+    ],
+    ids=["global", "not cleared", "object", "class", "module", "field"],
+)
+def test_what_passes_only_by_sharing_more_than_packets_is_broken(
+    text: str, tmp_path: Path
+) -> None:
+    names: dict[str, Any] = {"__name__": "prank"}
+    exec(text, names)
+    for channel in CHANNELS:
+        verdict = check(names["Sender"], names["Receiver"], channel, budget=1)
+        assert (verdict.kind, verdict.promise) == ("broken", "separation"), verdict
+    file = tmp_path / "prank.py"
+    file.write_text(text, "utf-8")
+    told = grade(file, budget=1)
+    assert (told["verdict"], told["promise"]) == ("broken", "separation")
+
+
+def test_what_is_shared_and_does_no_harm_is_no_bug() -> None:
+    log: list[int] = []
+
+    class Logs(first_attempt.Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            log.append(packet.seq)
+            super().on_packet(packet, now)
+
+    assert check(first_attempt.Sender, Logs, budget=0.3).kind == "survived"
+
+
+# What a terminal shows
+
+RAW = "\x1b[2J\x07\nsurvived: No promise was broken"
+
+
+def test_nothing_of_a_protocol_steers_a_terminal() -> None:
+    class Raises(first_attempt.Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            raise ValueError(RAW)
+
+    class Odd:
+        def __repr__(self) -> str:
+            return RAW
+
+    class Returns(first_attempt.Sender):
+        def next_packet(self, now: float) -> Any:
+            return Odd()
+
+    members = {"send": lambda *_: 1 / 0}
+    named = type(f"Named{RAW}", (first_attempt.Sender,), members)
+    good = first_attempt.Sender, first_attempt.Receiver
+    for makers in ((good[0], Raises), (Returns, good[1]), (named, good[1])):
+        verdict = check(*makers, budget=0.5)
+        assert verdict.kind == "breach"
+        assert verdict.sentence.isprintable()
+        assert "\\x1b[2J" in verdict.sentence
+        assert len(str(verdict).splitlines()) <= 3
 
 
 # How it is asked, and what it tells

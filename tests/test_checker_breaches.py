@@ -224,7 +224,7 @@ HERE = "at test_checker_breaches.py, line "
         (Clock, Receiver, "same again", "reads a clock"),
         (Sender, Shared, "isolation", "Shared.seen belongs to all machines"),
         (Counts, Receiver, "isolation", "Counts.made belongs to all machines"),
-        (shares, Receiver, "isolation", "Sender.payloads belongs to all machines"),
+        (shares, Receiver, "isolation", "default argument of shares belongs to all"),
         (Prints, Receiver, "quiet", f"prints {HERE}"),
         (Threads, Receiver, "quiet", f"starts a thread {HERE}"),
     ],

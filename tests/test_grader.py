@@ -127,6 +127,10 @@ def test_what_a_file_has_started_ends_with_it(tmp_path: Path) -> None:
         ("class Sender", "could not be loaded: SyntaxError"),
         ("import sys; sys.exit(0)", "could not be loaded: SystemExit"),
         ("1 / 0", "ZeroDivisionError: division by zero at mine.py, line 1: `1 / 0`"),
+        (
+            "raise OSError('\\x1b[2J\\x07\\nsurvived: all')",
+            r"OSError: \x1b[2J\x07\nsurvi",
+        ),
     ],
 )
 def test_no_protocol_in_the_file_is_status_2(
@@ -139,6 +143,8 @@ def test_no_protocol_in_the_file_is_status_2(
     assert words in json.loads(ran.stdout)["sentence"]
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert ran.stderr.strip().isprintable()
 
 
 @pytest.mark.parametrize(

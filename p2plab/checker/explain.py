@@ -10,12 +10,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from p2plab.checker.inspection import (
-    CONTAINERS,
     LIMIT,
-    attributes,
+    SharedState,
     class_line,
     member_line,
-    methods,
     nondeterministic,
     passes_together_only,
     place,
@@ -187,45 +185,20 @@ def _see(words: str, line: str) -> str:
     return f"{words}{mark} See {line}" if line else words
 
 
-# Two machines that have something in common
+# Machines that have something in common
 
 
 def shared_state(makers: Makers) -> str:
     """Say what machines made one after the other share and change, if anything."""
-    before = _shared(makers)
+    state = SharedState(makers)
     run_trial(Trial(plain(2)), makers)
-    for name, value in _shared(makers).items():
-        if before.get(name, value) != value:
-            return (
-                f"{name} belongs to all machines together, and what one leaves there "
-                f"the next one finds: make it in __init__ (self.… = …); a default "
-                f"argument is made only once, so write None there"
-            )
-    return ""
-
-
-def _shared(makers: Makers) -> dict[str, str]:
-    """Return the values that machines share, as text, by name."""
-    found: dict[str, object] = {}
-    for make in makers:
-        machine, other = make(), dict(attributes(make()))
-        kind, own = type(machine), dict(attributes(machine))
-        for _, method in methods(kind):
-            for name in method.__code__.co_names:
-                found[f"The global {name}"] = method.__globals__.get(name)
-        for each in reversed(kind.__mro__):
-            for name, value in vars(each).items():
-                if name not in own and not name.startswith("__"):
-                    found[f"{kind.__name__}.{name}"] = value
-        for name, value in own.items():
-            if other.get(name) is value and not isinstance(value, int | float):
-                found[f"{kind.__name__}.{name}"] = value
-    seen = (*CONTAINERS, int, float)  # where it shows what machines have left
-    return {
-        name: repr(value)[:4000]
-        for name, value in found.items()
-        if isinstance(value, seen)
-    }
+    if not (name := state.changed()):
+        return ""
+    return (
+        f"{name} belongs to all machines together, and what one leaves there the next "
+        f"one finds: make it in __init__ (self.… = …); a default argument is made only "
+        f"once, so write None there"
+    )
 
 
 # From a failing run to a verdict
@@ -299,7 +272,7 @@ def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
         hint = next(hints, "Look for chance, a clock, or the order of a set")
         return failure._replace(words=f"{failure.words}. {hint}")
     if common:
-        words = f"{failure.words}. {common}" if chance else common
+        words = f"{failure.words}. {capital(common)}" if chance else common
         return Failure(Promise.ISOLATION, failure.way, words)
     if failure.error is not None and failure.way >= len(outcome.machines):
         return unbuilt(search.makers[failure.way], failure.way, failure.error)

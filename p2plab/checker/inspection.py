@@ -294,10 +294,20 @@ class SharedState:
         self._kept, self._way = [self._first, self._first], 0
 
     def changed(self) -> str:
-        """Name the places where the two sides have left something else."""
+        """Name what is not as it was at first, or as the other side has left it."""
         self._kept[self._way] = self.load()
-        both = zip(self.places, *self._kept, strict=True)
-        names = dict.fromkeys(name for (name, *_), one, other in both if one != other)
+        names: dict[str, None] = {}
+        for (name, *_), first, *kept in zip(
+            self.places, self._first, *self._kept, strict=True
+        ):
+            for each in kept:
+                if isinstance(first, dict):
+                    both = first.keys() | each.keys()
+                    for key in sorted(map(str, both)):
+                        if first.get(key) is not each.get(key):
+                            names[f"{name}.{key}" if name else key] = None
+                elif _identities(each) != _identities(first):
+                    names[name] = None
         return ", ".join(names)
 
     def _walk(self, name: str, thing: Any, own: bool = False) -> None:
@@ -362,13 +372,13 @@ class SharedState:
                     if isinstance(value := vars(each)[inner], CONTAINERS):
                         self._walk(f"{name}.{inner}", value)
         if stored:
-            self._names(", ".join(stored), names, stored.__contains__)
+            self._names("", names, stored.__contains__)
         if own := vars(thing):
             self._container(here, own)
         for cell in thing.__closure__ or ():
             self._cell(here, cell)
         for each in (thing.__defaults__, *(thing.__kwdefaults__ or {}).values()):
-            self._walk(here, each)
+            self._walk(f"a default argument of {here}", each)
 
     def _cell(self, name: str, cell: Any) -> None:
         def load() -> tuple[Any, ...]:
@@ -394,6 +404,11 @@ class SharedState:
             load, store = _attributes_of(each)
             if load() or each.__module__.partition(".")[0] not in _LIBRARY:
                 self.places.append((each.__name__, load, store))
+
+
+def _identities(items: Iterable[Any]) -> list[int]:
+    found = map(id, items)
+    return sorted(found) if isinstance(items, set) else list(found)
 
 
 _FIXED: Final = (int, float, bytes, str)

@@ -34,7 +34,7 @@ APART: Final = 0.02  # between the beginnings of two transfers [s]
 HEAL_TIME: Final = 600.0  # virtual time for recovery after the last fault [s]
 HEAL_PACKETS: Final = 2_000  # packets for recovery after the last fault,
 HEAL_EACH: Final = 100  # and so many more for each payload
-LATE_PACKETS: Final = 24  # after these a driver that pulls late is quick again
+LATE_PACKETS: Final = 100  # after these a driver that pulls late is quick again
 BEAT: Final = 1_000  # events between two beats of a run
 COPIES: Final = 0.05  # of the payloads may be sent twice where nothing is lost
 

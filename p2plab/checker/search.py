@@ -70,6 +70,7 @@ Progress = Callable[[float, str], object]
 
 # Single trials
 
+LATE_STYLES: Final = (SLOW, SLOW, Style((1.0,)), Style((0.0, 0.0, 0.2), (0.03,)))
 OUTAGES: Final = (3.5 * RTT, 3.5)  # how long an outage lasts [s]
 LONG_OUTAGE: Final = 30.0
 LATEST: Final = 40.0  # how late a packet is at most [s]
@@ -100,6 +101,7 @@ def _up_to(size: int) -> tuple[Application, ...]:
 SINGLE: Final = Level(1, 12, 12, _up_to(LARGE), 1_500)
 MANY: Final = Level(1, 6, 3, APPLICATIONS[-1:], 250)
 PAIRS: Final = Level(2, 6, 4, _up_to(4), 800)
+PAIRS_AT_ALL: Final = 2_500  # for each second, once a longer failing run is known
 TRIPLES: Final = Level(3, 5, 2, _up_to(2), 1_000)
 
 
@@ -169,7 +171,7 @@ def random_trial(network: NetworkClass, seed: int, index: int) -> Trial:
         application = plain(rng.choice((18, 40)))
     else:
         application = rng.choice(APPLICATIONS[1:-1])
-    style = EAGER if rng.random() < 0.6 else _style(rng)
+    style = EAGER if rng.random() < 0.6 else rng.choice(LATE_STYLES)
     intensity = rng.choice((0.05, 0.1, 0.2, 0.35, 0.6))
     span = 3 * application.size + 8
     faults = {}
@@ -185,20 +187,6 @@ def random_trial(network: NetworkClass, seed: int, index: int) -> Trial:
         way, number = rng.randrange(2), rng.randrange(1, span)
         faults[way, number] = Fault(OUTAGE, way, number, extra)
     return Trial(application, style, tuple(faults.values()))
-
-
-def _style(rng: Random) -> Style:
-    """Draw pauses; a receiver's are shorter, for it must keep up with its sender."""
-    sender, receiver = (
-        tuple(
-            rng.choice((0.0, 0.0, _log_uniform(rng, 0.01, most)))
-            for _ in range(rng.randint(1, 6))
-        )
-        for most in (3.0, 1.0)
-    )
-    if sum(receiver) / len(receiver) > sum(sender) / len(sender) / 3:
-        receiver = ()
-    return rng.choice((SLOW, Style(sender, receiver)))
 
 
 def _log_uniform(rng: Random, least: float, most: float) -> float:
@@ -217,8 +205,9 @@ def smaller(run: Outcome, network: NetworkClass) -> Iterator[Trial]:
             yield replace(trial, faults=met[:begin] + met[begin + share :])
         share //= 2
     size = trial.application.size
-    sizes = [len(run.delivered), len(run.delivered) + 1, *range(LARGE + 1)]
-    sizes += [size - (size >> part) for part in range(1, size.bit_length())]
+    sizes = [*range(LARGE + 1), len(run.delivered), len(run.delivered) + 1]
+    if size <= LONG:  # more would take long
+        sizes += [size - (size >> part) for part in range(1, size.bit_length())]
     for application in (*APPLICATIONS, *map(plain, sizes)):
         if application.size < size or application == plain(size) != trial.application:
             yield replace(trial, application=application)
@@ -245,7 +234,8 @@ def _simpler(fault: Fault, network: NetworkClass) -> Iterator[Fault]:
 
 # The search
 
-SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking
+SEARCH_SHARE: Final = 0.85  # of the budget; the rest is for shrinking,
+AT_LEISURE: Final = 6.0  # which may take so much more on a slow machine [s]
 TWICE: Final = 300  # runs that are done twice from the start, to compare them
 TWICE_EVERY: Final = 16  # and of the others, one in so many
 REPORT_EVERY: Final = 100  # schedules
@@ -398,9 +388,10 @@ class Search:
     def _fewest(self, found: Outcome) -> Outcome:
         """Look for a run with fewer faults, if not all with fewer were tried."""
         if len(found.link.hits) > PAIRS.faults:
+            self.until = self.begun + self.budget + AT_LEISURE
             with suppress(OutOfTime):
                 try:
-                    self._level(PAIRS, EAGER)
+                    self._level(replace(PAIRS, cap=PAIRS_AT_ALL), EAGER)
                 except Found as fewer:
                     return fewer.outcome
         return found
@@ -462,7 +453,7 @@ class Search:
         long = outcome.trial.application.size > LARGE
         if compared or (self.where not in (MANY_PAYLOADS, RANDOM) and not long):
             return outcome
-        end = perf_counter() + (1 - SEARCH_SHARE) * self.budget
+        end = self.begun + self.budget + AT_LEISURE / 2  # the rest: see _fewest
         best, better = outcome, True
         while better:
             better = False
