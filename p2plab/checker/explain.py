@@ -42,7 +42,7 @@ from p2plab.core.packet import ACK, Kind, Packet
 from p2plab.core.trace import RECEIVER, SENDER, Row, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import BrokenContract
-from p2plab.sim.contract import require_machine
+from p2plab.sim.driver import require_machine
 from p2plab.sim.watchdog import Stuck, Watchdog
 
 if TYPE_CHECKING:

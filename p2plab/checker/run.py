@@ -662,16 +662,20 @@ class _Host(Host):
             self.outcome.woken[self.way].append(now)
         super().fire(now)
 
-    def _ask(self, now: float, method: Callable[..., Any], *told: object) -> Any:
-        answer = super()._ask(now, method, *told)
-        if type(answer) is Packet:
-            answer = self._plain(answer, now)
-            self.outcome.sent.append(Sent(now, self.way, self.number, answer))
-        elif not told and not isinstance(answer, _PAYLOAD):
-            what = f"next_payload returned {answer!r:.60} ({type(answer).__name__})"
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        if type(packet) is Packet:  # the driver judges everything else
+            packet = self._plain(packet, now)
+            self.outcome.sent.append(Sent(now, self.way, self.number, packet))
+        return packet
+
+    def next_payload(self, now: float) -> Any:
+        payload = super().next_payload(now)
+        if not isinstance(payload, _PAYLOAD):
+            what = f"next_payload returned {payload!r:.60} ({type(payload).__name__})"
             cure = "Hand over the bytes that were sent."
             raise self._wrong(Promise.PAYLOADS, "next_payload", None, what, cure)
-        return answer
+        return payload
 
     def _plain(self, packet: Packet, now: float) -> Packet:
         """Return a packet that consists of plain numbers and bytes, as on a wire.

@@ -1,8 +1,10 @@
-"""What every driver does with a machine: feed it, pull it, watch it, check its word."""
+"""What every driver does with a machine: feed it, pull it, check its word."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import Any, Final
 
 from p2plab.core.endpoint import Receiver, Sender
@@ -10,6 +12,7 @@ from p2plab.core.link import CORRUPT
 from p2plab.core.packet import ACK, HEADER_SIZE, MACHINE_KINDS, TIMESTAMP_PERIOD, Packet
 from p2plab.core.trace import (
     DELIVER,
+    RECEIVER,
     RETRANSMIT,
     SEND,
     SENDER,
@@ -20,7 +23,6 @@ from p2plab.core.trace import (
     probe,
 )
 from p2plab.errors import BrokenContract, Promise
-from p2plab.sim.contract import require_machine
 
 BURST: Final = 64  # packets in one go; more would overrun a default socket buffer
 PULL_LIMIT: Final = 10_000  # packets at one moment, beyond what it was given
@@ -29,6 +31,13 @@ TIMEOUT_LIMIT: Final = 1_000  # timeouts at one moment
 # A clock that wakes us every millisecond, and late at that, is enough for any pace.
 SLACK: Final = 0.001  # paced packets may leave so much too early [s]
 CATCH_UP: Final = 0.005  # or so much too late, where a thread may be late [s]
+
+# member -> how many arguments the driver calls it with; None: it reads a value
+_ENDPOINT: Final = {"deadline": None, "next_packet": 1, "on_packet": 2, "on_timeout": 1}
+_OWN: Final[dict[str, dict[str, int | None]]] = {
+    SENDER: {"done": None, "send": 1},
+    RECEIVER: {"next_payload": 0},
+}
 
 
 def wire_size(packet: Packet) -> int:
@@ -111,8 +120,12 @@ class Host:
         if now >= TIMESTAMP_PERIOD and packet.ts_ecr is not None:
             periods = (now - packet.ts_ecr) // TIMESTAMP_PERIOD
             packet = packet._replace(ts_ecr=packet.ts_ecr + periods * TIMESTAMP_PERIOD)
-        self._ask(now, self.machine.on_packet, packet, now)
-        self._deliver(now)
+        try:
+            self.machine.on_packet(packet, now)
+        except Exception as why:
+            raise self._raised(now, "on_packet", why) from why
+        if self.role == RECEIVER:
+            self._deliver(now)
 
     def lose(self, packet: Packet, now: float, what: str, number: int) -> None:
         """Write down the end of a packet that no machine hears of."""
@@ -123,8 +136,12 @@ class Host:
         self._record(now, CORRUPT, packet, number)
         self.heard_at = now
         if hasattr(self.inner, "on_corrupt"):
-            self._ask(now, self.inner.on_corrupt, now)
-            self._deliver(now)
+            try:
+                self.inner.on_corrupt(now)
+            except Exception as why:
+                raise self._raised(now, "on_corrupt", why) from why
+            if self.role == RECEIVER:
+                self._deliver(now)
 
     def fire(self, now: float) -> None:
         """Call on_timeout if the deadline has passed; otherwise it was time to pull."""
@@ -136,10 +153,14 @@ class Host:
             self._fired_at = now
             if self._timeouts > TIMEOUT_LIMIT:
                 raise self._still_due(now, f" {TIMEOUT_LIMIT} times", deadline)
-            self._ask(now, self.machine.on_timeout, now)
+            try:
+                self.machine.on_timeout(now)
+            except Exception as why:
+                raise self._raised(now, "on_timeout", why) from why
             self._fired = True
             self.note(now)  # before the pull: this is where go-back-N steps back
-        self._deliver(now)
+        if self.role == RECEIVER:
+            self._deliver(now)
 
     def pull(self, now: float) -> Iterator[Packet]:
         """Yield what the machine puts on the wire now; the caller may stop early."""
@@ -148,7 +169,7 @@ class Host:
         if now != self._pulled_at:
             self._pulled_at, self._sent_before = now, self.number
         while self._pull_at is None:
-            packet = self._ask(now, self.machine.next_packet, now)
+            packet = self.next_packet(now)
             if packet is None:
                 if self._fired:
                     self._require_effect(now)
@@ -168,6 +189,20 @@ class Host:
             if self.paced is not None and (rate := self.paced.pacing_rate):
                 self._pause(now, 1 / rate)
             yield packet
+
+    def next_packet(self, now: float) -> Any:
+        """Ask the machine for its next packet; a driver may look at it first."""
+        try:
+            return self.machine.next_packet(now)
+        except Exception as why:
+            raise self._raised(now, "next_packet", why) from why
+
+    def next_payload(self, now: float) -> Any:
+        """Ask a receiver for its next payload; a driver may look at it first."""
+        try:
+            return self.machine.next_payload()
+        except Exception as why:
+            raise self._raised(now, "next_payload", why) from why
 
     def note(self, now: float) -> None:
         """Write down the machine's own numbers if one of them has changed."""
@@ -189,9 +224,7 @@ class Host:
             self._pull_at = self._due
 
     def _deliver(self, now: float) -> None:
-        if self.role == SENDER:
-            return
-        while (payload := self._ask(now, self.machine.next_payload)) is not None:
+        while (payload := self.next_payload(now)) is not None:
             if self.payloads > PULL_LIMIT + 2 * self._fed:
                 raise self._endless(now, "next_payload", self.payloads, "is waiting")
             if self.trace is not None:
@@ -204,15 +237,10 @@ class Host:
 
     # The machine's promises
 
-    def _ask(self, now: float, method: Callable[..., Any], *told: object) -> Any:
-        """Call one of the machine's methods; whatever it raises is a broken promise."""
-        try:
-            return method(*told)
-        except Exception as why:
-            name: str = getattr(method, "__name__", "a method")
-            what = f"{name} raised {type(why).__name__}: {why}"
-            cure = "A machine must not raise because of what it is told."
-            raise self._broken(now, Promise.NO_EXCEPTION, name, what, cure) from why
+    def _raised(self, now: float, member: str, why: Exception) -> BrokenContract:
+        what = f"{member} raised {type(why).__name__}: {why}"
+        cure = "A machine must not raise because of what it is told."
+        return self._broken(now, Promise.NO_EXCEPTION, member, what, cure)
 
     def _require_end(self, now: float) -> None:
         times = self.number - self._sent_before
@@ -247,3 +275,70 @@ class Host:
     ) -> BrokenContract:
         machine = type(self.inner).__name__
         return BrokenContract(promise, machine, member, what, cure, now)
+
+
+# Its members, before a run
+
+
+def require_machine(machine: object, role: str) -> None:
+    """Raise BrokenContract unless `machine` has all members of its role.
+
+    role: SENDER or RECEIVER.
+    """
+    name = type(machine).__name__
+    if isinstance(machine, type):
+        name = machine.__name__
+        cure = f"{name}()"
+        what = f"{name} is a class: hand over a machine made of it, {cure}"
+        raise BrokenContract(Promise.INTERFACE, name, "", what)
+    members = {**_OWN[role], **_ENDPOINT}
+    for member, arguments in members.items():
+        if not hasattr(machine, member):
+            what = f"{name} has no {member}, which every {role} needs"
+            where = role.capitalize() if member in _OWN[role] else "Endpoint"
+            cure = _misspelling(machine, member, members)
+            if role == RECEIVER and hasattr(machine, "send"):
+                cure = "Is it a sender?"
+            what = f"{what} (see {where})"
+        else:
+            what, cure = _misfit(
+                f"{name}.{member}", getattr(machine, member), arguments
+            )
+        if what:
+            raise BrokenContract(Promise.INTERFACE, name, member, what, cure)
+
+
+def _misspelling(machine: object, member: str, members: dict[str, int | None]) -> str:
+    others = [name for name in dir(machine) if name not in members]
+    if members[member] is not None:
+        others = [name for name in others if callable(getattr(machine, name))]
+    close = get_close_matches(member, (n for n in others if not n.startswith("__")), 1)
+    return f"It has {close[0]}: is that a misspelling?" if close else ""
+
+
+def _misfit(name: str, member: Any, arguments: int | None) -> tuple[str, str]:
+    """Return why a driver cannot use a member, and what to do about it."""
+    if arguments is None:
+        if not inspect.ismethod(member):
+            return "", ""
+        what = f"{name} is a method, but the driver reads it as a value"
+        return what, "Write @property above it."
+    code = getattr(getattr(member, "__func__", None), "__code__", None)
+    flags = code.co_flags if code else 0
+    if code and not flags & inspect.CO_COROUTINE:
+        if (code.co_argcount, code.co_kwonlyargcount) == (1 + arguments, 0):
+            return "", ""  # plain, as nearly always: the other questions take long
+        if not (code.co_argcount or flags & inspect.CO_VARARGS):
+            return f"{name} is a method: write `self` as its first name", ""
+    if inspect.iscoroutinefunction(member):
+        return f"{name} is `async`, and nobody awaits it", "Write `def`."
+    if not callable(member):
+        return f"{name} is a value, but must be a method", ""
+    try:
+        inspect.signature(member).bind(*range(arguments))
+    except ValueError:
+        pass  # built into Python, which does not say how it is called
+    except TypeError as why:
+        what = f"{name} is called with {arguments} argument(s) after self, and cannot "
+        return f"{what}be: {why}", ""
+    return "", ""
