@@ -9,6 +9,7 @@ import linecache
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import delitem, setitem
 from pathlib import Path
 from traceback import walk_tb
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -325,7 +326,7 @@ class SharedState:
                 self._walk(name, each)
         elif isinstance(thing, ModuleType):
             old = frozenset(vars(thing)) if library else ()
-            self._names(name, vars(thing), lambda n: n[:2] != "__" and n not in old)
+            self._names(thing, name, lambda n, _: n[:2] != "__" and n not in old)
             for inner, each in [] if library else list(vars(thing).items()):
                 self._walk(f"{name}.{inner}", each)
         elif library:
@@ -347,20 +348,23 @@ class SharedState:
         for each in list(thing.values() if isinstance(thing, dict) else thing):
             self._walk(name, each)
 
-    def _names(
-        self, owner: str, names: dict[str, Any], wanted: Callable[[str], bool]
-    ) -> None:
-        """Note the values of some names of a module."""
+    def _names(self, owner: Any, name: str, wanted: Callable[[str, Any], bool]) -> None:
+        """Note some values of a module's names, or a class's attributes."""
+        plain = isinstance(owner, dict)
+        names = owner if plain else vars(owner)
 
         def load() -> dict[str, Any]:
-            return {name: each for name, each in names.items() if wanted(name)}
+            return {name: each for name, each in names.items() if wanted(name, each)}
 
         def store(content: dict[str, Any]) -> None:
-            for name in load().keys() - content.keys():
-                del names[name]
-            names.update(content)
+            now = load()
+            for name in now.keys() - content.keys():
+                (delitem if plain else delattr)(owner, name)
+            for name, each in content.items():
+                if name not in now or now[name] is not each:
+                    (setitem if plain else setattr)(owner, name, each)
 
-        self.places.append((owner, load, store))
+        self.places.append((name, load, store))
 
     def _function(self, thing: FunctionType) -> None:
         names, here = thing.__globals__, thing.__qualname__
@@ -372,7 +376,7 @@ class SharedState:
                     if isinstance(value := vars(each)[inner], CONTAINERS):
                         self._walk(f"{name}.{inner}", value)
         if stored:
-            self._names("", names, stored.__contains__)
+            self._names(names, "", lambda name, _: name in stored)
         if own := vars(thing):
             self._container(here, own)
         for cell in thing.__closure__ or ():
@@ -401,9 +405,8 @@ class SharedState:
                     self._walk(f"{each.__name__}.{name}", value)
             for _, method in methods(each, inherited=False):
                 self._walk(method.__name__, method, True)
-            load, store = _attributes_of(each)
-            if load() or each.__module__.partition(".")[0] not in _LIBRARY:
-                self.places.append((each.__name__, load, store))
+            if each.__module__.partition(".")[0] not in _LIBRARY:
+                self._names(each, each.__name__, _is_data)
 
 
 def _identities(items: Iterable[Any]) -> list[int]:
@@ -414,23 +417,9 @@ def _identities(items: Iterable[Any]) -> list[int]:
 _FIXED: Final = (int, float, bytes, str)
 
 
-def _attributes_of(kind: type) -> tuple[Load, Store]:
-    def load() -> dict[str, Any]:
-        return {
-            name: value
-            for name, value in vars(kind).items()
-            if not (name.startswith("__") or hasattr(value, "__get__"))
-        }
-
-    def store(content: dict[str, Any]) -> None:
-        now = load()
-        for name in now.keys() - content.keys():
-            delattr(kind, name)
-        for name, value in content.items():
-            if name not in now or now[name] is not value:
-                setattr(kind, name, value)
-
-    return load, store
+def _is_data(name: str, value: Any) -> bool:
+    """Whether an attribute of a class is neither a method nor Python's own."""
+    return not (name.startswith("__") or hasattr(value, "__get__"))
 
 
 def _mentioned(code: CodeType) -> tuple[set[str], set[str]]:
