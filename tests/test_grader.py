@@ -96,10 +96,6 @@ def test_whatever_happens_there_is_a_verdict(
     assert len(verdict["ladder"]) <= 25
 
 
-def test_a_speed_can_be_asked_for(tmp_path: Path) -> None:
-    assert graded(tmp_path, ANSWER, speed=0.8)["promise"] == "speed"
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
 def test_what_a_file_has_started_ends_with_it(tmp_path: Path) -> None:
     pipe, file = tmp_path / "pipe", tmp_path / "mine.py"

@@ -111,7 +111,8 @@ def test_a_correct_protocol_survives(name: str) -> None:
     it = HEALTHY[name]
     for channel in {it.channel, "corrupt"}:
         verdict = verdict_on(it, channel, budget=0.3)
-        assert verdict.kind == "survived", verdict
+        assert (verdict.kind, verdict.faults) == ("survived", ()), verdict
+        assert verdict.to_json()["ladder"] == []
         search = Search((it.sender, it.receiver), CHANNELS[channel], 5, inf, inf)
         search.random(range(300))
         assert search.counts.total() == 300

@@ -248,8 +248,16 @@ def held(machine: object) -> Counter[str]:
 # What machines share beside packets
 
 _LIBRARY: Final = {*sys.stdlib_module_names, "p2plab"} - {"__main__"}
+MOST: Final = 100_000  # items of a container that is looked into
 Load = Callable[[], Any]
 Store = Callable[[Any], object]
+
+
+def _is_library(module: str) -> bool:
+    """Whether a module is Python's, or one that was installed."""
+    first = module.partition(".")[0]
+    file = getattr(sys.modules.get(first), "__file__", None) or ""
+    return first in _LIBRARY or "site-packages" in file or "dist-packages" in file
 
 
 class SharedState:
@@ -259,7 +267,7 @@ class SharedState:
     of enclosing functions, and what these hold: lists and other containers, and objects
     of classes that are not Python's; also what is added to a module of its library.
     What lies outside of Python's objects (a file) or inside of those of its library
-    (a stream) is not seen.
+    (a stream), and what is very large, is not seen.
     """
 
     def __init__(self, makers: Makers) -> None:
@@ -318,8 +326,10 @@ class SharedState:
             return
         self._seen.add(id(thing))
         home = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
-        library = str(home).partition(".")[0] in _LIBRARY and not own
+        library = not own and _is_library(str(home))
         if isinstance(thing, CONTAINERS):
+            if len(thing) > MOST:
+                return
             self._container(name, thing)
         elif isinstance(thing, tuple | frozenset):
             for each in thing:
@@ -405,7 +415,7 @@ class SharedState:
                     self._walk(f"{each.__name__}.{name}", value)
             for _, method in methods(each, inherited=False):
                 self._walk(method.__name__, method, True)
-            if each.__module__.partition(".")[0] not in _LIBRARY:
+            if not _is_library(each.__module__):
                 self._names(each, each.__name__, _is_data)
 
 

@@ -365,9 +365,9 @@ class Search:
                     raise Found(apart)
                 self.require_bounded_memory(None)
                 self._level(SINGLE, EAGER)
+                self._level(MANY, EAGER)
                 for kind in self.network.kinds[:-1]:
                     self.require_bounded_memory(kind)
-                self._level(MANY, EAGER)
                 if speed is not None:
                     self.require_speed(speed)
                 self._small(SLOW)
