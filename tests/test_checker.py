@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -190,6 +191,21 @@ def test_a_mistake_is_found_with_the_fewest_faults_and_named(
     assert [fault.kind for fault in verdict.faults] == faults.split()
     assert words in verdict.sentence
     assert "Promise broken: " in verdict.sentence
+
+
+def test_memory_that_has_a_limit_is_no_leak() -> None:
+    class Remembers(first_attempt.Receiver):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last: deque[Packet] = deque(maxlen=1000)
+
+        def on_packet(self, packet: Packet, now: float) -> None:
+            self.last.append(packet)
+            super().on_packet(packet, now)
+
+    both: tuple[Makers, ...] = (first_attempt.Sender, Remembers), pages("fast")
+    for makers in both:
+        assert check(*makers, budget=1).kind == "survived"
 
 
 def test_what_a_class_does_not_promise_is_no_bug() -> None:

@@ -56,6 +56,7 @@ from p2plab.checker.run import (
     Trial,
     VerdictKind,
     differs,
+    innermost,
     plain,
     printed,
     run,
@@ -243,6 +244,7 @@ CHANCE_EVERY: Final = 2  # sets of several faults to one random schedule
 
 FEW: Final = 40  # payloads that show whether something grows
 MORE: Final = 260  # so many more, to see how much
+WINDOWS: Final = 40  # times as many more, to see whether it goes on
 LONG: Final = FEW + MORE  # payloads: numbers of one byte begin again, signed or not
 FAR: Final = 2**16 + 500  # payloads: numbers of two bytes do
 FAR_SHARE: Final = 0.5  # of the budget, that so long a run may take
@@ -475,11 +477,7 @@ class Search:
         what it has sent, but nothing of its repetitions.
         """
         few = max(FEW, 2 * in_flight(self.baseline[APPLICATIONS[-1]]))
-        outcomes = []
-        for size in (few, few + MORE):
-            faults = with_faults(kind, 2 * size) if kind else ()
-            trial = Trial(_long_names(size), faults=faults)
-            outcomes.append(self.judge(trial, MANY_PAYLOADS, twice=False))
+        outcomes = [self._long(few, kind), self._long(few + MORE, kind)]
         for way in (1, 0):
             less, much = (held(each.machines[way]) for each in outcomes)
             for name in sorted(much):
@@ -488,16 +486,28 @@ class Search:
                 most = MORE // 4
                 if way == 0:
                     most = 12 * MORE if kind is None else max(usual, 0) + MORE // 3
-                if growth > most:
-                    harmed = f" and every third packet: {kind}" if kind else ""
-                    words = (
-                        f"When everything was delivered, `{name}` of the {ROLES[way]} "
-                        f"still held {less[name]} items after {few} payloads{harmed}, "
-                        f"and {much[name]} after {few + MORE}: it is never emptied"
-                    )
-                    found = self._example(way, name, kind) or outcomes[1]
-                    found.failure = Failure(Promise.MEMORY, way, words)
-                    raise Found(found)
+                window = getattr(innermost(outcomes[1].machines[way], way), "window", 0)
+                if growth <= most or (isinstance(window, int) and window > few + MORE):
+                    continue
+                full = held(self._long(few + WINDOWS * MORE, kind).machines[way])
+                if full[name] - less[name] < WINDOWS / 2 * growth:
+                    continue  # its window was not yet full
+                harmed = f" and every third packet: {kind}" if kind else ""
+                words = (
+                    f"When everything was delivered, `{name}` of the {ROLES[way]} "
+                    f"still held {less[name]} items after {few} payloads{harmed}, "
+                    f"and {much[name]} after {few + MORE}: it is never emptied"
+                )
+                found = self._example(way, name, kind) or outcomes[1]
+                found.failure = Failure(Promise.MEMORY, way, words)
+                raise Found(found)
+
+    def _long(self, size: int, kind: FaultKind | None) -> Outcome:
+        """Run a transfer of payloads that are long enough to be seen in memory."""
+        (names,) = plain(size).phases
+        application = Application((tuple(name.ljust(32, b".") for name in names),))
+        faults = with_faults(kind, 2 * size) if kind else ()
+        return self.judge(Trial(application, faults=faults), MANY_PAYLOADS, twice=False)
 
     def _example(self, way: int, name: str, kind: FaultKind | None) -> Outcome | None:
         """Return a small run that leaves something behind, if there is one."""
@@ -562,12 +572,6 @@ class Search:
                 )
                 outcome.failure = Failure(Promise.SPEED, words=words)
                 raise Found(outcome)
-
-
-def _long_names(size: int) -> Application:
-    """Return an application whose payloads are long enough to be seen in memory."""
-    (names,) = plain(size).phases
-    return Application((tuple(name.ljust(32, b".") for name in names),))
 
 
 def with_faults(kind: FaultKind, packets: int, every: int = 3) -> tuple[Fault, ...]:
