@@ -53,7 +53,12 @@ def test_a_correct_protocol_survives_with_status_0(tmp_path: Path) -> None:
     assert "(seed 5)" in verdict["sentence"]
 
 
-def test_a_broken_one_is_told_with_a_ladder_and_status_1(tmp_path: Path) -> None:
+def test_a_broken_one_is_told_with_a_ladder_and_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    signed = "a = packet.seq; self.acks.append(Packet(ACK, a - 256 * (a > 127)))"
+    assert "129 payloads" in judged(written(tmp_path, signed)).stdout
     ran = judged(written(tmp_path, "if len(self.inbox): " + ANSWER), "--budget", "0.5")
     assert ran.returncode == 1
     first, network, *ladder = ran.stdout.splitlines()

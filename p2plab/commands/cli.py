@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from io import TextIOWrapper
 from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -186,6 +187,9 @@ def _demo(wishes: argparse.Namespace) -> int:
 def _check(wishes: argparse.Namespace) -> int:
     from p2plab.commands.grader import Unusable, grade, report, unusable
 
+    for stream in (sys.stdout, sys.stderr):  # whatever letters the terminal knows
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         verdict = grade(
             wishes.file, wishes.channel, wishes.budget, wishes.seed, wishes.speed
