@@ -300,7 +300,12 @@ class Search:
     growth: dict[tuple[int, str], int] = field(default_factory=dict)  # without a fault
     begun: float = field(default_factory=perf_counter)
 
-    def run(self, trial: Trial, recorded: bool = False, share: int = LONG) -> Outcome:
+    @property
+    def _end(self) -> float:
+        """When even shrinking ends, by perf_counter [s]."""
+        return self.begun + self.budget + AT_LEISURE
+
+    def run(self, trial: Trial, share: int = LONG) -> Outcome:
         """Run a trial with fresh machines, and judge it.
 
         share: from how many payloads on the share of copies without a loss counts.
@@ -308,11 +313,11 @@ class Search:
 
         def beat() -> None:  # what takes long is no endless loop as long as it goes on
             self.watchdog.begin()
-            if perf_counter() > self.until + self.budget:
+            if perf_counter() > max(self.until, self._end):
                 raise OutOfTime
 
         with self.guard:
-            outcome = self.watchdog.call(run, trial, self.makers, recorded, beat)
+            outcome = self.watchdog.call(run, trial, self.makers, False, beat)
         application = trial.application
         if trial.style == EAGER and outcome.failure is None:
             if not trial.faults:
@@ -390,7 +395,7 @@ class Search:
     def _fewest(self, found: Outcome) -> Outcome:
         """Look for a run with fewer faults, if not all with fewer were tried."""
         if len(found.link.hits) > PAIRS.faults:
-            self.until = self.begun + self.budget + AT_LEISURE
+            self.until = self._end
             with suppress(OutOfTime):
                 try:
                     self._level(replace(PAIRS, cap=PAIRS_AT_ALL), EAGER)
@@ -455,17 +460,19 @@ class Search:
         long = outcome.trial.application.size > LARGE
         if compared or (self.where not in (MANY_PAYLOADS, RANDOM) and not long):
             return outcome
-        end = self.begun + self.budget + AT_LEISURE / 2  # the rest: see _fewest
-        best, better = outcome, True
-        while better:
-            better = False
-            for trial in smaller(best, self.network):
-                if perf_counter() > end:
+        end = self._end - AT_LEISURE / 2  # the rest: see _fewest
+        best, kind = outcome, failure.promise.kind
+        with suppress(OutOfTime):  # it may come in the middle of a long run
+            while True:
+                for trial in smaller(best, self.network):
+                    if perf_counter() > end:
+                        return best
+                    tried = self.run(trial, share=0)
+                    if tried.failure and tried.failure.promise.kind == kind:
+                        best = tried
+                        break
+                else:
                     return best
-                tried = self.run(trial, share=0)
-                if tried.failure and tried.failure.promise.kind == failure.promise.kind:
-                    best, better = tried, True
-                    break
         return best
 
     # What no single small run shows
