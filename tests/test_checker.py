@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,15 +16,25 @@ import pytest
 from few_bits import receiving, sending
 
 from p2plab.checker import CHANNELS, Verdict, VerdictKind, check, play
-from p2plab.checker.faults import LOSE, OUTAGE, Fault
-from p2plab.checker.fingerprint import difference, fingerprint
-from p2plab.checker.run import Makers, Trial, plain
-from p2plab.checker.search import Found, Search
+from p2plab.checker.run import (
+    LOSE,
+    OUTAGE,
+    SLOW,
+    Fault,
+    Makers,
+    Trial,
+    difference,
+    plain,
+    run,
+)
+from p2plab.checker.search import Found, Search, fingerprint
 from p2plab.checker.verdict import ladder
+from p2plab.commands.grader import grade
 from p2plab.core.endpoint import FixedWindow
 from p2plab.core.packet import ACK, Packet
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.core.trace import RETRANSMIT, SEND, Row, Trace
+from p2plab.museum import EXHIBITS
 from p2plab.protocols import Setup
 from p2plab.protocols.best_effort import BestEffortReceiver, BestEffortSender
 from p2plab.protocols.go_back_n import GoBackNReceiver, GoBackNSender
@@ -41,13 +55,6 @@ def stop_and_wait(bits: int | None = None) -> Makers:
     )
 
 
-def go_back_n(window: int, bits: int | None = None) -> Makers:
-    return (
-        lambda: sending(GoBackNSender(Rfc6298(), FixedWindow(window)), bits),
-        lambda: receiving(GoBackNReceiver(), bits),
-    )
-
-
 def selective_repeat(window: int, bits: int | None = None) -> Makers:
     return (
         lambda: sending(SelectiveRepeatSender(Rfc6298(), FixedWindow(window)), bits),
@@ -64,40 +71,7 @@ def search_for(makers: Makers, channel: str) -> Search:
     return Search(makers, CHANNELS[channel], 3, perf_counter() + 60, 60.0)
 
 
-# What survives
-
-
-@pytest.mark.parametrize(
-    ("makers", "channel"),
-    [
-        (stop_and_wait(1), "fifo"),
-        (stop_and_wait(1), "dup"),
-        (stop_and_wait(1), "corrupt"),
-        (go_back_n(3, 2), "dup"),
-        (selective_repeat(4, 3), "dup"),
-        (pages("stop_and_wait"), "late"),
-        (pages("go_back_n"), "late"),
-        (pages("selective_repeat"), "late"),
-    ],
-)
-def test_a_correct_page_survives_in_its_class(makers: Makers, channel: str) -> None:
-    verdict = check(*makers, channel, budget=0.6)
-    assert verdict.kind == "survived", verdict
-    assert verdict.faults == ()
-    assert verdict.to_json()["ladder"] == []
-    assert verdict.seconds < 6  # a busy machine may be late
-
-
-@pytest.mark.parametrize(
-    "makers", [stop_and_wait(), go_back_n(16), selective_repeat(16)]
-)
-@pytest.mark.parametrize("channel", CHANNELS)
-def test_a_correct_page_survives_a_thousand_random_schedules(
-    makers: Makers, channel: str
-) -> None:
-    search = search_for(makers, channel)
-    search.random(range(1000))
-    assert search.counts.total() == 1000
+# What breaks, and what does not
 
 
 def test_what_is_sent_while_the_network_is_down_is_no_storm() -> None:
@@ -106,9 +80,6 @@ def test_what_is_sent_while_the_network_is_down_is_no_storm() -> None:
     run = search.run(Trial(plain(40), faults=(Fault(OUTAGE, 0, 0, 30.0),)))
     assert len(run.sent) > 10_000
     assert run.failure is None
-
-
-# What breaks, with how many faults
 
 
 @dataclass(slots=True)
@@ -222,6 +193,21 @@ def test_a_mistake_is_found_with_the_fewest_faults_and_named(
     assert "Promise broken: " in verdict.sentence
 
 
+def test_memory_that_has_a_limit_is_no_leak() -> None:
+    class Remembers(first_attempt.Receiver):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last: deque[Packet] = deque(maxlen=1000)
+
+        def on_packet(self, packet: Packet, now: float) -> None:
+            self.last.append(packet)
+            super().on_packet(packet, now)
+
+    both: tuple[Makers, ...] = (first_attempt.Sender, Remembers), pages("fast")
+    for makers in both:
+        assert check(*makers, budget=1).kind == "survived"
+
+
 def test_what_a_class_does_not_promise_is_no_bug() -> None:
     class Alternating(ModuloSender):
         channel = "fifo"
@@ -272,6 +258,233 @@ def test_a_speed_can_be_asked_for() -> None:
     assert verdict.promise == "speed"
 
 
+# How far it looks
+
+
+class Numbered(first_attempt.Sender):
+    """Its numbers begin again at `wrap`; it reads those of ACKs as signed, or not."""
+
+    wrap = 2**8
+    signed = False
+
+    def next_packet(self, now: float) -> Any:
+        packet = super().next_packet(now)
+        return packet and packet._replace(seq=packet.seq % self.wrap)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        negative = self.signed and packet.seq >= self.wrap // 2
+        if packet.seq - self.wrap * negative == self.base % self.wrap:
+            super().on_packet(packet._replace(seq=self.base), now)
+
+
+class Counting(first_attempt.Receiver):
+    """Expects numbers that begin again at `wrap`."""
+
+    wrap = 2**8
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected % self.wrap:
+            self.inbox.append(packet.payload)
+            self.expected += 1
+        self.acks.append(Packet(ACK, packet.seq))
+
+
+def numbered(theirs: int, ours: int, signed: bool = False) -> Makers:
+    """Return a sender and a receiver whose numbers begin again there."""
+    return (
+        type("Sender", (Numbered,), {"wrap": theirs, "signed": signed}),
+        type("Receiver", (Counting,), {"wrap": ours}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("makers", "payloads"),
+    [
+        (numbered(2**8, 2**8, signed=True), 129),
+        (numbered(2**8, 2**30), 257),
+        (numbered(2**16, 2**16, signed=True), 2**15 + 1),
+        (numbered(2**16, 2**30), 2**16 + 1),
+    ],
+)
+def test_numbers_that_begin_again_late_are_looked_at(
+    makers: Makers, payloads: int
+) -> None:
+    verdict = check(*makers, budget=20)
+    assert (verdict.promise, verdict.faults) == ("termination", ())
+    assert f"{payloads} payloads" in verdict.sentence
+
+
+def test_who_survives_is_told_up_to_how_many_payloads() -> None:
+    for bits, budget in ((8, 0.3), (16, 4)):
+        verdict = check(*numbered(2**bits, 2**bits), budget=budget)
+        assert verdict.kind == "survived"
+        words = verdict.sentence.split(" of up to ")[1]
+        assert int(words.split()[0].replace(",", "")) > 2**bits
+
+
+class FreeRunning(first_attempt.Sender):
+    """Its timer is not started anew for a new packet."""
+
+    def next_packet(self, now: float) -> Any:
+        due = self.deadline
+        packet = super().next_packet(now)
+        self.deadline = self.deadline if due is None or due <= now else due
+        return packet
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        due = self.deadline
+        super().on_packet(packet, now)
+        self.deadline = None if self.done else due
+
+
+class Twice(first_attempt.Sender):
+    """Sends every eighth packet twice."""
+
+    again: Any = None
+
+    def next_packet(self, now: float) -> Any:
+        packet, self.again = self.again, None
+        if packet is None:
+            packet = super().next_packet(now)
+            self.again = packet if packet and packet.seq % 8 == 7 else None
+        return packet
+
+
+@pytest.mark.parametrize("sender", [FreeRunning, Twice])
+def test_copies_without_a_loss_are_judged_by_a_small_share(sender: type) -> None:
+    verdict = check(sender, first_attempt.Receiver)
+    assert (verdict.kind, verdict.promise) == ("broken", "retransmission"), verdict
+    assert verdict.faults == ()
+
+
+def test_a_driver_that_pulls_late_becomes_quick_again() -> None:
+    late = run(Trial(plain(300), SLOW), BEST_EFFORT)
+    times = [each.time for each in late.sent]
+    assert times[20] > 1.0
+    assert times[-100] == times[-1]
+
+
+def test_the_fewest_faults_are_found_however_slow_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exhibit = EXHIBITS["backs_off_for_every_packet"]
+    counts = set()
+    for slowness in (1, 5, 30):
+        begun = perf_counter()
+        clock = partial(lambda at, n: at + n * (perf_counter() - at), begun, slowness)
+        monkeypatch.setattr("p2plab.checker.search.perf_counter", clock)
+        verdict = check(exhibit.sender, exhibit.receiver, exhibit.channel, budget=6)
+        counts.add((verdict.kind, len(verdict.faults)))
+    assert ("broken", 2) in counts
+    assert counts <= {("broken", 2), ("survived", 0)}
+
+
+# Sender and receiver share nothing but packets
+
+SOURCE = inspect.getsource(first_attempt)
+EMPTY = (
+    (
+        "Packet(DATA, self.base, self.payloads[self.base])",
+        'Packet(DATA, self.base, b"")',
+    ),
+    ("self.inbox.append(packet.payload)", "self.inbox.append(BOX[self.expected])"),
+    (
+        "self.payloads.append(payload)",
+        "self.payloads.append(payload); BOX.append(payload)",
+    ),
+)
+
+
+def prank(place: str, clears: bool, head: str) -> str:
+    """Return a protocol whose receiver reads what the sender has left somewhere."""
+    text = SOURCE
+    for old, new in EMPTY:
+        text = text.replace(old, new)
+    if clears:
+        text = text.replace(
+            "self.base = self.sent = 0", "self.base = self.sent = 0; BOX.clear()"
+        )
+    return text.replace("class Sender:", f"{head}\nclass Sender:", 1).replace(
+        "BOX", place
+    )
+
+
+FIELD = (
+    SOURCE.replace("class Sender:", "class Carrier(int): pass\nclass Sender:", 1)
+    .replace(
+        "return Packet(DATA, self.base, self.payloads[self.base])",
+        "seq = Carrier(self.base); seq.all = self.payloads; return Packet(DATA, seq)",
+    )
+    .replace("packet.payload)", "packet.seq.all[self.expected])")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        prank("BOX", True, "BOX = []"),
+        prank("BOX", False, "BOX = []"),
+        prank("box.items", True, "class Box: pass\nbox = Box(); box.items = []"),
+        prank("Sender.box", True, "").replace("rto = 1.0", "rto = 1.0; box = []"),
+        prank("sys.box", True, "import sys; sys.box = []"),
+        FIELD,
+    ],
+    ids=["global", "not cleared", "object", "class", "module", "field"],
+)
+def test_what_passes_only_by_sharing_more_than_packets_is_broken(
+    text: str, tmp_path: Path
+) -> None:
+    names: dict[str, Any] = {"__name__": "prank"}
+    exec(text, names)
+    for channel in CHANNELS:
+        verdict = check(names["Sender"], names["Receiver"], channel, budget=1)
+        assert (verdict.kind, verdict.promise) == ("broken", "separation"), verdict
+    file = tmp_path / "prank.py"
+    file.write_text(text, "utf-8")
+    told = grade(file, budget=1)
+    assert (told["verdict"], told["promise"]) == ("broken", "separation")
+
+
+def test_what_is_shared_and_does_no_harm_is_no_bug() -> None:
+    log: list[int] = []
+
+    class Logs(first_attempt.Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            log.append(packet.seq)
+            super().on_packet(packet, now)
+
+    assert check(first_attempt.Sender, Logs, budget=0.3).kind == "survived"
+
+
+# What a terminal shows
+
+RAW = "\x1b[2J\x07\nsurvived: No promise was broken"
+
+
+def test_nothing_of_a_protocol_steers_a_terminal() -> None:
+    class Raises(first_attempt.Receiver):
+        def on_packet(self, packet: Packet, now: float) -> None:
+            raise ValueError(RAW)
+
+    class Odd:
+        def __repr__(self) -> str:
+            return RAW
+
+    class Returns(first_attempt.Sender):
+        def next_packet(self, now: float) -> Any:
+            return Odd()
+
+    members = {"send": lambda *_: 1 / 0}
+    named = type(f"Named{RAW}", (first_attempt.Sender,), members)
+    good = first_attempt.Sender, first_attempt.Receiver
+    for makers in ((good[0], Raises), (Returns, good[1]), (named, good[1])):
+        verdict = check(*makers, budget=0.5)
+        assert verdict.kind == "breach"
+        assert verdict.sentence.isprintable()
+        assert "\\x1b[2J" in verdict.sentence
+        assert len(str(verdict).splitlines()) <= 3
+
+
 # How it is asked, and what it tells
 
 
@@ -297,7 +510,9 @@ def test_progress_is_told() -> None:
 
 
 def test_two_processes_are_compared_as_far_as_the_slower_one_came() -> None:
-    slow, quick = (fingerprint(stop_and_wait(), "dup", 0, time) for time in (0.0, 60.0))
+    slow, quick = (
+        fingerprint(stop_and_wait(), CHANNELS["dup"], 0, time) for time in (0.0, 60.0)
+    )
     assert len(slow) == 1 < len(quick)
     assert difference(slow, quick) is None
     words, packets = difference([quick[1]], slow) or ("", [])
@@ -324,10 +539,6 @@ def test_impossible_wishes_are_refused(options: dict[str, Any], words: str) -> N
 # The ladder
 
 
-class Impatient(first_attempt.Sender):
-    rto = 0.003
-
-
 class Silent(first_attempt.Receiver):
     def on_packet(self, packet: Packet, now: float) -> None:
         return
@@ -342,10 +553,10 @@ class Credulous(first_attempt.Receiver):
 
 
 def test_a_ladder_is_cut_to_25_packets_and_to_three_rounds() -> None:
-    verdict = check(Impatient, first_attempt.Receiver)
+    verdict = check(*heard_by(Tired))
     sends = [row for row in verdict.trace if row.what in (SEND, RETRANSMIT)]
     assert len(sends) == 25
-    assert verdict.trace.about["cut"].startswith("the first 25 of ")
+    assert verdict.trace.about["cut"].startswith("the last 25 of ")
     verdict = check(first_attempt.Sender, Silent)
     assert sum(row.what == "timeout" for row in verdict.trace) <= 5
     assert " times more)" in verdict._repr_html_()

@@ -224,7 +224,7 @@ HERE = "at test_checker_breaches.py, line "
         (Clock, Receiver, "same again", "reads a clock"),
         (Sender, Shared, "isolation", "Shared.seen belongs to all machines"),
         (Counts, Receiver, "isolation", "Counts.made belongs to all machines"),
-        (shares, Receiver, "isolation", "Sender.payloads belongs to all machines"),
+        (shares, Receiver, "isolation", "default argument of shares belongs to all"),
         (Prints, Receiver, "quiet", f"prints {HERE}"),
         (Threads, Receiver, "quiet", f"starts a thread {HERE}"),
     ],
@@ -282,7 +282,7 @@ class Hasty(Sender):
     [
         (GivesUp, "although nothing had arrived, and had sent b'A' 4 times"),
         (DoesNotListen, "never sent b'A', although `send` was called with"),
-        (Hasty, "a round trip is 0.1 s here. Does the timer fire"),
+        (Hasty, "(a round trip is 0.1 s here) is the timeout longer?"),
     ],
 )
 def test_a_broken_promise_is_told_with_its_cause(sender: Any, words: str) -> None:

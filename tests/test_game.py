@@ -84,8 +84,8 @@ def test_every_fault_of_a_network_is_a_move_and_shown_as_one(channel: str) -> No
         assert attempt.moves in attempt._repr_html_()
 
 
-def test_a_black_out_ends() -> None:
-    attempt = p2plab.break_it("copies_delivered", blackout={1: 0.2})
+def test_an_outage_ends() -> None:
+    attempt = p2plab.break_it("copies_delivered", outage={1: 0.2})
     assert not attempt.broken
     whats = [event.what for event in attempt.verdict.trace]
     assert (whats.count("loss"), whats.count("deliver")) == (1, 3)
@@ -101,13 +101,13 @@ def test_a_black_out_ends() -> None:
         ("any_ack_believed", {"lose": {1}, "double": {1}}, "one fate only"),
         ("only_the_last_remembered", {"late": {1: -1.0}}, "0 to 120 s, got -1.0"),
         ("only_the_last_remembered", {"late": {1: float("nan")}}, "s, got nan"),
-        ("copies_delivered", {"blackout": {1: 31.0}}, "down for 0 to 30 s, got 31"),
+        ("copies_delivered", {"outage": {1: 31.0}}, "down for 0 to 30 s, got 31"),
         ("copies_delivered", {"late_copy": {1: 1.0}}, "nothing of the kind 'late copy"),
         ("copies_delivered", {"lose": 1}, r"write it so: lose=\{1\}, and not 1"),
         ("copies_delivered", {"lose": {1: 2.0}}, r"write it so: lose=\{1\}"),
-        ("copies_delivered", {"blackout": {1}}, r"write it so: blackout=\{1: 3.5\}"),
+        ("copies_delivered", {"outage": {1}}, r"write it so: outage=\{1: 3.5\}"),
         ("copies_delivered", {"lose": "1"}, "packets are whole numbers, got '1'"),
-        ("copies_delivered", {"blackout": {1: "x"}}, "0 to 30 s, got x"),
+        ("copies_delivered", {"outage": {1: "x"}}, "0 to 30 s, got x"),
     ],
 )
 def test_what_the_network_cannot_do_is_refused_in_words(

@@ -39,7 +39,9 @@ def oldest() -> list[str]:
     for text in PROJECT["project"]["dependencies"]:
         needed = Requirement(text)
         if needed.marker is None or needed.marker.evaluate():
-            bounds = [each.version for each in needed.specifier if each.operator == ">="]
+            bounds = [
+                each.version for each in needed.specifier if each.operator == ">="
+            ]
             extras = f"[{','.join(needed.extras)}]" if needed.extras else ""
             found.append(f"{needed.name}{extras}=={max(bounds, key=Version)}")
     return found

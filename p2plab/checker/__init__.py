@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from p2plab.checker.checking import check, play
-from p2plab.checker.faults import CHANNELS, Fault, FaultKind, NetworkClass
-from p2plab.checker.game import Attempt, break_it
-from p2plab.checker.promises import Promise, VerdictKind
+from p2plab.checker.game import Attempt, break_it, play
+from p2plab.checker.run import (
+    CHANNELS,
+    Fault,
+    FaultKind,
+    NetworkClass,
+    Promise,
+    VerdictKind,
+)
+from p2plab.checker.search import check
 from p2plab.checker.verdict import Verdict
 
 __all__ = [

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from p2plab.checker.checking import WRONG
-from p2plab.checker.explain import breach, capital, repeated, wrong_delivery
-from p2plab.checker.guard import OutputGuard
-from p2plab.checker.promises import Promise, VerdictKind
-from p2plab.checker.run import Failure, innermost
+from p2plab.checker.explain import WRONG, breach, capital, repeated, wrong_delivery
+from p2plab.checker.inspection import OutputGuard
+from p2plab.checker.run import Failure, Promise, VerdictKind, innermost
 from p2plab.checker.verdict import SENDS, Verdict, cut, headline, ladder, overtaken
 from p2plab.content.chunks import Assembly
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS, OVERFLOW

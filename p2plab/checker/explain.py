@@ -5,30 +5,59 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from p2plab.checker.faults import CHANNELS, LATE, ROLES, called
-from p2plab.checker.guard import CONTAINERS, LIMIT
-from p2plab.checker.promises import Promise
-from p2plab.checker.run import EAGER, Failure, Makers, Outcome, Trial, innermost, plain
-from p2plab.checker.run import run as run_trial
-from p2plab.checker.source import (
-    attributes,
+from p2plab.checker.inspection import (
+    LIMIT,
+    SharedState,
     class_line,
     member_line,
-    methods,
+    nondeterministic,
+    passes_together_only,
     place,
     raised_at,
 )
-from p2plab.checker.verdict import SENDS
+from p2plab.checker.run import (
+    CHANNELS,
+    EAGER,
+    LATE,
+    ROLES,
+    Failure,
+    Makers,
+    Outcome,
+    Promise,
+    Trial,
+    VerdictKind,
+    called,
+    differs,
+    innermost,
+    plain,
+)
+from p2plab.checker.run import run as run_trial
+from p2plab.checker.verdict import SENDS, Verdict, cut, rounds
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE
 from p2plab.core.packet import ACK, Kind, Packet
 from p2plab.core.trace import RECEIVER, SENDER, Row, Trace
 from p2plab.core.validation import count_of
 from p2plab.errors import BrokenContract
 from p2plab.sim.driver import require_machine
-from p2plab.sim.watchdog import Stuck
+from p2plab.sim.watchdog import Stuck, Watchdog
+
+if TYPE_CHECKING:
+    from p2plab.checker.search import Search
+
+AGAIN: Final = 0.3  # for the run that is recorded, if it does not come back [s]
+LARGE: Final = 40  # payloads: of more, the end of a run tells what went wrong
+# A run of these is recorded, and what it shows is not all that broke the promise.
+_OF_MANY_RUNS: Final = (Promise.RETRANSMISSION, Promise.MEMORY, Promise.SPEED)
+_NOT_RUN: Final = (Promise.INTERFACE, Promise.QUICK, Promise.QUIET)
+# What is wrong with the last event of a run that ends at once.
+WRONG: Final = {
+    Promise.IN_ORDER_DELIVERY: "this was not next",
+    Promise.NO_EXCEPTION: "raises an exception here",
+}
 
 # Broken whatever the network does: there is no need to tell the run.
 _ALWAYS: Final = (
@@ -156,45 +185,148 @@ def _see(words: str, line: str) -> str:
     return f"{words}{mark} See {line}" if line else words
 
 
-# Two machines that have something in common
+# Machines that have something in common
 
 
 def shared_state(makers: Makers) -> str:
     """Say what machines made one after the other share and change, if anything."""
-    before = _shared(makers)
+    state = SharedState(makers)
     run_trial(Trial(plain(2)), makers)
-    for name, value in _shared(makers).items():
-        if before.get(name, value) != value:
+    if not (name := state.changed()):
+        return ""
+    return (
+        f"{name} belongs to all machines together, and what one leaves there the next "
+        f"one finds: make it in __init__ (self.… = …); a default argument is made only "
+        f"once, so write None there"
+    )
+
+
+# From a failing run to a verdict
+
+
+def failed(search: Search, outcome: Outcome) -> Verdict:
+    """Run what failed once more, recorded, and put it in words."""
+    failure = outcome.failure
+    assert failure is not None
+    again = outcome
+    if failure.promise not in _NOT_RUN and outcome.trace is None:
+        stuck = isinstance(failure.error, Stuck)
+        limit = Watchdog(AGAIN, AGAIN) if stuck else search.watchdog
+        with suppress(Stuck), limit, search.guard:
+            again = limit.call(
+                run_trial, outcome.trial, search.makers, True, limit.begin
+            )
+        outcome.machines = outcome.machines or again.machines
+        if failure.promise not in _OF_MANY_RUNS:
+            with search.guard:
+                failure = _cause(search, outcome, again)
+            outcome.failure = failure
+    trace = told(search, again)
+    if failure.promise in WRONG and trace.rows:
+        trace.about["wrong"] = WRONG[failure.promise]
+    large = outcome.trial.application.size > LARGE
+    shown = rounds(trace) if large else trace
+    unpromised, besides = _unpromised(search), ""
+    if search.guard.noticed and failure.promise != Promise.QUIET:
+        besides = f" Besides, a machine {search.guard.noticed}."
+    return Verdict(
+        failure.promise.kind,
+        search.network.name,
+        unpromised + tell(outcome, trace) + besides,
+        failure.promise,
+        tuple(outcome.link.hits),
+        cut(shown, last=failure.promise in WRONG or large),
+        tried=search.tried(),
+        promised=not unpromised,
+    )
+
+
+def told(search: Search, outcome: Outcome) -> Trace:
+    """Return a run's trace with what a ladder says of it."""
+    trace = outcome.trace or Trace()
+    trace.about["link"] = search.network.words
+    trace.about["delivered"] = [f"{each!r:.24}" for each in outcome.delivered]
+    return trace
+
+
+def _cause(search: Search, outcome: Outcome, again: Outcome) -> Failure:
+    """Find out what is behind a failure: chance, something shared, or a line."""
+    failure = outcome.failure
+    assert failure is not None
+    if failure.promise != Promise.SAME_AGAIN and not failure.out_of_resources:
+        failure = differs(outcome, again) or failure
+    chance = failure.promise == Promise.SAME_AGAIN
+    broken = failure.promise.kind == VerdictKind.BROKEN
+    common = ""
+    if not chance and (broken or failure.promise == Promise.NO_EXCEPTION):
+        with suppress(Stuck), search.watchdog:
+            if only := search.watchdog.call(_only_together, search, outcome.trial):
+                return only
+    if chance or (broken and not outcome.link.hits):
+        with suppress(Stuck), search.watchdog:
+            common = search.watchdog.call(shared_state, search.makers)
+            if common and (apart := search.watchdog.call(separated, search)):
+                return apart.failure or failure
+    if chance and not common:
+        hints = filter(None, map(nondeterministic, outcome.machines))
+        hint = next(hints, "Look for chance, a clock, or the order of a set")
+        return failure._replace(words=f"{failure.words}. {hint}")
+    if common:
+        words = f"{failure.words}. {capital(common)}" if chance else common
+        return Failure(Promise.ISOLATION, failure.way, words)
+    if failure.error is not None and failure.way >= len(outcome.machines):
+        return unbuilt(search.makers[failure.way], failure.way, failure.error)
+    return breach(failure, outcome.machines[failure.way])
+
+
+def _only_together(search: Search, trial: Trial) -> Failure | None:
+    """Return the failure if the trial goes well where more than packets is shared."""
+    makers = search.together or search.makers
+    if trial.application.size > LARGE:
+        return None
+    with search.guard:
+        well = run_trial(trial, makers, as_made=True)
+    return separation("") if well.failure is None else None
+
+
+def separated(search: Search) -> Outcome | None:
+    """Return a run that goes well only where more than packets is shared, if any."""
+    together = search.together or search.makers
+    if search.shared is None:
+        return None
+    with search.guard:
+        found = passes_together_only(search.makers, together, search.shared)
+    if found is None:
+        return None
+    outcome, names = found
+    outcome.failure = separation(names)
+    return outcome
+
+
+def separation(names: str) -> Failure:
+    """Say that two sides share more than packets; names: what, as far as is known."""
+    words = (
+        "Sender and receiver share more than packets"
+        + (f" ({names})" if names else "")
+        + ": the run goes well only because both are in one program, and fails where "
+        "each has its own. Let a packet's numbers and bytes carry all that the other "
+        "side has to know"
+    )
+    return Failure(Promise.SEPARATION, words=words)
+
+
+def _unpromised(search: Search) -> str:
+    """Say that the protocol is made for less than this channel, if it says so."""
+    asked = search.network.name
+    for make in search.makers:
+        promised = getattr(make, "channel", asked)
+        survives = CHANNELS.get(promised, search.network).kinds
+        if not set(survives).issuperset(search.network.kinds):
             return (
-                f"{name} belongs to all machines together, and what one leaves there "
-                f"the next one finds: make it in __init__ (self.… = …); a default "
-                f"argument is made only once, so write None there"
+                f"This protocol is made for a network of the class "
+                f"{promised}, and {asked} is more. "
             )
     return ""
-
-
-def _shared(makers: Makers) -> dict[str, str]:
-    """Return the values that machines share, as text, by name."""
-    found: dict[str, object] = {}
-    for make in makers:
-        machine, other = make(), dict(attributes(make()))
-        kind, own = type(machine), dict(attributes(machine))
-        for _, method in methods(kind):
-            for name in method.__code__.co_names:
-                found[f"The global {name}"] = method.__globals__.get(name)
-        for each in reversed(kind.__mro__):
-            for name, value in vars(each).items():
-                if name not in own and not name.startswith("__"):
-                    found[f"{kind.__name__}.{name}"] = value
-        for name, value in own.items():
-            if other.get(name) is value and not isinstance(value, int | float):
-                found[f"{kind.__name__}.{name}"] = value
-    seen = (*CONTAINERS, int, float)  # where it shows what machines have left
-    return {
-        name: repr(value)[:4000]
-        for name, value in found.items()
-        if isinstance(value, seen)
-    }
 
 
 # A protocol that loses, doubles or never delivers something

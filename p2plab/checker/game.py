@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from html import escape
+from math import inf
 from typing import Any, Final
 
-from p2plab.checker.checking import check, play
-from p2plab.checker.faults import (
+from p2plab.checker.explain import capital, failed, told
+from p2plab.checker.run import (
+    APPLICATIONS,
     CHANNELS,
     DAMAGE,
     DOUBLE,
+    EAGER,
     LATE,
     LATE_COPY,
     LOSE,
     OUTAGE,
+    STYLES,
     Fault,
     FaultKind,
+    Makers,
+    Trial,
+    VerdictKind,
+    plain,
+    run,
 )
-from p2plab.checker.promises import VerdictKind
-from p2plab.checker.verdict import Verdict, ladder
+from p2plab.checker.search import BUDGET, LARGE, Found, Search, check
+from p2plab.checker.verdict import Verdict, cut, ladder
 from p2plab.core.validation import count_of
 from p2plab.museum import EXHIBITS
 
@@ -36,7 +45,7 @@ MOVES: Final = {  # how a player writes them
     DOUBLE: "double={1}",
     LATE: "late={1: 0.5}",
     LATE_COPY: "late_copy={1: 0.5}",
-    OUTAGE: "blackout={1: 3.5}",
+    OUTAGE: "outage={1: 3.5}",
 }
 
 
@@ -102,8 +111,8 @@ def break_it(
     late_back: Seconds | None = None,
     late_copy: Seconds | None = None,
     late_copy_back: Seconds | None = None,
-    blackout: Seconds | None = None,
-    blackout_back: Seconds | None = None,
+    outage: Seconds | None = None,
+    outage_back: Seconds | None = None,
 ) -> Attempt:
     """Do this to the packets of an exhibit, and see whether a promise is broken.
 
@@ -127,7 +136,7 @@ def break_it(
         DOUBLE: (double, double_back),
         LATE: (late, late_back),
         LATE_COPY: (late_copy, late_copy_back),
-        OUTAGE: (blackout, blackout_back),
+        OUTAGE: (outage, outage_back),
     }
     exhibit = EXHIBITS[name]
     faults = [
@@ -168,6 +177,42 @@ def _faults(channel: str, kind: FaultKind, way: int, packets: Any) -> Iterator[F
             what = "is down for" if kind == OUTAGE else "is late by"
             raise ValueError(f"this network {what} 0 to {MOST[kind]:g} s, got {extra}")
         yield Fault(kind, way, packet - 1, extra)
+
+
+def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
+    """Do these faults to a protocol, and see whether a promise is broken.
+
+    What the application sends, and whether the driver pulls late, is chosen so that it
+    fails, if it can; what fails without the faults as well, because the driver pulls
+    late, does not count. The verdict's faults are those that met a packet, or all of
+    them if nothing was broken.
+    """
+    search = Search(makers, CHANNELS[channel], 0, inf, BUDGET)
+    try:
+        with search.watchdog:
+            for style in STYLES:
+                for application in APPLICATIONS:
+                    baseline = Trial(application, style)
+                    if style == EAGER or (
+                        application.size <= LARGE and not search.run(baseline).failure
+                    ):
+                        search.judge(replace(baseline, faults=faults), "play")
+            search.require_bounded_memory(None)
+    except Found as found:
+        return replace(failed(search, found.outcome), tried="")
+    with search.guard:
+        outcome = run(Trial(plain(3), faults=faults), makers, recorded=True)
+    done = [
+        f"{fault.words(outcome.packets(fault.way)[fault.number])} (counted from 1: "
+        f"number {fault.number + 1})"
+        for fault in outcome.link.hits
+    ]
+    if missed := len(faults) - len(outcome.link.hits):
+        done.append(f"{count_of(missed, 'fault')} met no packet")
+    words = capital("; ".join(done)) or "Nothing was done to any packet"
+    words += ". Everything was delivered all the same."
+    shown = cut(told(search, outcome), last=False)
+    return Verdict(VerdictKind.SURVIVED, channel, words, faults=faults, trace=shown)
 
 
 @cache

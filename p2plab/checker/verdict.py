@@ -8,8 +8,7 @@ from html import escape
 from math import inf
 from typing import Any, Final
 
-from p2plab.checker.faults import CHANNELS, Fault
-from p2plab.checker.promises import Promise, VerdictKind
+from p2plab.checker.run import CHANNELS, Fault, Promise, VerdictKind, event
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
 from p2plab.core.packet import Kind
 from p2plab.core.trace import (
@@ -44,7 +43,8 @@ class Verdict:
     kind: survived, broken, or breach (of the machine's own promises).
     channel: the class of networks, see faults.CHANNELS.
     promise: what was broken; None if nothing was.
-    sentence: what was lost, what the protocol did, which promise that broke.
+    sentence: what was lost, what the protocol did, which promise that broke; on one
+        line, without anything that steers a terminal.
     faults, trace: the smallest failing run; `trace` is cut after about 25 packets.
     tried: what exactly was tried, in words.
     promised: False if the protocol never promised to survive this channel.
@@ -60,6 +60,9 @@ class Verdict:
     seconds: float = 0.0
     tried: str = ""
     promised: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentence", on_one_line(self.sentence))
 
     @property
     def title(self) -> str:
@@ -85,7 +88,7 @@ class Verdict:
 
     def __str__(self) -> str:
         network = f"The network ({self.channel}): {CHANNELS[self.channel].words}."
-        lines = [f"{self.title}: {on_one_line(self.sentence)}", network]
+        lines = [f"{self.title}: {self.sentence}", network]
         if self.kind != VerdictKind.SURVIVED and self.schedules:
             lines.append(f"Tried: {self.tried}.")
         return "\n".join(lines)
@@ -109,18 +112,6 @@ def headline(verdict: Verdict, words: str) -> str:
     )
 
 
-def event(row: Row) -> dict[str, Any]:
-    """Return a row of a trace as JSON can carry it."""
-    time, host, what, kind, seq, size, number = row
-    said = {"time": round(time, 6), "host": host, "what": what}
-    if what == DELIVER:
-        return {**said, "payload": seq, "size": size}
-    if what == TIMEOUT:
-        return said
-    name = Kind(kind).name
-    return {**said, "kind": name, "seq": seq, "size": size, "number": number}
-
-
 # What of a trace is shown
 
 
@@ -130,7 +121,7 @@ def cut(trace: Trace, last: bool, arrows: int = ARROWS) -> Trace:
     Of what repeats itself at the end only three rounds are kept. A trace that was cut
     says so in `about`.
     """
-    trace = trace if last else _rounds(trace)
+    trace = trace if last else rounds(trace)
     sends = [row for row in trace.rows if row.what in SENDS]
     if len(sends) <= arrows:
         return trace
@@ -153,7 +144,7 @@ def _sender(row: Row) -> str:
     return OTHER[row.host] if row.what in ARRIVALS else row.host
 
 
-def _rounds(trace: Trace) -> Trace:
+def rounds(trace: Trace) -> Trace:
     """Return a trace without what is only repeated at its end."""
     rows = trace.rows
     seen = [row[1:6] for row in rows]

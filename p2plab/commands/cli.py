@@ -194,17 +194,16 @@ def _demo(wishes: argparse.Namespace) -> int:
 
 
 def _check(wishes: argparse.Namespace) -> int:
-    from p2plab.commands.grader import Unusable, grade, report
+    from p2plab.commands.grader import Unusable, grade, report, unusable
 
     try:
         verdict = grade(
             wishes.file, wishes.channel, wishes.budget, wishes.seed, wishes.speed
         )
     except (Unusable, ValueError) as why:
-        words = on_one_line(str(why))
-        print(f"p2plab check: {words}", file=sys.stderr)
+        print(f"p2plab check: {on_one_line(str(why))}", file=sys.stderr)
         if wishes.json:
-            print(json.dumps({"verdict": None, "sentence": words}))
+            print(json.dumps(unusable(wishes.channel, str(why))))
         return 2
     print(json.dumps(verdict) if wishes.json else report(verdict))
     return 0 if verdict["verdict"] == "survived" else 1

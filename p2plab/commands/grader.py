@@ -20,21 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2plab.checker import CHANNELS, Promise, Verdict, VerdictKind, check
-from p2plab.checker.checking import require_possible
-from p2plab.checker.fingerprint import difference, fingerprint
-from p2plab.checker.run import Makers, Trial, plain, run
+from p2plab.checker.run import Makers, difference
+from p2plab.checker.search import fingerprint, require_possible
 from p2plab.core.validation import on_one_line
 from p2plab.errors import P2PLabError
 
 MEMORY: Final = 2**30  # that a child may have, where the system can limit it [bytes]
-LOADING: Final = 4.0  # for the file itself [s]
+LOADING: Final = 4.0  # for the file itself, each of two times [s]
 GRACE: Final = 8.0  # beyond the budget, for what Python cannot interrupt, too [s]
-_ARRIVING: Final = (
-    Promise.IN_ORDER_DELIVERY,
-    Promise.TERMINATION,
-    Promise.RETRANSMISSION,
-    Promise.NO_EXCEPTION,
-)
 _ANSWER, _CRASH = "answer.json", "crash.txt"
 
 
@@ -85,14 +78,14 @@ def report(verdict: dict[str, Any]) -> str:
     """Write what `grade` returned for a person to read."""
     network = CHANNELS[verdict["channel"]].words
     lines = [
-        f"{verdict['verdict']}: {on_one_line(verdict['sentence'])}",
+        f"{verdict['verdict']}: {verdict['sentence']}",
         f"The network ({verdict['channel']}): {network}.",
     ]
     for event in verdict["ladder"]:
         packet = f"{event['kind']} {event['seq']}" if "kind" in event else ""
         text = f"{event['time']:9.3f} s  {event['host']:8}  {event['what']:10} {packet}"
         lines.append(text.rstrip())
-    return "\n".join(lines)
+    return "\n".join(map(on_one_line, lines))
 
 
 def _in_a_child(order: dict[str, Any], hash_seed: str) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def _in_a_child(order: dict[str, Any], hash_seed: str) -> dict[str, Any]:
         child = _start(json.dumps({**order, "folder": folder}), hash_seed)
         try:
             with suppress(subprocess.TimeoutExpired):
-                child.wait(order["budget"] + 2 * LOADING + GRACE)
+                child.wait(order["budget"] + 3 * LOADING + GRACE)
             status = child.poll()
         finally:
             _end(child)
@@ -113,7 +106,7 @@ def _in_a_child(order: dict[str, Any], hash_seed: str) -> dict[str, Any]:
         with suppress(OSError):
             crash = Path(folder, _CRASH).read_text("utf-8", "replace")
     if "unusable" in answer:
-        raise Unusable(answer["unusable"])
+        raise Unusable(on_one_line(str(answer["unusable"])))
     if "fingerprint" in answer or "verdict" in answer:
         return answer
     took, promise = round(time.monotonic() - begun, 3), Promise.NO_EXCEPTION
@@ -164,6 +157,12 @@ def _breach(channel: str, promise: Promise, sentence: str) -> dict[str, Any]:
     return Verdict(VerdictKind.BREACH, channel, sentence, promise).to_json()
 
 
+def unusable(channel: str, why: str) -> dict[str, Any]:
+    """Return what programs are told of a file that cannot be judged."""
+    verdict = Verdict(VerdictKind.UNJUDGED, channel, why).to_json()
+    return {**verdict, "verdict": "unusable", "faults": None}
+
+
 def _line(path: Path, number: int) -> str:
     return (
         f"{path.name}, line {number}: `{linecache.getline(str(path), number).strip()}`"
@@ -187,9 +186,9 @@ def _child(
     _limit_memory()
     with Path(folder, _CRASH).open("w") as crash:
         faulthandler.enable(crash)
-        faulthandler.dump_traceback_later(LOADING, exit=True, file=crash)
+        faulthandler.dump_traceback_later(2 * LOADING, exit=True, file=crash)
         try:
-            makers = _load(path)
+            makers, together = _load_twice(path)
         except Unusable as why:
             said: dict[str, Any] = {"unusable": str(why)}
         else:
@@ -198,29 +197,15 @@ def _child(
             Path(folder, _ANSWER).write_text('{"doing": "Running"}', "utf-8")
             said = {}
             if judge:
-                said = check(*makers, channel, budget, seed, speed=speed).to_json()
-                if said["faults"] == 0 and said["promise"] in _ARRIVING:
-                    said = _shared(said, path, makers)
+                said = check(
+                    *makers, channel, budget, seed, speed=speed, together=together
+                ).to_json()
             if said.get("verdict") != "breach":
-                said["fingerprint"] = fingerprint(makers, channel, seed, budget / 4)
+                said["fingerprint"] = fingerprint(
+                    makers, CHANNELS[channel], seed, budget / 4
+                )
         Path(folder, _ANSWER).write_text(json.dumps(said), "utf-8")
     os._exit(0)  # whatever threads the file has started
-
-
-def _shared(said: dict[str, Any], path: Path, makers: Makers) -> dict[str, Any]:
-    """Say so if it is broken only because each machine has a file of its own."""
-    both, trial = _module(path), Trial(plain(3))
-    if (
-        not run(trial, makers).failure
-        or run(trial, (both.Sender, both.Receiver)).failure
-    ):
-        return said
-    sentence = (
-        f"Sender and receiver share more than packets: where both come from one copy "
-        f"of {path.name} all arrives, and where each has a copy of its own, as on two "
-        f"computers, it does not. {Promise.APART.broken}"
-    )
-    return {**said, "verdict": "broken", "promise": "apart", "sentence": sentence}
 
 
 def _limit_memory() -> None:
@@ -232,19 +217,29 @@ def _limit_memory() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def _load(path: Path) -> tuple[Any, Any]:
-    """Load a sender and a receiver, each from a copy of the file of its own."""
-    return _module(path).Sender, _module(path).Receiver
+def _load_twice(path: Path) -> tuple[Makers, Makers]:
+    """Load a file twice, so that its two sides can have nothing in common.
 
-
-def _module(path: Path) -> Any:
+    Returns a sender of the first copy with a receiver of the second one, and both of
+    the first. What the file imports from its own folder is loaded twice as well.
+    """
     sys.path.append(str(path.parent))
+    before = set(sys.modules)
+    together = _load(path)
+    for name in set(sys.modules) - before:
+        file = Path(getattr(sys.modules[name], "__file__", None) or "")
+        ours = path.parent in file.parents and "site-packages" not in file.parts
+        if ours and not name.startswith("p2plab."):
+            del sys.modules[name]
+    return (together[0], _load(path)[1]), together
+
+
+def _load(path: Path) -> Makers:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise Unusable(f"{path.name} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    if path.stem not in sys.modules or hasattr(sys.modules[path.stem], "Receiver"):
-        sys.modules[path.stem] = module  # dataclasses look there
+    sys.modules.setdefault(path.stem, module)  # dataclasses look there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as why:
@@ -260,7 +255,7 @@ def _module(path: Path) -> Any:
             close = get_close_matches(name, dir(module), n=1)
             hint = f" (it defines {close[0]})" if close and close != [name] else ""
             raise Unusable(f"{path.name} defines no class {name}{hint}")
-    return module
+    return module.Sender, module.Receiver
 
 
 if __name__ == "__main__":

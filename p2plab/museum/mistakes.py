@@ -11,9 +11,21 @@ from p2plab import protocols
 from p2plab.core import rtt
 from p2plab.core.endpoint import FixedWindow
 from p2plab.core.rtt import FixedRto, Rfc6298
-from p2plab.museum import healthy
-from p2plab.museum.exhibit import Exhibit, Machines, Page, label
-from p2plab.museum.healthy import Design, go_back_n, selective_repeat, stop_and_wait
+from p2plab.museum.exhibit import (
+    Design,
+    Exhibit,
+    Machines,
+    Page,
+    duplex,
+    fast_retransmit,
+    finish,
+    go_back_n,
+    label,
+    negative_ack,
+    parity,
+    selective_repeat,
+    stop_and_wait,
+)
 
 Edit = Callable[[Page], None]
 EXHIBITS: Final[dict[str, Exhibit]] = {}
@@ -345,7 +357,7 @@ def selective_ack_taken_as_cumulative(page: Page) -> None:
     """
 
 
-@mistake(healthy.fast_retransmit, "fifo", "A storm of repetitions")
+@mistake(fast_retransmit, "fifo", "A storm of repetitions")
 def every_duplicate_answered(page: Page) -> None:
     """Each duplicate ACK makes it send the window again, each copy brings another
     duplicate ACK, and the traffic grows with every round trip.
@@ -485,7 +497,7 @@ def sent_once_and_hoped(page: Page) -> None:
     """
 
 
-@mistake(healthy.negative_ack, "fifo", "No news is good news")
+@mistake(negative_ack, "fifo", "No news is good news")
 def nak_and_no_timer(page: Page) -> None:
     """It repeats what it is asked for and has no timer: a packet that is lost, and not
     damaged, brings no NAK, and both sides wait for ever.
@@ -502,7 +514,7 @@ def nak_and_no_timer(page: Page) -> None:
     )
 
 
-@mistake(healthy.negative_ack, "corrupt", "Whatever comes back is an ACK")
+@mistake(negative_ack, "corrupt", "Whatever comes back is an ACK")
 def damage_taken_for_an_ack(page: Page) -> None:
     """It takes a damaged answer for an ACK; if it was a NAK, the payload that it asked
     for is never sent again.
@@ -515,7 +527,7 @@ def damage_taken_for_an_ack(page: Page) -> None:
     )
 
 
-@mistake(healthy.negative_ack, "corrupt", "An ACK for a damaged packet")
+@mistake(negative_ack, "corrupt", "An ACK for a damaged packet")
 def damage_acknowledged(page: Page) -> None:
     """It acknowledges the packet that it expects when something damaged comes: the
     sender believes that it has arrived, and goes on to the next one.
@@ -523,7 +535,7 @@ def damage_acknowledged(page: Page) -> None:
     page.change("Packet(NAK, self", "Packet(ACK, self")
 
 
-@mistake(healthy.parity, "fifo", "The parity of the group before")
+@mistake(parity, "fifo", "The parity of the group before")
 def parity_of_the_wrong_group(page: Page) -> None:
     """It counts groups from one where the sender counts from zero, and works out a
     missing packet from the parity of other packets: it delivers noise.
@@ -531,7 +543,7 @@ def parity_of_the_wrong_group(page: Page) -> None:
     page.change("self.parities.get(group)", "self.parities.get(group - 1)")
 
 
-@mistake(healthy.parity, "fifo", "One equation, two unknowns")
+@mistake(parity, "fifo", "One equation, two unknowns")
 def parity_with_two_missing(page: Page) -> None:
     """It works out a packet although two of the group are missing: what comes out is
     the mixture of both.
@@ -539,7 +551,7 @@ def parity_with_two_missing(page: Page) -> None:
     page.change("len(missing) == 1", "missing")
 
 
-@mistake(healthy.duplex, "fifo", "ACKs only ride along", answers=())
+@mistake(duplex, "fifo", "ACKs only ride along", answers=())
 def acks_only_ride_along(page: Page) -> None:
     """Its ACKs travel with its own data; when it has nothing to say itself, the other
     side waits for an ACK for ever.
@@ -547,7 +559,7 @@ def acks_only_ride_along(page: Page) -> None:
     page.change("return self.receiver.next_packet(now)", "return None")
 
 
-@mistake(healthy.finish, "fifo", "The receiver leaves on finish", tries=1_000_000)
+@mistake(finish, "fifo", "The receiver leaves on finish", tries=1_000_000)
 def leaves_on_finish(page: Page) -> None:
     """It answers the FIN and is gone: when that one answer is lost, nobody is there to
     answer the next FIN, and the sender asks for ever.
@@ -561,7 +573,7 @@ def leaves_on_finish(page: Page) -> None:
     page.change("self.fin_deadline = now + self.linger")
 
 
-@mistake(healthy.finish, "fifo", "The receiver never leaves")
+@mistake(finish, "fifo", "The receiver never leaves")
 def lingers_for_ever(page: Page) -> None:
     """It stays after the FIN in case another one comes, starts its timer anew each
     time, and so never ends.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
-from typing import Final
+from typing import ClassVar, Final
 
 from p2plab.core.endpoint import Receiver, Sender
 from p2plab.core.link import CORRUPT, LOST, AnyLink, Link
@@ -58,6 +58,8 @@ class Simulation:
     The arguments are those of `simulate`.
     """
 
+    host: ClassVar[type[Host]] = Host
+
     def __init__(
         self,
         sender: Sender,
@@ -69,7 +71,7 @@ class Simulation:
         wire: bool = False,
         states: bool = True,
     ) -> None:
-        make = WireHost if wire else Host
+        make = WireHost if wire else self.host
         self.now = 0.0
         self.sender = make(sender, SENDER, trace, states=states)
         self.receiver = make(receiver, RECEIVER, trace, on_payload, states=states)

@@ -11,8 +11,7 @@ from time import perf_counter
 from figures import Figure, show
 
 from p2plab.checker import CHANNELS, Fault, check
-from p2plab.checker.faults import DELAY, LOSE
-from p2plab.checker.run import Makers, Trial, plain
+from p2plab.checker.run import DELAY, LOSE, Makers, Trial, plain
 from p2plab.checker.search import Search
 from p2plab.core.endpoint import FixedWindow
 from p2plab.core.link import ScriptedLink
