@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 import threading
 import warnings
 from ipaddress import ip_address
@@ -14,8 +18,9 @@ from p2plab.peer.lab import Lab
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous import addresses
 from p2plab.rendezvous.addresses import (
+    NOWHERE,
     address_near,
-    lan_address,
+    listening_on,
     own_addresses,
     shut_in,
 )
@@ -24,49 +29,118 @@ from p2plab.rendezvous.server import RendezvousServer, tell_where
 
 
 @pytest.fixture
-def no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide what only the default route tells."""
-    ask = addresses._on_the_way
-    hidden = addresses.NOWHERE.values()
-    monkeypatch.setattr(
-        addresses,
-        "_on_the_way",
-        lambda to, version: "" if to in hidden else ask(to, version),
-    )
-
-
-@pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let a machine have these addresses, in the order in which its system tells."""
 
     def have(*these: str) -> None:
         monkeypatch.setattr(addresses, "_on_the_way", lambda *_: "")
-        monkeypatch.setattr(
-            addresses,
-            "_of",
-            lambda v: [a for a in these if a and ip_address(a).version == v],
-        )
+        monkeypatch.setattr(addresses, "_of_interfaces", lambda: iter(these))
 
     return have
 
 
 def test_addresses_are_found_without_a_default_route_too(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_it = own_addresses()
-    request.getfixturevalue("no_default_route")
+    ask = addresses._on_the_way
+    monkeypatch.setattr(
+        addresses, "_on_the_way", lambda to: "" if to in NOWHERE else ask(to)
+    )
     assert set(own_addresses()) == set(with_it)
-    assert lan_address() in (*with_it, "127.0.0.1")
     assert not any(ip_address(each).is_loopback for each in with_it)
 
 
-def test_a_self_assigned_address_comes_last_and_loopback_never(own: Any) -> None:
-    own("127.0.0.1", "169.254.3.4", "", "10.0.0.5", "192.168.1.7", "10.0.0.5")
-    assert own_addresses() == ["10.0.0.5", "192.168.1.7", "169.254.3.4"]
-    assert lan_address() == address_near("http://127.0.0.1:8000") == "10.0.0.5"
-    own()
-    assert own_addresses() == []
-    assert lan_address() == "127.0.0.1"
+HERE, SIX = "http://127.0.0.1:8000", "2001:db8::5"
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "four", "all_of_them", "near"),
+    [
+        (["127.0.0.1", "::1"], [], [], {"0.0.0.0": "127.0.0.1", "::": "::1"}),
+        (["0.0.0.0", "::", "fe80::1"], [], [], {"": "127.0.0.1", "::": "::1"}),
+        ([SIX, "fe80::1"], [], [SIX], {"::": SIX, "127.0.0.1": "127.0.0.1"}),
+        (
+            [SIX, "169.254.3.4", "", "10.0.0.5", "192.168.1.7", "10.0.0.5"],
+            ["10.0.0.5", "192.168.1.7", "169.254.3.4"],
+            ["10.0.0.5", "192.168.1.7", "169.254.3.4", SIX],
+            {"0.0.0.0": "10.0.0.5", "::": "10.0.0.5", "192.168.1.7": "192.168.1.7"},
+        ),
+    ],
+)
+def test_others_are_told_what_they_can_reach_and_never_everywhere(
+    own: Any,
+    interfaces: list[str],
+    four: list[str],
+    all_of_them: list[str],
+    near: dict[str, str],
+) -> None:
+    own(*interfaces)
+    assert own_addresses("0.0.0.0") == four
+    assert own_addresses() == all_of_them
+    assert {host: address_near(HERE, host) for host in near} == near
+    six_alone = bool(all_of_them) and not four
+    assert listening_on("0.0.0.0") == ("::" if six_alone else "0.0.0.0")
+
+
+VETH = """
+echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
+ip link add eth0 type veth peer name eth1
+ip link set eth0 up; ip link set eth1 up
+"""
+NETWORKS = {
+    "lo alone": ("", ["none"]),
+    "no address yet": ("ip link add eth0 type veth peer name eth1", ["none"]),
+    "IPv6 alone": (
+        VETH + "ip addr add 2001:db8::5/64 dev eth0 nodad",
+        ["http://[2001:db8::5]"],
+    ),
+    "zones alone": (VETH, ["none"]),
+    "both": (
+        VETH + "ip addr add 2001:db8::5/64 dev eth0 nodad\n"
+        "ip addr add 192.168.7.5/24 dev eth0",
+        ["http://192.168.7.5", "http://[2001:db8::5]"],
+    ),
+}
+MEET = """
+import sys, p2plab, ifaddr
+from p2plab.rendezvous.server import RendezvousServer, tell_where
+host = sys.argv[1]
+with RendezvousServer(host, redis_url="") as server:
+    tell_where(server)
+    urls = [server.url, *server.urls_elsewhere]
+    for link in ifaddr.get_adapters() if server.host == "::" else []:
+        zoned = [ip.ip[0] for ip in link.ips if ip.ip[0].startswith("fe80")]
+        urls += [f"http://[{each}%{link.name}]:{server.port}" for each in zoned]
+    for url in urls:
+        with p2plab.Peer("a", url, host=host) as a:
+            with p2plab.Peer("b", url, host=host) as b:
+                a.register(), b.register()
+                a.send_text("b", "hello")
+                a.introduce("b").contact.wait()
+    print("all met", *a.rendezvous.urls, a.host)
+"""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_on_any_network_peers_register_meet_and_tell_no_address_in_vain(
+    network: str, host: str
+) -> None:
+    needs_ipv6()
+    new = ["unshare", "--net", "--map-root-user"]
+    if not shutil.which(new[0]) or subprocess.run([*new, "ip", "link"]).returncode:
+        pytest.skip("no network namespaces here")
+    setup, elsewhere = NETWORKS[network]
+    if host == "0.0.0.0" and len(elsewhere) == 2:
+        elsewhere = elsewhere[:1]  # IPv4 alone, where it is there
+    script = f'ip link set lo up\n{setup}\nexec "$@"'
+    command = [*new, "sh", "-ec", script, "sh", sys.executable, "-c", MEET, host]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    told = re.findall(r"(?:machines|or): (none|http.*):?", run.stdout)
+    assert [each.rpartition(":")[0] or each for each in told] == elsewhere
+    assert "all met" in run.stdout
 
 
 def test_all_addresses_are_printed_for_other_machines(

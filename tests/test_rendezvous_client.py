@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,11 +69,11 @@ class Impostor(BaseHTTPRequestHandler):
             self.server.lose -= 1
             self.rfile.read(1)  # until the client gives up
             return
-        status, body = self.server.given
+        status, body, to = self.server.given
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Location", "http://127.0.0.1:1/")
+        self.send_header("Location", to)
         self.end_headers()
         self.wfile.write(body)
 
@@ -80,10 +84,12 @@ class Impostor(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def impostor(status: int, body: bytes, lose: int = 0) -> Iterator[RendezvousClient]:
+def impostor(
+    status: int, body: bytes, lose: int = 0, to: str = "/"
+) -> Iterator[RendezvousClient]:
     http: Any = ThreadingHTTPServer(("127.0.0.1", 0), Impostor)
     with http:
-        http.given, http.lose = (status, body), lose
+        http.given, http.lose = (status, body, to), lose
         thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{http.server_address[1]}"
@@ -148,7 +154,6 @@ def test_what_cannot_be_is_refused_before_it_is_sent(client: RendezvousClient) -
         ("a name has", lambda: client.peer("a/b")),
         ("IP address", lambda: client.register("ann", ["localhost"], 1, 2)),
         ("Out of range", lambda: client.register("ann", ["::1"], 1, 2, float("nan"))),
-        ("url must", lambda: RendezvousClient("localhost:8080")),
         ("timeout must", lambda: RendezvousClient("http://localhost", timeout=0)),
         ("urls must", lambda: RendezvousClient([])),
     ]
@@ -157,19 +162,37 @@ def test_what_cannot_be_is_refused_before_it_is_sent(client: RendezvousClient) -
             wish()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8080",
+        "ftp://here",
+        "http://",
+        "http://[::1",
+        "http://here:99999",
+        "http://here:port",
+        "http://he re",
+        "http://he\x00re",
+        "http://here/?room=x",
+        "http://ann:sesame@here",
+        "http://ann:se/same@here",
+        "http://ann:sesame#@here",
+        "ann:sesame@here",
+        "",
+    ],
+)
+def test_a_url_that_cannot_be_one_is_refused_and_no_password_is_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="url must") as caught:
+        RendezvousClient(url)
+    assert "same" not in str(caught.value)
+    assert "ann" not in str(caught.value)
+
+
 def test_what_the_rendezvous_refuses_is_said_in_its_words(
     client: RendezvousClient,
 ) -> None:
     with pytest.raises(RendezvousError, match=r"tcp_port: .* 65535"):
         client.register("ann", ["10.0.0.1"], 70_000, 2)
-
-
-def test_a_rendezvous_that_says_nothing_is_away() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        client = RendezvousClient(url, timeout=0.05)
-        with client, pytest.raises(RendezvousAway, match=r"within 0\.05 s"):
-            client.peers()
 
 
 def test_when_the_rendezvous_is_back_the_same_client_goes_on(
@@ -190,14 +213,14 @@ def test_when_the_rendezvous_is_back_the_same_client_goes_on(
         (200, [b'{"peers": [{}], "next": null}']),
         (404, [b"<html>", b"{}"]),
         (500, [b"oops"]),
-        (302, [b""]),
+        (401, [b"sign in"]),
     ],
 )
 def test_another_web_server_is_no_rendezvous(status: int, bodies: list[bytes]) -> None:
     for body in bodies:
         with (
             impostor(status, body) as client,
-            pytest.raises(RendezvousError, match=r"is not a p2plab|sends everybody"),
+            pytest.raises(RendezvousError, match="is not a p2plab rendezvous"),
         ):
             client.peers()
 
@@ -206,6 +229,146 @@ def test_a_gateway_that_finds_nobody_means_away() -> None:
     page = b"<html>Bad Gateway"
     with impostor(502, page) as client, pytest.raises(RendezvousAway, match="502"):
         client.peer("ann")
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        ("https://room.example/rooms/lobby/peers/ann", "'https://room.example'"),
+        ("http://ann:sesame@portal.example/login", "'http://…@portal.example/login'"),
+        ("/login", "'/login'"),
+    ],
+)
+def test_a_redirection_is_named_with_where_it_leads(to: str, told: str) -> None:
+    with impostor(301, b"", to=to) as client, pytest.raises(RendezvousError) as caught:
+        client.peer("ann")
+    assert f"redirects to {told} (HTTP 301)" in str(caught.value)
+
+
+# ---- nobody answers: the true cause is told
+
+
+def cause(url: str, timeout: float = 2.0) -> str:
+    with RendezvousClient(url, timeout) as client:
+        with pytest.raises(RendezvousAway) as caught:
+            client.peers()
+        words = str(caught.value)
+        assert words.isprintable()
+        return words
+
+
+@contextmanager
+def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Yield a port where everybody gets this answer, whatever they ask."""
+
+    def secured(line: socket.socket) -> socket.socket:
+        return tls.wrap_socket(line, server_side=True) if tls else line
+
+    def serve() -> None:
+        with suppress(OSError):
+            while line := listener.accept()[0]:
+                with line, suppress(OSError), secured(line) as inside:
+                    inside.recv(10_000)
+                    inside.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"SSH-2.0-server\r\n", "does not speak HTTP"),
+        (b"\x15\x03\x01\0\2\2\x46", "does not speak HTTP"),
+        (b"", "ended without a whole answer"),
+        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200, "more than 100 headers"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "the answer was cut"),
+    ],
+)
+def test_what_is_no_answer_is_said_and_not_called_silence(
+    answer: bytes, words: str
+) -> None:
+    with answering(answer) as port:
+        assert words in cause(f"http://127.0.0.1:{port}")
+    with answering(answer) as port:
+        assert "TLS fails" in cause(f"https://127.0.0.1:{port}")
+
+
+def test_a_proxy_that_does_not_let_us_through_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert "NO_PROXY" in cause("http://rooms.example:8000")
+    with impostor(407, b"") as client, pytest.raises(RendezvousError, match="proxy"):
+        client.peer("ann")
+    plain = b"The plain HTTP request was sent to HTTPS port"
+    with impostor(400, plain) as client, pytest.raises(RendezvousError, match="TLS"):
+        client.peer("ann")
+
+
+def test_who_is_not_there_or_silent_is_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        assert "no answer within 0.05 s" in cause(url, timeout=0.05)
+    assert "nobody listens there" in cause(url)
+    assert "nowhere.invalid cannot be looked up" in cause("http://nowhere.invalid")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such limits are POSIX")
+def test_a_limit_on_open_files_is_named_as_the_cause() -> None:
+    import resource
+
+    with RendezvousClient("http://127.0.0.1:1") as client:
+        old = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, old[1]))
+        try:
+            with pytest.raises(RendezvousAway, match="no more files"):
+                client.peers()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, old)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of localhost that nobody has signed, with its key."""
+    openssl, path = shutil.which("openssl"), tmp_path_factory.mktemp("tls") / "own.pem"
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    command = [openssl, "req", "-x509", "-nodes", "-days", "9", "-newkey", "rsa:2048"]
+    command += ["-keyout", str(path), "-out", f"{path}.crt", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(command, check=True, capture_output=True)
+    with path.open("a") as both:
+        both.write(Path(f"{path}.crt").read_text())
+    return path
+
+
+def test_tls_and_its_certificates_are_named_and_the_cures_work(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with answering(b"", context) as port:
+        told = cause(f"https://localhost:{port}")
+        assert "certificate is not trusted" in told
+        assert "self" in told
+        assert f"write https://localhost:{port}" in cause(f"http://localhost:{port}")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert "ended without a whole" in cause(f"https://localhost:{port}")
+        assert "not trusted" in cause(f"https://127.0.0.1:{port}")
+    for wrong in (os.devnull, str(certificate) + "?"):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", wrong)
+        with pytest.raises(ValueError, match="no certificate can be read"):
+            RendezvousClient("https://localhost")
 
 
 @pytest.mark.parametrize(

@@ -156,5 +156,5 @@ def test_the_words_of_a_rendezvous_cannot_steer_the_terminal() -> None:
             check=False,
         )
     assert run.returncode == 1
-    assert "gotcha no" in run.stderr
+    assert r"gotcha\x07no" in run.stderr
     assert run.stderr.rstrip("\n").isprintable()

@@ -251,7 +251,9 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # SO_REUSEADDR only where it means what we want, so not on Windows.
-        return socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server(
+            (host, port), family=family, backlog=128, dualstack_ipv6=host == "::"
+        )
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise PortInUse(

@@ -15,14 +15,11 @@ RECEIVE_BUFFER: Final = 4_000_000  # bytes asked for; the system may give less
 LARGEST: Final = 65_535  # bytes of a datagram
 
 
-def bound(
-    host: str, port: int, buffer: int = RECEIVE_BUFFER, v6only: bool = False
-) -> socket.socket:
+def bound(host: str, port: int, buffer: int = RECEIVE_BUFFER) -> socket.socket:
     """Return a UDP socket that never blocks.
 
-    host, port: port 0 lets the system choose.
+    host, port: port 0 lets the system choose; "::" hears IPv4, too.
     buffer: for what comes while nobody reads [bytes].
-    v6only: leave the port of IPv4 to another socket.
     Raises PortInUse, and ValueError for a host or port that cannot be ours.
     """
     if not 0 <= port < 65_536:
@@ -31,8 +28,8 @@ def bound(
     with contextlib.ExitStack() as undo:
         try:
             each = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-            if v6only and family == socket.AF_INET6:
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if host == "::":
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             each.bind((host, port))
         except OSError as why:
             if why.errno in (errno.EADDRINUSE, errno.EACCES):
@@ -54,6 +51,8 @@ def resolved(address: Address, family: int) -> Address:
     host, port = address
     if not 0 < port < 65_536:
         raise PeerUnreachable(f"a port is in 1..65535, got {port}")
+    if family == socket.AF_INET6 and host.replace(".", "").isdecimal():
+        host = f"::ffff:{host}"  # IPv4, from a socket that speaks both
     with contextlib.suppress(OSError):  # a name
         number = socket.inet_pton(family, host)
         return socket.inet_ntop(family, number), port  # to ask takes a millisecond

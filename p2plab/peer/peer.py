@@ -28,7 +28,7 @@ from p2plab.net.threads import warn_caller
 from p2plab.net.udp import CLOSED, UdpSocket
 from p2plab.peer.meetings import Meeting, Meetings
 from p2plab.protocols import Setup
-from p2plab.rendezvous.addresses import address_near, everywhere, shut_in
+from p2plab.rendezvous.addresses import address_near, listening_on, shut_in
 from p2plab.rendezvous.admission import A_PERSON, Lease, Policy, Request
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import (
@@ -81,7 +81,7 @@ class Peer:
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
         self.name = legal_name(name)
-        self.host = host = everywhere(host)
+        self.host = host = listening_on(host)
         self.rendezvous = RendezvousClient(rendezvous, room=room)
         self.on_offer, self.on_news = on_offer, on_news
         self._closed = False

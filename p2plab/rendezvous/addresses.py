@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
 
 import ifaddr
@@ -11,30 +13,35 @@ import ifaddr
 from p2plab.errors import P2PLabError
 from p2plab.rendezvous.model import Registration
 
-# For documentation (RFC 5737, RFC 3849): only a default route leads there.
-NOWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}
-LOCALHOST = {4: "127.0.0.1", 6: "::1"}
-EVERYWHERE = {
-    "": 4,
-    "0.0.0.0": 4,
-    "::": 6,
-}  # hosts that mean all addresses of a version
+# Addresses for documentation (RFC 5737, RFC 3849): only a default route leads there.
+NOWHERE: Final = ("192.0.2.1", "2001:db8::1")
+EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def everywhere(host: str) -> str:
-    """The host itself; but "::" for "0.0.0.0" where the network has IPv6 alone."""
-    alone = EVERYWHERE.get(host) == 4 and not own_addresses(4) and own_addresses(6)
-    return "::" if alone else host
+def listening_on(host: str) -> str:
+    """The host, or "::" for everywhere on a machine that has IPv6 addresses alone.
 
-
-def lan_address(towards: str = "", version: int = 4) -> str:
-    """Our address on the way to another machine, its name or its address.
-
-    version: of IP, 4 or 6. By default, or if there is no way to it, the first of
-    `own_addresses`; 127.0.0.1 or ::1 if there is none.
+    "::" hears IPv4, too.
     """
-    found = towards and _on_the_way(towards, version)
-    return found or (own_addresses(version) or [LOCALHOST[version]])[0]
+    anywhere = host in EVERYWHERE and not own_addresses("0.0.0.0")
+    return "::" if anywhere and own_addresses() else host
+
+
+def own_addresses(host: str = "::") -> list[str]:
+    """Addresses at which others may reach us, IPv4 and those of default routes first.
+
+    host: where we listen, if that is 0.0.0.0 those of IPv4 alone count.
+    Self-assigned ones (169.254.x.x) come last of IPv4. Without a default route there
+    may be some, too, as on a switch that joins a few laptops and nothing else. Those
+    that mean something on one link alone (fe80::…) are never told: a zone is missing.
+    """
+    found = dict.fromkeys([*map(_on_the_way, NOWHERE), *_of_interfaces()])
+    usable = [each for each in found if each and not _useless(each)]
+    if host != "::":
+        usable = [each for each in usable if ":" not in each]
+    return sorted(
+        usable, key=lambda each: (":" in each, ip_address(each).is_link_local)
+    )
 
 
 def address_near(url: str, host: str = "0.0.0.0") -> str:
@@ -42,13 +49,14 @@ def address_near(url: str, host: str = "0.0.0.0") -> str:
 
     host: where we listen, a number. If it is not everywhere, it is the answer. They are
     most likely in the rendezvous' network; if that runs on this machine, our first
-    address is the better guess.
+    address is the better guess. Without any, only this machine's peers reach us.
     """
     if host not in EVERYWHERE:
         return host
-    version = EVERYWHERE[host]
-    address = lan_address(urlsplit(url).hostname or "", version)
-    return lan_address(version=version) if is_loopback(address) else address
+    address = _on_the_way(urlsplit(url).hostname or "")
+    if address and not _useless(address) and (host == "::" or ":" not in address):
+        return address
+    return (own_addresses(host) or [EVERYWHERE[host]])[0]
 
 
 def shut_in(host: str, registration: Registration | None) -> P2PLabError | None:
@@ -65,38 +73,28 @@ def shut_in(host: str, registration: Registration | None) -> P2PLabError | None:
     )
 
 
-def own_addresses(version: int = 4) -> list[str]:
-    """Addresses at which others may reach us, the one of the default route first.
-
-    version: of IP, 4 or 6. Self-assigned ones (169.254.x.x) come last; those of IPv6
-    (fe80::) are left out, as they mean something on one link only. Also without a
-    default route, as on a switch that joins a few laptops and nothing else.
-    """
-    found = dict.fromkeys([_on_the_way(NOWHERE[version], version), *_of(version)])
-    usable = [each for each in found if each and not is_loopback(each)]
-    if version == 6:
-        return [each for each in usable if not ip_address(each).is_link_local]
-    return sorted(usable, key=lambda each: ip_address(each).is_link_local)
-
-
 def is_loopback(address: str) -> bool:
     """Whether an IP address leads from a machine to itself."""
     return ip_address(address).is_loopback
 
 
-def _on_the_way(towards: str, version: int) -> str:
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((towards, 9))
-            return str(probe.getsockname()[0]).partition("%")[0]
-    except (OSError, UnicodeError):  # no way, or no IPv6 at all
-        return ""
+def _useless(address: str) -> bool:
+    """Whether an address is not to be told to others."""
+    ip = ip_address(address)
+    local = ip.is_link_local and ip.version == 6
+    return ip.is_loopback or ip.is_unspecified or local
 
 
-def _of(version: int) -> list[str]:
-    """What the interfaces have."""
+def _on_the_way(towards: str) -> str:
+    """Our address on the way to a machine, its name or its address; "": no way."""
+    with suppress(OSError, UnicodeError):
+        for found in socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM):
+            with suppress(OSError), socket.socket(*found[:3]) as probe:
+                probe.connect(found[4])
+                return str(probe.getsockname()[0])
+    return ""
+
+
+def _of_interfaces() -> list[str]:
     ips = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
-    if version == 4:
-        return [str(ip.ip) for ip in ips if ip.is_IPv4]
-    return [ip.ip[0] for ip in ips if isinstance(ip.ip, tuple)]
+    return [str(ip.ip if ip.is_IPv4 else ip.ip[0]) for ip in ips]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from http.client import BadStatusLine, HTTPException
 from ipaddress import ip_address
-from typing import Final, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
 from pydantic import TypeAdapter, ValidationError
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
+from urllib3.exceptions import TimeoutError as HTTPTimeout
 
 from p2plab.core.meeting import Seen
 from p2plab.core.validation import on_one_line
@@ -63,6 +69,18 @@ NOTHING: Final = TypeAdapter(None)
 Answer = TypeVar("Answer")
 
 
+class Adapter(HTTPAdapter):
+    """requests' own, and the zone of an address (fe80::1%eth0) stays as it is."""
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        """Where to connect, and how."""
+        where, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        host = unquote(where["host"])
+        return {**where, "host": f"[{host}]" if ":" in host else host}, tls
+
+
 class RendezvousClient:
     """Talks to the rendezvous; may be used from several threads, which never wait for
     each other.
@@ -90,10 +108,11 @@ class RendezvousClient:
         self._at = 0  # the server that answered last
         self._session = requests.Session()
         self._session.trust_env = False  # no .netrc, and proxies only as `proxies` says
-        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        if any(each.startswith("https") for each in self.urls):
+            self._session.verify = authorities()
         self._session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS))
+            self._session.mount(scheme, Adapter(pool_maxsize=THREADS))
 
     @property
     def url(self) -> str:
@@ -245,7 +264,7 @@ class RendezvousClient:
         if body is not None:
             data = json.dumps(body, allow_nan=False).encode()
             headers["Content-Type"] = "application/json"
-        first, whys = self._at, dict[str, RendezvousAway]()
+        first, failed = self._at, dict[str, Exception]()
         for step in range(len(self.urls) * (1 if wait else 2)):
             place = (first + step) % len(self.urls)
             url = self.urls[place]
@@ -260,36 +279,63 @@ class RendezvousClient:
                     proxies=proxies(url),
                     stream=True,
                 ) as response:
-                    content = whole(response)
-                    location = response.headers.get("Location", "")
-                status = response.status_code
-                answer = understood(kind, status, content, url, location)
-            except RendezvousAway as why:
-                whys[url] = why
-            except (requests.RequestException, HTTPError, OSError) as why:
-                whys[url] = away(url, self.timeout, why)
+                    content = whole(response, url)
+                moved_to = response.headers.get("Location", "")
+                answer = understood(kind, response.status_code, content, url, moved_to)
+            except (RendezvousAway, requests.RequestException) as why:
+                failed[url] = why
+            except (HTTPError, OSError) as why:
+                failed[url] = why
             else:
                 self._at = place
                 return answer
+        whys = [away(url, self.timeout, why) for url, why in failed.items()]
         if len(whys) == 1:
-            raise whys.popitem()[1]
-        said = "; ".join(map(str, whys.values()))
+            raise whys[0]
+        said = "; ".join(map(str, whys))
         raise RendezvousAway(f"none of {len(whys)} rendezvous servers answers: {said}")
+
+
+def authorities() -> str | bool:
+    """The certificates to trust: a file or folder that REQUESTS_CA_BUNDLE names.
+
+    True: the usual ones. Raises ValueError for what holds none. (A session that asks no
+    proxy does not look there by itself.)
+    """
+    place = os.environ.get("REQUESTS_CA_BUNDLE")
+    if not place:
+        return True
+    try:
+        folder = Path(place).is_dir()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+            None if folder else place, place if folder else None
+        )
+    except OSError as why:
+        said = why.strerror or str(why)
+        raise ValueError(
+            f"no certificate can be read from {place!r}, which the variable "
+            f"REQUESTS_CA_BUNDLE names ({said}): it must be in the format PEM"
+        ) from None
+    return place
 
 
 def legal_url(url: str) -> str:
     """A server's URL without a slash at its end. Raises ValueError."""
-    wish = "url must look like http://127.0.0.1:8080"
+    url = url.strip()
+    wrong = not url.isprintable() or " " in url
     try:
-        parts = urlsplit(url.strip())
-        _ = parts.port  # which is read, and checked, only now
-    except ValueError:  # whose words may hold a piece of a password
-        raise ValueError(f"{wish}, and this one cannot be read") from None
-    if parts.username or parts.password:
-        raise ValueError(f"{wish}: without a user name and a password")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{wish}, got {shown(url)!r}")
-    return url.strip().rstrip("/")
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # reading a port may fail, too
+    except ValueError:
+        host = None
+    if wrong or not host or parts.scheme not in ("http", "https") or parts.query:
+        raise ValueError(f"url must look like http://127.0.0.1:8080, got {shown(url)}")
+    if "@" in parts.netloc or parts.fragment:
+        raise ValueError(
+            f"url must have neither a user nor a password, got {shown(url)}: peers "
+            "show the rendezvous who they are by tokens of their own"
+        )
+    return url.rstrip("/")
 
 
 def proxies(url: str) -> dict[str, str]:
@@ -302,11 +348,19 @@ def proxies(url: str) -> dict[str, str]:
     return {} if near else dict(requests.utils.get_environ_proxies(url))
 
 
-def whole(response: requests.Response) -> bytes:
+def shown(url: str) -> str:
+    """A URL for a message: quoted, not too long, and nothing of a password is in it."""
+    return repr(re.sub(r"(?s)(^\w+://)?.*@", r"\1…@", url)[:200])
+
+
+def whole(response: requests.Response, url: str) -> bytes:
     """Return what an answer says, which has a limit. Raises RendezvousError."""
     content: bytes = response.raw.read(MAX_ANSWER + 1)
     if len(content) > MAX_ANSWER:
-        raise RendezvousError(f"an answer has more than {MAX_ANSWER} bytes")
+        raise RendezvousError(
+            f"what answers at {url} is not a p2plab rendezvous: its answer has more "
+            f"than {MAX_ANSWER} bytes. Check the address and the port"
+        )
     left = response.raw.length_remaining  # None where its headers do not tell
     if left or (left is None and not content):  # headers may be cut, too
         raise ConnectionError("the answer was cut")
@@ -318,15 +372,18 @@ def understood(
     status: int,
     content: bytes,
     url: str,
-    location: str = "",
+    moved_to: str = "",
 ) -> Answer:
-    """Return what an answer's JSON says, checked, or raise the refusal."""
+    """Return what an answer's JSON says, checked, or raise the refusal.
+
+    moved_to: where a redirection leads.
+    """
     try:
         if 200 <= status < 300:
             return kind.validate_json(content or b"null")
         problem = PROBLEM.validate_json(content)
     except ValidationError:
-        raise not_understood(status, url, location, content) from None
+        raise not_understood(status, url, moved_to, content) from None
     raise refused(problem, url)
 
 
@@ -348,100 +405,126 @@ def refused(problem: Problem, url: str) -> P2PLabError:
 
 
 def not_understood(
-    status: int, url: str, location: str = "", content: bytes = b""
+    status: int, url: str, moved_to: str = "", content: bytes = b""
 ) -> RendezvousError:
     """The error for an answer that no rendezvous gives."""
-    if 300 <= status < 400 and location:
-        return RendezvousError(
-            f"{url} sends everybody to {shown(location)} (HTTP {status}): if the "
-            "rendezvous is there, take that address"
-        )
-    if status == 407:
-        return RendezvousError(
-            f"a proxy on the way to {url} wants a password (HTTP 407): write it into "
-            f"HTTP_PROXY, or let NO_PROXY name the host"
-        )
-    if b"HTTPS" in content or b"https" in content[:300]:
-        return RendezvousError(
-            f"the port at {url} wants TLS (HTTP {status}): write https:// in the "
-            "address in place of http://"
-        )
     if status in GATEWAY:
         return RendezvousAway(
             f"something in front of {url} says that the rendezvous is away "
             f"(HTTP {status}): try again in a moment, or ask who runs it"
         )
+    if 300 <= status < 400 and moved_to:
+        to = shown(moved_to.partition("/rooms/")[0])
+        return RendezvousError(
+            f"{url} redirects to {to} (HTTP {status}), which peers do not follow: if "
+            "that is the rendezvous, take that address; if it is a page to sign in to "
+            "the network, sign in with a browser first"
+        )
+    if status == 400 and (b"HTTPS" in content or speaks_tls(url)):
+        return RendezvousError(f"the rendezvous at {url} speaks TLS: {with_tls(url)}")
+    if status == 407:
+        return RendezvousError(
+            f"a proxy on the way to {url} wants a password (HTTP 407): write it into "
+            "HTTP_PROXY, or let NO_PROXY name the host"
+        )
     return RendezvousError(
         f"what answers at {url} is not a p2plab rendezvous (HTTP {status}): "
-        "check the address and the port"
+        "check the address and the port; if this network has a page to sign in, open "
+        "it in a browser first"
     )
 
 
-START = (
-    "check the address, and whether it runs (p2plab.Lab() in a notebook or "
-    "`p2plab rendezvous` in a shell starts one)"
-)
-# A pattern of what went wrong, and the cause with its cure.
-TROUBLES = (
-    (
-        "self.signed|CERTIFICATE_VERIFY_FAILED|certificate verify failed",
-        "has a certificate that this computer does not trust ({why}): let "
-        "REQUESTS_CA_BUNDLE name a file with the certificate, or take the http:// "
-        "address",
-    ),
-    (
-        "WRONG_VERSION_NUMBER|wrong version number|record layer",
-        "does not speak TLS: write http:// in the address in place of https://",
-    ),
-    (
-        "ProxyError|Tunnel connection failed",
-        "is behind a proxy that does not let us through ({why}): let NO_PROXY name the "
-        "host, or correct HTTP_PROXY",
-    ),
-    (
-        "Too many open files",
-        "cannot be asked, since this program has as many files open as the system "
-        "allows: close some peers, or raise the limit (ulimit -n)",
-    ),
-    (
-        "Name or service not known|getaddrinfo|nodename nor servname|NameResolution|"
-        "name resolution|No address associated|label",
-        "has a host that nobody knows: correct the name in the address",
-    ),
-    (
-        "unreachable|No route",
-        "is in a network that this computer does not reach ({why}): join it, or "
-        "correct the address",
-    ),
-    ("refused|10061", "does not answer, nothing listens there: " + START),
-    (
-        "BadStatusLine|RemoteDisconnected|closed connection without|reset by peer|"
-        "Connection aborted|IncompleteRead|ProtocolError|was cut",
-        "hung up without a whole answer: perhaps its port wants TLS (https:// in the "
-        "address), it is no rendezvous, or it has just ended; " + START,
-    ),
-)
+def with_tls(url: str) -> str:
+    """The cure where http meets TLS."""
+    return f"write https{url.removeprefix('http')}"
 
 
-def away(url: str, timeout: float, error: BaseException) -> RendezvousAway:
-    """The error for no answer at all: with the cause that it has."""
-    if isinstance(error, requests.Timeout):
-        return RendezvousAway(
-            f"the rendezvous at {url} gave no answer within {timeout:g} s: it may be "
-            f"busy, or packets get lost: try again, or {START}"
+def speaks_tls(url: str) -> bool:
+    """Whether TLS answers there; its certificate is not looked at."""
+    parts = urlsplit(url)
+    try:
+        ssl.get_server_certificate((parts.hostname or "", parts.port or 80), timeout=2)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def away(url: str, timeout: float, error: Exception) -> RendezvousAway:
+    """The error for no answer at all, with its true cause."""
+    if isinstance(error, RendezvousAway):
+        return error
+    why = cause(url, timeout, [*causes(error)])
+    return RendezvousAway(f"the rendezvous at {url} does not answer: {why}")
+
+
+def causes(error: object) -> Iterator[BaseException]:
+    """An error, and those that requests and urllib3 have wrapped into it."""
+    if isinstance(error, BaseException):
+        yield error
+        for each in (*error.args, getattr(error, "reason", None), error.__cause__):
+            yield from causes(each)
+
+
+def cause(url: str, timeout: float, errors: Sequence[BaseException]) -> str:
+    """What stands behind errors, the outermost first, and what to do about it."""
+    check = (
+        "check the address, and whether it runs (p2plab.Lab() in a notebook or "
+        "`p2plab rendezvous` in a shell starts one)"
+    )
+    plain = url.startswith("http:")
+    if isinstance(errors[0], requests.exceptions.ProxyError):
+        said = on_one_line(str(errors[-1]))
+        return (
+            f"a proxy on the way does not let us through ({said}): correct "
+            "HTTP_PROXY or HTTPS_PROXY, or let NO_PROXY name the host"
         )
-    chain = [error]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(inner)
-    said = "; ".join(f"{type(each).__name__} {each}" for each in chain)
-    causes = [each for each in chain if isinstance(each, OSError) and str(each)]
-    last = causes[-1] if causes else error
-    why = shown(getattr(last, "strerror", None) or str(last) or type(last).__name__)
-    found = (words for pattern, words in TROUBLES if re.search(pattern, said))
-    words = next(found, "does not answer ({why}): " + START)
-    return RendezvousAway(f"the rendezvous at {url} {words.format(why=why)}")
-
-
-def shown(text: str) -> str:
-    """Return what others say on one line, not too long, without a login in a URL."""
-    return on_one_line(re.sub(r"//[^/@]*@", "//", text))[:200]
+    for each in reversed(errors):
+        said = getattr(each, "strerror", None) or str(each) or type(each).__name__
+        said = on_one_line(said)
+        match each:
+            case ssl.SSLCertVerificationError():
+                return (
+                    f"its certificate is not trusted ({each.verify_message}). If you "
+                    "know that it is the right one, put it (or its authority's) in a "
+                    "file, name the file in the variable REQUESTS_CA_BUNDLE, and make "
+                    "the peer anew; it must be made for the name in the address, and "
+                    "be valid today"
+                )
+            case ssl.SSLError() if each.reason:
+                return (
+                    f"TLS fails with what listens there ({each.reason}). If it was "
+                    f"started without a certificate, write http{url[5:]}"
+                )
+            case socket.gaierror():
+                return (
+                    f"the name {urlsplit(url).hostname} cannot be looked up ({said}): "
+                    "check its spelling and the network, or take the number of its "
+                    "address"
+                )
+            case HTTPTimeout() | TimeoutError() | requests.Timeout():
+                begun = not any(isinstance(e, ConnectTimeoutError) for e in errors)
+                what = "it gave no answer" if begun else "no connection"
+                return (
+                    f"{what} within {timeout:g} s: it may be busy, or packets get "
+                    f"lost: try again, or {check}"
+                )
+            case OSError(errno=errno.EMFILE | errno.ENFILE):
+                return (
+                    f"this computer lets us open no more files ({said}): close peers "
+                    "and labs, restart the notebook's kernel, or raise the limit "
+                    "(`ulimit -n 4096` before the start)"
+                )
+            case ConnectionRefusedError():
+                return f"nobody listens there ({said}): {check}"
+            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH):
+                return f"no way leads there ({said}): join its network, or {check}"
+            case ConnectionError() | HTTPException() if plain and speaks_tls(url):
+                return f"it speaks TLS: {with_tls(url)}"
+            case BadStatusLine() if not isinstance(each, ConnectionError):
+                return f"what listens there does not speak HTTP ({said}): {check}"
+            case ConnectionError() | HTTPException():
+                return f"the connection ended without a whole answer ({said}): {check}"
+            case OSError(errno=int()):
+                return f"{said}: {check}"
+    said = str(errors[0]) or type(errors[0]).__name__
+    return f"{said}: {check}"

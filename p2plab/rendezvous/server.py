@@ -25,14 +25,9 @@ from redis.exceptions import RedisClusterException, RedisError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from p2plab.errors import PortInUse, RendezvousError
-from p2plab.net.stun_server import start_near
+from p2plab.net.stun import start_near
 from p2plab.net.threads import spawn
-from p2plab.rendezvous.addresses import (
-    EVERYWHERE,
-    LOCALHOST,
-    everywhere,
-    own_addresses,
-)
+from p2plab.rendezvous.addresses import EVERYWHERE, listening_on, own_addresses
 from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.model import Limits
@@ -94,7 +89,7 @@ class RendezvousServer:
         if redis_url is None:
             redis_url = os.environ.get("P2PLAB_REDIS_URL", "")
         connect(redis_url)  # a wrong URL is an error here, not in the thread
-        self.host = everywhere(host)
+        self.host = listening_on(host)
         self.port = port
         self.redis_url = redis_url
         self._memory = fakeredis.FakeServer()
@@ -109,16 +104,12 @@ class RendezvousServer:
     @property
     def url(self) -> str:
         """Where this machine reaches the rendezvous, once it has started."""
-        host = self.host
-        if host in EVERYWHERE:
-            host = LOCALHOST[EVERYWHERE[host]]
-        return url_of(host, self.port)
+        return url_of(EVERYWHERE.get(self.host, self.host), self.port)
 
     @property
     def urls_elsewhere(self) -> list[str]:
         """Where other machines reach it, the likeliest first, if it lets them in."""
-        versions = {4: (4,), 6: (4, 6)}.get(EVERYWHERE.get(self.host, 0), ())
-        own = [each for version in versions for each in own_addresses(version)]
+        own = own_addresses(self.host) if self.host in EVERYWHERE else []
         return [url_of(each, self.port) for each in own]
 
     @property

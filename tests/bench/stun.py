@@ -18,19 +18,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from p2plab.net.datagrams import bound
+from p2plab.net.datagrams import Address, bound
 from p2plab.net.stun import (
     COOKIE,
     HEADER_SIZE,
     LARGEST,
     REQUEST,
-    Address,
     Message,
     Query,
+    StunServer,
     encode,
     write_address,
 )
-from p2plab.net.stun_server import StunServer
 
 ROUNDS = 5
 SECONDS = 0.5  # of a round
@@ -39,7 +38,7 @@ IN_FLIGHT = 32  # requests of one socket
 PATIENCE = 0.2  # after which what is in flight counts as lost [s]
 OURS = """
 import asyncio
-from p2plab.net.stun_server import StunServer
+from p2plab.net.stun import StunServer
 async def serve():
     server = await StunServer(per_source=10**9).start()
     print(server.address[1], flush=True)
