@@ -10,7 +10,7 @@ from typing import Final
 from p2plab import plots
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import State
-from p2plab.core.files import write
+from p2plab.core.files import write_file
 from p2plab.core.link import Link
 from p2plab.core.validation import count_of
 from p2plab.errors import P2PLabError
@@ -73,10 +73,10 @@ def _try(name: str, alice: Peer, link: Link, folder: Path) -> bool:
         print(f"  {name} failed: {transfer.error}")
     picture, drawn = io.BytesIO(), io.BytesIO()
     transfer.picture().save(picture, "PNG")
-    write(folder / f"{name}.png", [picture.getvalue()])
+    write_file(folder / f"{name}.png", [picture.getvalue()])
     ax = plots.ladder(transfer.trace, plots.blank(8, 6), max_arrows=ARROWS)
     ax.figure.canvas.print_figure(drawn, format="png")
-    write(folder / f"{name}-ladder.png", [drawn.getvalue()])
+    write_file(folder / f"{name}-ladder.png", [drawn.getvalue()])
     if transfer.error is not None and not transfer.progress:
         raise transfer.error
     return transfer.state is State.DONE and (identical or name == "best_effort")

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from math import isqrt
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from p2plab.content.content import (
     BYTES_PER_PIXEL,
@@ -30,8 +31,8 @@ from p2plab.content.content import (
     check_one_of,
     clean_name,
 )
-from p2plab.content.pictures import in_place, opened, pixels, places, shown
-from p2plab.core.files import write
+from p2plab.content.pictures import opened
+from p2plab.core.files import write_file
 from p2plab.core.packet import MAX_PAYLOAD, PAYLOAD_SIZE
 from p2plab.errors import BadContent, TransferError
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+VERMILION: Final = (213, 94, 0)  # holes are hatched in black and this, #D55E00
 
 
 def cut(
@@ -52,8 +55,8 @@ def cut(
     """Cut a picture, a file or bytes into numbered payloads.
 
     thing: a path; bytes; the value of an ipywidgets FileUpload; a PIL image; a numpy
-        array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, bool or floats in
-        0..1, or (H, W) of uint16.
+        array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool or
+        floats in 0..1; what is masked is transparent.
     kind: "picture", "file" or "bytes". By default arrays and images are pictures, so
         are paths and uploads with a picture's suffix, other ones are files; bytes
         are sent as they are, unless kind says that they hold a picture file.
@@ -61,8 +64,8 @@ def cut(
     order: "rows", row by row; "interleaved", neighbours travel in different payloads;
         "tiles", a payload is about a square. Other things than pictures: "rows".
 
-    A picture is sent as a browser shows it: in sRGB, 8 bits a colour, mode L, RGB or
-    RGBA, turned as its EXIF says; an animation as its first picture.
+    A picture is sent as the pixels that a browser shows of it: 8 bits, sRGB, in the
+    mode L, RGB or RGBA, upright; of an animation, its first picture.
     Raises BadContent for what cannot be sent, ValueError for a bad payload_size.
     """
     thing, own_name = _unpacked(thing)
@@ -233,21 +236,29 @@ class Assembly:
     def picture(self, *, holes: bool = True) -> Image:
         """The picture as far as it is here, a copy that no later chunk changes.
 
-        holes: hatch what is missing in black and vermilion, on an RGB picture; else it
-        is zeros. A picture without holes is in its own mode.
+        holes: hatch what is missing in black and vermilion, a grey picture becoming
+        RGB; else it is zeros. A picture without holes is in its own mode.
         Raises BadContent if the content is no picture.
         """
         import numpy as np
+        from PIL import Image
 
         it, chunks = self.content, list(self._chunks)
         if it.kind != "picture":
             raise BadContent(f"{it.name} is no picture: take data() or save()")
-        here = None
-        if holes and None in chunks:
-            per_chunk = it.chunk_size // BYTES_PER_PIXEL[it.mode]
-            arrived = np.repeat([chunk is not None for chunk in chunks], per_chunk)
-            here = in_place(arrived[: it.width * it.height], self._places)
-        return shown(it, self._raw(chunks), here)
+        size = it.width, it.height
+        picture = Image.frombytes(it.mode, size, self._raw(chunks))
+        if not holes or None not in chunks:
+            return picture
+        per_chunk = it.chunk_size // BYTES_PER_PIXEL[it.mode]
+        missing = np.repeat([chunk is None for chunk in chunks], per_chunk)
+        missing = in_place(missing[: it.width * it.height], self._places)
+        y, x = (np.arange(n).astype(np.uint8) for n in (it.height, it.width))
+        striped = ((y[:, None] + x) & 4 > 0)[:, :, None]
+        marks = Image.fromarray(striped * np.array(VERMILION, np.uint8))
+        picture = picture.convert("RGBA" if it.mode == "RGBA" else "RGB")
+        picture.paste(marks, mask=Image.fromarray(missing.reshape(it.height, it.width)))
+        return picture
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to a new file, and return its path; nothing is ever overwritten.
@@ -264,7 +275,7 @@ class Assembly:
                     f"there is no folder {target}: make it first, or take .png or "
                     f".tiff for a file, such as {target}.png"
                 )
-            return write(target, self._encoded(target.suffix), new=True)
+            return write_file(target, self._encoded(target.suffix), new=True)
         own = target / self.content.name
         if self.content.kind == "picture":
             own = own.with_suffix(".png")
@@ -272,7 +283,7 @@ class Assembly:
         free, number = own, 1
         while True:
             try:
-                return write(free, encoded, new=True)
+                return write_file(free, encoded, new=True)
             except FileExistsError:
                 number += 1
                 free = own.with_stem(f"{own.stem} ({number})")
@@ -298,3 +309,57 @@ class Assembly:
                 f"take .png or .tiff ({error})"
             ) from error
         return [file.getvalue()]
+
+
+# The orders in which the pixels of a picture travel.
+
+
+def places(content: Content) -> NDArray[np.int64] | None:
+    """The places of the pixels in the order of travel; None: they keep their order."""
+    if content.order == "rows":
+        return None
+    if content.order == "interleaved":
+        return _scattered(content.width, content.height)
+    per_chunk = content.chunk_size // BYTES_PER_PIXEL[content.mode]
+    return _tiled(content.width, content.height, isqrt(per_chunk))
+
+
+def _scattered(width: int, height: int) -> NDArray[np.int64]:
+    """Sorted so that any stretch of the journey is spread evenly over the picture.
+
+    Source: M. Roberts, The Unreasonable Effectiveness of Quasirandom Sequences (2018):
+    the fractions of x / g + y / g^2, g^3 = g + 1, here in units of 2^-32.
+    """
+    import numpy as np
+
+    x = np.arange(width, dtype=np.uint32) * np.uint32(3_242_174_889)
+    y = np.arange(height, dtype=np.uint32) * np.uint32(2_447_445_414)
+    return np.argsort((y[:, None] + x).ravel(), kind="stable")
+
+
+def _tiled(width: int, height: int, side: int) -> NDArray[np.int64]:
+    """Bands of `side` rows, column by column, every other band from right to left."""
+    import numpy as np
+
+    grid = np.arange(width * height, dtype=np.int64).reshape(height, width)
+    whole = height - height % side
+    bands = grid[:whole].reshape(-1, side, width).transpose(0, 2, 1).copy()
+    bands[1::2] = bands[1::2, ::-1].copy()
+    rest = grid[whole:].T[:: -1 if len(bands) % 2 else 1]
+    return np.concatenate([bands.ravel(), rest.ravel()])
+
+
+def pixels(raw: bytes, content: Content) -> NDArray[np.void]:
+    """Raw data as an array of whole pixels, whatever their size."""
+    import numpy as np
+
+    return np.frombuffer(raw, dtype=np.dtype((np.void, BYTES_PER_PIXEL[content.mode])))
+
+
+def in_place(travelled: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
+    """What belongs to each pixel, row by row, from what came in the order of travel."""
+    if places is None:
+        return travelled
+    picture = travelled.copy()
+    picture[places] = travelled
+    return picture

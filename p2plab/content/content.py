@@ -22,21 +22,26 @@ MAX_BYTES: Final = 100_000_000  # several seconds at what a Python socket can ca
 MAX_CHUNKS: Final = 1_000_000  # each costs memory at both ends, however small it is
 MAX_NAME: Final = 128  # characters; file systems hold 255 bytes
 
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-# Characters that Windows refuses.
-_UNSAFE = frozenset('<>:"/\\|?*')
+_DEVICE = re.compile(
+    r"(con(in\$|out\$)?|prn|aux|nul|(com|lpt)[\d¹²³])\s*(\.|$)", re.IGNORECASE
+)
+# What has no place in a name. Invisible characters go: they turn the reading direction
+# round ("gnp.exe" looks like "exe.png") or make two names look the same. Only between
+# two Arabic letters, where Persian is written with it, the zero-width non-joiner stays.
+_JOINED = re.compile("(?<=[\u0620-\u06ff])\u200c(?=[\u0620-\u06ff])")
+_UNSAFE: Final = frozenset('<>:"/\\|?*')
+_UNSAFE_KINDS: Final = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves, line ends
 
 
 def clean_name(name: str) -> str:
     """The last part of a path, made safe as a file name on every system."""
     name = PureWindowsPath(name).name  # takes / and \ for separators, and a drive off
-    unsafe = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves, line ends
+    joined = {found.start() for found in _JOINED.finditer(name)}
     name = "".join(
-        "_" if c in _UNSAFE or unicodedata.category(c) in unsafe else c
-        for c in name
-        if unicodedata.category(c) != "Cf"  # what nobody sees, or turns the reading
-    )
-    name = name.strip(". ")
+        "_" if c in _UNSAFE or unicodedata.category(c) in _UNSAFE_KINDS else c
+        for place, c in enumerate(name)
+        if unicodedata.category(c) != "Cf" or place in joined
+    ).strip(". ")
     if _DEVICE.match(name):
         name = f"_{name}"
     suffix = PurePosixPath(name).suffix
@@ -44,6 +49,7 @@ def clean_name(name: str) -> str:
     stem = name.removesuffix(suffix)[: MAX_NAME - len(suffix)]
     while len(f"{stem}{suffix}".encode()) > 200:
         stem = stem[:-1]
+    stem = stem.rstrip("\u200c")  # cut off between two letters
     return f"{stem}{suffix}".strip(". ") or "unnamed"
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole, or not there."""
+"""A file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,70 +8,48 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+_WORDS = {
+    errno.ENOSPC: "the disk at {disk} is full: make room there, or take another folder",
+    getattr(errno, "EDQUOT", -1): "your share of the disk at {disk} is used up",
+    errno.EROFS: "the disk at {disk} can only be read: take a folder on another one",
+    errno.ENOENT: "there is no folder {folder}: make it first",
+    errno.ENOTDIR: "{folder} is not a folder: take one",
+    errno.EEXIST: "it exists already: take another name",
+    errno.ENAMETOOLONG: "its name is too long: take a shorter one",
+    errno.EISDIR: "it is a folder: name a file in it",
+}
+_OTHERS = "{why} on the disk at {disk}: take a folder in which you may make files"
 
-def write(
-    path: str | os.PathLike[str], pieces: Iterable[bytes], *, new: bool = False
-) -> Path:
-    """Write a file beside its place, put it there when it is whole; return its path.
 
-    new: refuse a name that is taken; without it, what had the name is replaced.
-    Raises an OSError of the system's own kind that names the file, the cause and a
-    cure; then nothing is left behind.
+def write_file(path: Path, pieces: Iterable[bytes], *, new: bool = False) -> Path:
+    """Write these pieces beside the file, rename it when whole, and return its path.
+
+    new: overwrite nothing. Raises the OSError that happened, in words and with its
+    errno; then nothing was written and an older file is as it was.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if new and path.exists():
-            raise _taken()
+        if not new and path.exists() and not path.is_file():  # a terminal, a pipe
+            path.write_bytes(b"".join(pieces))
+            return path
         try:
-            with beside.open("xb") as file:
+            with part.open("xb") as file:
                 file.writelines(pieces)
-            _put(beside, path, new)
+            if new:
+                path.open("xb").close()  # from here on nobody else takes the name
+            part.replace(path.resolve())  # what a link names, not the link
         finally:
-            beside.unlink(missing_ok=True)
-    except OSError as why:
-        better = type(why)(f"{path} cannot be written: {_in_words(why, path)}")
-        better.errno = why.errno
-        raise better from why
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise _in_words(error, path) from error
     return path
 
 
-def _put(beside: Path, path: Path, new: bool) -> None:
-    if not new:
-        beside.replace(path)
-    elif os.name == "nt":
-        beside.rename(path)  # which refuses a name that is taken
-    else:
-        try:
-            path.hardlink_to(beside)
-        except FileExistsError:
-            raise
-        except OSError as why:  # a file system without links, such as a USB stick's
-            if path.exists():
-                raise _taken() from why
-            beside.rename(path)
-
-
-def _taken() -> FileExistsError:
-    return FileExistsError(errno.EEXIST, "the name is taken")
-
-
-def _in_words(why: OSError, path: Path) -> str:
+def _in_words(error: OSError, path: Path) -> OSError:
     folder = path.absolute().parent
-    if why.errno in (errno.ENOSPC, errno.EDQUOT):
-        disk = folder
-        while not disk.is_mount() and disk != disk.parent:
-            disk = disk.parent
-        return f"the disk {disk} is full. Make room there, or take another disk"
-    cures = {
-        errno.EEXIST: "a file of that name is there. Take another name",
-        errno.EISDIR: "it is a folder. Add the name of a file",
-        errno.ENOENT: f"there is no folder {folder}. Make it first",
-        errno.ENAMETOOLONG: "the name is too long. Take a shorter one",
-        errno.EROFS: "the disk can only be read. Take another folder",
-        errno.EACCES: f"you may not make files in {folder}. Take another folder",
-        errno.EPERM: f"you may not make files in {folder}. Take another folder",
-    }
-    return cures.get(why.errno or 0) or f"{why.strerror or why}"
+    disk = next(each for each in (folder, *folder.parents) if os.path.ismount(each))
+    words = _WORDS.get(error.errno or 0, _OTHERS)
+    why = words.format(disk=disk, folder=folder, why=error.strerror or error)
+    told = type(error)(f"{path} cannot be written: {why}")
+    told.errno = error.errno
+    return told

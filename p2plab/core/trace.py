@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from p2plab.core.files import write
+from p2plab.core.files import write_file
 from p2plab.core.packet import Kind
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Trace:
             "rows": list(self.rows),
             "states": list(self.states),
         }
-        write(path, [_json(content).encode()])
+        write_file(Path(path), [_json(content).encode()])
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:

@@ -14,11 +14,10 @@ import anywidget
 import numpy as np
 import traitlets
 
-from p2plab.content.chunks import Assembly
+from p2plab.content.chunks import Assembly, places
 from p2plab.content.content import Chunks
-from p2plab.content.pictures import places
 from p2plab.content.transfer import Transfer, simulate_transfer
-from p2plab.core.files import write
+from p2plab.core.files import write_file
 from p2plab.core.link import (
     ARRIVE,
     CORRUPT,
@@ -131,7 +130,7 @@ class Stage(anywidget.AnyWidget):
             columns=base64.b64encode(self.columns).decode(),
             picture=base64.b64encode(self.picture).decode(),
         )
-        write(path, [page.encode()])
+        write_file(Path(path), [page.encode()])
 
 
 def _simulated(run: Transfer | Trace | None) -> TypeGuard[Transfer]:
