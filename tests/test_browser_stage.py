@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import LabPage
+from browser import RUN_ALL, LabPage
 from PIL import Image
 
 from p2plab import Link, ScriptedLink, Setup, sample_picture, simulate_picture
@@ -174,3 +174,23 @@ def test_pictures_above_a_message_s_limit_are_taken_and_the_panel_goes_on(
             page.get_by_role("button", name="Upload a picture").click()
         chooser.value.set_files(path)
         page.get_by_text(answer).first.wait_for()
+
+
+WAITING = """panel.set(protocol="stop_and_wait", delay=0.4, loss=0.3).run().wait(60)
+print("went on")"""
+
+
+def test_who_interrupts_a_cell_that_waits_stops_the_transfer_and_keeps_what_came(
+    lab_page: LabPage,
+) -> None:
+    page = lab_page.page
+    lab_page.open_cells("waits.ipynb", UPLOADS, WAITING)
+    page.evaluate(RUN_ALL)
+    page.get_by_role("note").get_by_text("press ■ in").wait_for()
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')"
+    )
+    page.wait_for_function("() => window.ranAll")
+    page.locator(".p2p-status").get_by_text("Stopped after").wait_for()
+    assert lab_page.errors() == []
+    assert "went on" in str(lab_page.outputs()[1])

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.text import Text
 from PIL import Image
 
 from p2plab import plots
@@ -503,3 +504,23 @@ def test_what_others_wrote_stays_text_in_a_meeting(ax: Axes) -> None:
     assert page.count("<tr>") == 1 + len(rows)
     assert "54.00</th><td>alice</td><td>choose</td>" in page
     draw(ax)
+
+
+@pytest.mark.parametrize("look", ["default", "dark_background"])
+def test_whatever_the_style_nothing_is_drawn_in_the_colour_of_the_ground(
+    look: str,
+) -> None:
+    link = Link(delay=0.02, loss=0.2, corrupt=0.1, duplicate=0.1, rate=1e6, seed=1)
+    setup = Setup("go_back_n", window=4)
+    trace = simulate_picture(sample_picture(64), setup, link).trace
+    with pyplot.style.context(look):
+        for draw in (plots.ladder, plots.over_time, plots.window_over_time, plots.rtt):
+            ax = draw(trace)
+            ground = np.array(to_rgb(ax.figure.get_facecolor()))
+            for each in ax.findobj(Line2D) + ax.findobj(Text):
+                colour = each.get_color()
+                if isinstance(each, Text) and not each.get_text():
+                    continue
+                apart = np.abs(np.array(to_rgb(colour)) - ground).max()
+                assert apart > 0.2, each
+            pyplot.close("all")

@@ -8,10 +8,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import is_color_like, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
+from matplotlib.text import Text
 
 from p2plab.measure.metrics import Summary, shown
 
@@ -133,9 +137,42 @@ def few(look: Style, count: int) -> Style:
 
 
 def say(ax: Axes, sentence: str) -> Axes:
-    """Keep the words that stand for a figure where nobody sees it."""
+    """Keep the words that stand for a figure where nobody sees it.
+
+    What could not be seen on a dark ground, which a style may have, becomes lighter.
+    """
     ax.set_label(sentence)
+    figure = whole_figure(ax)
+    ground = "white" if figure is None else figure.get_facecolor()
+    if _luminance(ground) < 0.5:
+        for artist in ax.findobj():
+            _lighten(artist, ground)
     return ax
+
+
+def _luminance(colour: Any) -> float:
+    """How light a colour is, 0 to 1. Source: ITU-R BT.709."""
+    red, green, blue = to_rgb(colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _lighten(artist: Artist, ground: Any) -> None:
+    """Mix the dark colours of lines, arrows and words with white."""
+    if not isinstance(artist, Line2D | Text | FancyArrowPatch):
+        return
+    arrow = isinstance(artist, FancyArrowPatch)
+    whole = ["edgecolor", "facecolor"]
+    for name in whole if arrow else ["color", "markeredgecolor", "markerfacecolor"]:
+        colour = getattr(artist, f"get_{name}", lambda: "none")()
+        if not is_color_like(colour) or colour == "none":
+            continue
+        if (light := _luminance(colour)) < 0.4:
+            share = 0.9 - light
+            mixed = [part + (1 - part) * share for part in to_rgb(colour)]
+            getattr(artist, f"set_{name}")(mixed)
+    box = artist.get_bbox_patch() if isinstance(artist, Text) else None
+    if box is not None:
+        box.set_facecolor(ground)
 
 
 def alt_text(ax: Axes) -> str:
