@@ -26,13 +26,13 @@ from p2plab.peer.meetings import Meeting, Meetings
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous.admission import Admission, Lease, Request
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.model import Limits, Met, Registration
+from p2plab.rendezvous.model import Met, Quotas, Registration
 from p2plab.rendezvous.server import RendezvousServer
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RendezvousServer]:
-    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:
+    with RendezvousServer(redis_url="", limits=Quotas(names_per_minute=10**6)) as run:
         yield run
 
 

@@ -11,7 +11,7 @@ from loopback import PATIENCE, eventually, hears_the_end
 from processes import Server
 
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.server import RendezvousServer, want_many_files
 
 CLASS = 300
@@ -21,7 +21,7 @@ Address = tuple[str, int]
 
 
 @contextmanager
-def serving(limits: Limits | None = None) -> Iterator[Address]:
+def serving(limits: Quotas | None = None) -> Iterator[Address]:
     with RendezvousServer(redis_url="", limits=limits) as server:
         yield "127.0.0.1", server.port
 
@@ -52,7 +52,7 @@ def test_the_head_of_a_request_has_a_largest_size() -> None:
 
 
 def test_silent_connections_make_room_and_those_that_ask_stay() -> None:
-    with serving(Limits(connections_per_source=5)) as server, ExitStack() as stack:
+    with serving(Quotas(connections_per_source=5)) as server, ExitStack() as stack:
         asking = [connected(stack, server) for _ in range(3)]
         assert [status(each) for each in asking] == [200] * 3
         silent = [connected(stack, server) for _ in range(20)]
@@ -66,7 +66,7 @@ def test_silent_connections_make_room_and_those_that_ask_stay() -> None:
 
 
 def test_who_is_being_answered_is_not_hung_up_on_for_a_newcomer() -> None:
-    limits = Limits(connections_per_source=2)
+    limits = Quotas(connections_per_source=2)
     with RendezvousServer(redis_url="", limits=limits) as server, ExitStack() as stack:
         address = "127.0.0.1", server.port
         with RendezvousClient(server.url) as client:
@@ -97,7 +97,7 @@ def test_a_whole_class_behind_one_address_is_served_beside_silent_connections() 
 
 
 def test_so_many_look_ups_a_second_and_the_others_lose_nothing() -> None:
-    with serving(Limits(look_ups_per_second=3)) as server, ExitStack() as stack:
+    with serving(Quotas(look_ups_per_second=3)) as server, ExitStack() as stack:
         line = connected(stack, server)
         answers = (ask(line) for _ in range(1_000))  # so many take no second each
         refused = next(each for each in answers if each.status == 429)

@@ -34,7 +34,7 @@ from p2plab.errors import (
 from p2plab.net.chat import Message
 from p2plab.peer.peer import Peer
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.model import Limits as Many
+from p2plab.rendezvous.model import Quotas as Many
 from p2plab.rendezvous.server import RendezvousServer
 
 LOSSY = Link(delay=0.001, loss=0.2, seed=1)

@@ -27,9 +27,9 @@ from abuse import (
 from processes import Server
 from redis_server import RedisServer
 
-from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.model import Quotas
 
-LIMITS = Limits()
+LIMITS = Quotas()
 BRIEF = 1.5  # s of a flood, enough for all limits
 
 

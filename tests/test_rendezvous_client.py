@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from p2plab.errors import NameTaken, PeerNotFound, RendezvousAway, RendezvousError
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.model import Limits, Registration
+from p2plab.rendezvous.model import Quotas, Registration
 from p2plab.rendezvous.server import RendezvousServer
 
 ANN = Registration("ann", "token", 60, "127.0.0.1")
@@ -45,7 +45,7 @@ MET = {
 
 @pytest.fixture
 def server() -> Iterator[RendezvousServer]:
-    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:
+    with RendezvousServer(redis_url="", limits=Quotas(names_per_minute=10**6)) as run:
         yield run
 
 

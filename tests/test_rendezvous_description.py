@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from processes import LIFTED
 
 from p2plab.rendezvous.api import router
-from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.server import RendezvousServer
 
 WHY = "schemathesis is not installed: make test installs it"
@@ -42,7 +42,7 @@ WORDS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RendezvousServer]:
-    limits = Limits(**LIFTED)
+    limits = Quotas(**LIFTED)
     with RendezvousServer(redis_url="", limits=limits) as running:
         yield running
 

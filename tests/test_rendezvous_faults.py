@@ -20,7 +20,7 @@ from redis_server import RedisServer, ThreeNodes, free_port
 
 from p2plab.errors import PeerNotFound, RendezvousAway
 from p2plab.rendezvous.client import RendezvousClient
-from p2plab.rendezvous.model import BEGINNING, Event, Met, Registration
+from p2plab.rendezvous.model import BEGINNING, Met, News, Registration
 from p2plab.rendezvous.store import key
 
 SESSION = "00c0ffee00c0ffee"
@@ -55,7 +55,7 @@ def until_back(do: Callable[[], Result]) -> Result:
 
 def next_events(
     client: RendezvousClient, registration: Registration, place: str = BEGINNING
-) -> tuple[list[Event], str]:
+) -> tuple[list[News], str]:
     """Wait at an inbox as a peer does, over whatever breaks."""
     while True:
         look = partial(client.inbox, registration, place, WAIT)

@@ -23,7 +23,7 @@ from redis_server import RedisServer
 
 from p2plab.errors import PortInUse, RendezvousError
 from p2plab.rendezvous import api
-from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.server import RendezvousServer
 
 CLAIM = {"addresses": ["192.168.1.7"], "tcp_port": 5001, "udp_port": 5002}
@@ -32,7 +32,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RendezvousServer]:
-    with RendezvousServer(redis_url="", limits=Limits(names_per_minute=10**6)) as run:
+    with RendezvousServer(redis_url="", limits=Quotas(names_per_minute=10**6)) as run:
         yield run
 
 
@@ -107,12 +107,12 @@ def test_a_name_is_held_by_its_token_until_it_is_given_back(
 @pytest.mark.parametrize(
     ("limits", "status", "error"),
     [
-        (Limits(names_per_minute=1), 429, "too_many_names"),
-        (Limits(peers=1), 503, "room_full"),
+        (Quotas(names_per_minute=1), 429, "too_many_names"),
+        (Quotas(peers=1), 503, "room_full"),
     ],
 )
 def test_who_has_to_wait_is_told_how_long(
-    limits: Limits, status: int, error: str
+    limits: Quotas, status: int, error: str
 ) -> None:
     with RendezvousServer(redis_url="", limits=limits) as server:
         register(server, "a")
@@ -251,7 +251,7 @@ def test_impossible_arguments_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="URL cannot be read"):
         RendezvousServer(redis_url="localhost:6379")
     with pytest.raises(ValueError, match="peers must be at least 1"):
-        Limits(peers=0)
+        Quotas(peers=0)
 
 
 def test_a_restart_keeps_the_port_and_the_names() -> None:

@@ -22,16 +22,16 @@ from p2plab.errors import PeerNotFound, RendezvousAway, RendezvousError
 from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import (
     Candidate,
-    Limits,
     Met,
     Notice,
+    Quotas,
     Registration,
 )
 from p2plab.rendezvous.server import RendezvousServer
 
 SESSION = "00c0ffee00c0ffee"
 WAIT = 20.0  # s, which no test here waits to the end
-MANY = Limits(names_per_minute=10**6)
+MANY = Quotas(names_per_minute=10**6)
 Result = TypeVar("Result")
 
 
@@ -174,7 +174,7 @@ def test_a_third_caller_of_one_name_makes_the_first_one_go(
         assert len(call.result(PATIENCE)[0]) == 1
 
 
-@pytest.mark.parametrize("server", [Limits(waiting_per_source=2)], indirect=True)
+@pytest.mark.parametrize("server", [Quotas(waiting_per_source=2)], indirect=True)
 def test_so_many_callers_of_one_source_may_wait_and_it_is_told_for_how_long(
     server: RendezvousServer, client: RendezvousClient
 ) -> None:

@@ -21,10 +21,10 @@ from p2plab.rendezvous.model import (
     INTRODUCTION_LIFE,
     LOBBY,
     Candidate,
-    Event,
-    Limits,
     Met,
+    News,
     Notice,
+    Quotas,
     legal_address,
     legal_name,
 )
@@ -139,7 +139,7 @@ async def test_any_cursor_is_only_a_place_in_the_order(store: Store) -> None:
 async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
     store: Store,
 ) -> None:
-    store.limits = Limits(names_per_minute=2)
+    store.limits = Quotas(names_per_minute=2)
     for _ in range(2):  # as when the first answer was lost
         assert (await take(store, "a", OWN)).token == OWN
     await take(store, "b")
@@ -153,7 +153,7 @@ async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
 
 
 async def test_a_full_room_says_when_the_first_lease_ends(store: Store) -> None:
-    store.limits = Limits(peers=2)
+    store.limits = Quotas(peers=2)
     await take(store, "a", lease=40.0)
     second = await take(store, "b")
     refused = await refusal(take(store, "c"))
@@ -167,7 +167,7 @@ async def test_a_full_room_says_when_the_first_lease_ends(store: Store) -> None:
 async def test_there_are_so_many_rooms_and_an_empty_one_makes_place(
     store: Store,
 ) -> None:
-    store.limits = Limits(rooms=1)
+    store.limits = Quotas(rooms=1)
     await take(store, "ann", room="red", lease=40.0)
     refused = await refusal(take(store, "bob", room="blue"))
     assert refused.reason == "too_many_rooms"
@@ -278,7 +278,7 @@ async def answer(
 
 async def inbox(
     store: Store, name: str, token: str, after: str = BEGINNING
-) -> list[Event]:
+) -> list[News]:
     return (await store.inbox(LOBBY, name, token, after)).events
 
 
@@ -462,7 +462,7 @@ async def test_a_peer_may_be_introduced_to_itself(store: Store) -> None:
 async def test_so_many_introductions_a_minute_and_no_more(
     store: Store, of: str
 ) -> None:
-    store.limits = Limits(**{f"introductions_{of}": 2})
+    store.limits = Quotas(**{f"introductions_{of}": 2})
     tokens = await two(store)
     for number in range(2):
         await ask(store, tokens.ann, f"{number:016x}")

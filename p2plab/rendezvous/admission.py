@@ -26,8 +26,8 @@ from p2plab.rendezvous.model import (
     INTRODUCTION_LIFE,
     MAX_WAIT,
     MAX_WHY,
-    Event,
     Met,
+    News,
     Notice,
     Registration,
 )
@@ -153,7 +153,7 @@ class Admission:
         self._lease, self._client = lease, lease.client
         self._closed = threading.Event()
         self._news = threading.Condition()  # for all that follows
-        self._sessions: OrderedDict[str, Event | None] = OrderedDict()
+        self._sessions: OrderedDict[str, News | None] = OrderedDict()
         self._requests: dict[str, Request] = {}
         self._thread: threading.Thread | None = None
 
@@ -259,7 +259,7 @@ class Admission:
             while len(self._sessions) > SESSIONS:
                 self._sessions.popitem(last=False)
 
-    def _outcome(self, session: str, seconds: float) -> Event | None:
+    def _outcome(self, session: str, seconds: float) -> News | None:
         with self._news:
             self._news.wait_for(
                 lambda: self._closed.is_set() or self._sessions.get(session), seconds
@@ -282,7 +282,7 @@ class Admission:
                 self.trouble = why
                 self._closed.wait(PAUSE)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: News) -> None:
         """Deal with what came in; what we know already came twice.
 
         Raises RendezvousAway when an answer did not get through.

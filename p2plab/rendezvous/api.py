@@ -29,12 +29,12 @@ from p2plab.rendezvous.model import (
     Claim,
     Consent,
     Inbox,
-    Limits,
     Listed,
     Meeting,
     Name,
     Page,
     Problem,
+    Quotas,
     Registration,
     Renewed,
     Report,
@@ -136,7 +136,7 @@ class Service:
     stun_port: where STUN is answered, or None.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Quotas) -> None:
         self.limits = limits
         self.store: Store
         self.stun_port: int | None = None

@@ -37,10 +37,10 @@ from p2plab.rendezvous.model import (
     DEFAULT_LEASE,
     LOBBY,
     MAX_PAGE,
-    Event,
     Inbox,
     Listed,
     Meeting,
+    News,
     Page,
     Problem,
     Registration,
@@ -195,7 +195,7 @@ class RendezvousClient:
 
     def inbox(
         self, registration: Registration, after: str = BEGINNING, wait: float = 0.0
-    ) -> tuple[list[Event], str]:
+    ) -> tuple[list[News], str]:
         """What came in after a place, and the next place; some may come twice.
 
         wait: seconds to wait for something, up to 25. Raises PeerNotFound, NameTaken.

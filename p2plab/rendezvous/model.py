@@ -322,14 +322,14 @@ class Met:
     what: Literal["met"] = "met"
 
 
-Event = Notice | Met
+News = Notice | Met
 
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
     """What came in. next: after which place to go on."""
 
-    events: list[Annotated[Event, Field(discriminator="what")]]
+    events: list[Annotated[News, Field(discriminator="what")]]
     next: str
 
 
@@ -367,7 +367,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Quotas:
     """What one rendezvous carries. A source is an IPv4 address, or a /64 of IPv6: all
     of a school behind one router.
 

@@ -30,7 +30,7 @@ from p2plab.net.threads import spawn
 from p2plab.rendezvous.addresses import EVERYWHERE, listening_on, own_addresses
 from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
-from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.store import Store, connect, source_of
 from p2plab.rendezvous.troubles import in_words
 
@@ -82,7 +82,7 @@ class RendezvousServer:
         port: int = 0,
         redis_url: str | None = None,
         *,
-        limits: Limits | None = None,
+        limits: Quotas | None = None,
     ) -> None:
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be in 0..65535, got {port}")
@@ -93,7 +93,7 @@ class RendezvousServer:
         self.port = port
         self.redis_url = redis_url
         self._memory = fakeredis.FakeServer()
-        self._limits = limits or Limits()
+        self._limits = limits or Quotas()
         self._service = Service(self._limits)
         self._observing: set[asyncio.Task[bool]] = set()
         self._ready = threading.Event()
@@ -226,7 +226,7 @@ class RendezvousServer:
 class Gate:
     """Knows every connection, and ends those that only take up room.
 
-    per_source: connections of one source (see Limits), at most half of total: of all
+    per_source: connections of one source (see Quotas), at most half of total: of all
     together, so that no source alone can have them all.
     Whoever is above either does not keep newcomers out: the oldest connection of the
     source that is not being answered makes room, one that has never asked first. So of

@@ -40,13 +40,13 @@ from p2plab.rendezvous.model import (
     MAX_WAIT,
     Candidate,
     Claim,
-    Event,
     Inbox,
-    Limits,
     Listed,
     Met,
+    News,
     Notice,
     Page,
+    Quotas,
     Registration,
     Renewed,
     Sighting,
@@ -321,9 +321,9 @@ class Store:
         self,
         url: str = "",
         memory: fakeredis.FakeServer | None = None,
-        limits: Limits | None = None,
+        limits: Quotas | None = None,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or Quotas()
         self.redis = connect(url, memory)
         # Who waits has a connection to itself, and does not take the others'.
         self._waiting = connect(url, memory, MAX_WAIT)
@@ -666,7 +666,7 @@ def _unreadable(url: str) -> str:
     )
 
 
-def event_of(row: dict[str, str], id: str, now: int) -> Event:
+def event_of(row: dict[str, str], id: str, now: int) -> News:
     """Return an entry of an inbox as its owner is told it. now: Redis's clock [ms]."""
     session, peer = row["session"], row["peer"]
     if row["what"] != "met":

@@ -26,9 +26,9 @@ if fast := wish.pop("clock"):
 if files := wish.pop("files"):
     import resource
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-from p2plab.rendezvous.model import Limits
+from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.server import RendezvousServer
-limits = Limits(**wish.pop("limits"))
+limits = Quotas(**wish.pop("limits"))
 with RendezvousServer(**wish, limits=limits) as server:
     print(server.port, flush=True)
     sys.stdin.read()
