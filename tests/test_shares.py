@@ -10,7 +10,7 @@ from loopback import PATIENCE, eventually, over
 from p2plab import Lab, Setup, sample_picture
 from p2plab.content.chunks import cut
 from p2plab.content.offer import Offer
-from p2plab.content.transfer import KEEP_BYTES, Transfer, no_room
+from p2plab.content.transfer import KEEP_BYTES, Transfer, inbox_objection
 from p2plab.core.link import ScriptedLink
 from p2plab.core.packet import Kind, Packet, encode
 from p2plab.core.trace import RECEIVER
@@ -73,11 +73,11 @@ def test_bytes_are_shared_too() -> None:
     held: list[Transfer] = []
     for _ in range(8):
         each = offer("eve", KEEP_BYTES // 5)
-        if no_room(held, each) is None:
+        if inbox_objection(held, each) is None:
             held.append(Transfer(0, RECEIVER, each))
     assert 1 < len(held) < 5
-    assert "yours" in str(no_room(held, offer("eve", KEEP_BYTES // 5)))
-    assert no_room(held, offer("ann", KEEP_BYTES // 10)) is None
+    assert "yours" in str(inbox_objection(held, offer("eve", KEEP_BYTES // 5)))
+    assert inbox_objection(held, offer("ann", KEEP_BYTES // 10)) is None
 
 
 def test_a_flood_of_offers_slows_down_who_makes_them_and_nobody_else() -> None:

@@ -256,7 +256,7 @@ def simulate_picture(
     return simulate_transfer(chunks, setup, link, back=back)
 
 
-def no_room(held: Sequence[Transfer], offer: Offer) -> str | None:
+def inbox_objection(held: Sequence[Transfer], offer: Offer) -> str | None:
     """Say why an inbox that holds these transfers takes no other; None if it does."""
     kept = [each for each in held if each.progress or not each.ended]
     own = [each for each in kept if each.offer.sender == offer.sender]

@@ -164,7 +164,7 @@ class ChatServer:
                 except (OSError, RuntimeError):  # no file handle or thread is left
                     self._stopping.wait(TICK)
 
-    def _make_room(self, most: int, alike: Callable[[Connection], object]) -> None:
+    def _end_the_oldest(self, most: int, alike: Callable[[Connection], object]) -> None:
         """End the oldest of too many connections."""
         with self._lock:
             staying = [it for it in self._connections if alike(it) and not it.ended]
@@ -174,15 +174,15 @@ class ChatServer:
     def _serve(self, connection: Connection) -> None:
         """Everything about one connection, in its own thread."""
         host = connection.address[0]
-        self._make_room(STRANGERS, lambda it: not it.peer)
-        self._make_room(
+        self._end_the_oldest(STRANGERS, lambda it: not it.peer)
+        self._end_the_oldest(
             STRANGERS_OF_SOURCE, lambda it: not it.peer and it.address[0] == host
         )
         try:
             connection.admit(self._sessions, PROOF_TIMEOUT)
             peer = connection.peer
-            self._make_room(CONNECTIONS, lambda it: it.peer)
-            self._make_room(CONNECTIONS_OF_PEER, lambda it: it.peer == peer)
+            self._end_the_oldest(CONNECTIONS, lambda it: it.peer)
+            self._end_the_oldest(CONNECTIONS_OF_PEER, lambda it: it.peer == peer)
             self._converse(connection)
         except (OSError, CorruptPacket) as why:
             with self._lock:  # counted before anybody sees the end

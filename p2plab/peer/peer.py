@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from p2plab.content.chunks import cut
 from p2plab.content.content import Chunks
 from p2plab.content.offer import Limits, Offer
-from p2plab.content.transfer import Transfer, no_room
+from p2plab.content.transfer import Transfer, inbox_objection
 from p2plab.core.link import AnyLink
 from p2plab.core.packet import PAYLOAD_SIZE
 from p2plab.core.trace import RECEIVER, Trace
@@ -321,7 +321,7 @@ class Peer:
     def _consider(self, offer: Offer, address: Address) -> str | None:
         """Say why an offer is not taken; None: it is."""
         held = [each for each in self.inbox if isinstance(each, Transfer)]
-        if why := no_room(held, offer):
+        if why := inbox_objection(held, offer):
             return why
         return self.on_offer(offer, address) if self.on_offer is not None else None
 

@@ -48,7 +48,7 @@ _COLOURS: Final = {
 _Way = tuple[int | None, int | None, str]  # from a row to a row, and what
 
 
-class _Story:
+class _Meeting:
     """What is drawn of a meeting, and who took part: caller, rendezvous, callee.
 
     rows: the events that are shown, by their number; arrows: what went between them.
@@ -138,7 +138,7 @@ def meeting(seen: Sequence[Seen], ax: Axes | None = None) -> Axes:
     Time runs downwards, but not to scale, since a meeting has waits of seconds and
     probes of microseconds: each row has its own time, counted from the introduction.
     """
-    story = _Story(seen)
+    story = _Meeting(seen)
     height = len(story.rows)
     ax = given_or_new(ax, 10, 1.8 + 0.2 * height)
     rows: list[Arrow | Mark | Label] = []
@@ -165,7 +165,7 @@ def meeting(seen: Sequence[Seen], ax: Axes | None = None) -> Axes:
 
 def meeting_table(seen: Sequence[Seen]) -> Html:
     """Return an HTML table of the same: when, who, what; times as in the figure."""
-    story, body = _Story(seen), []
+    story, body = _Meeting(seen), []
     for each in seen:
         note = f"{each.where}, probe {story.number(each)}" if each.probe else each.note
         moment = f"{1e3 * (each.at - story.start):,.2f}"
@@ -173,7 +173,7 @@ def meeting_table(seen: Sequence[Seen]) -> Html:
     return html_table(("time [ms]", "who", "what", "note"), body)
 
 
-def _arrow(story: _Story, start: int | None, end: int | None, what: str) -> Arrow:
+def _arrow(story: _Meeting, start: int | None, end: int | None, what: str) -> Arrow:
     """What went from one row to another; None: nobody saw that end of it."""
     (x, y), tip = (
         (0, 0) if row is None else (story.place(story.rows[row].who), story.y[row])
@@ -190,7 +190,7 @@ def _arrow(story: _Story, start: int | None, end: int | None, what: str) -> Arro
     return Arrow((x, y), (0.7 + 0.3 * x, y + 0.35), what, look, arrives=False)
 
 
-def _words(story: _Story, each: Seen) -> str:
+def _words(story: _Meeting, each: Seen) -> str:
     """What is written of one thing."""
     where, probe = _short(each.where), story.number(each)
     told = {
@@ -213,7 +213,7 @@ def _short(words: str) -> str:
     return f"{words[: _LONGEST // 2]}…{words[1 - _LONGEST // 2 :]}"  # with its port
 
 
-def _sentence(story: _Story) -> str:
+def _sentence(story: _Meeting) -> str:
     if not story.rows:
         return "The ladder of a meeting: nothing was seen."
     events = [*story.rows.values()]

@@ -31,7 +31,7 @@ from p2plab.ui.controls import (
     protocol_choice,
 )
 from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
-from p2plab.ui.playback import bar, figure, have, silence, whose_stop
+from p2plab.ui.playback import bar, figure, have, silence, stopped_where
 
 if TYPE_CHECKING:
     from p2plab.net.chat import Event
@@ -470,7 +470,7 @@ def progress(transfer: Transfer, ended: bool) -> str:
     """How a picture that is sent gets on."""
     words = f"{arrived(transfer)} arrived"
     if ended and isinstance(transfer.error, TransferStopped):
-        words = whose_stop(transfer)
+        words = stopped_where(transfer)
         words = f"{words[0].upper()}{words[1:]}."
     elif ended and transfer.error is not None:
         words += ", then it failed"

@@ -176,7 +176,7 @@ class Playback:
         after = f"after {transfer.seconds:.2f} s{end} {self.words}"
         assembly = transfer.assembly
         if isinstance(transfer.error, TransferStopped):
-            return f"Stopped {after}: {whose_stop(transfer)}; these are kept."
+            return f"Stopped {after}: {stopped_where(transfer)}; these are kept."
         if transfer.error is not None:
             return f"Failed {after}; what arrived is kept."
         if assembly is None or assembly.verify():
@@ -205,7 +205,7 @@ def silence(transfer: Transfer) -> str:
     return f"{waited}, and gives up after {patience:.0f} s."
 
 
-def whose_stop(transfer: Transfer) -> str:
+def stopped_where(transfer: Transfer) -> str:
     """Where a transfer was stopped, and how far it was, in words."""
     return f"{transfer.error}; {arrived(transfer)} had arrived"
 
