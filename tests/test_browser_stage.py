@@ -194,3 +194,28 @@ def test_who_interrupts_a_cell_that_waits_stops_the_transfer_and_keeps_what_came
     page.locator(".p2p-status").get_by_text("Stopped after").wait_for()
     assert lab_page.errors() == []
     assert "went on" in str(lab_page.outputs()[1])
+
+
+SENDS = """import p2plab
+panel = p2plab.TransferPanel(loss=0.1, replay=0.0, picture=64)
+panel.run().wait()
+panel"""
+
+
+def test_the_panel_plays_its_last_transfer_and_takes_a_fault(lab_page: LabPage) -> None:
+    page = lab_page.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    lab_page.open_cells("plays.ipynb", SENDS)
+    lab_page.run_all()
+    page.get_by_role("tab", name="Play").click()
+    stage = page.locator(".p2p-stage")
+    stage.locator(".counts", has_text="payloads are here").wait_for()
+    stage.locator(".lifelines").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("n")
+    stage.locator(".story", has_text="DATA 0 sent").wait_for()
+    page.keyboard.press("Enter")
+    stage.locator(".moves .late").click()
+    stage.locator(".faults code", has_text="late={1: ").wait_for()
+    stage.scroll_into_view_if_needed()
+    lab_page.screenshot("stage-in-panel")

@@ -30,6 +30,7 @@ from p2plab.ui.playback import (
     square,
     tally,
 )
+from p2plab.ui.stage import Stage
 
 if TYPE_CHECKING:
     from p2plab.content.transfer import Transfer
@@ -49,6 +50,7 @@ WAITING: Final = (
 STOPPED_IN: Final = 5.0  # [s]
 TABS: Final = {  # a class in the page, and the title
     "ladder": "Ladder",
+    "stage": "Play",
     "over-time": "Over time",
     "window": "Window",
     "rtt": "Round trips",
@@ -237,9 +239,10 @@ class TransferPanel(Panel):
         self.picture = line("picture", width="100%")
         self.bar = line("bar", width="100%", min_height="84px")
         self.moment = Knob("moment", "Moment [%]", 0.0, 100.0, 100.0, 0.1, PERCENT)
-        self.figures = {name: line(name) for name in TABS}
+        self.figures = {name: line(name) for name in TABS if name != "stage"}
+        self.stage = Stage(names=self.names)
         self.tabs = widgets.Tab(
-            list(self.figures.values()),
+            [self.figures.get(name, self.stage) for name in TABS],
             titles=list(TABS.values()),
             layout=widgets.Layout(min_height=LOW, display="none"),  # before a figure
         )
@@ -320,7 +323,11 @@ class TransferPanel(Panel):
         if share != self._shown_at:
             self._draw_moment(run, transfer, share)
         name = list(TABS)[self.tabs.selected_index or 0]
-        if self._tab_drawn != (name, share):
+        if name == "stage":
+            if self._tab_drawn != (name, 1.0):
+                self._tab_drawn = name, 1.0
+                self.stage.show(transfer)
+        elif self._tab_drawn != (name, share):
             self._tab_drawn = name, share
             start = transfer.seconds * share if share < 1 else 0.0
             self.figures[name].value = self._figure(name, run, transfer, start)
