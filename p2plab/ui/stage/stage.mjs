@@ -29,8 +29,9 @@ export function words(scene, now) {
   for (let i = 0; i < m.sent.length && m.sent[i] <= now; i++) {
     if (m.payload[i] < 0 || m.fate[i] === 5) continue;
     sent++;
-    lost += isLost(m, i);
-    damaged += m.fate[i] === 4;
+    const ended = m.sent[i] + scene.flight / 2 <= now; // where the lifelines show it
+    lost += ended && isLost(m, i);
+    damaged += ended && m.fate[i] === 4;
     again += m.again[i];
   }
   for (const at of scene.hereAt) here += at <= now;
@@ -251,7 +252,7 @@ class Stage {
     this.pinned = chosen;
     if (!this.scene.again || chosen === null) return this.parts.moves.replaceChildren();
     const { messages: m } = this.scene;
-    const packet = { way: m.from[chosen], number: m.number[chosen] + 1, late: 3 * this.scene.flight };
+    const packet = { way: m.from[chosen], number: m.number[chosen] + 1, late: Number((3 * this.scene.flight).toFixed(4)) };
     showMoves(this.parts.moves, packet, nameOf(this.scene, chosen), (fault) => {
       this.meddle(withFault(this.model.get("faults") ?? [], fault));
     });
