@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 
+import pytest
 from loopback import PATIENCE, eventually, hears_the_end
 from processes import Server
 
@@ -105,3 +106,33 @@ def test_so_many_look_ups_a_second_and_the_others_lose_nothing() -> None:
         assert ask(line, LOOK_UP.replace(b"GET", b"POST")).status == 405
         inbox = LOOK_UP.replace(b"/ ", b"/rooms/lobby/peers/ann/inbox ")
         assert ask(line, inbox).status == 401  # it needs a token, and no patience
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("what", ["headers", "path", "trailers", "chunks"])
+def test_a_request_without_an_end_is_refused_after_some_kilobytes(
+    kept: bool, what: str
+) -> None:
+    begin = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    chunked = b"PUT /rooms/a/peers/b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked"
+    line = b"x" * 1000
+    first, more = {
+        "headers": (begin, b"X: " + line + b"\r\n"),
+        "path": (b"GET /", line),
+        "trailers": (chunked + b"\r\n\r\n0\r\n", b"X: " + line + b"\r\n"),
+        "chunks": (chunked + b"\r\n\r\n", b"1;" + line + b"\r\na\r\n"),
+    }[what]
+    with serving() as server, ExitStack() as stack:
+        connection = connected(stack, server)
+        if kept:
+            assert status(connection) == 200
+        connection.settimeout(10)
+        sent = 0
+        with suppress(OSError):  # it hangs up while we write
+            connection.sendall(first)
+            while sent < 20_000_000:
+                connection.sendall(more)
+                sent += len(more)
+        if what != "chunks":  # which cost nothing: they are not kept
+            assert sent < 20_000_000
+        assert status(connected(stack, server)) == 200
