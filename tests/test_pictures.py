@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from browser import chromium as chromium
 from PIL import Image, ImageCms
 
 from p2plab.content.chunks import Assembly, cut
