@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +42,9 @@ def test_names_leases_and_meetings_are_there_and_their_secrets_are_not(
         for secret in (met.key.hex(), ann.registration.token, ann.registration.nonce):
             assert secret not in told
         assert "… (a hash)" in dict(found["p:ann"].entries)["token"]
+        page = str(table(server.contents()))
+        assert re.search(r"in \d+ s", page)
+        assert re.search(r"\d{13}|{p2p}", page) is None
 
 
 def test_the_table_follows_what_happens_and_closing_it_stops_the_looks() -> None:

@@ -148,7 +148,9 @@ async def test_a_source_gets_so_many_new_names_a_minute_but_refreshes_freely(
     assert refused.retry_after == pytest.approx(30, abs=5)
     await take(store, "a", OWN)
     await take(store, "c", seen="203.0.113.10")
-    await store.redis.pexpireat(key("", f"rate:names:{SEEN}"), 1)  # the minute is over
+    await store.redis.pexpireat(
+        key("", f"rate:names from {SEEN}"), 1
+    )  # the minute is over
     await take(store, "d")
 
 

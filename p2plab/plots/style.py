@@ -252,8 +252,9 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
     )
     body = []
     for one, *others in rows:
-        cells = "".join(f"<td>{html.escape(each)}</td>" for each in others)
-        body.append(f'<tr><th scope="row">{html.escape(one)}</th>{cells}</tr>')
+        cells = "".join(f'<td dir="auto">{html.escape(each)}</td>' for each in others)
+        name = f'<th scope="row" dir="auto">{html.escape(one)}</th>'
+        body.append(f"<tr>{name}{cells}</tr>")
     names = f"<thead><tr>{names}</tr></thead>" if head else ""
     return Html(f"<table>{names}<tbody>{''.join(body)}</tbody></table>")
 

@@ -44,7 +44,6 @@ from p2plab.rendezvous.model import (
     legal_address,
 )
 from p2plab.rendezvous.store import Refused, Store, source_of
-from p2plab.rendezvous.troubles import in_words
 
 MAX_BODY: Final = 4096  # bytes
 BODY_PATIENCE: Final = 5.0  # seconds for a body to arrive
@@ -445,7 +444,8 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 async def on_redis(request: Request, error: Exception) -> Response:
     """Redis is away, is still loading, wants a password, has no memory left, …"""
-    message = f"{PROBLEMS[503]['redis_away']} The cause: {in_words(error)}."
+    why = await (await service_of(request)).store.trouble(error)
+    message = f"{PROBLEMS[503]['redis_away']} The cause: {why}."
     return problem("redis_away", RETRY_REDIS, message)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +13,18 @@ MOST_TEXT: Final = 120  # characters of a value
 HASHED: Final = ("token", "caller_token", "callee_token")
 SECRET: Final = ("nonce", "before", "key")
 MASK: Final = "••••"
+TIME: Final = re.compile(r"1\d{12}(\.\d+)?(-\d+)?")  # since 1970 [ms]; id of an entry
+# What is after the room in a key, and what is kept there.
+KINDS: Final = {
+    "p:(.*)": "{}, in room {room}",
+    "in:(.*)": "what waits for {}, in room {room}",
+    "i:(.*)": "introduction {}, in room {room}",
+    "like:(.*)": "who holds what looks like {}, in room {room}",
+    "names": "all names in room {room}",
+    "exp": "when the names of room {room} end",
+    "rooms": "all rooms, and when they end",
+    "rate:(.*)": "quota of {}, and when it is whole again",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +39,15 @@ class Kept:
     expires_in: float | None
     size: int
     entries: tuple[tuple[str, str], ...]
+
+    @property
+    def what(self) -> str:
+        """What is kept there, in words; a key that is not ours stays as it is."""
+        _, room, rest = [*self.key.split(":", 2), "", ""][:3]
+        for pattern, words in KINDS.items():
+            if match := re.fullmatch(pattern, rest, re.DOTALL):
+                return words.format(*match.groups(), room=room)
+        return self.key
 
 
 async def contents(redis: Any) -> list[Kept]:
@@ -54,72 +74,34 @@ async def kept(redis: Any, key: str, now: float) -> Kept:
     type, left = await redis.type(key), await redis.pttl(key)
     size, entries = 1, [("", "")]
     if type == "hash":
-        size, entries = (
-            await redis.hlen(key),
-            sorted((await redis.hgetall(key)).items()),
-        )
+        entries = sorted((await redis.hgetall(key)).items())
+        size = len(entries)
     elif type == "zset":
         size = await redis.zcard(key)
         scored = await redis.zrange(key, 0, MOST_ENTRIES - 1, withscores=True)
-        entries = [(member, f"{score:.0f}") for member, score in scored]
+        entries = [(name, f"{score:.0f}" if score else "") for name, score in scored]
     elif type == "stream":
         size = await redis.xlen(key)
         rows = await redis.xrevrange(key, count=MOST_ENTRIES)
         entries = [
-            (id, " ".join(text for _, text in masked(row.items())))
+            (shown("", id, now), " ".join(shown(k, v, now) for k, v in row.items()))
             for id, row in reversed(rows)
         ]
     elif type == "string":
         entries = [("", await redis.get(key) or "")]
-    expires = None if left < 0 else left / 1000
-    told = [
-        (_told(name, now), _told(value, now, name == "lease"))
-        for name, value in masked(entries)
-    ]
-    return Kept(key, type, expires, size, tuple(told))
+    told = tuple((name, shown(name, value, now)) for name, value in entries)
+    return Kept(key, type, None if left < 0 else left / 1000, size, told)
 
 
-def _told(text: str, now: float, lasts: bool = False) -> str:
-    """Write a time or a duration in ms as a person reads it; leave all else."""
-    if lasts:
-        return f"{float(text) / 1000:g} s"
-    if not re.fullmatch(r"1\d{12}(\.\d+)?(-\d+)?", text):
-        return text
-    seconds = (float(text.partition("-")[0]) - now) / 1000
-    return f"in {seconds:.0f} s" if seconds > 0 else f"{-seconds:.0f} s ago"
-
-
-# How a key is called: a pattern, and words for it.
-_NAMES: Final = (
-    (r"p:(.*)", "{}, in room {room}"),
-    (r"in:(.*)", "what waits for {}, in room {room}"),
-    (r"i:(.*)", "introduction {}, in room {room}"),
-    (r"like:(.*)", "names that look like {}, in room {room}"),
-    (r"names", "all names in room {room}"),
-    (r"exp", "when names end in room {room}"),
-    (r"rooms", "all rooms"),
-    (r"rate:(.*)", "limit on {}: when it is as at first"),
-)
-
-
-def named(key: str) -> str:
-    """Return what a key is about, in words; a key that is not ours stays as it is."""
-    _, _, rest = key.partition("{p2p}:")
-    room, _, rest = rest.partition(":")
-    for pattern, words in _NAMES:
-        if match := re.fullmatch(pattern, rest, re.DOTALL):
-            return words.format(*match.groups(), room=room)
-    return key
-
-
-def masked(entries: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Entries without secrets, and not too long."""
-    rows = []
-    for name, value in entries:
-        text = value if len(value) <= MOST_TEXT else f"{value[:MOST_TEXT]}…"
-        if name in HASHED:
-            text = f"{value[:6]}… (a hash)"
-        elif name in SECRET:
-            text = MASK if value else ""
-        rows.append((name, text))
-    return rows
+def shown(name: str, value: str, now: float) -> str:
+    """A value as a person reads it, short, without a secret. now: as in `kept`."""
+    if name in SECRET:
+        return MASK if value else ""
+    if name in HASHED:
+        return f"{value[:6]}… (a hash)"
+    if name == "lease" and value.isdecimal():
+        return f"{int(value) / 1000:g} s"
+    if TIME.fullmatch(value):
+        seconds = (float(value.partition("-")[0]) - now) / 1000
+        return f"in {seconds:.0f} s" if seconds > 0 else f"{-seconds:.0f} s ago"
+    return value if len(value) <= MOST_TEXT else f"{value[:MOST_TEXT]}…"

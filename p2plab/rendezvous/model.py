@@ -48,7 +48,8 @@ def legal_name(name: str) -> str:
     nfc = unicodedata.normalize("NFC", name)
     if hidden := next(filter(_invisible, nfc), ""):
         raise ValueError(
-            f"a name has no invisible characters: leave out U+{ord(hidden):04X}"
+            f"a name has no invisible characters: leave out U+{ord(hidden):04X}, or "
+            "write '-' in its place"
         )
     if len(mixed := scripts(nfc)) > 1 and not any(mixed <= each for each in TOGETHER):
         raise ValueError(
@@ -99,13 +100,23 @@ def scripts(name: str) -> set[str]:
     return found - {"MODIFIER"}
 
 
+# Small letters of other scripts that most fonts draw like one of Latin: a name of these
+# alone mixes nothing. After Unicode's confusables.txt (UTS 39, section 4).
+_LIKE_LATIN = str.maketrans(
+    "\u0430\u0501\u0435\u04bb\u0456\u0458\u04cf\u043e\u0440\u051b\u0455\u051d\u0445\u0443"
+    "\u0441\u03bf\u03bd\u03c1\u0585\u0578\u057d\u0570\u0566",
+    "adehijlopqswxycovponuhq",
+)
+
+
 def look(name: str) -> str:
     """What names that look alike have in common: capitals and widths are gone.
 
-    Source: RFC 8264, section 5.2, and Unicode's NFKC_Casefold.
+    Source: RFC 8264, section 5.2, and Unicode's NFKC_Casefold. Of capitals that look
+    like Latin ones, and small letters that do not, nothing is known here.
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return unicodedata.normalize("NFKC", folded)
+    return unicodedata.normalize("NFKC", folded).translate(_LIKE_LATIN)
 
 
 @lru_cache(1024)

@@ -19,8 +19,8 @@ from itertools import chain
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 import fakeredis
+import h11
 import uvicorn
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -32,12 +32,13 @@ from p2plab.rendezvous.api import Service, address_at, make_app
 from p2plab.rendezvous.contents import Kept, contents
 from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.store import Store, connect, source_of
-from p2plab.rendezvous.troubles import in_words
 
 BACKLOG: Final = 4096  # a school that connects at once; the system may allow fewer
 KEEP_ALIVE: Final = 75  # s until the next request; longer than a heartbeat's pause
 SPARE: Final = 200  # files beside connections: STUN, those that just come and go
 MANY_FILES: Final = 10_240  # as many as any system lets a process wish for
+MOST_AHEAD: Final = 16_384  # bytes of further requests; our clients send none
+MOST_AFTER: Final = 1_000_000  # bytes of a refused request
 OBSERVING = 256  # STUN requests whose nonces are looked up at a time
 PATIENCE = 10.0  # s for the thread to start, or to do something
 NO_NETWORK = "none, as this one has no network yet: join one, and start this again"
@@ -184,14 +185,14 @@ class RendezvousServer:
         """Try what peers will need; return what is wrong with the Redis, or nothing."""
         try:
             self._do(self._service.store.try_out())
-        except (RedisError, OSError, TimeoutError) as why:
-            return in_words(why, self.redis_url)
+        except OSError as why:
+            return str(why)
         return ""
 
     def contents(self) -> list[Kept]:
         """Look at what is kept in Redis, without secrets.
 
-        Raises RedisError, and OSError while the server does not run.
+        Raises OSError while the server does not run, or its Redis cannot be used.
         """
         if self._running is None:
             raise ConnectionError("the rendezvous does not run")
@@ -209,12 +210,19 @@ class RendezvousServer:
             task.add_done_callback(self._observing.discard)
 
     def _do(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Have something done in the loop of the server, which runs."""
-        try:
-            done = asyncio.run_coroutine_threadsafe(work, self._loop)
-            return done.result(PATIENCE)
-        except RedisClusterException as why:  # which is no RedisError
-            raise RedisConnectionError(str(why)) from None
+        """Have something done in the loop of the server, which runs.
+
+        Raises ConnectionError with what is wrong with the Redis.
+        """
+
+        async def told() -> Result:
+            try:
+                return await work
+            except (RedisError, RedisClusterException, OSError) as why:
+                words = await self._service.store.trouble(why)
+                raise ConnectionError(words) from None
+
+        return asyncio.run_coroutine_threadsafe(told(), self._loop).result(PATIENCE)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -271,10 +279,16 @@ class Gate:
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which passes a gate. h11 limits the head of a request to 16 KiB."""
+    """uvicorn's, which passes a gate, and ends when it is sent what nobody reads.
+
+    h11 limits the head of a request, its trailers and its line of a chunk to 16 KiB,
+    and the application its body. Ahead of an answer, and after a refusal of what still
+    goes on, a little more is heard, so that whoever sends it reads why.
+    """
 
     gate: ClassVar[Gate]
     source = ""
+    _after = 0  # bytes of a request that came after its answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Pass the gate, or end."""
@@ -283,6 +297,15 @@ class Connection(H11Protocol):
             self.source = source_of(address_at(self.client[0]))
         if self.client is None or not self.gate.enter(self):
             transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, or end."""
+        super().data_received(data)
+        ahead = len(self.conn.trailing_data[0])  # unread until the answer is given
+        refused = self.conn.our_state is h11.DONE
+        self._after = self._after + len(data) if refused else 0
+        if ahead > MOST_AHEAD or self._after > MOST_AFTER:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave a place for another one."""

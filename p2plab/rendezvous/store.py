@@ -32,6 +32,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
 
 from p2plab.errors import RendezvousError
 from p2plab.rendezvous.model import (
@@ -53,10 +54,13 @@ from p2plab.rendezvous.model import (
     State,
     look,
 )
+from p2plab.rendezvous.troubles import HUNG_UP, in_words
 
 PATIENCE: Final = 1.0  # s for Redis to connect or answer, below the client's own
 AT_ONCE: Final = 64  # commands, each of which has a connection to itself
 MANY: Final = 100_000  # connections for those who wait: their number has other limits
+LISTEN: Final = 0.5  # s for a Redis to say something unasked
+MAX_SAID: Final = 1_000  # bytes of what a Redis says unasked
 MIN_TOKEN: Final = 32  # characters of a token that a peer has made itself
 START: Final = 0.05  # s after the answer at which both begin to probe
 INBOX_LIFE: Final = 120_000  # ms that something waits to be read
@@ -330,7 +334,7 @@ class Store:
         self._at_once = asyncio.Semaphore(AT_ONCE)
         # In fakeredis each change of anything wakes all who block. There nobody else
         # writes, so that we know ourselves which inbox has something new.
-        self._embedded = not url
+        self._embedded, self._tls = not url, url.startswith("rediss")
         self._bells: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     async def aclose(self) -> None:
@@ -343,6 +347,23 @@ class Store:
         await self._run(TRY_OUT, [key("", "try")])
         async with self._in_turn():
             await self.redis.xread({key("", "try"): BEGINNING}, count=1)
+
+    async def trouble(self, error: BaseException) -> str:
+        """Say what is wrong with the Redis, and what to do; nothing of its URL."""
+        words = in_words(error, self._tls)
+        if words != HUNG_UP:
+            return words
+        # A server that refuses a connection says why and hangs up, which is lost when
+        # something was on its way to it: listen, and say nothing.
+        said = b""
+        with suppress(AttributeError, KeyError, OSError):  # a cluster, a file, silence
+            place = self.redis.connection_pool.connection_kwargs
+            line = await asyncio.open_connection(place["host"], place["port"])
+            try:
+                said = await asyncio.wait_for(line[0].read(MAX_SAID), LISTEN)
+            finally:
+                line[1].close()
+        return in_words(error, self._tls, said.decode("latin-1"))
 
     async def ping(self) -> None:
         """Find out whether Redis answers."""
@@ -366,7 +387,7 @@ class Store:
         answer = await self._run(
             CLAIM,
             keys_of(room, f"p:{name}", f"in:{name}", "names", "exp", alike(name))
-            + keys_of("", "rooms", f"rate:names:{source_of(seen)}"),
+            + keys_of("", "rooms", f"rate:names from {source_of(seen)}"),
             room=room,
             name=name,
             token=digest(token),
@@ -459,12 +480,14 @@ class Store:
         Raises Refused: not_registered, not_owner, no_such_peer, session_taken,
         too_many_introductions.
         """
-        many, source, callee = self.limits, source_of(seen), key(room, to)
+        many, source = self.limits, source_of(seen)
         rates = {
-            f"from:{key(room, name)}": many.introductions_from,
-            f"source:{source}": many.introductions_per_source,
-            f"source-to:{source} {callee}": many.introductions_to_per_source,
-            f"to:{callee}": many.introductions_to,
+            f"introductions from {name} in {room}": many.introductions_from,
+            f"introductions from {source}": many.introductions_per_source,
+            f"introductions from {source} to {to} in {room}": (
+                many.introductions_to_per_source
+            ),
+            f"introductions to {to} in {room}": many.introductions_to,
         }
         keys = keys_of(room, f"p:{name}", f"p:{to}", f"in:{to}", f"i:{session}")
         answer = await self._run(
@@ -571,7 +594,10 @@ class Store:
         async with self._in_turn():
             words = (*keys, json.dumps(ask | LIVES))
             told = await self.redis.eval(COMMON + script, len(keys), *words)
-        answer = json.loads(told)
+        try:
+            answer = json.loads(told)
+        except (TypeError, ValueError):  # which none of our scripts returns
+            raise InvalidResponse("a script has returned something else") from None
         if "refused" in answer:
             wait = answer.get("wait")
             raise Refused(answer["refused"], None if wait is None else wait / 1000)
@@ -620,6 +646,7 @@ def connect(
     longest: seconds that a command may block. Raises ValueError for a wrong URL.
     """
     options: dict[str, Any] = {"decode_responses": True, "max_connections": MANY}
+    options["encoding_errors"] = "replace"  # of other programs' keys, to look at
     options["protocol"] = 2  # whose answers have one shape, and no greeting before
     if not url:
         return fakeredis.FakeAsyncRedis(
@@ -633,6 +660,8 @@ def connect(
             parts.scheme == "unix" or parts.path.strip("/").isdigit()
         ):
             raise ValueError("the database is a number, such as /0")
+        if parts.fragment or "@" in parts.query:
+            raise ValueError("a sign of the password has ended the host")
         if parts.scheme not in CLUSTER:
             retry = Retry(ConstantBackoff(0.02), 1, (RedisConnectionError,))
             client: Any = redis.asyncio.Redis.from_url(url, retry=retry, **options)
@@ -649,15 +678,20 @@ def connect(
             reinitialize_steps=0,
             **options,
         )
-    except (ValueError, TypeError):  # whose words may hold a piece of a password
+    except (
+        ValueError,
+        TypeError,
+        RedisError,
+    ):  # whose words may hold a piece of a password
         raise ValueError(f"the Redis URL cannot be read: {_unreadable(url)}") from None
 
 
 def _unreadable(url: str) -> str:
     """What is wrong with a URL, without a word of it."""
     login, at, _ = url.partition("://")[2].rpartition("@")
-    for sign, code in (("#", "%23"), ("/", "%2F"), ("?", "%3F"), ("@", "%40")):
-        if at and sign in login:
+    for sign in "#/?@[]" if at else "":
+        if sign in login:
+            code = f"%{ord(sign):X}"
             return f"in a user name or a password write {sign} as {code}"
     return (
         "write redis://HOST:6379/0 (rediss:// with TLS, unix:///PATH for a socket "

@@ -52,14 +52,12 @@ class RedisPanel(Panel):
         self.view.request_redraw()
 
     def draw(self) -> float | None:
-        from redis.exceptions import RedisError
-
         lab = getattr(self._rendezvous, "latest", self._rendezvous)
         server: RendezvousServer = getattr(lab, "server", lab)
         try:
             found = server.contents()
-        except (RedisError, OSError) as why:
-            self.tell(f"The Redis does not answer: {why}")
+        except OSError as why:
+            self.tell(f"The Redis cannot be used: {why}")
             return PAUSE
         real = bool(server.redis_url)
         where = "Redis" if real else "The store in this process"
@@ -71,13 +69,12 @@ class RedisPanel(Panel):
 def table(found: Iterable[Kept]) -> str:
     """The keys as HTML."""
     from p2plab.plots.style import html_table  # not before somebody looks
-    from p2plab.rendezvous.contents import named
 
     rows = []
     for kept in found:
         left = "never" if kept.expires_in is None else f"{kept.expires_in:.0f} s"
-        lines = [f"{name}: {value}" if name else value for name, value in kept.entries]
+        lines = [": ".join(filter(None, entry)) for entry in kept.entries]
         if kept.size > len(kept.entries):
             lines.insert(0, f"{kept.size} in all, of which")
-        rows.append((named(kept.key), kept.type, left, "\n".join(lines)))
+        rows.append((kept.what, kept.type, left, "\n".join(lines)))
     return html_table(("what", "type", "ends in", "entries"), rows)
