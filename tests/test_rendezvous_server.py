@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
@@ -243,6 +244,17 @@ def test_where_it_cannot_listen_it_says_so(server: RendezvousServer) -> None:
         RendezvousServer(port=server.port).start()
     with pytest.raises(RendezvousError, match="host must be"):
         RendezvousServer(host="192.0.2.1").start()
+
+
+@pytest.mark.parametrize("where", ["start_near", "uvicorn.Server.run"])
+def test_a_start_that_fails_in_its_thread_keeps_its_cause(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], where: str
+) -> None:
+    fail = Mock(side_effect=OSError(24, "no files"))
+    monkeypatch.setattr(f"p2plab.rendezvous.server.{where}", fail)
+    with pytest.raises(RendezvousError, match="no files"):
+        RendezvousServer(redis_url="").start()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_impossible_arguments_are_refused_at_once() -> None:

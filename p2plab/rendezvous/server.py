@@ -98,6 +98,7 @@ class RendezvousServer:
         self._service = Service(self._limits)
         self._observing: set[asyncio.Task[bool]] = set()
         self._ready = threading.Event()
+        self._failed: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
         self._running: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -143,16 +144,28 @@ class RendezvousServer:
             timeout_graceful_shutdown=1,
         )
         running = uvicorn.Server(config)
+        self._failed = None
         self._ready.clear()
         name = f"rendezvous on port {self.port}"
-        self._thread = spawn(running.run, [listener], name=name)
-        if not self._ready.wait(PATIENCE):
+
+        def serve() -> None:
+            try:
+                running.run([listener])
+            except (Exception, SystemExit) as why:
+                if self._ready.is_set():
+                    raise
+                self._failed = self._failed or why
+                self._ready.set()
+
+        self._thread = spawn(serve, name=name)
+        if not self._ready.wait(PATIENCE) or self._failed is not None:
             running.should_exit = True
             listener.close()
             self._thread.join(PATIENCE)
+            why = self._failed or f"nothing happened within {PATIENCE:g} s"
             raise RendezvousError(
-                f"the rendezvous did not start on {self.url}: it said nothing in time"
-            )
+                f"the rendezvous did not start on {self.url}: {why}"
+            ) from self._failed
         self._running = running
         atexit.register(self.stop)
         return self
@@ -173,9 +186,13 @@ class RendezvousServer:
         self._loop = asyncio.get_running_loop()
         # Windows complains there about every client that hangs up.
         self._loop.set_exception_handler(_to_log)
-        self._service.store = Store(self.redis_url, self._memory, self._limits)
-        stun = await start_near(host, self.port, self.observed)
-        self._service.stun_port = stun.address[1]
+        try:
+            self._service.store = Store(self.redis_url, self._memory, self._limits)
+            stun = await start_near(host, self.port, self.observed)
+            self._service.stun_port = stun.address[1]
+        except Exception as why:
+            self._failed = why  # uvicorn says no more than that there is one
+            raise
         self._ready.set()
         yield
         stun.stop()

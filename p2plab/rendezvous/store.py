@@ -351,7 +351,7 @@ class Store:
     async def trouble(self, error: BaseException) -> str:
         """Say what is wrong with the Redis, and what to do; nothing of its URL."""
         words = in_words(error, self._tls)
-        if words != HUNG_UP:
+        if words != HUNG_UP[False]:
             return words
         # A server that refuses a connection says why and hangs up, which is lost when
         # something was on its way to it: listen, and say nothing.

@@ -76,9 +76,12 @@ SILENT: Final = {
     True: "it takes connections and says nothing: perhaps it does not speak TLS at "
     "this port (redis:// in the URL), a firewall is in between, or it is no Redis",
 }
-HUNG_UP: Final = (
-    "it hung up at once: the port may want TLS (rediss:// in the URL), or be no Redis's"
-)
+HUNG_UP: Final = {
+    False: "it hung up at once: the port may want TLS (rediss:// in the URL), or be no "
+    "Redis's",
+    True: "it hung up at once: it may want a certificate of ours (at the end of the "
+    "URL ?ssl_certfile=FILE&ssl_keyfile=FILE), or be no Redis",
+}
 
 
 def in_words(error: BaseException, tls: bool = False, unasked: str = "") -> str:
@@ -98,7 +101,7 @@ def in_words(error: BaseException, tls: bool = False, unasked: str = "") -> str:
     if any(isinstance(each, TimeoutError) for each in chain) or "Timeout" in said:
         return SILENT[tls] if tls or "connecting" not in said else NO_ANSWER
     if re.search("ECONNRESET|EPIPE|ECONNABORTED|closed|Connection lost|EOF", said):
-        return HUNG_UP
+        return HUNG_UP[tls]
     first = str(error).partition("\n")[0][:120].rstrip(".")
     return f"{first or 'an error without words'} ({type(error).__name__})"
 
