@@ -9,8 +9,10 @@ const load = (name) => import(`${folder}/${name}.mjs`);
 const { lineOf, places, spread, thinned, ticks, visible } = await load("lifelines");
 const { inWords, lastBefore, stepFrom, storyOf } = await load("scene");
 const { receiverBoxes, senderBoxes } = await load("strips");
-const { asCode, withFault } = await load("faults");
+const { withFault } = await load("faults");
 const { fates } = await load("picture");
+const { curveWords, seriesOf } = await load("curves");
+const { tableRows } = await load("table");
 const { sceneOf, words } = await load("stage");
 
 const sent = JSON.parse(readFileSync(scenes, "utf-8"));
@@ -113,11 +115,28 @@ test("the picture is here when its last payload is, and holes are told from what
   assert.match(words(whole, whole.end), new RegExp(`${whole.payloads} of ${whole.payloads} payloads`));
 });
 
-test("faults are written as a link of one's own, a packet has one fate", () => {
-  let faults = withFault([], { way: 0, number: 3, what: "lose", seconds: 0 });
-  faults = withFault(faults, { way: 1, number: 3, what: "late", seconds: 0.2 });
-  faults = withFault(faults, { way: 0, number: 5, what: "lose", seconds: 0 });
-  assert.equal(asCode(faults), "p2plab.ScriptedLink(lose={3, 5}, late_back={3: 0.2}, link=link)");
-  faults = withFault(faults, { way: 0, number: 3, what: "corrupt", seconds: 0 });
-  assert.equal(asCode(faults), "p2plab.ScriptedLink(late_back={3: 0.2}, lose={5}, corrupt={3}, link=link)");
+test("a packet has one fate only, and each way counts for itself", () => {
+  let faults = withFault([], { way: 0, number: 3, what: "lose" });
+  faults = withFault(faults, { way: 1, number: 3, what: "late" });
+  faults = withFault(faults, { way: 0, number: 3, what: "corrupt" });
+  assert.deepEqual(faults.map(({ way, what }) => [way, what]), [[1, "late"], [0, "corrupt"]]);
+});
+
+test("curves say what the machines had and what was measured", () => {
+  const run = scene("selective_repeat");
+  const windowed = seriesOf(run, "window"), trips = seriesOf(run, "trips");
+  assert.equal(windowed.most, 8);
+  assert.match(curveWords(seriesOf(run, "delivered"), run.end), new RegExp(`: ${run.payloads}$`));
+  assert.ok(trips.series.some(({ dots, values }) => dots && values.every((seconds) => seconds >= 0.04)));
+  assert.equal(curveWords(seriesOf(scene("best_effort"), "window"), 1), "This run does not tell it.");
+});
+
+test("the table has what the lifelines show, and no future", () => {
+  const run = scene("selective_repeat"), now = run.end / 2;
+  const rows = tableRows(run, { from: 0, until: run.end }, now);
+  assert.equal(rows.length, Math.min(200, [...run.messages.sent].filter((at) => at <= now).length));
+  for (const [sentAt, , , fate, ended] of rows) {
+    assert.ok(parseFloat(sentAt) <= now + 0.001);
+    assert.ok(ended === "" || parseFloat(ended) <= now + 0.001 || fate === "on its way");
+  }
 });

@@ -7,7 +7,7 @@ import pytest
 from p2plab.core.link import AnyLink, Link, ScriptedLink
 from p2plab.core.packet import ACK, DATA, HEADER_SIZE
 from p2plab.core.trace import RECEIVER, SENDER, Trace
-from p2plab.measure.metrics import rtt_samples, summarise, transmissions
+from p2plab.measure.metrics import deliveries, rtt_samples, summarise, transmissions
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.sim.simulator import simulate
 
@@ -162,3 +162,18 @@ def test_a_round_trip_of_a_packet_sent_twice_is_marked() -> None:
     samples = rtt_samples(run(STOP_AND_WAIT, ScriptedLink(lose=(2,)), 3))
     assert [again for _, _, again in samples] == [False, True, False, False]
     assert [rtt for _, rtt, _ in samples] == pytest.approx([0.1] * 4)
+
+
+@pytest.mark.parametrize("protocol", ["fast", "fountain"])
+def test_a_payload_that_a_coded_packet_made_known_is_delivered_in_its_turn(
+    protocol: str,
+) -> None:
+    if protocol == "fountain":
+        pytest.importorskip("raptorq")
+    setup = Setup(protocol, window=64)
+    run = simulate(
+        setup.sender(), setup.receiver(), [bytes(100)] * 60, Link(0.05, loss=0.2)
+    )
+    moves = transmissions(run.trace)
+    assert any(move.seq < 0 for move in moves)
+    assert [n for _, n in deliveries(run.trace.rows, moves)] == [*range(60)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import p2plab
 from p2plab import Link, ScriptedLink, Setup, sample_picture, simulate_picture
 from p2plab.content.transfer import Transfer
 from p2plab.measure.metrics import transmissions
@@ -65,6 +66,60 @@ def test_a_fault_makes_the_run_anew_and_without_it_the_run_is_as_before() -> Non
     assert stage.columns != before
     stage.faults = []
     assert stage.columns == before
+
+
+def test_a_verdict_plays_its_smallest_run_and_takes_other_faults() -> None:
+    exhibit = p2plab.museum.EXHIBITS["copies_delivered"]
+    verdict = p2plab.check(exhibit.sender, exhibit.receiver, exhibit.channel)
+    assert verdict.kind == "broken"
+    stage = Stage(verdict)
+    assert len(stage.faults) == len(verdict.faults) > 0
+    assert verdict.sentence in stage.header["words"]
+    assert ["lose", "Lose it"] in stage.header["moves"]
+    stage.faults = []
+    assert "Everything was delivered all the same" in stage.header["words"]
+    assert stage.header["payloads"] > 0
+
+
+def test_an_exhibit_is_broken_on_the_stage_and_the_faults_are_a_line_of_code() -> None:
+    stage = Stage(p2plab.break_it("copies_delivered"))
+    assert "Not broken" in stage.header["words"]
+    stage.faults = [{"way": 1, "number": 1, "what": "lose", "seconds": 0}]
+    code = "p2plab.break_it('copies_delivered', lose_back={1})"
+    assert stage.header["code"] == code
+    assert (
+        str(p2plab.break_it("copies_delivered", lose_back={1})) == stage.header["words"]
+    )
+
+
+def test_a_machine_that_survives_shows_its_plain_run() -> None:
+    setup = Setup("go_back_n")
+    stage = Stage(p2plab.check(setup.sender, setup.receiver, "fifo", budget=0.3))
+    assert stage.header["payloads"] == 3
+    assert stage.faults == []
+
+
+def test_only_parts_that_there_are_can_be_shown() -> None:
+    with pytest.raises(ValueError, match="lifelines"):
+        Stage(parts=["ladder"])
+    stage = Stage(transfer("fast"), parts=["lifelines"])
+    assert stage.header["parts"] == ["lifelines"]
+
+
+def test_a_large_picture_is_shown_no_larger_than_a_screen_needs() -> None:
+    picture = np.zeros((900, 1500, 3), np.uint8)
+    picture[:450] = 255
+    stage = Stage(simulate_picture(picture, Setup("fast", window=64)))
+    assert stage.header["picture"] == {"width": 500, "height": 300}
+    kind, offset, length = stage.header["picture_columns"]["picture/pixels"]
+    pixels = np.frombuffer(stage.picture, f"<{kind}", length, offset)
+    assert pixels.reshape(300, 500, 4)[::150, 0, 0].tolist() == [255, 0]
+
+
+def test_a_notebook_that_was_saved_as_a_page_plays() -> None:
+    bundle, _ = Stage(transfer("fast"))._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "<iframe" in bundle["text/html"]
 
 
 def test_a_saved_page_holds_all_that_it_needs(tmp_path: Path) -> None:

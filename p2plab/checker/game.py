@@ -54,12 +54,13 @@ class Attempt:
     """What came of being the network.
 
     used: faults that met a packet; par: the fewest that the checker found, None if it
-        found no way within a second.
+        found no way within a second. exhibit: its name.
     """
 
     verdict: Verdict
     used: int
     par: int | None
+    exhibit: str
 
     @property
     def broken(self) -> bool:
@@ -130,34 +131,43 @@ def break_it(
         close = get_close_matches(str(name), EXHIBITS, n=1)
         hint = f"do you mean {close[0]!r}?" if close else "see museum.EXHIBITS"
         raise ValueError(f"there is no exhibit {name!r}; {hint}")
-    given = {
-        LOSE: (lose, lose_back),
-        DAMAGE: (damage, damage_back),
-        DOUBLE: (double, double_back),
-        LATE: (late, late_back),
-        LATE_COPY: (late_copy, late_copy_back),
-        OUTAGE: (outage, outage_back),
-    }
     exhibit = EXHIBITS[name]
-    faults = [
-        fault
-        for kind, ways in given.items()
-        for way, packets in enumerate(ways)
-        for fault in _faults(exhibit.channel, kind, way, packets)
-    ]
-    if len({(fault.way, fault.number) for fault in faults}) < len(faults):
-        raise ValueError("give every packet one fate only")
-    faults.sort(key=lambda fault: (fault.number, fault.way))
+    given = {
+        "lose": lose,
+        "lose_back": lose_back,
+        "damage": damage,
+        "damage_back": damage_back,
+        "double": double,
+        "double_back": double_back,
+        "late": late,
+        "late_back": late_back,
+        "late_copy": late_copy,
+        "late_copy_back": late_copy_back,
+        "outage": outage,
+        "outage_back": outage_back,
+    }
+    faults = faults_of(exhibit.channel, given)
     makers = exhibit.sender, exhibit.receiver
-    verdict = play(makers, exhibit.channel, tuple(faults))
-    return Attempt(verdict, len(verdict.faults), par(name))
+    verdict = play(makers, exhibit.channel, faults)
+    return Attempt(verdict, len(verdict.faults), par(name), name)
 
 
-def _faults(channel: str, kind: FaultKind, way: int, packets: Any) -> Iterator[Fault]:
-    """Yield the faults of a kind, one way, that a player asked for.
+def faults_of(channel: str, given: Mapping[str, Any]) -> tuple[Fault, ...]:
+    """Return the faults that a player asked for, by the names of `break_it`.
 
     Raises ValueError for what this network never does.
     """
+    faults: list[Fault] = []
+    for name, packets in given.items():
+        kind = FaultKind(name.removesuffix("_back").replace("_", " "))
+        faults += _faults(channel, kind, int(name.endswith("_back")), packets)
+    if len({(fault.way, fault.number) for fault in faults}) < len(faults):
+        raise ValueError("give every packet one fate only")
+    return tuple(sorted(faults, key=lambda fault: (fault.number, fault.way)))
+
+
+def _faults(channel: str, kind: FaultKind, way: int, packets: Any) -> Iterator[Fault]:
+    """Yield the faults of one kind, one way."""
     timed = isinstance(packets, Mapping)
     if isinstance(packets, int) or (packets and timed != (kind in MOST)):
         raise ValueError(f"write it so: {MOVES[kind]}, and not {packets!r:.40}")
@@ -199,7 +209,7 @@ def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
                         search.judge(replace(baseline, faults=faults), "play")
             search.require_bounded_memory(None)
     except Found as found:
-        return replace(failed(search, found.outcome), tried="")
+        return replace(failed(search, found.outcome), tried="", makers=makers)
     with search.guard:
         outcome = run(Trial(plain(3), faults=faults), makers, recorded=True)
     done = [
@@ -212,7 +222,9 @@ def play(makers: Makers, channel: str, faults: tuple[Fault, ...]) -> Verdict:
     words = capital("; ".join(done)) or "Nothing was done to any packet"
     words += ". Everything was delivered all the same."
     shown = cut(told(search, outcome), last=False)
-    return Verdict(VerdictKind.SURVIVED, channel, words, faults=faults, trace=shown)
+    return Verdict(
+        VerdictKind.SURVIVED, channel, words, faults=faults, trace=shown, makers=makers
+    )
 
 
 @cache

@@ -716,7 +716,7 @@ def check(
     line.clear()
     verdict = _survived(search) if failing is None else failed(search, failing)
     counts, seconds = search.counts.total(), perf_counter() - begun
-    return replace(verdict, schedules=counts, seconds=seconds)
+    return replace(verdict, schedules=counts, seconds=seconds, makers=makers)
 
 
 def require_possible(

@@ -8,7 +8,7 @@ from html import escape
 from math import inf
 from typing import Any, Final
 
-from p2plab.checker.run import CHANNELS, Fault, Promise, VerdictKind, event
+from p2plab.checker.run import CHANNELS, Fault, Makers, Promise, VerdictKind, event
 from p2plab.core.link import ARRIVE, CORRUPT, DUPLICATE, LOSS
 from p2plab.core.packet import Kind
 from p2plab.core.trace import (
@@ -48,6 +48,7 @@ class Verdict:
     faults, trace: the smallest failing run; `trace` is cut after about 25 packets.
     tried: what exactly was tried, in words.
     promised: False if the protocol never promised to survive this channel.
+    makers: what builds its two machines, where the run can be made anew.
     """
 
     kind: VerdictKind
@@ -60,6 +61,7 @@ class Verdict:
     seconds: float = 0.0
     tried: str = ""
     promised: bool = True
+    makers: Makers | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sentence", on_one_line(self.sentence))

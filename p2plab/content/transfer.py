@@ -214,21 +214,28 @@ def simulate_transfer(
     link: AnyLink | None = None,
     *,
     back: AnyLink | None = None,
+    on_payload: Callable[[Assembly], object] = lambda assembly: None,
 ) -> Transfer:
     """Move chunks in virtual time, and return the transfer when it has ended.
 
     What a peer's `send` does on real sockets, in the time that it takes to compute. The
     transfer has failed, with all that happened until then, where `simulate` raises.
+    on_payload: called after each delivery; it may raise TransferStopped.
     """
     setup, link, payloads = setup or Setup(), link or Link(), chunks.payloads
     offer = Offer("", chunks.content, setup)
     transfer = Transfer(0, SENDER, offer, payloads=payloads, link=link)
     transfer.assembly = assembly = Assembly(chunks.content)
     machines = setup.sender(), setup.receiver()
+
+    def deliver(payload: bytes) -> None:
+        assembly.add(payload)
+        on_payload(assembly)
+
     error: P2PLabError | None = None
     try:
-        run = simulate(*machines, payloads, link, back=back, on_payload=assembly.add)
-    except (TransferStalled, BrokenContract) as why:
+        run = simulate(*machines, payloads, link, back=back, on_payload=deliver)
+    except (TransferStalled, TransferStopped, BrokenContract) as why:
         if not isinstance(why.partial, Run):
             raise
         run, error = why.partial, why

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import count
 from math import ceil
 from statistics import fmean
 from typing import Final, NamedTuple
@@ -217,7 +218,9 @@ def deliveries(
 
     moves: its `transmissions`. A copy that a receiver hands over, too, is left out.
     What is delivered is the oldest that has arrived and was not delivered yet: true of
-    receivers that keep order, and of those that hand over what comes.
+    receivers that keep order, and of those that hand over what comes. Where packets are
+    coded, an arrival does not tell which payload it makes known: there receivers keep
+    the order.
     """
     return [(row.time, payload) for row, payload in _deliveries(rows, moves)]
 
@@ -225,6 +228,10 @@ def deliveries(
 def _deliveries(
     rows: Sequence[Row], moves: list[Transmission]
 ) -> list[tuple[Row, int]]:
+    if any(move.kind == DATA and move.seq < 0 for move in moves):
+        plain = sorted({move.payload for move in moves if move.seq >= 0} - {-1})
+        delivered = (row for row in rows if row.what == DELIVER)
+        return list(zip(delivered, plain or count(), strict=False))
     payloads = {move.number: move.payload for move in moves if move.payload >= 0}
     if not payloads:  # nobody saw them being sent: a packet stands for its payload
         payloads = {move.number: move.number for move in moves if move.kind == DATA}

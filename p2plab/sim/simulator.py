@@ -14,7 +14,12 @@ from p2plab.core.endpoint import Receiver, Sender
 from p2plab.core.link import CORRUPT, LOST, AnyLink, Link
 from p2plab.core.packet import Packet, damaged, decode, encode
 from p2plab.core.trace import RECEIVER, SENDER, TIMEOUT, Trace
-from p2plab.errors import BrokenContract, CorruptPacket, TransferStalled
+from p2plab.errors import (
+    BrokenContract,
+    CorruptPacket,
+    TransferStalled,
+    TransferStopped,
+)
 from p2plab.sim.driver import Host, wire_size
 
 GOODBYE: Final = 60.0  # [s] more, for a sender that is done
@@ -145,7 +150,8 @@ def simulate(
     patience: virtual time without a delivery after which to give up [s].
     record: keep a trace; without one the trace stays empty. states: with the machines'
         own numbers in it, which no `summarise` asks for.
-    on_payload: called with each payload as it is delivered.
+    on_payload: called with each payload as it is delivered; to end the run it may raise
+        TransferStopped.
     wire: send every packet as bytes, damage for real, and check the checksum.
     Raises TransferStalled when patience ends, and BrokenContract when a machine breaks
     a promise; both have the Run so far as their `partial`.
@@ -176,7 +182,7 @@ def simulate(
                     if simulation.now > give_up_at:
                         partial = Run(trace, delivered, simulation.now, False)
                         raise _stalled(partial, patience)
-    except BrokenContract as why:
+    except (BrokenContract, TransferStopped) as why:
         why.partial = Run(trace, delivered, simulation.now, False)
         raise
     heard_at = max(simulation.sender.heard_at, simulation.receiver.heard_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
 import ipywidgets as widgets
@@ -20,13 +21,14 @@ from p2plab.ui.upload import Upload
 LABEL: Final = "118px"  # every label, so that the boxes stand in a column
 INDENT: Final = "126px"  # what has no label stands below the boxes
 ROW: Final = "calc(100% - 4px)"  # of a column: what a widget's margins leave
-BOX: Final = {"flex": "0 0 auto", "width": "200px"}  # a label with its number
+BOX: Final = {"flex": "0 0 auto", "width": "184px"}  # a label with its number
 SLIDER: Final = {"flex": "1 1 60px", "width": "auto", "min_width": "60px"}
 COLUMN: Final = {"flex": "1 1 280px", "min_width": "280px", "max_width": "350px"}
 
 PERCENT: Final = 0.01
 MS: Final = 0.001
 SIZES: Final = (64, 128, 256, 512)  # of the sample picture
+_sample = cache(sample_picture)
 _OWN: Final = "own"  # the choice that stands for a picture which somebody brought
 
 
@@ -204,7 +206,7 @@ class PictureChoice:
     def value(self) -> object:
         """Whatever `send_picture` takes; BadContent meets what it refuses."""
         chosen = self.choice.value
-        return self._own if chosen == _OWN else sample_picture(chosen)
+        return self._own if chosen == _OWN else _sample(chosen)
 
     @value.setter
     def value(self, picture: object) -> None:
@@ -293,15 +295,10 @@ class TransferControls:
         """The link that is set."""
         return Link(**{each.name: each.value for each in self.knobs})
 
-    def columns(self, below: Any) -> Any:
-        """All of them, in two columns; `below` stands under the second one."""
+    def column(self, *below: Any) -> Any:
+        """All of them, one below the other, and something below that."""
         boxes = [getattr(each, "box", each) for each in self.all]
-        many, layout = len(boxes) - len(self.knobs), widgets.Layout(**COLUMN)
-        halves = boxes[:many], [*boxes[many:], below]
-        return widgets.HBox(
-            [widgets.VBox(each, layout=layout) for each in halves],
-            layout=widgets.Layout(flex_flow="row wrap"),
-        )
+        return widgets.VBox([*boxes, *below], layout=widgets.Layout(**COLUMN))
 
     def _chosen(self, _: object) -> None:
         name = self.protocol.value

@@ -24,7 +24,6 @@ _PANELS: Final[dict[str, Panel]] = {}  # one of each key, so that a cell can run
 
 STYLE: Final = """<style>
 .p2p-panel {max-width: 1090px; width: 100%; overflow: hidden}
-.p2p-panel .p2p-tabs {width: calc(100% - 4px)}
 .p2p-panel .widget-html-content {line-height: 1.4}
 .p2p-panel h4 {margin: 8px 0 4px; font-size: 13px; letter-spacing: .02em}
 .p2p-panel [role=alert] {margin: 2px; border-left: 4px solid #D55E00; padding: 4px 10px;

@@ -31,7 +31,7 @@ from p2plab.ui.controls import (
     protocol_choice,
 )
 from p2plab.ui.panel import FRAME, STYLE, Panel, button, line, open_lab, said
-from p2plab.ui.playback import bar, figure, have, silence, stopped_where
+from p2plab.ui.progress import bar, figure, have, silence, stopped_where
 
 if TYPE_CHECKING:
     from p2plab.net.chat import Event

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anywidget
 import numpy as np
 import traitlets
 
+from p2plab.checker.game import Attempt, break_it, faults_of, play
+from p2plab.checker.run import CHANNELS
+from p2plab.checker.verdict import Verdict
 from p2plab.content.chunks import Assembly, places
 from p2plab.content.content import Chunks
 from p2plab.content.transfer import Transfer, simulate_transfer
@@ -24,11 +30,10 @@ from p2plab.core.link import (
     DUPLICATE,
     LOSS,
     OVERFLOW,
-    AnyLink,
     ScriptedLink,
 )
-from p2plab.core.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Trace
-from p2plab.measure.metrics import deliveries, transmissions
+from p2plab.core.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Row, Trace
+from p2plab.measure.metrics import deliveries, rtt_samples, transmissions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,8 +46,20 @@ MODULES: Final = (
     "picture",
     "curves",
     "faults",
+    "table",
     "stage",
 )
+TIMED: Final = "late", "late_copy", "outage"  # these take seconds, too
+MOVES: Final = {  # what somebody may do to a packet, by the names of the arguments
+    "lose": "Lose it",
+    "late": "Delay it",
+    "duplicate": "Duplicate it",
+    "double": "Duplicate it",
+    "corrupt": "Damage it",
+    "damage": "Damage it",
+}
+PARTS: Final = "lifelines", "picture", "strips", "curves"
+MOST: Final = 512  # pixels of a picture's longer side; the screen has no room for more
 LINES: Final = {SENDER: 0, RECEIVER: 1}
 FATES: Final = {ARRIVE: 1, LOSS: 2, OVERFLOW: 3, CORRUPT: 4, DUPLICATE: 5}
 
@@ -58,16 +75,25 @@ def _in_a_page() -> str:
     return program().replace("export default", "const widget =", 1)
 
 
+Run = Transfer | Trace | Verdict | Attempt
+Faults = list[dict[str, Any]]  # {way, number, what, seconds}; numbers count from 1
+
+
 class Stage(anywidget.AnyWidget):
     """A run that plays in the browser: lifelines, windows and the picture, one cursor.
 
-    run: a Transfer, or a Trace. names: of the lifelines, sender first.
+    run: a Transfer, a Trace, or what `check` or `break_it` returned: that is its
+        smallest failing run. All but a trace and what happened on real sockets can be
+        made anew with what somebody does to a packet.
+    names: of the lifelines, sender first.
     playing: begin to play at once; otherwise the end is shown.
+    parts: what to show, some of PARTS.
 
     The keys: space plays and pauses, the arrows step from event to event, L and T to
     the next loss and timeout (with Shift back), + and - change the speed, Home and End
     jump, the arrows up and down move the lifelines, PageUp and PageDown zoom, N and P
-    light up the next and the previous packet's story.
+    light up the next and the previous packet's story, Enter offers what can be done to
+    that packet.
     """
 
     _esm = program()
@@ -76,91 +102,188 @@ class Stage(anywidget.AnyWidget):
     columns = traitlets.Bytes().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)
     faults: Any = traitlets.List().tag(sync=True)
+    stale = traitlets.Bool(False).tag(sync=True)  # marked as of the run before
 
     def __init__(
         self,
-        run: Transfer | Trace | None = None,
+        run: Run | None = None,
         *,
         names: tuple[str, ...] = ("sender", "receiver"),
         playing: bool = False,
+        parts: Sequence[str] = PARTS,
     ) -> None:
+        if unknown := set(parts) - set(PARTS):
+            raise ValueError(f"a stage has the parts {PARTS}, not {sorted(unknown)}")
         super().__init__()
-        self.names = names
-        self._run: Transfer | Trace | None = None
+        self.names, self.parts = names, list(parts)
+        self.shown: Run | None = None  # with the faults in it
+        self._run: Run | None = None
         self._count = 0  # of the runs that were shown
-        self._faults: list[Any] = []
+        self._faults: Faults = []
+        self._lock = RLock()  # a panel's thread shows, and the kernel's hears of faults
         if run is not None:
             self.show(run, playing=playing)
 
-    def show(self, run: Transfer | Trace, *, playing: bool = False) -> None:
+    def show(self, run: Run, *, playing: bool = False) -> None:
         """Show another run in the place of the last one; live, if it goes on."""
-        with self.hold_sync():  # one message, so that no half of it is drawn
+        # One message, so that no half of it is drawn.
+        with self._lock, self.hold_sync():
             if run is not self._run:
                 self._run, self._count = run, self._count + 1
-                self._faults, self.faults = [], []
+                self._faults = self.faults = _faults_in(run)
             self._show(run, playing)
 
-    def _show(self, run: Transfer | Trace, playing: bool) -> None:
+    def _show(self, run: Run, playing: bool = False) -> None:
         header, columns, picture = encode(run, self.names)
-        how = {"run": self._count, "playing": playing, "again": _simulated(run)}
-        live = isinstance(run, Transfer) and not run.ended
+        again = anew(run)
+        header |= {"run": self._count, "playing": playing, "parts": self.parts}
+        header["live"] = isinstance(run, Transfer) and not run.ended
+        header["moves"] = [[move, MOVES[move]] for move in again.moves] if again else []
+        header["code"] = again.code.format(_given(self.faults)) if again else ""
         with self.hold_sync():
-            self.header = header | how | {"live": live}
+            self.shown, self.stale = run, False
+            self.header = header
             self.columns = columns
             self.picture = picture  # which is sent only if it is another one
 
     @traitlets.observe("faults")
     def _meddle(self, change: Any) -> None:
         """Make the run anew with the faults that somebody has asked for."""
-        run = self._run
-        if self.faults == self._faults or not _simulated(run):
+        if self.faults == self._faults or self._run is None:
             return
         self._faults = self.faults
-        chunks = Chunks(run.offer.content, list(run.payloads))
-        link = scripted(self.faults, run.link)
-        self._show(simulate_transfer(chunks, run.offer.setup, link), playing=False)
+        with self._lock:
+            if again := anew(self._run):
+                self._show(again.make(fates(self.faults)))
+
+    def page(self) -> str:
+        """Return a page that plays the run without Jupyter and without a network."""
+        return _PAGE.format(
+            title=html.escape(" and ".join(self.names)),
+            css=self._css,
+            program=program()
+            .replace("export default", "const widget =", 1)
+            .replace("</", "<\\/"),
+            header=json.dumps(self.header | {"moves": []}).replace("</", "<\\/"),
+            columns=_packed(self.columns),
+            picture=_packed(self.picture),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a page that plays the run without Jupyter and without a network."""
-        page = _PAGE.format(
-            title=html.escape(" and ".join(self.names)),
-            css=self._css,
-            program=_in_a_page().replace("</", "<\\/"),
-            header=json.dumps(self.header | {"again": False}).replace("</", "<\\/"),
-            columns=base64.b64encode(self.columns).decode(),
-            picture=base64.b64encode(self.picture).decode(),
+        write_file(Path(path), [self.page().encode()])
+
+    def in_page(self) -> str:
+        """Return the page in a frame: what a notebook saved as HTML plays."""
+        page = html.escape(self.page())
+        return f'<iframe title="A run" srcdoc="{page}" style="{_FRAME}"></iframe>'
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        if data is None or not self.columns:
+            return bundle
+        return {**data, "text/html": self.in_page()}, metadata
+
+
+def _packed(raw: bytes) -> str:
+    return base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode()
+
+
+class Anew(NamedTuple):
+    """How a run is made once more.
+
+    moves: what can be done to a packet, as arguments. make: what returns the run, given
+    these arguments. code: the same for a cell, with {} where they stand.
+    """
+
+    moves: Sequence[str]
+    make: Callable[[dict[str, Any]], Run]
+    code: str
+
+
+def anew(run: Run) -> Anew | None:
+    """Return how a run is made once more with other faults; None if it cannot be."""
+    if isinstance(run, Transfer) and run.id == 0 and run.payloads:
+        return _transfer_anew(run)
+    if isinstance(run, Attempt):
+        make = partial(break_it, run.exhibit)
+        return _game(run.verdict, make, f"p2plab.break_it({run.exhibit!r}, {{}})")
+    if isinstance(run, Verdict) and run.makers:
+        makers, channel = run.makers, run.channel
+        return _game(
+            run, lambda **given: play(makers, channel, faults_of(channel, given))
         )
-        write_file(Path(path), [page.encode()])
+    return None
 
 
-def _simulated(run: Transfer | Trace | None) -> TypeGuard[Transfer]:
-    return isinstance(run, Transfer) and run.id == 0 and bool(run.payloads)
+def _transfer_anew(run: Transfer) -> Anew:
+    chunks = Chunks(run.offer.content, list(run.payloads))
+
+    def make(given: dict[str, Any]) -> Transfer:
+        link = ScriptedLink(**given, link=run.link)
+        return simulate_transfer(chunks, run.offer.setup, link)
+
+    moves = "lose", "late", "duplicate", "corrupt"
+    return Anew(moves, make, "p2plab.ScriptedLink({}, link=link)")
 
 
-def scripted(faults: list[dict[str, Any]], link: AnyLink | None) -> ScriptedLink:
-    """Return the link on which these faults happen, as `faults.mjs` writes them."""
+def _game(verdict: Verdict, make: Callable[..., Run], code: str = "") -> Anew:
+    kinds = CHANNELS[verdict.channel].kinds
+    moves = [kind for kind in kinds if kind in MOVES]
+    return Anew(moves, lambda given: make(**given), code)
+
+
+def _faults_in(run: Run) -> Faults:
+    """What the network did in the smallest run of a verdict."""
+    verdict = run.verdict if isinstance(run, Attempt) else run
+    return [
+        {
+            "way": fault.way,
+            "number": fault.number + 1,
+            "what": fault.kind.replace(" ", "_"),
+            "seconds": fault.extra,
+        }
+        for fault in (verdict.faults if isinstance(verdict, Verdict) else ())
+    ]
+
+
+def fates(faults: Faults) -> dict[str, Any]:
+    """Return the faults as arguments of a ScriptedLink, or of `break_it`."""
     given: dict[str, Any] = {}
     for fault in faults:
         name = fault["what"] + ("_back" if fault["way"] else "")
         number = int(fault["number"])
-        if fault["what"] == "late":
+        if fault["what"] in TIMED:
             given.setdefault(name, {})[number] = float(fault["seconds"])
         else:
             given.setdefault(name, set()).add(number)
-    return ScriptedLink(**given, link=link)
+    return given
 
 
-def encode(
-    run: Transfer | Trace, names: tuple[str, ...]
-) -> tuple[dict[str, Any], bytes, bytes]:
+def _given(faults: Faults) -> str:
+    return ", ".join(f"{name}={value}" for name, value in fates(faults).items())
+
+
+def encode(run: Run, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes, bytes]:
     """Return a run as `scene.mjs` reads it: a header, columns, and a picture's columns.
 
     Both are little-endian numbers, one column behind the other; the header has their
     types and places.
     """
+    words = ""
+    if isinstance(run, Attempt | Verdict):
+        words, verdict = str(run), run.verdict if isinstance(run, Attempt) else run
+        if (
+            not verdict.trace.rows and verdict.makers
+        ):  # nothing was found: the plain run
+            verdict = play(verdict.makers, verdict.channel, ())
+        run = verdict.trace
     trace = run if isinstance(run, Trace) else run.trace
     rows, moves = list(trace), transmissions(trace)
     tables = Columns()
+    plain = sorted({move.payload for move in moves if move.seq >= 0} - {-1})
+    payload_of = {payload: n for n, payload in enumerate(plain)}  # coded ones have none
     messages = [
         (
             LINES[move.host],
@@ -170,7 +293,7 @@ def encode(
             FATES.get(what, 0),
             move.kind,
             move.seq,
-            move.payload,
+            payload_of.get(move.payload, -1),
             move.again,
             move.number,
         )
@@ -191,27 +314,38 @@ def encode(
         values = [(each.time, *map(_number, each.values)) for each in told]
         names_of = "time", *trace.names.get(host, ())
         tables.add(f"states{line}", dict.fromkeys(names_of, "f8"), values)
-    payloads = 1 + max((move.payload for move in moves), default=-1)
-    here = dict(reversed([(n, at) for at, n in deliveries(rows, moves)]))
+    trips = {"at": "f8", "seconds": "f8", "again": "u1"}
+    tables.add("trips", trips, rtt_samples(trace))
+    delivered = deliveries(rows, moves)
+    payloads = max(len(plain), len(delivered))
+    here = {payload_of.get(n, n): at for at, n in reversed(delivered)}
     header: dict[str, Any] = {}
     picture = Columns()
     if not isinstance(run, Trace):
         content = run.offer.content
         payloads = content.count
         if content.kind == "picture":
-            header["picture"] = {"width": content.width, "height": content.height}
-            picture.columns["picture/pixels"] = "u1", _pixels(run)
-            picture.columns["picture/places"] = "i4", _payload_of_each_pixel(run)
+            step = -(-max(content.width, content.height) // MOST)
+            pixels = _pixels(run, step)
+            header["picture"] = {"width": pixels.shape[1], "height": pixels.shape[0]}
+            picture.columns["picture/pixels"] = "u1", pixels
+            places = _payload_of_each_pixel(run)[::step, ::step]
+            picture.columns["picture/places"] = "i4", places
     times = [here.get(n, np.inf) for n in range(payloads)]
     tables.columns["payloads/here"] = "f8", np.array(times)
     header |= {
         "lifelines": list(names),
-        "end": max((row.time for row in rows), default=0.0),
+        "words": words,
+        "end": max((row.time for row in rows if not _lingers(row)), default=0.0),
         "payloads": payloads,
         "columns": tables.where(),
         "picture_columns": picture.where(),
     }
     return header, tables.packed(), picture.packed()
+
+
+def _lingers(row: Row) -> bool:
+    return row.what == TIMEOUT and row.host == RECEIVER  # and waits for nothing more
 
 
 class Columns:
@@ -247,14 +381,17 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def _pixels(transfer: Transfer) -> NDArray[np.uint8]:
-    """The picture as it was sent, or what has arrived of it: RGBA, 8 bits each."""
+def _pixels(transfer: Transfer, step: int) -> NDArray[np.uint8]:
+    """The picture as it was sent, or what has arrived of it: RGBA, 8 bits each.
+
+    step: how many pixels, across and down, become one.
+    """
     whole = Assembly(transfer.offer.content)
     for payload in transfer.payloads:
         whole.add(payload)
     if not transfer.payloads and transfer.assembly is not None:
         whole = transfer.assembly
-    return np.asarray(whole.picture().convert("RGBA"))
+    return np.asarray(whole.picture().convert("RGBA").reduce(step))
 
 
 def _payload_of_each_pixel(transfer: Transfer) -> NDArray[np.int32]:
@@ -264,13 +401,12 @@ def _payload_of_each_pixel(transfer: Transfer) -> NDArray[np.int32]:
     )
     travelling = np.arange(content.width * content.height) // per_payload
     order = places(content)
-    if order is None:
-        return travelling.astype(np.int32)
-    found = np.empty_like(travelling)
-    found[order] = travelling
-    return found.astype(np.int32)
+    if order is not None:
+        travelling[order] = travelling.copy()
+    return travelling.astype(np.int32).reshape(content.height, content.width)
 
 
+_FRAME: Final = "width:100%;height:640px;border:0"
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
@@ -282,9 +418,13 @@ body {{ margin: 16px; }}
 <body><main id="stage"></main>
 <script type="module">
 {program}
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+const bytes = (text) => new Response(
+  new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]).stream()
+    .pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 const values = {{
-  header: {header}, columns: bytes("{columns}"), picture: bytes("{picture}"),
+  header: {header},
+  columns: await bytes("{columns}"),
+  picture: await bytes("{picture}"),
 }};
 const model = {{ get: (name) => values[name], on() {{}}, off() {{}} }};
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;

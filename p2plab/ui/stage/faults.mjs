@@ -1,21 +1,6 @@
 // Be the network: what somebody does to single packets, as a list that the kernel runs
 // anew with. A fault is {way, number, what, seconds}; numbers count from 1, each way.
 
-const MOVES = [
-  ["lose", "Lose it"], ["late", "Delay it"], ["duplicate", "Duplicate it"], ["corrupt", "Damage it"],
-];
-
-// The faults as arguments of p2plab.ScriptedLink, for a cell of one's own.
-export function asCode(faults) {
-  const found = {};
-  for (const { way, number, what, seconds } of faults) {
-    const name = way ? `${what}_back` : what;
-    (found[name] ??= []).push(what === "late" ? `${number}: ${seconds}` : number);
-  }
-  const given = Object.entries(found).map(([name, packets]) => `${name}={${packets.join(", ")}}`);
-  return `p2plab.ScriptedLink(${[...given, "link=link"].join(", ")})`;
-}
-
 // The list with one more fault; a packet has one fate only.
 export function withFault(faults, fault) {
   const other = ({ way, number }) => way !== fault.way || number !== fault.number;
@@ -23,8 +8,8 @@ export function withFault(faults, fault) {
 }
 
 // Buttons for what can be done to the packet that was clicked.
-export function showMoves(element, packet, name, act) {
-  const buttons = MOVES.map(([what, words]) => {
+export function showMoves(element, packet, name, allowed, act) {
+  const buttons = allowed.map(([what, words]) => {
     const button = document.createElement("button");
     button.type = "button";
     button.className = what;
@@ -37,7 +22,7 @@ export function showMoves(element, packet, name, act) {
 }
 
 // What has been done so far, with a way back.
-export function showFaults(element, faults, change) {
+export function showFaults(element, faults, words, change) {
   element.replaceChildren();
   if (!faults.length) return;
   const button = (words, act) => {
@@ -46,7 +31,7 @@ export function showFaults(element, faults, change) {
     return made;
   };
   const code = document.createElement("code");
-  code.textContent = asCode(faults);
+  code.textContent = words;
   element.append(code, " ", button("Undo", () => change(faults.slice(0, -1))), " ", button("Reset", () => change([])));
 }
 

@@ -1,7 +1,7 @@
 // The ladder: a lifeline for each who takes part, time downwards, an arrow for each
 // message. Only what can be seen is drawn, so a long run costs no more than a short one.
 
-import { arrives, DELIVER, isLost, KINDS, lastBefore, TIMEOUT } from "./scene.mjs";
+import { arrives, DELIVER, isData, isLost, KINDS, lastBefore, TIMEOUT } from "./scene.mjs";
 
 export const MARGIN = { top: 22, left: 104, right: 64 }; // for names and labels [px]
 const LABEL = 12; // the height of a line of text [px]
@@ -95,15 +95,21 @@ export function drawLifelines(context, scene, { width, height, view, now, lit, i
   context.clip();
   const labels = [];
   const [first, last] = visible(scene, view);
-  for (let i = first; i < last; i++) {
-    if (m.sent[i] > now) break; // they are in the order of sending
-    const line = lineOf(scene, i, now, at);
-    if (Math.max(line.y0, line.y1) < 0) continue;
+  const onTop = []; // no loss is hidden by what arrived
+  const draw = (i, line) => {
     const bright = !lit || lit.messages.includes(i);
     context.globalAlpha = bright ? 1 : 0.15;
     drawArrow(context, m, i, line, ink, lit && bright ? 2.5 : 1.3);
     if (bright) labels.push({ side: m.from[i], y: line.y0, text: `${KINDS[m.kind[i]]} ${m.seq[i]}`, again: m.again[i] });
+  };
+  for (let i = first; i < last; i++) {
+    if (m.sent[i] > now) break; // they are in the order of sending
+    const line = lineOf(scene, i, now, at);
+    if (Math.max(line.y0, line.y1) < 0) continue;
+    if (isLost(m, i) || lit?.messages.includes(i)) onTop.push([i, line]);
+    else draw(i, line);
   }
+  for (const [i, line] of onTop) draw(i, line);
   context.globalAlpha = 1;
   for (let i = lastBefore(marks.at, view.from) + 1; i < marks.at.length; i++) {
     if (marks.at[i] > Math.min(now, view.until)) break;
@@ -121,10 +127,9 @@ export function drawLifelines(context, scene, { width, height, view, now, lit, i
 }
 
 function drawArrow(context, m, i, { x0, y0, x1, y1, ended }, ink, width) {
-  const data = m.payload[i] >= 0;
   const lost = isLost(m, i) || m.fate[i] === 4;
   context.strokeStyle = context.fillStyle =
-    lost && ended ? ink.loss : m.again[i] ? ink.again : data ? ink.data : KINDS[m.kind[i]] === "ACK" ? ink.ack : ink.plain;
+    lost && ended ? ink.loss : m.again[i] ? ink.again : isData(m, i) ? ink.data : KINDS[m.kind[i]] === "ACK" ? ink.ack : ink.plain;
   context.lineWidth = width;
   context.setLineDash(lost && ended ? [6, 3, 1, 3] : m.again[i] ? [6, 3] : []);
   context.beginPath();
@@ -206,7 +211,9 @@ function drawTicks(context, view, at, ink) {
   context.fillStyle = ink.cursor;
   context.textAlign = "left";
   context.textBaseline = "middle";
-  for (const { time, text } of ticks(view, 8)) context.fillText(text, 2, at.y(time));
+  for (const { time, text } of ticks(view, 8)) {
+    if (at.y(time) > MARGIN.top + LABEL / 2) context.fillText(text, 2, at.y(time));
+  }
 }
 
 function drawCursor(context, width, y, ink) {

@@ -11,7 +11,7 @@ const ARRAYS = { f8: Float64Array, i4: Int32Array, u1: Uint8Array };
 // columns, picture: an ArrayBuffer or DataView each, with the columns in it.
 export function decode(header, columns, picture) {
   const tables = { ...read(header.columns, columns), ...read(header.picture_columns, picture) };
-  const scene = { ...header, messages: tables.messages, marks: tables.marks };
+  const scene = { ...header, messages: tables.messages, marks: tables.marks, trips: tables.trips };
   scene.picture = { ...header.picture, ...tables.picture };
   scene.hereAt = tables.payloads.here; // when each payload was delivered [s]
   scene.states = header.lifelines.map((_, line) => tables[`states${line}`] ?? { time: [] });
@@ -44,6 +44,7 @@ function flightTimes({ messages: m, end }) {
 }
 
 export const arrives = (m, i) => m.fate[i] === 1 || m.fate[i] === 5;
+export const isData = (m, i) => KINDS[m.kind[i]] === "DATA";
 export const isLost = (m, i) => m.fate[i] === 2 || m.fate[i] === 3;
 
 // The moments to step to: each kind of event has a sorted list of its own.

@@ -1,15 +1,16 @@
 // The stage: one run, one cursor in time, and every part shows that moment.
 
-import { decode, inWords, isLost, nameOf, numberAt, seconds, stepFrom, storyOf } from "./scene.mjs";
+import { decode, inWords, isData, isLost, nameOf, numberAt, seconds, stepFrom, storyOf } from "./scene.mjs";
 import { drawLifelines, messageAt, places, spread, MARGIN } from "./lifelines.mjs";
-import { addFirsts, firstBox, receiverBoxes, senderBoxes, showStrip } from "./strips.mjs";
+import { addFirsts, BOXES, firstBox, receiverBoxes, senderBoxes, showStrip } from "./strips.mjs";
 import { drawPicture } from "./picture.mjs";
-import { drawCurves } from "./curves.mjs";
+import { CURVES, curveWords, drawCurves, seriesOf } from "./curves.mjs";
 import { difference, showFaults, showMoves, withFault } from "./faults.mjs";
+import { showTable, tableRows } from "./table.mjs";
 
 const PLAY_FOR = 8; // how long a run takes on the stage at first [s]
 const SPAN = 10; // how many flights the lifelines show at first
-const BOXES = 16; // in a window strip
+const BOX = 27; // the width of one in a window strip [px]
 
 // Everything that has to be known of a run before it is drawn.
 export function sceneOf(header, columns, picture) {
@@ -18,7 +19,7 @@ export function sceneOf(header, columns, picture) {
     (most, sent, i) => Math.max(most, (scene.messages.ended[i] || 0) - sent), scene.flight);
   scene.later = spread(scene);
   scene.completeAt = scene.hereAt.reduce((most, at) => Math.max(most, at), 0);
-  scene.sends = scene.messages.payload.filter((n, i) => n >= 0 && scene.messages.fate[i] !== 5).length;
+  scene.sends = scene.messages.kind.filter((_, i) => isData(scene.messages, i) && scene.messages.fate[i] !== 5).length;
   return scene;
 }
 
@@ -27,7 +28,7 @@ export function words(scene, now) {
   const { messages: m } = scene;
   let sent = 0, lost = 0, damaged = 0, again = 0, here = 0;
   for (let i = 0; i < m.sent.length && m.sent[i] <= now; i++) {
-    if (m.payload[i] < 0 || m.fate[i] === 5) continue;
+    if (!isData(m, i) || m.fate[i] === 5) continue;
     sent++;
     const ended = m.sent[i] + scene.flight / 2 <= now; // where the lifelines show it
     lost += ended && isLost(m, i);
@@ -38,6 +39,12 @@ export function words(scene, now) {
   return `${seconds(now)} of ${seconds(scene.end)}: ${here} of ${scene.payloads} payloads are here; ` +
     `${sent} packets sent, ${lost} lost, ${damaged} damaged, ${again} sent again.`;
 }
+
+const LEGEND = [
+  ["data", "―", "DATA"], ["again", "╌", "sent again"], ["ack", "―", "ACK"], ["loss", "✕", "lost"],
+  ["loss", "◇", "damaged"], ["timeout", "●", "timeout"], ["plain", "◂", "delivered"],
+].map(([colour, sign, name]) => `<span><i style="color:var(--${colour})">${sign}</i> ${name}</span>`).join(" ")
+  + BOXES.map((what) => `<span><i class="box ${what.replace(" ", "-")}"></i> ${what}</span>`).join(" ");
 
 class Stage {
   constructor(model, root) {
@@ -50,14 +57,18 @@ class Stage {
     this.build();
     this.load();
     const again = () => this.load();
-    model.on("change:columns", again);
+    model.on("change:header", again);
+    const mark = () => this.root.classList.toggle("stale", Boolean(model.get("stale")));
+    model.on("change:stale", mark);
+    mark();
     const resized = new ResizeObserver(() => this.draw());
     resized.observe(root);
     const themed = new MutationObserver(() => this.draw());
     themed.observe(document.body, { attributes: true });
     this.close = () => {
       this.playing = false;
-      model.off("change:columns", again);
+      model.off("change:header", again);
+      model.off("change:stale", mark);
       resized.disconnect();
       themed.disconnect();
     };
@@ -67,25 +78,34 @@ class Stage {
     this.root.classList.add("p2p-stage");
     this.root.innerHTML = `
       <div class="controls" role="toolbar" aria-label="Playing the run"></div>
-      <canvas class="curves" aria-hidden="true"></canvas>
+      <div class="curve part-curves">
+        <span class="speed"></span><select aria-label="Curve"></select><span class="curve-words"></span>
+        <canvas class="curves" role="img"></canvas>
+      </div>
       <input class="cursor" type="range" min="0" max="1000" step="any" aria-label="Moment">
       <div class="parts">
-        <canvas class="lifelines" tabindex="0" role="img"></canvas>
-        <div class="side">
-          <figure><canvas class="picture" role="img"></canvas></figure>
-          <h4>Sender</h4><div class="strip sender"></div>
-          <h4>Receiver</h4><div class="strip receiver"></div>
-        </div>
+        <canvas class="lifelines part-lifelines" tabindex="0" role="img"></canvas>
+        <figure class="part-picture"><canvas class="picture" role="img"></canvas></figure>
+      </div>
+      <div class="strips part-strips">
+        <span>Sender</span><div class="strip sender"></div>
+        <span>Receiver</span><div class="strip receiver"></div>
       </div>
       <p class="counts" role="status"></p>
       <p class="story" aria-live="polite"></p>
       <p class="moves"></p>
       <p class="faults"></p>
-      <p class="change" aria-live="polite"></p>`;
-    const find = (name) => this.root.querySelector(`.${name}`);
-    this.parts = Object.fromEntries(
-      ["controls", "curves", "cursor", "lifelines", "picture", "sender", "receiver", "counts", "story", "moves", "faults", "change"]
-        .map((name) => [name, find(name)]));
+      <p class="change" aria-live="polite"></p>
+      <p class="legend" aria-hidden="true">${LEGEND}</p>
+      <details><summary>The packets in sight, as a table</summary><table></table></details>`;
+    const find = (name) => this.root.querySelector(name);
+    this.parts = { select: find("select"), table: find("table"), details: find("details") };
+    for (const name of ["controls", "speed", "curves", "curve-words", "cursor", "lifelines", "picture", "sender", "receiver",
+      "counts", "story", "moves", "faults", "change"]) this.parts[name] = find(`.${name}`);
+    for (const [value, textContent] of Object.entries(CURVES)) {
+      this.parts.select.append(Object.assign(document.createElement("option"), { value, textContent }));
+    }
+    this.parts.select.onchange = this.parts.details.ontoggle = () => this.draw();
     const buttons = [
       ["first", "|◂", "To the start (Home)", () => this.go(0)],
       ["loss-back", "◂ loss", "Previous loss (Shift+L)", () => this.step("loss", -1)],
@@ -104,10 +124,6 @@ class Stage {
       button.setAttribute("aria-label", title);
       this.parts.controls.append(button);
     }
-    const speed = document.createElement("span");
-    speed.className = "speed";
-    this.parts.controls.append(speed);
-    this.parts.speed = speed;
     this.parts.cursor.oninput = () => {
       this.playing = false;
       this.go((this.parts.cursor.value / 1000) * this.scene.end);
@@ -121,19 +137,21 @@ class Stage {
     this.root.hidden = !header?.columns;
     if (this.root.hidden) return;
     const before = this.scene, faults = this.model.get("faults") ?? [];
+    const atEnd = !before || this.now >= before.end;
     this.scene = sceneOf(header, columns, picture);
     this.light(null);
     this.offer(null);
-    this.parts.picture.parentElement.hidden = !this.scene.picture.width;
-    showFaults(this.parts.faults, faults, (list) => this.meddle(list));
-    this.parts.change.textContent = this.meddled ? difference(before, this.scene) : "";
-    const other = header.run !== before?.run;
-    if (other) this.view = { from: 0, until: SPAN * this.scene.flight };
-    if (other || before.live) this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
+    for (const part of ["lifelines", "picture", "strips", "curves"]) {
+      const there = header.parts.includes(part) && (part !== "picture" || this.scene.picture.width);
+      this.root.querySelector(`.part-${part}`).hidden = !there;
+    }
+    showFaults(this.parts.faults, faults, header.code, (list) => this.meddle(list));
+    this.parts.change.textContent = [header.words, this.meddled && header.picture ? difference(before, this.scene) : ""].join(" ").trim();
     this.meddled = false;
-    if (header.live || !other) this.go(header.live ? this.scene.end : this.now);
-    else if (header.playing && !this.still) this.play();
-    else this.go(this.scene.end);
+    if (!this.zoomed) this.view = { from: this.view?.from ?? 0, until: (this.view?.from ?? 0) + SPAN * this.scene.flight };
+    if (header.run !== before?.run || before.live) this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
+    if (header.playing && header.run !== before?.run && !this.still) this.play(0);
+    else this.go(header.live || atEnd ? this.scene.end : this.now);
   }
 
   go(moment) {
@@ -169,9 +187,10 @@ class Stage {
     return this.draw();
   }
 
-  play() {
+  play(from = this.now < this.scene.end ? this.now : 0) {
+    this.now = from;
+    if (this.playing) return;
     this.playing = true;
-    if (this.now >= this.scene.end) this.now = 0;
     let before = performance.now();
     const frame = (at) => {
       if (!this.playing || !this.root.isConnected) return;
@@ -220,6 +239,7 @@ class Stage {
     const span = (this.view.until - this.view.from) / factor;
     if (span > 2 * this.scene.end || span < 1e-6) return;
     this.view = { from, until: from + span };
+    this.zoomed = true;
     this.draw();
   }
 
@@ -250,10 +270,10 @@ class Stage {
   // Offer what can be done to a packet; only a run in virtual time can be made anew.
   offer(chosen) {
     this.pinned = chosen;
-    if (!this.scene.again || chosen === null) return this.parts.moves.replaceChildren();
+    if (!this.scene.moves?.length || chosen === null) return this.parts.moves.replaceChildren();
     const { messages: m } = this.scene;
     const packet = { way: m.from[chosen], number: m.number[chosen] + 1, late: Number((3 * this.scene.flight).toFixed(4)) };
-    showMoves(this.parts.moves, packet, nameOf(this.scene, chosen), (fault) => {
+    showMoves(this.parts.moves, packet, nameOf(this.scene, chosen), this.scene.moves, (fault) => {
       this.meddle(withFault(this.model.get("faults") ?? [], fault));
     });
   }
@@ -343,16 +363,20 @@ class Stage {
   drawNow() {
     const { scene, now, parts } = this, ink = inkOf(this.root);
     drawLifelines(this.context(parts.lifelines), scene, { ...this.frame(), lit: this.story, ink });
-    drawCurves(this.context(parts.curves), scene, { ...this.size(parts.curves), now, ink });
+    const kind = parts.select.value;
+    drawCurves(this.context(parts.curves), scene, { ...this.size(parts.curves), now, kind, ink });
+    parts["curve-words"].textContent = curveWords(seriesOf(scene, kind), now);
+    parts.curves.setAttribute("aria-label", `${CURVES[kind]}. ${parts["curve-words"].textContent}`);
     if (scene.picture.width) {
       parts.picture.width = scene.picture.width;
       parts.picture.height = scene.picture.height;
       drawPicture(parts.picture.getContext("2d"), scene, now, ink.pixels);
     }
-    const first = firstBox(scene, now, BOXES);
+    const count = Math.max(6, Math.floor(parts.sender.clientWidth / BOX));
+    const first = firstBox(scene, now, count);
     const shown = [[parts.sender, "Sender", senderBoxes, 0], [parts.receiver, "Receiver", receiverBoxes, 1]];
     for (const [element, title, boxes] of shown) {
-      showStrip(element, `${title}'s numbers`, boxes(scene, now, first, BOXES));
+      showStrip(element, `${title}'s numbers`, boxes(scene, now, first, count));
     }
     const counts = words(scene, now);
     parts.counts.textContent = counts;
@@ -360,7 +384,8 @@ class Stage {
     parts.picture.setAttribute("aria-label", `The picture as received. ${counts}`);
     parts.cursor.value = (1000 * now) / scene.end;
     parts.cursor.setAttribute("aria-valuetext", seconds(now));
-    parts.speed.textContent = `${this.speed.toPrecision(2)} s in a second`;
+    parts.speed.textContent = `${Number(this.speed.toPrecision(2))} × real time`;
+    if (parts.details.open) showTable(parts.table, tableRows(scene, this.view, now));
     const play = parts.controls.querySelector(".play");
     play.textContent = this.playing ? "❚❚" : "▶";
     this.root.dataset.now = now.toFixed(6);

@@ -3,6 +3,9 @@
 
 import { arrives, lastBefore, numberAt } from "./scene.mjs";
 
+// What a box can be, for the legend; the same look means the same at both sides.
+export const BOXES = ["acknowledged", "in flight", "usable", "not usable", "early"];
+
 // What each payload in a stretch of numbers is. A number that a protocol does not tell
 // (no window, no early packets) is not drawn.
 export function senderBoxes(scene, now, first, count) {
@@ -71,7 +74,7 @@ export function showStrip(element, title, found) {
     box.className = what.replace(" ", "-");
     box.textContent = number;
     box.title = `${number}: ${[what, ...markers].join(", ")}`;
-    if (markers.length) box.dataset.markers = markers.join(" ");
+    for (const marker of markers) box.append(Object.assign(document.createElement("b"), { className: marker, textContent: marker }));
     row.append(box);
   }
   row.setAttribute("aria-label", title);
