@@ -30,7 +30,7 @@ COLOURS = """([x, y]) => {
     const canvas = document.querySelector(".p2p-stage .lifelines");
     const ratio = window.devicePixelRatio || 1;
     const data = canvas.getContext("2d")
-        .getImageData((x - 3) * ratio, (y - 3) * ratio, 7 * ratio, 7 * ratio).data;
+        .getImageData((x - 9) * ratio, (y - 3) * ratio, 7 * ratio, 7 * ratio).data;
     return Array.from({length: data.length / 4}, (_, i) =>
         [...data.slice(4 * i, 4 * i + 4)]);
 }"""
