@@ -240,6 +240,15 @@ def test_a_number_that_is_typed_is_limited_and_only_then_a_line_says_so(
     assert knob.number.value == value
 
 
+def test_what_a_program_sets_is_not_undone_by_a_browser_that_shows_the_slider() -> None:
+    knob = Knob("loss", "Loss [%]", 0, 95, 10, 1, 0.01)
+    knob.value = 0.3
+    knob.slider.value = 9.999999999999998  # what it was, as the browser rounds it
+    assert (knob.value, knob.slider.value) == (0.3, 30)
+    knob.slider.value = 9.999999999999998  # this time somebody drags
+    assert knob.value == 0.1
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -95,6 +95,7 @@ class Knob:
         self.slider = widgets.FloatSlider(layout=layout, **given)
         self.slider.add_class(f"p2p-{name}-slider")
         self.note = line(f"{name}-note", width=ROW, display="none")
+        self._start: float | None = start  # until a browser has shown it
         self.number.observe(self._typed, "value")
         self.slider.observe(self._dragged, "value")
         self._row = widgets.HBox([self.number, self.slider], layout={"width": ROW})
@@ -150,6 +151,13 @@ class Knob:
         self.note.layout.display = None if words else "none"
 
     def _dragged(self, _: object) -> None:
+        # A browser that has just made a slider at 10 tells 9.999999999999998. That may
+        # come after a program has set another value, and nobody has dragged anything.
+        if self._start is not None and 0 < abs(self.slider.value - self._start) < 1e-9:
+            self._start = None
+            if self._apart(self.number.value, self.slider.value):
+                self.slider.value = self.number.value
+            return
         value = round(self.slider.value / self.number.step) * self.number.step
         if self._apart(value, self.number.value):
             self.number.value = self._rounded(value)

@@ -143,9 +143,9 @@ class TransferPanel(Panel):
         Interrupting the kernel stops the transfer; what has arrived stays.
         Raises what the transfer failed with, or TransferError after `timeout` seconds.
         """
-        if self.running and "ipykernel" in sys.modules:
-            self.note.value = said("note", WAITING)
         try:
+            if self.running and "ipykernel" in sys.modules:
+                self.note.value = said("note", WAITING)
             ended = self._ended.wait(timeout) and self.view.flush(timeout)
         except KeyboardInterrupt:
             self.stop()
@@ -223,9 +223,8 @@ class TransferPanel(Panel):
         self.stage = Stage(names=self.names)
         self.stage.layout = widgets.Layout(flex="1 1 480px", min_width="0")
         self.figures = {name: line(name) for name in MORE}
-        self.more = widgets.Tab(
-            list(self.figures.values()), titles=list(MORE.values()), selected_index=None
-        )
+        self.more = widgets.Tab(list(self.figures.values()), titles=list(MORE.values()))
+        self.more.selected_index = None  # until somebody looks
         self.more.add_class("p2p-more")
         buttons = widgets.HBox(list(self.buttons.values()))
         left = self.controls.column(buttons, self.status, self.alert, self.note)

@@ -9,6 +9,7 @@ from figures import head, show
 from links import links
 from moving import moving
 from sockets import pictures
+from stage import stage
 from startup import startup
 from virtual import virtual
 
@@ -42,6 +43,11 @@ if __name__ == "__main__":
         "getting started",
         "from a new interpreter to the import, from a new kernel to the first picture",
         startup(),
+    )
+    show(
+        "stage",
+        "a panel in the kernel, and a saved page in a headless Chromium; medians",
+        stage(),
     )
     show(
         "checker",

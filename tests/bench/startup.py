@@ -57,6 +57,7 @@ def first_picture() -> Iterator[Figure]:
         if (
             "image/png" in data
             or "<svg" in data.get("text/html", "")
+            or "<iframe" in data.get("text/html", "")
             or "<img" in data.get("text/html", "")
         ):
             shown.append(time.perf_counter())

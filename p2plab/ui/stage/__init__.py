@@ -32,6 +32,7 @@ from p2plab.core.link import (
     OVERFLOW,
     ScriptedLink,
 )
+from p2plab.core.packet import Kind
 from p2plab.core.trace import DELIVER, RECEIVER, SENDER, TIMEOUT, Row, Trace
 from p2plab.measure.metrics import deliveries, rtt_samples, transmissions
 
@@ -336,6 +337,7 @@ def encode(run: Run, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes, byt
     header |= {
         "lifelines": list(names),
         "words": words,
+        "kinds": {int(kind): kind.name for kind in Kind},
         "end": max((row.time for row in rows if not _lingers(row)), default=0.0),
         "payloads": payloads,
         "columns": tables.where(),

@@ -1,7 +1,7 @@
 // The ladder: a lifeline for each who takes part, time downwards, an arrow for each
 // message. Only what can be seen is drawn, so a long run costs no more than a short one.
 
-import { arrives, DELIVER, isData, isLost, KINDS, lastBefore, TIMEOUT } from "./scene.mjs";
+import { ACK, arrives, DELIVER, isData, isLost, lastBefore, nameOf, TIMEOUT } from "./scene.mjs";
 
 export const MARGIN = { top: 22, left: 104, right: 64 }; // for names and labels [px]
 const LABEL = 12; // the height of a line of text [px]
@@ -100,7 +100,7 @@ export function drawLifelines(context, scene, { width, height, view, now, lit, i
     const bright = !lit || lit.messages.includes(i);
     context.globalAlpha = bright ? 1 : 0.15;
     drawArrow(context, m, i, line, ink, lit && bright ? 2.5 : 1.3);
-    if (bright) labels.push({ side: m.from[i], y: line.y0, text: `${KINDS[m.kind[i]]} ${m.seq[i]}`, again: m.again[i] });
+    if (bright) labels.push({ side: m.from[i], y: line.y0, text: nameOf(scene, i), again: m.again[i] });
   };
   for (let i = first; i < last; i++) {
     if (m.sent[i] > now) break; // they are in the order of sending
@@ -129,7 +129,7 @@ export function drawLifelines(context, scene, { width, height, view, now, lit, i
 function drawArrow(context, m, i, { x0, y0, x1, y1, ended }, ink, width) {
   const lost = isLost(m, i) || m.fate[i] === 4;
   context.strokeStyle = context.fillStyle =
-    lost && ended ? ink.loss : m.again[i] ? ink.again : isData(m, i) ? ink.data : KINDS[m.kind[i]] === "ACK" ? ink.ack : ink.plain;
+    lost && ended ? ink.loss : m.again[i] ? ink.again : isData(m, i) ? ink.data : m.kind[i] === ACK ? ink.ack : ink.plain;
   context.lineWidth = width;
   context.setLineDash(lost && ended ? [6, 3, 1, 3] : m.again[i] ? [6, 3] : []);
   context.beginPath();

@@ -2,7 +2,7 @@
 // what happened at whom, and the numbers that each one kept.
 
 export const FATES = ["vanished", "arrive", "loss", "overflow", "corrupt", "duplicate"];
-export const KINDS = { 0: "", 1: "DATA", 2: "ACK", 3: "NAK", 4: "FIN" };
+export const DATA = 1, ACK = 2; // kinds that are drawn in a colour of their own
 export const TIMEOUT = 0, DELIVER = 1; // what a mark is
 
 const ARRAYS = { f8: Float64Array, i4: Int32Array, u1: Uint8Array };
@@ -44,7 +44,7 @@ function flightTimes({ messages: m, end }) {
 }
 
 export const arrives = (m, i) => m.fate[i] === 1 || m.fate[i] === 5;
-export const isData = (m, i) => KINDS[m.kind[i]] === "DATA";
+export const isData = (m, i) => m.kind[i] === DATA;
 export const isLost = (m, i) => m.fate[i] === 2 || m.fate[i] === 3;
 
 // The moments to step to: each kind of event has a sorted list of its own.
@@ -70,7 +70,7 @@ function whenAcknowledged({ messages: m, payloads }) {
   const sends = [], acks = [];
   for (let i = 0; i < m.sent.length; i++) {
     if (m.payload[i] >= 0) sends.push(i);
-    else if (KINDS[m.kind[i]] === "ACK" && arrives(m, i)) acks.push(i);
+    else if (m.kind[i] === ACK && arrives(m, i)) acks.push(i);
   }
   acks.sort((a, b) => m.ended[a] - m.ended[b]);
   const meaning = new Map();
@@ -115,7 +115,7 @@ export function stepFrom(times, now, step) {
 // Everything that belongs to one message: copies, ACKs, and the timeouts between them.
 export function storyOf(scene, chosen) {
   const { messages: m, marks } = scene;
-  if (KINDS[m.kind[chosen]] === "ACK") return { messages: [chosen], timeouts: [] };
+  if (m.kind[chosen] === ACK) return { messages: [chosen], timeouts: [] };
   const payload = m.payload[chosen], seq = m.seq[chosen];
   const copies = [], acks = [], timeouts = [];
   for (let i = 0; i < m.sent.length; i++) {
@@ -137,7 +137,7 @@ export function storyOf(scene, chosen) {
 
 export function nameOf(scene, i) {
   const { messages: m } = scene;
-  return `${KINDS[m.kind[i]] ?? "packet"} ${m.seq[i]}`;
+  return `${scene.kinds[m.kind[i]] ?? "packet"} ${m.seq[i]}`;
 }
 
 // A story in a sentence, in the order in which it happened.

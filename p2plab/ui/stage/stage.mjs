@@ -107,14 +107,14 @@ class Stage {
     }
     this.parts.select.onchange = this.parts.details.ontoggle = () => this.draw();
     const buttons = [
-      ["first", "|◂", "To the start (Home)", () => this.go(0)],
+      ["first", "|◂", "To the start (Home)", () => this.jump(0)],
       ["loss-back", "◂ loss", "Previous loss (Shift+L)", () => this.step("loss", -1)],
       ["back", "◂", "Previous event (left arrow)", () => this.step("event", -1)],
       ["play", "▶", "Play or pause (space)", () => this.toggle()],
       ["on", "▸", "Next event (right arrow)", () => this.step("event", 1)],
       ["loss", "loss ▸", "Next loss (L)", () => this.step("loss", 1)],
       ["timeout", "timeout ▸", "Next timeout (T)", () => this.step("timeout", 1)],
-      ["last", "▸|", "To the end (End)", () => this.go(this.scene.end)],
+      ["last", "▸|", "To the end (End)", () => this.jump(this.scene.end)],
       ["slower", "½×", "Slower (-)", () => this.faster(1 / 2)],
       ["faster", "2×", "Faster (+)", () => this.faster(2)],
     ];
@@ -124,10 +124,7 @@ class Stage {
       button.setAttribute("aria-label", title);
       this.parts.controls.append(button);
     }
-    this.parts.cursor.oninput = () => {
-      this.playing = false;
-      this.go((this.parts.cursor.value / 1000) * this.scene.end);
-    };
+    this.parts.cursor.oninput = () => this.jump((this.parts.cursor.value / 1000) * this.scene.end);
     this.root.onkeydown = (event) => this.key(event);
     this.listenToPointer(this.parts.lifelines);
   }
@@ -160,6 +157,11 @@ class Stage {
     this.draw();
   }
 
+  jump(moment) {
+    this.playing = false;
+    this.go(moment);
+  }
+
   // Keep the cursor inside what the lifelines show.
   follow() {
     const span = this.view.until - this.view.from;
@@ -170,10 +172,7 @@ class Stage {
   }
 
   step(kind, direction) {
-    this.playing = false;
-    const moment = stepFrom(this.scene.events[kind], this.now, direction);
-    if (moment !== undefined) this.go(moment);
-    else this.draw();
+    this.jump(stepFrom(this.scene.events[kind], this.now, direction) ?? this.now);
   }
 
   faster(factor) {
@@ -209,7 +208,7 @@ class Stage {
       ArrowRight: () => this.step("event", 1), ArrowLeft: () => this.step("event", -1),
       l: () => this.step("loss", 1), L: () => this.step("loss", -1),
       t: () => this.step("timeout", 1), T: () => this.step("timeout", -1),
-      Home: () => this.go(0), End: () => this.go(this.scene.end),
+      Home: () => this.jump(0), End: () => this.jump(this.scene.end),
       "+": () => this.faster(2), "-": () => this.faster(1 / 2),
       ArrowDown: () => this.pan(0.2), ArrowUp: () => this.pan(-0.2),
       PageDown: () => this.zoom(1 / 1.5), PageUp: () => this.zoom(1.5),
