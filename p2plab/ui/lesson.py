@@ -154,7 +154,8 @@ class Prediction:
             words = words if isinstance(words, str) else words.get(name, "")
             if verdict not in ("right", "none") and hints is not None:
                 words = hints.get(parts[name], words)
-            print(f"{name}: {words}")
+            kept = "" if verdict == "none" else _beside(parts[name], truths[name])
+            print(f"{name}: {words}{kept}")
         if all_right and {*judged.values()} == {"right"}:
             print(all_right)
 
@@ -195,6 +196,17 @@ def _judge(value: Any, truth: Any, within: float, factor: float) -> str:
     if value < small - within:
         return "low"
     return "right" if value <= large + within else "high"
+
+
+def _beside(answer: Any, truth: Any) -> str:
+    """The prediction beside what happened."""
+    return f" (You said {_shown(answer)}; it was {_shown(truth)}.)"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, set | frozenset):
+        return ", ".join(sorted(map(str, value))) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _plain(word: Any) -> str:
