@@ -1,50 +1,49 @@
-"""Lesson 05 in a real browser: verdicts with ladders, and a repair that is undone."""
+"""Lesson 05 in a real browser: an empty cell is filled, and a museum piece broken."""
 
 from __future__ import annotations
 
 import pytest
-from browser import LabPage
+from browser import ROOT, LabPage
 
 pytestmark = pytest.mark.browser
 
-RECEIVER = "05-48"  # the cell with the last receiver, and its check
+SOLUTION = ROOT / "notebooks" / "solutions" / "own_protocol.py"
 GOOD, BAD = "packet.seq == self.expected:", "True:"
-CELL = """id => window.jupyterapp.shell.currentWidget.content.widgets
-    .findIndex(cell => cell.model.id === id)"""
-# changes the source of a cell and runs it
-EDIT = """([index, good, bad]) => {
+# writes a student's cell and runs it with the one below, which has the check
+WRITE = """([id, source]) => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
-    const source = notebook.widgets[index].model.sharedModel;
+    const index = notebook.widgets.findIndex(cell => cell.model.id === id);
+    notebook.widgets[index].model.sharedModel.setSource(source);
     notebook.activeCellIndex = index;
     notebook.deselectAll();
-    source.setSource(source.getSource().replace(good, bad));
-    return window.jupyterapp.commands.execute("notebook:run-cell");
+    const run = () => window.jupyterapp.commands.execute("notebook:run-cell");
+    return run().then(() => { notebook.activeCellIndex = index + 2; return run(); })
+        .then(() => notebook.widgets[index + 2].model.outputs.toJSON());
 }"""
 
 
-def test_a_student_reads_the_ladders_breaks_the_receiver_and_reads_another(
+def test_a_student_fills_the_empty_cell_repairs_it_and_breaks_another(
     lab_page: LabPage,
 ) -> None:
     page = lab_page.page
     lab_page.open("05-your-own-protocol.ipynb")
     lab_page.run_all()
     assert lab_page.errors() == []
+    assert "which every sender needs" in str(lab_page.outputs())
 
-    twice = "delivered b'A' twice"
-    ladder = page.locator(f'svg[role="img"][aria-label*="{twice}"]').first
-    ladder.scroll_into_view_if_needed()
-    assert ladder.is_visible()
-    assert "sender" in ladder.locator("text").all_text_contents()
-    assert page.locator("p", has_text=twice).first.is_visible()
-    lab_page.screenshot("own-protocol-ladder")
-
-    index = page.evaluate(CELL, RECEIVER)
-    assert "survived" in str(lab_page.outputs()[index])
-    page.evaluate(EDIT, [index, GOOD, BAD])
-    lab_page.wait_idle()
-    after = lab_page.outputs()[index]
-    assert "survived" not in str(after)
-    assert "<svg" in str(after)
-    cell = page.locator(".jp-Notebook .jp-Cell").nth(index)
-    cell.locator('svg[role="img"]').wait_for()
+    good = SOLUTION.read_text(encoding="utf-8")
+    told = str(page.evaluate(WRITE, ["05-mine", good.replace(GOOD, BAD)]))
+    assert "Promise broken" in told
+    assert "<svg" in told
     lab_page.screenshot("own-protocol-broken")
+    assert "survived" in str(page.evaluate(WRITE, ["05-mine", good]))
+
+    stage = page.locator(".p2p-stage").filter(has_text="Your moves:")
+    stage.locator(".lifelines").focus()
+    page.keyboard.press("n")
+    page.keyboard.press("Enter")
+    stage.get_by_role("button", name="Duplicate it").click()
+    code = "p2plab.break_it('any_ack_believed', double={1})"
+    page.locator(".p2p-stage .faults code", has_text=code).wait_for()
+    page.locator(".p2p-stage .change", has_text="par is 2").first.wait_for()
+    lab_page.screenshot("own-protocol-network")

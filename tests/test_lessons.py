@@ -7,6 +7,7 @@ import html
 import inspect
 import math
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -280,6 +281,16 @@ def test_a_lease_may_end_while_one_reads(tmp_path: Path) -> None:
     ran = [cell for cell in run(tmp_path / name).cells if cell.metadata.get("tags")]
     for cell, (_, _, says) in zip(ran, LEASES, strict=True):
         assert printed(cell).startswith(says), printed(cell)
+
+
+@pytest.mark.notebook
+def test_lesson_05_goes_on_where_the_solutions_were_left_out(tmp_path: Path) -> None:
+    name = "05-your-own-protocol.ipynb"
+    copy = copy_of_the_notebooks(tmp_path / "notebooks") / name
+    shutil.rmtree(copy.parent / "solutions")
+    said = "".join(printed(cell) for cell in run(copy).cells if "outputs" in cell)
+    assert "below, another pair takes its place" in said
+    assert "State.DONE" in said or "done in" in said
 
 
 @pytest.mark.notebook

@@ -18,7 +18,7 @@ import numpy as np
 import traitlets
 
 from p2plab.checker.game import Attempt, break_it, faults_of, play
-from p2plab.checker.run import CHANNELS
+from p2plab.checker.run import CHANNELS, VerdictKind
 from p2plab.checker.verdict import Verdict
 from p2plab.content.chunks import Assembly, places
 from p2plab.content.content import Chunks
@@ -210,7 +210,9 @@ def anew(run: Run) -> Anew | None:
     if isinstance(run, Attempt):
         make = partial(break_it, run.exhibit)
         return _game(run.verdict, make, f"p2plab.break_it({run.exhibit!r}, {{}})")
-    if isinstance(run, Verdict) and run.makers:
+    if not isinstance(run, Verdict) or not run.makers:
+        return None
+    if run.trace.rows or run.promise is None:  # else no machine could be built
         makers, channel = run.makers, run.channel
         return _game(
             run, lambda **given: play(makers, channel, faults_of(channel, given))
@@ -275,10 +277,9 @@ def encode(run: Run, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes, byt
     words = ""
     if isinstance(run, Attempt | Verdict):
         words, verdict = str(run), run.verdict if isinstance(run, Attempt) else run
-        if (
-            not verdict.trace.rows and verdict.makers
-        ):  # nothing was found: the plain run
-            verdict = play(verdict.makers, verdict.channel, ())
+        survived = verdict.kind == VerdictKind.SURVIVED
+        if survived and verdict.makers and not verdict.trace.rows:
+            verdict = play(verdict.makers, verdict.channel, ())  # a run to look at
         run = verdict.trace
     trace = run if isinstance(run, Trace) else run.trace
     rows, moves = list(trace), transmissions(trace)

@@ -248,7 +248,8 @@ export function messageAt(scene, x, y, { width, height, view, now }) {
   const [first, last] = visible(scene, view);
   let best = -1, nearest = 8;
   for (let i = first; i < last && scene.messages.sent[i] <= now; i++) {
-    const distance = distanceTo(lineOf(scene, i, now, at), x, y);
+    const onTop = isLost(scene.messages, i) ? 2 : 0; // as it is drawn [px]
+    const distance = distanceTo(lineOf(scene, i, now, at), x, y) - onTop;
     if (distance < nearest) [best, nearest] = [i, distance];
   }
   return best;

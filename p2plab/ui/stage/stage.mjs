@@ -10,6 +10,8 @@ import { showTable, tableRows } from "./table.mjs";
 
 const PLAY_FOR = 8; // how long a run takes on the stage at first [s]
 const SPAN = 10; // how many flights the lifelines show at first
+const SHORT = 40; // messages
+const ABOVE = 0.03; // the share of a view that is free above the beginning
 const BOX = 27; // the width of one in a window strip [px]
 
 // Everything that has to be known of a run before it is drawn.
@@ -145,7 +147,9 @@ class Stage {
     showFaults(this.parts.faults, faults, header.code, (list) => this.meddle(list));
     this.parts.change.textContent = [header.words, this.meddled && header.picture ? difference(before, this.scene) : ""].join(" ").trim();
     this.meddled = false;
-    if (!this.zoomed) this.view = { from: this.view?.from ?? 0, until: (this.view?.from ?? 0) + SPAN * this.scene.flight };
+    if (!this.zoomed) this.view = this.viewAtFirst();
+    const empty = !this.scene.messages.sent.length; // a machine that could not even be built
+    this.root.classList.toggle("empty", empty && Boolean(header.words));
     if (header.run !== before?.run || before.live) this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
     if (header.playing && header.run !== before?.run && !this.still) this.play(0);
     else this.go(header.live || atEnd ? this.scene.end : this.now);
@@ -157,6 +161,13 @@ class Stage {
     this.draw();
   }
 
+  // A short run as a whole; of a long one, what can be told apart.
+  viewAtFirst() {
+    const { messages, end, flight } = this.scene;
+    const span = messages.sent.length <= SHORT ? 1.2 * end || 1 : SPAN * flight;
+    return { from: -ABOVE * span, until: (1 - ABOVE) * span };
+  }
+
   jump(moment) {
     this.playing = false;
     this.go(moment);
@@ -166,7 +177,7 @@ class Stage {
   follow() {
     const span = this.view.until - this.view.from;
     if (this.now < this.view.from || this.now > this.view.until - 0.1 * span) {
-      this.view.from = Math.max(0, this.now - 0.9 * span);
+      this.view.from = Math.max(-ABOVE * span, this.now - 0.9 * span);
     }
     this.view.until = this.view.from + span;
   }
