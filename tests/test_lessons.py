@@ -29,29 +29,6 @@ LIMIT = 60.0  # seconds for a whole notebook
 UNRELIABLE = "02-pictures-over-an-unreliable-link.ipynb"
 RACE = "06-arq-against-a-fountain.ipynb"
 
-# What becomes of a lease before a cell of lesson 01 is run, and what the cell says.
-HELD = """
-web.put(f"{room}/peers/mayfly", json=mayfly, headers=owner)
-assert web.get(f"{room}/peers/mayfly").status_code == 200
-"""
-ENDED = """
-import fakeredis
-
-store = fakeredis.FakeStrictRedis(server=lab.server._memory)
-for key in store.keys("*:p:NAME"):
-    store.pexpireat(key, 1)  # long ago
-assert web.get(f"{room}/peers/NAME").status_code == 404
-"""
-LEASES = [
-    ("01-14", ENDED.replace("NAME", "ghost"), "409 Retry-After: 300 s\n"),
-    ("01-34", HELD, "200\nthe peer mayfly has not answered yet: "),
-    (
-        "01-34",
-        ENDED.replace("NAME", "mayfly"),
-        "201\nthe peer mayfly has not answered yet: ",
-    ),
-]
-
 # For each check of a notebook, in its order: a right prediction, a wrong one, and the
 # right one in other spellings.
 PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
@@ -62,11 +39,9 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     "01-rendezvous-and-text.ipynb": [
         ("prediction = 409", "prediction = 200"),
         ("prediction = 0", "prediction = 2"),
-        ("prediction = 1", "prediction = 3"),
         ("attempts, shown = delivery.attempts, 1", "attempts, shown = 9, 3"),
-        ("prediction = 2", "prediction = 1"),
         (
-            "prediction = {'register carol': False, 'list the peers': False, "
+            "prediction = {'register grace': False, 'list the peers': False, "
             "'text to bob': True}",
             "prediction = {what: not worked for what, worked in seen.items()}",
         ),
@@ -260,26 +235,6 @@ def test_a_notebook_runs_and_its_checks_tell_right_from_wrong_and_nonsense_and_w
             assert "7 cannot be compared here: write {'" in said, story
         if tag in ("odd", "plain"):
             assert YET.search(said), story
-
-
-@pytest.mark.notebook
-def test_a_lease_may_end_while_one_reads(tmp_path: Path) -> None:
-    name = "01-rendezvous-and-text.ipynb"
-    page = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    last = [cell.id for cell in page.cells].index(LEASES[-1][0])
-    cells = []
-    for cell in page.cells[: last + 1]:
-        befores = [before for place, before, _ in LEASES if place == cell.id]
-        cells += [] if befores else [cell]
-        for before in befores:
-            tagged = {"tags": ["lease"]}
-            cells.append(nbformat.v4.new_code_cell(before))
-            cells.append(nbformat.v4.new_code_cell(cell.source, metadata=tagged))
-    page.cells = cells
-    nbformat.write(page, tmp_path / name)
-    ran = [cell for cell in run(tmp_path / name).cells if cell.metadata.get("tags")]
-    for cell, (_, _, says) in zip(ran, LEASES, strict=True):
-        assert printed(cell).startswith(says), printed(cell)
 
 
 @pytest.mark.notebook
