@@ -20,6 +20,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from p2plab import plots
+from p2plab.content.chunks import NOT_YET, VERMILION
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import simulate_picture
 from p2plab.core.link import ARRIVE, AnyLink, Link, ScriptedLink
@@ -408,13 +409,31 @@ def test_a_transfer_is_drawn_as_it_was_received(ax: Axes) -> None:
     transfer = simulate_picture(sample_picture(64), Setup("best_effort"), link)
     plots.picture(transfer, ax)
     count = transfer.offer.content.count
-    assert ax.get_title() == f"received: 1 of {count} packets missing"
+    assert ax.get_title() == f"received: 1 of {count} packets lost"
     plots.show(axes := plots.gallery({"lossy": transfer}))
-    assert axes[0].get_title() == f"lossy\n1 of {count} packets missing"
+    assert axes[0].get_title() == f"lossy\n1 of {count} packets lost"
     whole = simulate_picture(sample_picture(64))
     assert plots.picture(whole, plots.blank()).get_title() == "received: complete"
     with pytest.raises(ValueError, match="at least one"):
         plots.gallery({})
+
+
+def test_what_is_lost_and_what_has_not_come_yet_are_told_apart_at_any_moment() -> None:
+    link = ScriptedLink(lose={1}, corrupt={2}, late={3: 0.1}, link=Link(rate=10e6))
+    transfer = simulate_picture(sample_picture(64), Setup("best_effort"), link)
+    moments = {0.0: "1 of 11 packets lost, 10 not come yet"}
+    moments[0.1] = "1 of 11 packets damaged, 1 lost, 1 not come yet"
+    moments[1.0] = "1 of 11 packets damaged, 1 lost"
+    drawn = {at: plots.picture(transfer, plots.blank(), at=at) for at in moments}
+    assert {at: ax.get_title() for at, ax in drawn.items()} == {
+        at: f"received: {words}" for at, words in moments.items()
+    }
+    pixels = np.array(drawn[0.1].images[0].get_array()).reshape(-1, 3)
+    size = transfer.offer.content.chunk_size // 3  # pixels of a packet
+    lost, damaged, late = (pixels[n * size : (n + 1) * size] for n in range(3))
+    for harmed in (lost, damaged):
+        assert {*map(tuple, harmed.tolist())} == {(0, 0, 0), VERMILION}
+    assert {*map(tuple, late.tolist())} == {NOT_YET}
 
 
 # A meeting

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 VERMILION: Final = (213, 94, 0)  # holes are hatched in black and this, #D55E00
+NOT_YET: Final = (191, 191, 191)  # what may still come is grey
 
 
 def cut(
@@ -233,11 +234,12 @@ class Assembly:
             fingerprint.update(chunk)
         return fingerprint.hexdigest() == self.content.sha256
 
-    def picture(self, *, holes: bool = True) -> Image:
+    def picture(self, *, holes: bool = True, awaited: Collection[int] = ()) -> Image:
         """The picture as far as it is here, a copy that no later chunk changes.
 
         holes: hatch what is missing in black and vermilion, a grey picture becoming
         RGB; else it is zeros. A picture without holes is in its own mode.
+        awaited: missing chunks that may still come, and are plain grey therefore.
         Raises BadContent if the content is no picture.
         """
         import numpy as np
@@ -251,13 +253,19 @@ class Assembly:
         if not holes or None not in chunks:
             return picture
         per_chunk = it.chunk_size // BYTES_PER_PIXEL[it.mode]
-        missing = np.repeat([chunk is None for chunk in chunks], per_chunk)
-        missing = in_place(missing[: it.width * it.height], self._places)
-        y, x = (np.arange(n).astype(np.uint8) for n in (it.height, it.width))
+        shape = it.height, it.width
+
+        def where(marked: list[bool]) -> NDArray[np.bool_]:
+            every = np.repeat(marked, per_chunk)[: it.width * it.height]
+            return in_place(every, self._places).reshape(shape)
+
+        y, x = (np.arange(n).astype(np.uint8) for n in shape)
         striped = ((y[:, None] + x) & 4 > 0)[:, :, None]
-        marks = Image.fromarray(striped * np.array(VERMILION, np.uint8))
+        marks = striped * np.array(VERMILION, np.uint8)
+        marks[where([number in awaited for number in range(it.count)])] = NOT_YET
         picture = picture.convert("RGBA" if it.mode == "RGBA" else "RGB")
-        picture.paste(marks, mask=Image.fromarray(missing.reshape(it.height, it.width)))
+        missing = where([chunk is None for chunk in chunks])
+        picture.paste(Image.fromarray(marks), mask=Image.fromarray(missing))
         return picture
 
     def save(self, path: str | os.PathLike[str]) -> Path:

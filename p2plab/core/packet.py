@@ -86,6 +86,7 @@ Numbered = tuple[Packet, int]  # a packet, and how many its side had sent before
 # Big-endian, as everything on the Internet (RFC 791, app. B).
 # `number` never repeats within a transfer, so that a trace can tell two copies of
 # one packet apart (RFC 9000, section 12.3, has it for the same reason).
+
 _HEADER: Final = struct.Struct("!2sBBIiIII")
 _CHECKSUM: Final = struct.Struct("!I")
 MAGIC: Final = b"p2"
