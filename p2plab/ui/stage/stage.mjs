@@ -164,7 +164,8 @@ class Stage {
   // A short run as a whole; of a long one, what can be told apart.
   viewAtFirst() {
     const { messages, end, flight } = this.scene;
-    const span = messages.sent.length <= SHORT ? 1.2 * end || 1 : SPAN * flight;
+    const whole = 1.2 * end || 1;
+    const span = messages.sent.length <= SHORT ? whole : Math.min(whole, SPAN * flight);
     return { from: -ABOVE * span, until: (1 - ABOVE) * span };
   }
 
