@@ -1,35 +1,55 @@
-"""Lesson 05 in a real browser: verdicts with ladders, and a repair that is undone."""
+"""Lesson 05 in a real browser: hints one by one, ladders, and a repair undone."""
 
 from __future__ import annotations
 
 import pytest
 from browser import LabPage
+from test_lessons import OWN, solutions
 
 pytestmark = pytest.mark.browser
 
-RECEIVER = "05-48"  # the cell with the last receiver, and its check
-GOOD, BAD = "packet.seq == self.expected:", "True:"
+PAIR, LOSSY = "05-own", "05-10"  # the student's cell, and the check under losses
+GOOD, BAD = "packet.seq == self.expected % 2:", "True:"
 CELL = """id => window.jupyterapp.shell.currentWidget.content.widgets
     .findIndex(cell => cell.model.id === id)"""
-# changes the source of a cell and runs it
-EDIT = """([index, good, bad]) => {
+# changes the source of a cell, if it is given another, and runs it
+RUN = """([index, source]) => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
-    const source = notebook.widgets[index].model.sharedModel;
     notebook.activeCellIndex = index;
     notebook.deselectAll();
-    source.setSource(source.getSource().replace(good, bad));
+    if (source) notebook.widgets[index].model.sharedModel.setSource(source);
     return window.jupyterapp.commands.execute("notebook:run-cell");
 }"""
 
 
-def test_a_student_reads_the_ladders_breaks_the_receiver_and_reads_another(
+def test_a_student_asks_for_hints_writes_a_pair_and_breaks_its_receiver_again(
     lab_page: LabPage,
 ) -> None:
     page = lab_page.page
-    lab_page.open("05-your-own-protocol.ipynb")
+
+    def write(source: str) -> str:
+        """Write the pair and check it; return what the check shows."""
+        for each, text in ((own, source), (lossy, "")):
+            page.evaluate(RUN, [each, text])
+            lab_page.wait_idle()
+        return str(lab_page.outputs()[lossy])
+
+    lab_page.open(OWN)
     lab_page.run_all()
     assert lab_page.errors() == []
+    own, lossy = (page.evaluate(CELL, each) for each in (PAIR, LOSSY))
+    assert "breach" in str(lab_page.outputs()[lossy])
 
+    hints = page.locator("details:has(> details)").first.locator("summary")
+    second = hints.nth(1)
+    assert not second.is_visible()
+    hints.first.click()
+    second.wait_for()
+    assert not hints.nth(2).is_visible()
+    lab_page.screenshot("own-protocol-hint")
+
+    assert "survived" in write(solutions()["2"])
+    assert "<svg" in write(solutions()["2"].replace(GOOD, BAD))
     twice = "delivered b'A' twice"
     ladder = page.locator(f'svg[role="img"][aria-label*="{twice}"]').first
     ladder.scroll_into_view_if_needed()
@@ -37,14 +57,3 @@ def test_a_student_reads_the_ladders_breaks_the_receiver_and_reads_another(
     assert "sender" in ladder.locator("text").all_text_contents()
     assert page.locator("p", has_text=twice).first.is_visible()
     lab_page.screenshot("own-protocol-ladder")
-
-    index = page.evaluate(CELL, RECEIVER)
-    assert "survived" in str(lab_page.outputs()[index])
-    page.evaluate(EDIT, [index, GOOD, BAD])
-    lab_page.wait_idle()
-    after = lab_page.outputs()[index]
-    assert "survived" not in str(after)
-    assert "<svg" in str(after)
-    cell = page.locator(".jp-Notebook .jp-Cell").nth(index)
-    cell.locator('svg[role="img"]').wait_for()
-    lab_page.screenshot("own-protocol-broken")

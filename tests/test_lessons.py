@@ -7,6 +7,7 @@ import html
 import inspect
 import math
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 from browser import ROOT, copy_of_the_notebooks
 from nbclient import NotebookClient
 
+import p2plab
+from p2plab.checker import CHANNELS
 from p2plab.core import packet
 from p2plab.core.packet import ACK
 from p2plab.protocols.go_back_n import GoBackNSender
@@ -27,6 +30,7 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 LIMIT = 60.0  # seconds for a whole notebook
 
 UNRELIABLE = "02-pictures-over-an-unreliable-link.ipynb"
+OWN = "05-your-own-protocol.ipynb"
 RACE = "06-arq-against-a-fountain.ipynb"
 
 # What becomes of a lease before a cell of lesson 01 is run, and what the cell says.
@@ -117,21 +121,20 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("prediction = 700", "prediction = 20"),
     ],
-    "05-your-own-protocol.ipynb": [
-        ("faults_needed = 1", "faults_needed = 2"),
+    OWN: [
         (
-            "lost_next = 'ACK'",
-            "lost_next = 'data'",
-            "lost_next = 'ack'",
-            "lost_next = ACK",
+            "lost.answer = 'data'",
+            "lost.answer = 'ACK'",
+            "lost.answer = 'Data'",
+            "lost.answer = ['data']",
         ),
         (
-            "breaks_in = {'late'}",
-            "breaks_in = {'dup', 'late'}",
-            "breaks_in = 'Late'",
-            "breaks_in = ['late']",
+            "breaks_in.answer = {'late'}",
+            "breaks_in.answer = {'dup', 'late'}",
+            "breaks_in.answer = 'Late'",
+            "breaks_in.answer = ['late']",
         ),
-        ("fewest = 2", "fewest = 1"),
+        ("fewest.answer = 2", "fewest.answer = 1"),
     ],
     RACE: [
         ("prediction = 250", "prediction = 200"),
@@ -146,8 +149,11 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     ],
 }
 
+# What a student of lesson 05 runs before a cell: files with solutions, and cells.
+WRITTEN = {"05-05": ["1"], "05-16": ["2", "05-10"], "05-name": ["3", "05-10"]}
+
 YET = re.compile(r"\bno prediction yet\b")
-CHECK = "p2plab.predict("
+CHECK = ".compare("
 VALUE = re.compile(r"[a-z]+\.[a-z]+ - \d+|\b(?:\d[\d.e]*|True|False)\b")
 SEVERAL = re.compile(r" = \{.*:.*")
 PRAISE = re.compile(r"right\b|good\b|close\b", re.IGNORECASE)
@@ -181,6 +187,12 @@ def private_jupyter(
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a kernel draws inline
 
 
+def solutions() -> dict[str, str]:
+    """Return the solutions of lesson 05, by the number of their section."""
+    files = (ROOT / "notebooks" / "solutions").glob("05-*.py")
+    return {file.name[3]: file.read_text(encoding="utf-8") for file in files}
+
+
 def absurdities(right: str) -> Iterator[tuple[str, str]]:
     """Give answers that are no answer, and which of any or all lines may not praise."""
     names, _, said = right.partition(" = ")
@@ -205,8 +217,11 @@ def rehearsed(notebook: Path) -> nbformat.NotebookNode:
     """
     page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
     predictions = iter(PREDICTIONS[notebook.name])
+    sources = {cell.id: cell.source for cell in page.cells} | solutions()
     cells = []
     for cell in page.cells:
+        for name in WRITTEN.get(cell.id, []):
+            cells.append(nbformat.v4.new_code_cell(sources[name]))
         cells.append(cell)
         if cell.cell_type == "code" and CHECK in cell.source:
             right, wrong, *spellings = next(predictions)
@@ -280,6 +295,39 @@ def test_a_lease_may_end_while_one_reads(tmp_path: Path) -> None:
     ran = [cell for cell in run(tmp_path / name).cells if cell.metadata.get("tags")]
     for cell, (_, _, says) in zip(ran, LEASES, strict=True):
         assert printed(cell).startswith(says), printed(cell)
+
+
+@pytest.mark.notebook
+def test_an_empty_cell_is_met_kindly_and_the_solutions_may_be_left_out(
+    tmp_path: Path,
+) -> None:
+    copy = copy_of_the_notebooks(tmp_path / "notebooks") / OWN
+    shutil.rmtree(copy.parent / "solutions")
+    cells = {cell.id: cell for cell in run(copy).cells}  # it raises for a traceback
+    for name in ("05-12", "05-22"):
+        assert printed(cells[name]).startswith("Not yet: the pair must first")
+    assert "stop_and_wait: done" in printed(cells["05-41"])
+    assert "Your instructor has left the folder solutions/ out" in printed(
+        cells["05-55"]
+    )
+
+
+def test_each_solution_of_lesson_05_does_what_its_section_asks_for_and_no_more() -> (
+    None
+):
+    survived = {}
+    for section in "123":
+        own: dict[str, Any] = {}
+        exec(solutions()[section], own)
+        pair = own["MySender"], own["MyReceiver"]
+        verdicts = [p2plab.check(*pair, name, budget=0.3) for name in CHANNELS]
+        survived[section] = {v.channel for v in verdicts if v.kind == "survived"}
+        assert all(v.faults for v in verdicts if v.kind != "survived")
+    assert survived == {"1": set(), "2": {*CHANNELS} - {"late"}, "3": {*CHANNELS}}
+    call = solutions()["4"].splitlines()[-1]
+    attempt = eval(call, {"p2plab": p2plab})
+    assert attempt.broken
+    assert attempt.used == attempt.par
 
 
 @pytest.mark.notebook
