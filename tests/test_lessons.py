@@ -90,19 +90,22 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "03-stop-and-wait.ipynb": [
         (
-            "lost_data, lost_ack, be_count = 5, 5, 1",
-            "lost_data, lost_ack, be_count = 7, 7, 2",
+            "packets.answer = {'data lost': 5, 'ACK lost': 5, 'deliveries': 1}",
+            "packets.answer = {'data lost': 7, 'ACK lost': 7, 'deliveries': 2}",
         ),
         (
-            "fastest, most_packets = 0.06, 0.06",
-            "fastest, most_packets = 1.0, 60",
+            "timeouts.answer = {'fastest': 0.06, 'most packets': 0.06}",
+            "timeouts.answer = {'fastest': 1.0, 'most packets': 60}",
         ),
-        ("share, throughput = 0.0003, 300e3", "share, throughput = 0.3, 300e6"),
         (
-            "prediction = 'ABAD'",
-            "prediction = 'ABCD'",
-            "prediction = 'a, b, a, d'",
-            "prediction = ['A', 'B', 'A', 'D']",
+            "gigabit.answer = {'share': 0.0003, 'throughput': 300e3}",
+            "gigabit.answer = {'share': 0.3, 'throughput': 300e6}",
+        ),
+        (
+            "late_packet.answer = 'ABAD'",
+            "late_packet.answer = 'ABCD'",
+            "late_packet.answer = 'abad'",
+            "late_packet.answer = ['ABAD']",
         ),
     ],
     "04-pipelining.ipynb": [
