@@ -18,6 +18,8 @@ import pytest
 from browser import ROOT, copy_of_the_notebooks
 from nbclient import NotebookClient
 
+import p2plab
+from p2plab.checker import CHANNELS
 from p2plab.core import packet
 from p2plab.core.packet import ACK
 from p2plab.protocols.go_back_n import GoBackNSender
@@ -28,6 +30,7 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 LIMIT = 60.0  # seconds for a whole notebook
 
 UNRELIABLE = "02-pictures-over-an-unreliable-link.ipynb"
+OWN = "05-your-own-protocol.ipynb"
 RACE = "06-arq-against-a-fountain.ipynb"
 
 # For each check of a notebook, in its order: a right prediction, a wrong one, and the
@@ -68,19 +71,22 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "03-stop-and-wait.ipynb": [
         (
-            "lost_data, lost_ack, be_count = 5, 5, 1",
-            "lost_data, lost_ack, be_count = 7, 7, 2",
+            "packets.answer = {'data lost': 5, 'ACK lost': 5, 'deliveries': 1}",
+            "packets.answer = {'data lost': 7, 'ACK lost': 7, 'deliveries': 2}",
         ),
         (
-            "fastest, most_packets = 0.06, 0.06",
-            "fastest, most_packets = 1.0, 60",
+            "timeouts.answer = {'fastest': 0.06, 'most packets': 0.06}",
+            "timeouts.answer = {'fastest': 1.0, 'most packets': 60}",
         ),
-        ("share, throughput = 0.0003, 300e3", "share, throughput = 0.3, 300e6"),
         (
-            "prediction = 'ABAD'",
-            "prediction = 'ABCD'",
-            "prediction = 'a, b, a, d'",
-            "prediction = ['A', 'B', 'A', 'D']",
+            "gigabit.answer = {'share': 0.0003, 'throughput': 300e3}",
+            "gigabit.answer = {'share': 0.3, 'throughput': 300e6}",
+        ),
+        (
+            "late_packet.answer = 'ABAD'",
+            "late_packet.answer = 'ABCD'",
+            "late_packet.answer = 'abad'",
+            "late_packet.answer = ['ABAD']",
         ),
     ],
     "04-pipelining.ipynb": [
@@ -99,21 +105,20 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
         ),
         ("prediction = 700", "prediction = 20"),
     ],
-    "05-your-own-protocol.ipynb": [
-        ("faults_needed = 1", "faults_needed = 2"),
+    OWN: [
         (
-            "lost_next = 'ACK'",
-            "lost_next = 'data'",
-            "lost_next = 'ack'",
-            "lost_next = ACK",
+            "lost.answer = 'data'",
+            "lost.answer = 'ACK'",
+            "lost.answer = 'Data'",
+            "lost.answer = ['data']",
         ),
         (
-            "breaks_in = {'late'}",
-            "breaks_in = {'dup', 'late'}",
-            "breaks_in = 'Late'",
-            "breaks_in = ['late']",
+            "breaks_in.answer = {'late'}",
+            "breaks_in.answer = {'dup', 'late'}",
+            "breaks_in.answer = 'Late'",
+            "breaks_in.answer = ['late']",
         ),
-        ("fewest = 2", "fewest = 1"),
+        ("fewest.answer = 2", "fewest.answer = 1"),
     ],
     RACE: [
         ("prediction = 250", "prediction = 200"),
@@ -128,8 +133,11 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     ],
 }
 
+# What a student of lesson 05 runs before a cell: files with solutions, and cells.
+WRITTEN = {"05-05": ["1"], "05-16": ["2", "05-10"], "05-name": ["3", "05-10"]}
+
 YET = re.compile(r"\bno prediction yet\b")
-CHECK = "p2plab.predict("
+CHECK = ".compare("
 VALUE = re.compile(r"[a-z]+\.[a-z]+ - \d+|\b(?:\d[\d.e]*|True|False)\b")
 SEVERAL = re.compile(r" = \{.*:.*")
 PRAISE = re.compile(r"right\b|good\b|close\b", re.IGNORECASE)
@@ -163,6 +171,12 @@ def private_jupyter(
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a kernel draws inline
 
 
+def solutions() -> dict[str, str]:
+    """Return the solutions of lesson 05, by the number of their section."""
+    files = (ROOT / "notebooks" / "solutions").glob("05-*.py")
+    return {file.name[3]: file.read_text(encoding="utf-8") for file in files}
+
+
 def absurdities(right: str) -> Iterator[tuple[str, str]]:
     """Give answers that are no answer, and which of any or all lines may not praise."""
     names, _, said = right.partition(" = ")
@@ -187,8 +201,11 @@ def rehearsed(notebook: Path) -> nbformat.NotebookNode:
     """
     page: nbformat.NotebookNode = nbformat.read(notebook, as_version=4)
     predictions = iter(PREDICTIONS[notebook.name])
+    sources = {cell.id: cell.source for cell in page.cells} | solutions()
     cells = []
     for cell in page.cells:
+        for name in WRITTEN.get(cell.id, []):
+            cells.append(nbformat.v4.new_code_cell(sources[name]))
         cells.append(cell)
         if cell.cell_type == "code" and CHECK in cell.source:
             right, wrong, *spellings = next(predictions)
@@ -245,13 +262,36 @@ def test_a_notebook_runs_and_its_checks_tell_right_from_wrong_and_nonsense_and_w
 
 
 @pytest.mark.notebook
-def test_lesson_05_goes_on_where_the_solutions_were_left_out(tmp_path: Path) -> None:
-    name = "05-your-own-protocol.ipynb"
-    copy = copy_of_the_notebooks(tmp_path / "notebooks") / name
+def test_an_empty_cell_is_met_kindly_and_the_solutions_may_be_left_out(
+    tmp_path: Path,
+) -> None:
+    copy = copy_of_the_notebooks(tmp_path / "notebooks") / OWN
     shutil.rmtree(copy.parent / "solutions")
-    said = "".join(printed(cell) for cell in run(copy).cells if "outputs" in cell)
-    assert "below, another pair takes its place" in said
-    assert "State.DONE" in said or "done in" in said
+    cells = {cell.id: cell for cell in run(copy).cells}  # it raises for a traceback
+    for name in ("05-12", "05-22"):
+        assert printed(cells[name]).startswith("Not yet: the pair must first")
+    assert "stop_and_wait: done" in printed(cells["05-41"])
+    assert "Your instructor has left the folder solutions/ out" in printed(
+        cells["05-55"]
+    )
+
+
+def test_each_solution_of_lesson_05_does_what_its_section_asks_for_and_no_more() -> (
+    None
+):
+    survived = {}
+    for section in "123":
+        own: dict[str, Any] = {}
+        exec(solutions()[section], own)
+        pair = own["MySender"], own["MyReceiver"]
+        verdicts = [p2plab.check(*pair, name, budget=0.3) for name in CHANNELS]
+        survived[section] = {v.channel for v in verdicts if v.kind == "survived"}
+        assert all(v.faults for v in verdicts if v.kind != "survived")
+    assert survived == {"1": set(), "2": {*CHANNELS} - {"late"}, "3": {*CHANNELS}}
+    call = solutions()["4"].splitlines()[-1]
+    attempt = eval(call, {"p2plab": p2plab})
+    assert attempt.broken
+    assert attempt.used == attempt.par
 
 
 @pytest.mark.notebook

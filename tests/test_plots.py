@@ -186,6 +186,20 @@ def test_ladders_stand_side_by_side_under_their_names() -> None:
         plots.ladders({})
 
 
+def test_ladders_have_one_time_scale_so_that_the_longer_run_looks_longer() -> None:
+    traces = {
+        name: run(Setup(name, window=4, timeout=0.15), ScriptedLink(lose=(3,)), 8)
+        for name in ("stop_and_wait", "go_back_n", "selective_repeat")
+    }
+    axes = plots.ladders(traces)
+    assert len({ax.get_ylim() for ax in axes}) == 1
+    slow, *others = [max(corners(ax, each)[3] for each in arrows(ax)) for ax in axes]
+    assert max(others) < 0.6 * slow
+    ends = ["1050 ms", "550 ms", "450 ms"]
+    for end, ax in zip(ends, axes, strict=True):
+        assert f"to {end}" in str(ax.get_label())
+
+
 def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
     trace = run(Setup(window=8), Link(loss=0.1), 500)
     plots.ladder(trace, ax)

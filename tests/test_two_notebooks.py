@@ -10,15 +10,14 @@ import nbformat
 import pytest
 from browser import ROOT
 from nbclient import NotebookClient
-from test_lessons import private_jupyter
+from test_lessons import OWN, private_jupyter, solutions
 
 __all__ = ["private_jupyter"]  # a fixture: no test touches somebody's Jupyter
 
 pytestmark = pytest.mark.notebook
 
-LESSON: Final = ROOT / "notebooks" / "05-your-own-protocol.ipynb"
-SOLUTION: Final = ROOT / "notebooks" / "solutions" / "own_protocol.py"
-NAME: Final = "05-name"  # the cell that gives the pair its name
+LESSON: Final = ROOT / "notebooks" / OWN
+NAME: Final = "05-name"  # the cell in which the pair gets its name
 LIMIT: Final = 60  # for a cell [s]
 
 # The notebook of the one who receives: it has the rendezvous, and waits for news.
@@ -83,11 +82,11 @@ PROTOCOLS["mine"] = (None, lambda setup: hers.append(HerReceiver()) or hers[-1])
 """
 
 
-def written() -> list[str]:
-    """Return what the lesson's student has run."""
+def named_pair() -> list[str]:
+    """Return cells that define a student's pair, and give it a name."""
     page = nbformat.read(LESSON, as_version=4)
-    [name] = [cell.source for cell in page.cells if cell.id == NAME]
-    return ["import p2plab", SOLUTION.read_text(encoding="utf-8"), name]
+    name = next(cell.source for cell in page.cells if cell.id == NAME)
+    return ["import p2plab", solutions()["3"], name]
 
 
 @contextmanager
@@ -111,7 +110,7 @@ def test_a_picture_goes_between_two_notebooks_and_then_to_a_neighbours_receiver(
 ):
     with ExitStack() as stack:
         bob, alice = (stack.enter_context(notebook()) for _ in range(2))
-        for source in written():
+        for source in named_pair():
             bob(source)
             alice(source)
         alice(ALICE.format(url=bob(BOB)))

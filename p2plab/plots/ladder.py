@@ -226,10 +226,29 @@ def ladder(
     names: what to write above the lifelines.
     Packets of one moment are drawn one below the other.
     """
-    ax = given_or_new(ax, 8, 6)
+    part = _part(trace, start, end, max_arrows)
+    return _draw(given_or_new(ax, 8, 6), part, part.top, part.bottom, names)
+
+
+class _Part(NamedTuple):
+    """What of a trace is drawn.
+
+    note: what is left out; top, bottom: the first and the last moment [s].
+    """
+
+    trace: Trace
+    moves: list[Transmission]
+    note: str
+    top: float
+    bottom: float
+
+
+def _part(
+    trace: Trace, start: float = 0.0, end: float = inf, max_arrows: int | None = None
+) -> _Part:
     inside = [move for move in transmissions(trace) if start <= move.moment <= end]
     moves = inside[: _MOST if max_arrows is None else max_arrows]
-    travels = [each for each in map(_travel, moves) if each is not None]
+    travels = _travels(moves)
     burst = travels and moves[-1].moment - moves[0].moment < median(travels)
     if burst and max_arrows is None:
         moves = moves[:_MOST_OF_A_BURST]
@@ -239,8 +258,17 @@ def ladder(
         note += "ladder(trace, start=SECONDS) draws later ones."
     top = moves[0].moment if moves else 0.0
     last = max([top, *(m.arrived_at or m.moment for m in moves)])
-    bottom = max(top + 1e-6, last)
-    meanwhile = [each for each in trace if moves and top <= each.time <= last]
+    return _Part(trace, moves, note, top, max(top + 1e-6, last))
+
+
+def _draw(
+    ax: Axes, part: _Part, top: float, bottom: float, names: tuple[str, str]
+) -> Axes:
+    """Draw a part of a trace on a scale from `top` to `bottom` [s]."""
+    moves, note, travels = part.moves, part.note, _travels(part.moves)
+    meanwhile = [
+        each for each in part.trace if moves and part.top <= each.time <= part.bottom
+    ]
     timeouts = [e.time for e in meanwhile if (e.host, e.what) == (SENDER, TIMEOUT)]
     delivered = [e.time for e in meanwhile if (e.host, e.what) == (RECEIVER, DELIVER)]
 
@@ -267,7 +295,8 @@ def ladder(
     damaged = sum(move.fate == CORRUPT and move.kind == DATA for move in moves)
     return say(
         ax,
-        f"Ladder diagram from {top * scale:.4g} to {bottom * scale:.4g} {unit}. "
+        f"Ladder diagram from {part.top * scale:.4g} to {part.bottom * scale:.4g} "
+        f"{unit}. "
         f"DATA: {kinds.count(DATA)}, ACK: {kinds.count(ACK)}, sent again: {again}, "
         f"DATA lost: {lost}, damaged: {damaged}, timeouts: {len(timeouts)}. "
         f"{note}".strip(),
@@ -275,11 +304,20 @@ def ladder(
 
 
 def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
-    """Draw titled ladders side by side on a new figure; return their axes."""
+    """Draw titled ladders side by side on a new figure; return their axes.
+
+    They have one time scale, so that what is drawn longer has taken longer.
+    """
     axes = side_by_side(len(traces), 6, 6)
-    for (name, trace), ax in zip(traces.items(), axes, strict=True):
-        ladder(trace, ax).set_title(name)
+    parts = [_part(trace) for trace in traces.values()]
+    top = min(part.top for part in parts)
+    bottom = max(part.bottom for part in parts)
+    for name, part, ax in zip(traces, parts, axes, strict=True):
+        _draw(ax, part, top, bottom, (SENDER, RECEIVER)).set_title(name)
         say(ax, f"{name}: {ax.get_label()}")
+    lowest = max(ax.get_ylim()[0] for ax in axes)
+    for ax in axes:
+        ax.set_ylim(bottom=lowest)
     return axes
 
 
@@ -287,6 +325,10 @@ def _travel(move: Transmission) -> float | None:
     if move.sent_at is None or move.arrived_at is None:
         return None
     return move.arrived_at - move.sent_at
+
+
+def _travels(moves: Iterable[Transmission]) -> list[float]:
+    return [each for each in map(_travel, moves) if each is not None]
 
 
 def _spread(
