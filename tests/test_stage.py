@@ -153,3 +153,22 @@ def test_the_layout_in_node(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_of_a_long_transfer_that_goes_on_the_last_is_shown_and_all_that_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = transfer("selective_repeat")
+    whole = Stage(run)
+    monkeypatch.setattr("p2plab.ui.stage.RECENT", 20)
+    monkeypatch.setattr(Transfer, "ended", property(lambda self: False))
+    stage = Stage(run)
+    assert stage.header["live"]
+    assert stage.header["end"] == whole.header["end"]
+    sent = column(stage, "messages/sent")
+    assert 0 < len(sent) < len(column(whole, "messages/sent"))
+    assert set(column(stage, "messages/payload")) <= {*range(-1, 11)}
+    assert np.isfinite(column(stage, "payloads/here")).all()
+    monkeypatch.undo()
+    stage.show(run)
+    assert stage.columns == whole.columns, "at the end all of it"

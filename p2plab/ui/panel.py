@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from p2plab.errors import P2PLabError, TransferError
 from p2plab.net.threads import spawn
 
-FPS: Final = 12.0  # nothing holds back what a kernel pushes: the browser would lag
+FPS: Final = 15.0  # nothing holds back what a kernel pushes: the browser would lag
 FRAME: Final = 1 / FPS  # [s]
 
 THREAD: Final = "p2plab panel"  # what those of a panel are called

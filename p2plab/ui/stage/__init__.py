@@ -60,6 +60,7 @@ MOVES: Final = {  # what somebody may do to a packet, by the names of the argume
     "damage": "Damage it",
 }
 PARTS: Final = "lifelines", "picture", "strips", "curves"
+RECENT: Final = 1500  # rows of a long transfer that are shown while it goes on
 MOST: Final = 512  # pixels of a picture's longer side; the screen has no room for more
 LINES: Final = {SENDER: 0, RECEIVER: 1}
 FATES: Final = {ARRIVE: 1, LOSS: 2, OVERFLOW: 3, CORRUPT: 4, DUPLICATE: 5}
@@ -121,6 +122,8 @@ class Stage(anywidget.AnyWidget):
         self._run: Run | None = None
         self._count = 0  # of the runs that were shown
         self._faults: Faults = []
+        self._pictured: Columns | None = None
+        self._here: dict[int, float] = {}  # when payloads came, of one that goes on
         self._lock = RLock()  # a panel's thread shows, and the kernel's hears of faults
         if run is not None:
             self.show(run, playing=playing)
@@ -131,11 +134,14 @@ class Stage(anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             if run is not self._run:
                 self._run, self._count = run, self._count + 1
+                self._pictured, self._here = None, {}
                 self._faults = self.faults = _faults_in(run)
             self._show(run, playing)
 
     def _show(self, run: Run, playing: bool = False) -> None:
-        header, columns, picture = encode(run, self.names)
+        if self._pictured is None or not self._whole(run):
+            self._pictured = picture_of(run)
+        header, columns = encode(run, self.names, self._pictured, self._here)
         again = anew(run)
         header |= {"run": self._count, "playing": playing, "parts": self.parts}
         header["live"] = isinstance(run, Transfer) and not run.ended
@@ -145,7 +151,11 @@ class Stage(anywidget.AnyWidget):
             self.shown, self.stale = run, False
             self.header = header
             self.columns = columns
-            self.picture = picture  # which is sent only if it is another one
+            self.picture = self._pictured.packed()  # sent only if it is another one
+
+    def _whole(self, run: Run) -> bool:
+        """Whether the picture is known from the beginning, as a sender knows it."""
+        return not isinstance(run, Transfer) or bool(run.payloads)
 
     @traitlets.observe("faults")
     def _meddle(self, change: Any) -> None:
@@ -268,11 +278,30 @@ def _given(faults: Faults) -> str:
     return ", ".join(f"{name}={value}" for name, value in fates(faults).items())
 
 
-def encode(run: Run, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes, bytes]:
-    """Return a run as `scene.mjs` reads it: a header, columns, and a picture's columns.
+def recent(transfer: Transfer) -> Trace | None:
+    """Return the last of what happened in a long transfer that goes on; None if all of
+    it can be shown in time.
+    """
+    ours, other = transfer.own_trace, transfer.other_end
+    if transfer.ended or len(ours) <= RECENT:
+        return None
+    parts = [Trace({}, ours.names, ours.rows[-RECENT:], ours.states[-RECENT:])]
+    if other is not None:
+        theirs, later = other.own_trace, other.started_at - transfer.started_at
+        theirs = Trace({}, theirs.names, theirs.rows[-RECENT:], theirs.states[-RECENT:])
+        return parts[0].merged(theirs, later)
+    return parts[0]
 
-    Both are little-endian numbers, one column behind the other; the header has their
+
+def encode(
+    run: Run, names: tuple[str, ...], pictured: Columns, here: dict[int, float]
+) -> tuple[dict[str, Any], bytes]:
+    """Return a run as `scene.mjs` reads it: a header, and columns.
+
+    The columns are little-endian numbers, one behind the other; the header has their
     types and places.
+    pictured: what `picture_of` made of the run. here: when payloads were delivered, as
+    far as it is known from frames before; of a transfer that goes on, it is added to.
     """
     words = ""
     if isinstance(run, Attempt | Verdict):
@@ -281,11 +310,15 @@ def encode(run: Run, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes, byt
         if survived and verdict.makers and not verdict.trace.rows:
             verdict = play(verdict.makers, verdict.channel, ())  # a run to look at
         run = verdict.trace
-    trace = run if isinstance(run, Trace) else run.trace
+    part = recent(run) if isinstance(run, Transfer) else None
+    trace = part or (run if isinstance(run, Trace) else run.trace)
     rows, moves = list(trace), transmissions(trace)
+    end = max((row.time for row in rows if not _lingers(row)), default=0.0)
     tables = Columns()
     plain = sorted({move.payload for move in moves if move.seq >= 0} - {-1})
     payload_of = {payload: n for n, payload in enumerate(plain)}  # coded ones have none
+    if part:  # what was sent before is not there to be counted
+        payload_of = {each.payload: each.seq for each in moves if each.payload >= 0}
     messages = [
         (
             LINES[move.host],
@@ -320,31 +353,40 @@ def encode(run: Run, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes, byt
     tables.add("trips", trips, rtt_samples(trace))
     delivered = deliveries(rows, moves)
     payloads = max(len(plain), len(delivered))
-    here = {payload_of.get(n, n): at for at, n in reversed(delivered)}
-    header: dict[str, Any] = {}
-    picture = Columns()
-    if not isinstance(run, Trace):
-        content = run.offer.content
-        payloads = content.count
-        if content.kind == "picture":
-            step = -(-max(content.width, content.height) // MOST)
-            pixels = _pixels(run, step)
-            header["picture"] = {"width": pixels.shape[1], "height": pixels.shape[0]}
-            picture.columns["picture/pixels"] = "u1", pixels
-            places = _payload_of_each_pixel(run)[::step, ::step]
-            picture.columns["picture/places"] = "i4", places
+    if isinstance(run, Transfer):
+        payloads = run.offer.content.count
+    if part and isinstance(run, Transfer) and run.assembly is not None:
+        for n in {*range(payloads)}.difference(run.assembly.missing):
+            here.setdefault(n, end)
+    elif not part:
+        here = {payload_of.get(n, n): at for at, n in reversed(delivered)}
     times = [here.get(n, np.inf) for n in range(payloads)]
     tables.columns["payloads/here"] = "f8", np.array(times)
-    header |= {
+    header = {
         "lifelines": list(names),
         "words": words,
         "kinds": {int(kind): kind.name for kind in Kind},
-        "end": max((row.time for row in rows if not _lingers(row)), default=0.0),
+        "end": end,
         "payloads": payloads,
         "columns": tables.where(),
-        "picture_columns": picture.where(),
+        "picture_columns": pictured.where(),
     }
-    return header, tables.packed(), picture.packed()
+    if pictured.columns:
+        height, width, _ = pictured.columns["picture/pixels"][1].shape
+        header["picture"] = {"width": width, "height": height}
+    return header, tables.packed()
+
+
+def picture_of(run: Run) -> Columns:
+    """Return the picture that a run carries: pixels, and in which payload each is."""
+    picture = Columns()
+    if isinstance(run, Transfer) and run.offer.content.kind == "picture":
+        content = run.offer.content
+        step = -(-max(content.width, content.height) // MOST)
+        places = _payload_of_each_pixel(run)[::step, ::step]
+        picture.columns["picture/pixels"] = "u1", _pixels(run, step)
+        picture.columns["picture/places"] = "i4", places
+    return picture
 
 
 def _lingers(row: Row) -> bool:

@@ -76,7 +76,7 @@ function whenAcknowledged({ messages: m, payloads }) {
   const meaning = new Map();
   let next = 0;
   for (const ack of acks) {
-    while (next < sends.length && m.sent[sends[next]] <= m.ended[ack]) {
+    while (next < sends.length && m.sent[sends[next]] < m.ended[ack]) {
       meaning.set(m.seq[sends[next]], m.payload[sends[next]]);
       next++;
     }
