@@ -91,19 +91,21 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     ],
     "04-pipelining.ipynb": [
         (
-            "prediction = {'stop_and_wait': 9, 'go_back_n': 12, 'selective_repeat': 9}",
-            "prediction = {'stop_and_wait': 8, 'go_back_n': 9, 'selective_repeat': 12}",
+            "packets.answer = "
+            "{'stop_and_wait': 9, 'go_back_n': 12, 'selective_repeat': 9}",
+            "packets.answer = "
+            "{'stop_and_wait': 8, 'go_back_n': 9, 'selective_repeat': 12}",
         ),
-        ("prediction = 14", "prediction = 12"),
+        ("window.answer = 14", "window.answer = 12"),
         (
-            "go_back_n, selective_repeat = 0.3, 0.5",
-            "go_back_n, selective_repeat = 0.6, 0.95",
+            "share.answer = {'go_back_n': 0.3, 'selective_repeat': 0.5}",
+            "share.answer = {'go_back_n': 0.6, 'selective_repeat': 0.95}",
         ),
         (
-            "largest = {'go_back_n': 3, 'selective_repeat': 2}",
-            "largest = {'go_back_n': 4, 'selective_repeat': 3}",
+            "largest.answer = {'go_back_n': 3, 'selective_repeat': 2}",
+            "largest.answer = {'go_back_n': 4, 'selective_repeat': 3}",
         ),
-        ("prediction = 700", "prediction = 20"),
+        ("seconds.answer = 700", "seconds.answer = 20"),
     ],
     OWN: [
         (
