@@ -308,7 +308,8 @@ def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
 
     They have one time scale, so that what is drawn longer has taken longer.
     """
-    axes = side_by_side(len(traces), 6, 6)
+    # A page shrinks a wide figure, and with it the words on it.
+    axes = side_by_side(len(traces), 6 if len(traces) < 3 else 4.7, 6)
     parts = [_part(trace) for trace in traces.values()]
     top = min(part.top for part in parts)
     bottom = max(part.bottom for part in parts)
@@ -318,6 +319,9 @@ def ladders(traces: Mapping[str, Trace]) -> list[Axes]:
     lowest = max(ax.get_ylim()[0] for ax in axes)
     for ax in axes:
         ax.set_ylim(bottom=lowest)
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+        ax.tick_params(labelleft=False)
     return axes
 
 
