@@ -37,36 +37,39 @@ RACE = "06-arq-against-a-fountain.ipynb"
 # right one in other spellings.
 PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
     "00-start-here.ipynb": [
-        ("prediction = summary.sent + 5", "prediction = summary.sent - 30"),
-        ("prediction = delivery.attempts", "prediction = delivery.attempts - 1"),
+        ("packets.answer = summary.sent + 5", "packets.answer = summary.sent - 30"),
+        (
+            "attempts.answer = delivery.attempts",
+            "attempts.answer = delivery.attempts - 1",
+        ),
     ],
     "01-rendezvous-and-text.ipynb": [
-        ("prediction = 409", "prediction = 200"),
-        ("prediction = 0", "prediction = 2"),
-        ("attempts, shown = delivery.attempts, 1", "attempts, shown = 9, 3"),
+        ("status.answer = 409", "status.answer = 200"),
+        ("probes.answer = 0", "probes.answer = 2"),
+        ("late_ack.answer = (delivery.attempts, 1)", "late_ack.answer = (9, 3)"),
         (
-            "prediction = {'register grace': False, 'list the peers': False, "
+            "without.answer = {'register grace': False, 'list the peers': False, "
             "'text to bob': True}",
-            "prediction = {what: not worked for what, worked in seen.items()}",
+            "without.answer = {what: not worked for what, worked in seen.items()}",
         ),
     ],
     UNRELIABLE: [
-        ("prediction = 8", "prediction = 40"),
+        ("few_or_many.answer = 8", "few_or_many.answer = 40"),
         (
-            "loses, delays = 'none', 'all'",
-            "loses, delays = 'some', 'none'",
-            "loses, delays = 'None ', ['ALL']",
+            "filled_gaps.answer = {'loses': 'none', 'delays': 'all'}",
+            "filled_gaps.answer = {'loses': 'some', 'delays': 'none'}",
+            "filled_gaps.answer = ('None ', ['ALL'])",
         ),
-        ("prediction = 'corrupt'", "prediction = 'duplicate'"),
+        ("with_holes.answer = 'corrupt'", "with_holes.answer = 'duplicate'"),
         (
-            "larger_mean, varies_more = 'same', 'bursts'",
-            "larger_mean, varies_more = 'coin', 'coin'",
-            "larger_mean, varies_more = ' Same', ['BURSTS']",
+            "links.answer = {'larger mean': 'same', 'varies more': 'bursts'}",
+            "links.answer = {'larger mean': 'coin', 'varies more': 'coin'}",
+            "links.answer = (' Same', ['BURSTS'])",
         ),
         (
-            "prediction = 'interleaved'",
-            "prediction = 'rows'",
-            "prediction = ' Interleaved'",
+            "easiest.answer = 'interleaved'",
+            "easiest.answer = 'rows'",
+            "easiest.answer = ' Interleaved'",
         ),
     ],
     "03-stop-and-wait.ipynb": [
@@ -123,14 +126,17 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
         ("fewest.answer = 2", "fewest.answer = 1"),
     ],
     RACE: [
-        ("prediction = 250", "prediction = 200"),
-        ("prediction = 4", "prediction = 2"),
-        ("prediction = 5", "prediction = 12"),
-        ("selective_repeat, fast = 0.3, 0.9", "selective_repeat, fast = 0.8, 0.5"),
+        ("fewest.answer = 250", "fewest.answer = 200"),
+        ("how_many.answer = 4", "how_many.answer = 2"),
+        ("equations.answer = 5", "equations.answer = 12"),
         (
-            "prediction = 'fountain'",
-            "prediction = 'fast'",
-            "prediction = 'Fountain '",
+            "used.answer = {'selective_repeat': 0.3, 'fast': 0.9}",
+            "used.answer = {'selective_repeat': 0.8, 'fast': 0.5}",
+        ),
+        (
+            "last.answer = 'fountain'",
+            "last.answer = 'fast'",
+            "last.answer = 'Fountain '",
         ),
     ],
 }
