@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from p2plab.content.transfer import simulate_picture
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
+    from p2plab.room.virtual import simulate_room
     from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
     from p2plab.ui.lesson import predict, show
     from p2plab.ui.stage import Stage
@@ -50,6 +51,7 @@ __all__ = [
     "show",
     "simulate",
     "simulate_picture",
+    "simulate_room",
 ]
 
 # What needs sockets, HTTP, pictures or widgets is loaded when it is first used.
@@ -68,6 +70,7 @@ _LATE = {
     "sample_picture": "p2plab.content.sample",
     "show": "p2plab.ui.lesson",
     "simulate_picture": "p2plab.content.transfer",
+    "simulate_room": "p2plab.room.virtual",
 }
 
 
