@@ -28,7 +28,7 @@ LEAVE: Final = "leave"  # says good-bye: acquaintances hear of it at once
 DIE: Final = "die"  # they notice only after NOTICE seconds
 LIE: Final = "lie"  # what it sends from now on has wrong bytes
 
-MEMBERS: Final = "deadline on_peer on_message on_timeout next_message".split()
+MEMBERS: Final = ["deadline", "on_peer", "on_message", "on_timeout", "next_message"]
 NOTICE: Final = 3.0  # seconds until a silent death is noticed
 LATER: Final = 2.5  # seconds by which a late message is late
 PULLS: Final = 10_000  # messages of one node at one moment: more never end
