@@ -22,6 +22,8 @@ class Gossip:
     have: the rumours that it knows. peers: who is here. out: what is to be sent.
     """
 
+    task = "rumour"  # what check_room holds it to
+
     def __init__(self, me: str, chance: Chance, rumours: Iterable[str] = ()) -> None:
         self.me, self.chance = me, chance
         self.have = set(rumours)
@@ -113,6 +115,8 @@ class AntiEntropy(Gossip):
 
     agreed: for each acquaintance, what it is known to know.
     """
+
+    task = "gossip"
 
     def __init__(self, me: str, chance: Chance, rumours: Iterable[str] = ()) -> None:
         super().__init__(me, chance, rumours)

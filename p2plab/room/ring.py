@@ -32,6 +32,8 @@ def distance(begin: int, end: int) -> int:
 class Ring(Search):
     """One node of the ring; the nodes that it knows are those it was told of."""
 
+    task = "ring"
+
     def successor(self) -> str:
         """The next node on the ring; alone, it is its own."""
         mine = place(self.me)

@@ -24,6 +24,7 @@ class Search:
     came: from whom each question came first, so that the answer finds back.
     """
 
+    task = "search"  # what check_room holds it to
     ttl = 64  # hops after which a question is not passed on
     tries = 6  # times that it asks
     patience = 2.0  # seconds until it asks again
@@ -131,7 +132,7 @@ class Flood(Search):
 class Walk(Flood):
     """A question goes to one after the other, drawn by chance, until it is answered."""
 
-    ttl = 1_000
+    ttl = 256
 
     def onward(self, item: str, came_from: str) -> Iterable[str]:
         return [self.chance.choice(self.peers)] if self.peers else []

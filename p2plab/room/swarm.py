@@ -19,8 +19,8 @@ from hashlib import sha256
 
 from p2plab.room.node import Chance, Message
 
-PATIENCE = 3.0  # seconds until a piece is asked for again, elsewhere if possible
-PAUSE = 1.0  # seconds between two "all" to somebody who has not heard it
+PATIENCE = 1.0  # seconds until a piece is asked for again, elsewhere if possible
+PAUSE = 0.5  # seconds between two "all" to somebody who has not heard it
 
 Choose = Callable[[Sequence[int], Sequence[int], Chance], int]
 Serve = Callable[[Sequence[str], Mapping[str, int], Chance], str | None]
@@ -75,6 +75,7 @@ class Swarm:
     counts: how many of them have each piece. asked: of whom and when, for each piece.
     """
 
+    task = "swarm"  # what check_room holds it to
     requests = 4  # pieces asked for at a time, so that nobody waits for a question
 
     def __init__(
@@ -97,6 +98,7 @@ class Swarm:
         self.wanted: dict[str, dict[int, None]] = {}  # by others, longest first
         self.given: dict[str, int] = {}  # pieces that others gave us
         self.heard: dict[str, int] = {}  # the last "all" that has reached them
+        self.failed: dict[str, int] = {}  # requests that were not answered in time
         self.liars: set[str] = set()
         self.out: deque[tuple[str, Message]] = deque()  # all but pieces
         self.deadline: float | None = None
@@ -182,7 +184,10 @@ class Swarm:
             if not pieces:
                 return
             piece = self.choose(pieces, self.counts, self.chance)
-            whom = self.chance.choice([w for w in free if piece in self.theirs[w]])
+            whom = min(
+                (who for who in free if piece in self.theirs[who]),
+                key=lambda who: (self.failed.get(who, 0), self.chance.random()),
+            )
             self.asked[piece] = whom, now
             self.out.append((whom, Message("want", piece)))
 
@@ -193,9 +198,10 @@ class Swarm:
 
     def on_timeout(self, now: float) -> None:
         self.deadline = None
-        for piece, (_, at) in list(self.asked.items()):
+        for piece, (whom, at) in list(self.asked.items()):
             if at + PATIENCE <= now:
                 del self.asked[piece]
+                self.failed[whom] = self.failed.get(whom, 0) + 1
         self.ask(now)
         if not self.out:  # a pause
             everything = Message("all", bits(self.have))

@@ -21,6 +21,8 @@ def distance(one: str, other: str) -> int:
 class Xor(Search):
     """One node; the nodes that it knows are those it was told of."""
 
+    task = "xor"
+
     def nearest(self, item: str) -> str:
         """Who is nearest to a key, of all that we know and ourselves."""
         return min((self.me, *self.peers), key=lambda who: distance(who, item))
