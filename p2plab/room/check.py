@@ -22,7 +22,7 @@ from p2plab.checker.run import VerdictKind
 from p2plab.core.link import DUPLICATE, LOSS
 from p2plab.core.validation import count_of, on_one_line
 from p2plab.room import ring, xor
-from p2plab.room.graphs import complete, mutual, names_of
+from p2plab.room.graphs import mutual, names_of
 from p2plab.room.node import Make
 from p2plab.room.swarm import torrent
 from p2plab.room.virtual import (
@@ -42,7 +42,7 @@ Pair = tuple[str, str]
 FIRST: Final = 12  # messages that a fault may meet
 DEATHS: Final = 6  # of them, at which somebody may die
 LONGEST: Final = 300.0  # seconds that a room of few peers may take
-MOST: Final = 4_000  # messages, likewise
+MOST: Final = 8_000  # messages, likewise
 PIECE: Final = 1_000  # bytes of a piece
 BUDGET: Final = 2.0  # seconds
 SINGLES_SHARE: Final = 0.6  # of the budget, for single faults at most;
@@ -60,6 +60,7 @@ class Together(StrEnum):
     ONCE = "once"  # a piece comes once, and once more for each fault
     ANSWERED = "answered"
     RIGHT = "right"  # the answer is the one that an all-seeing eye gives
+    QUIET = "quiet"  # a node prints nothing, and starts no thread
     HOPS = "hops"  # at most log2 N + 1, while nothing goes wrong
 
 
@@ -73,6 +74,7 @@ _WORDS: Final = {
     Together.ONCE: "{who} is sent {thing} {other} times",
     Together.ANSWERED: "{who} never learns where {thing} is; it is at {other}",
     Together.RIGHT: "{who} learns that {thing} is at {found}; it is at {other}",
+    Together.QUIET: "a node only answers, but this one {thing}",
     Together.HOPS: "{who} needs {found} hops to find {thing}; {other} are enough",
 }
 
@@ -98,7 +100,7 @@ class Finding(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One room: who knows whom, how many pieces (rumours, keys), and what goes wrong."""
+    """One room: who knows whom, how many pieces (rumours, keys), what goes wrong."""
 
     names: tuple[str, ...]
     pairs: tuple[Pair, ...]
@@ -158,7 +160,7 @@ def every_room() -> Iterator[Trial]:
 
 
 def every_ring() -> Iterator[Trial]:
-    """Yield some of the ways in which 2 to 4 names can lie on a ring, all acquainted."""
+    """Yield some ways in which 2 to 4 names can lie on a ring, all acquainted."""
     for peers in (2, 3, 4):
         for start in range(0, 40, 5):
             names = tuple(f"p{start + place}" for place in range(peers))
@@ -200,8 +202,11 @@ def by_chance(task: Task, seed: int, number: int) -> Trial:
     return Trial(names, tuple(sorted(pairs)), size, tuple(faults.values()), number)
 
 
-def smaller(trial: Trial) -> Iterator[Trial]:
-    """Yield rooms with less in them, those that save most first."""
+def smaller(trial: Trial, strangers: bool) -> Iterator[Trial]:
+    """Yield rooms with less in them, those that save most first.
+
+    strangers: whether not everybody must know everybody.
+    """
     for fault in trial.faults:
         yield trial._replace(faults=tuple(f for f in trial.faults if f != fault))
     for gone in reversed(trial.names):
@@ -210,7 +215,7 @@ def smaller(trial: Trial) -> Iterator[Trial]:
         used = {fault.who for fault in trial.faults}
         if len(names) > 1 and gone not in used and connected(names, pairs):
             yield trial._replace(names=names, pairs=pairs)
-    for gone_pair in trial.pairs:
+    for gone_pair in trial.pairs if strangers else ():
         pairs = tuple(pair for pair in trial.pairs if pair != gone_pair)
         if connected(trial.names, pairs):
             yield trial._replace(pairs=pairs)
@@ -393,6 +398,8 @@ class RoomVerdict:
     @property
     def sentence(self) -> str:
         """Who knows whom, what went wrong, and which promise that broke."""
+        if self.finding and self.trial is None:
+            return on_one_line(f"{self.finding}.".capitalize())
         if self.finding is None or self.trial is None:
             return f"No promise was broken in {count_of(self.rooms, 'room')}."
         trial, thing = self.trial, TASKS[self.task].thing
@@ -455,12 +462,14 @@ def check_room(
     task = task or getattr(node, "task", None)
     if task not in TASKS:
         raise ValueError(f"task is one of {', '.join(TASKS)}, got {task!r}")
-    search = _Search(node, TASKS[task], budget)
+    search = Search(node, TASKS[task], budget)
     with search.guard, search.watchdog:
         try:
             search.hunt(seed)
         except _Found:
             search.shrink()
+    if search.finding is None and search.guard.noticed:
+        search.finding = Finding(Together.QUIET, thing=search.guard.noticed)
     verdict = RoomVerdict(VerdictKind.SURVIVED, task)
     if search.finding is not None:
         alone = isinstance(search.finding.promise, Promise)
@@ -470,7 +479,7 @@ def check_room(
     return replace(verdict, rooms=search.rooms, seconds=seconds)
 
 
-class _Search:
+class Search:
     """Tries rooms one after the other, and keeps the one that failed."""
 
     def __init__(self, node: Any, task: Task, budget: float) -> None:
@@ -538,9 +547,11 @@ class _Search:
     def shrink(self) -> None:
         """Make the failing room smaller while it breaks the same promise."""
         again = True
-        while again and self.trial and self.finding and not self.over(1.0):
+        while again and self.trial and self.finding:
             again = False
-            for trial in smaller(self.trial):
+            for trial in smaller(self.trial, self.task.rooms is every_room):
+                if self.over(1.0):
+                    return
                 run, finding = self.look(trial)
                 if finding and finding.promise == self.finding.promise:
                     self.finding, self.trial, self.run = finding, trial, run

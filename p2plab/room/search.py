@@ -132,7 +132,7 @@ class Flood(Search):
 class Walk(Flood):
     """A question goes to one after the other, drawn by chance, until it is answered."""
 
-    ttl = 256
+    ttl, tries = 256, 4
 
     def onward(self, item: str, came_from: str) -> Iterable[str]:
         return [self.chance.choice(self.peers)] if self.peers else []
