@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from p2plab.content.transfer import simulate_picture
     from p2plab.peer.lab import Lab
     from p2plab.peer.peer import Peer
+    from p2plab.room.check import check_room
+    from p2plab.room.virtual import simulate_room
     from p2plab.ui import PeerPanel, RedisPanel, TransferPanel
     from p2plab.ui.lesson import predict, show
     from p2plab.ui.stage import Stage
@@ -45,11 +47,13 @@ __all__ = [
     "autopsy",
     "break_it",
     "check",
+    "check_room",
     "predict",
     "sample_picture",
     "show",
     "simulate",
     "simulate_picture",
+    "simulate_room",
 ]
 
 # What needs sockets, HTTP, pictures or widgets is loaded when it is first used.
@@ -64,10 +68,12 @@ _LATE = {
     "autopsy": "p2plab.checker.diagnosis",
     "break_it": "p2plab.checker",
     "check": "p2plab.checker",
+    "check_room": "p2plab.room.check",
     "predict": "p2plab.ui.lesson",
     "sample_picture": "p2plab.content.sample",
     "show": "p2plab.ui.lesson",
     "simulate_picture": "p2plab.content.transfer",
+    "simulate_room": "p2plab.room.virtual",
 }
 
 

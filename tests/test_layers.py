@@ -12,22 +12,24 @@ import pytest
 from browser import ROOT
 
 # A family imports from those before it.
-FAMILIES = "core fast protocols sim measure content museum checker net rendezvous peer "
-FAMILIES += "plots ui commands"
+FAMILIES = "core fast protocols sim measure content museum checker room net rendezvous "
+FAMILIES += "peer plots ui commands"
 ORDER = {family: place for place, family in enumerate(FAMILIES.split())}
 CLOSED = {  # doors that stay shut although the order would allow them
     "checker": {"measure"},
     "net": {"measure", "museum", "checker"},
+    "room": {"fast", "protocols", "measure", "content"},
     "plots": {"net", "rendezvous", "peer"},
 }
 
 # They run with the standard library alone, in a browser's Python as well: there,
 # nothing has a socket, and no thread starts.
 LECTURE = {"core", "fast", "protocols", "sim"}
-STANDARD = LECTURE | {"museum", "checker"}
+STANDARD = LECTURE | {"museum", "checker", "room"}
 NOISY = {"socket", "socketserver", "selectors", "ssl", "http", "threading", "asyncio"}
 # Machines are given the time and their luck; they never fetch them.
 MACHINES = {"core/endpoint.py", "core/rtt.py", "fast", "protocols"}
+MACHINES |= {f"room/{page}.py" for page in ("gossip", "swarm", "search", "ring")}
 CLOCKS_AND_CHANCE = {"time", "datetime", "random", "secrets", "logging"}
 
 SLOW = ["redis", "fakeredis", "fastapi", "uvicorn", "requests", "numpy", "PIL"]

@@ -11,7 +11,7 @@ is useful: in 0..1, each packet counted once, however often it was sent.
 
 from __future__ import annotations
 
-from math import ceil, expm1, log1p
+from math import ceil, exp, expm1, floor, inf, log, log1p, log2
 from typing import Final
 
 from p2plab.core.validation import number
@@ -20,9 +20,11 @@ _INTERVALS: Final = {
     **dict.fromkeys(("packet_size", "rate"), "(0, inf)"),
     **dict.fromkeys(("delay", "a"), "[0, inf)"),
     **dict.fromkeys(("window", "count", "bits"), "[1, inf)"),
+    **dict.fromkeys(("peers", "pieces", "copies", "keys", "degree"), "[1, inf)"),
+    **dict.fromkeys(("size", "up", "ups", "fanout"), "(0, inf)"),
     **dict.fromkeys(("loss", "ack_loss"), "[0, 1)"),
     **dict.fromkeys(("p", "r"), "(0, 1]"),
-    **dict.fromkeys(("loss_bad", "loss_good"), "[0, 1]"),
+    **dict.fromkeys(("loss_bad", "loss_good", "share"), "[0, 1]"),
 }
 
 
@@ -202,3 +204,204 @@ def mean_loss_gilbert_elliott(
     """
     _require(p=p, r=r, loss_bad=loss_bad, loss_good=loss_good)
     return (p * loss_bad + r * loss_good) / (p + r)
+
+
+# Swarms: one file, many peers
+
+
+def time_client_server(peers: int, size: float, up: float, down: float = inf) -> float:
+    """Seconds until a server alone has served everybody: max(N F / u, F / d).
+
+    size: F in bytes. up: of the server, down: of the slowest peer, bit/s.
+    Assumes a fluid: pieces of no size.
+    Source: Kurose & Ross, section 2.5, equation 2.1.
+    """
+    _require(peers=peers, size=size, up=up)
+    return max(8 * peers * size / up, 8 * size / down)
+
+
+def time_swarm(
+    peers: int, size: float, up: float, ups: float, down: float = inf
+) -> float:
+    """Seconds that no swarm undercuts: max(F / u, F / d, N F / (u + sum of u_i)).
+
+    size: F in bytes. up: u of the seed, ups: the sum of all who pass on, down: d of the
+    slowest peer, bit/s. Free riders count among the peers, and not in `ups`.
+    Assumes a fluid, and is met in the limit of many pieces only.
+    Source: Kurose & Ross, section 2.5, equations 2.2 and 2.3.
+    """
+    _require(peers=peers, size=size, up=up)
+    alone = max(8 * size / up, 8 * size / down)
+    return max(alone, 8 * peers * size / (up + ups))
+
+
+def slots_swarm(peers: int, pieces: int) -> int:
+    """Fewest slots in which everybody has everything: M + floor(log2 N).
+
+    A slot: every uplink, the seed's as well, sends one piece.
+    Assumes equal uplinks, downloads without limit, and a plan that knows all.
+    Source: Mundinger, Weber & Weiss 2008, Journal of Scheduling 11.
+    """
+    _require(peers=peers, pieces=pieces)
+    return pieces + floor(log2(peers))
+
+
+def draws_until_all(pieces: int) -> float:
+    """Mean number of draws until each piece has come: M (1 + 1/2 + ... + 1/M).
+
+    Assumes pieces drawn at random, with replacement.
+    Source: the coupon collector; Motwani & Raghavan, Randomized Algorithms, 3.6.
+    """
+    _require(pieces=pieces)
+    return pieces * sum(1 / number for number in range(1, pieces + 1))
+
+
+def all_alive(pieces: int, copies: int, share: float) -> float:
+    """Probability that no piece dies: (1 - f^k)^M.
+
+    copies: k of each piece, at nodes of their own. share: f that dies at once.
+    Source: independence.
+    """
+    _require(pieces=pieces, copies=copies, share=share)
+    return (1 - share**copies) ** pieces
+
+
+# Gossip, in rounds in which everybody may call one other, drawn from all
+
+
+def rounds_push(peers: int) -> tuple[float, float]:
+    """Bounds of the mean number of rounds until all know: about log2 n + ln n.
+
+    Who knows it calls somebody and says it.
+    Source: Doerr & Künnemann 2014, Tight Analysis of Randomized Rumor Spreading in
+    Complete Graphs; the shape is Pittel's, 1987.
+    """
+    _require(peers=peers)
+    return floor(log2(peers)) + log(peers) - 1.116, ceil(log2(peers)) + log(
+        peers
+    ) + 2.765
+
+
+def rounds_pull(peers: int) -> float:
+    """Rounds until all know, without a constant (about 1): log2 n + log2 ln n.
+
+    Who does not know it calls somebody and asks. From 3 peers on.
+    Source: Doerr & Kostrygin 2017, Randomized Rumor Spreading Revisited.
+    """
+    _require(peers=peers)
+    return log2(peers) + log2(log(peers))
+
+
+def rounds_push_pull(peers: int) -> float:
+    """Rounds until all know: log3 n + log2 ln n.
+
+    Everybody calls, and whoever of the two knows it says it. From 3 peers on.
+    Source: Karp, Schindelhauer, Shenker & Vöcking 2000, Randomized Rumor Spreading.
+    """
+    _require(peers=peers)
+    return log(peers, 3) + log2(log(peers))
+
+
+def share_missed(fanout: float) -> float:
+    """Share that a rumour never reaches: the smaller root of s = e^(-k (1 - s)).
+
+    fanout: k others to whom each tells it once; for a rumour that dies with
+    probability 1/c at each call in vain, k = c + 1. At most 1 it reaches nobody.
+    Assumes many peers, and a rumour that took off. e^-k is only the first step to s.
+    Source: Demers et al. 1987, Epidemic Algorithms, section 1.4.
+    """
+    _require(fanout=fanout)
+    share = 0.0
+    for _ in range(10_000):  # towards the smaller root from below
+        share = exp(-fanout * (1 - share))
+    return share
+
+
+def all_reached(peers: int, fanout: float) -> float:
+    """Probability that everybody is reached: e^(-e^(-c)), c = k - ln n.
+
+    fanout: k, told to others by each; or, in a graph in which each pair knows each
+    other with probability p, the n p acquaintances of each: then that it is connected.
+    Assumes many peers.
+    Source: Kermarrec, Massoulié & Ganesh 2003, IEEE TPDS 14(3); Erdős & Rényi 1959.
+    """
+    _require(peers=peers, fanout=fanout)
+    return exp(-exp(log(peers) - fanout))
+
+
+def share_cut_off(degree: int, share: float) -> float:
+    """Share of the living without a living acquaintance: f^k e^(-k (1 - f)).
+
+    degree: k others whom each knows, who are known by k others on average. share: f
+    that dies at once. Assumes many peers.
+    Source: k known ones dead, and of a Poisson number of k who know us none alive.
+    """
+    _require(degree=degree, share=share)
+    return share**degree * exp(-degree * (1 - share))
+
+
+# Finding
+
+
+def hops_halving(peers: int) -> float:
+    """Mean hops where each halves what is left, half of the time: log2(N) / 2.
+
+    Of Chord, to the last node before the key; of Kademlia with one node in a bucket.
+    Source: Stoica et al. 2003, IEEE/ACM ToN 11(1), path length.
+    """
+    _require(peers=peers)
+    return log2(peers) / 2
+
+
+def hops_kademlia(peers: int, copies: int) -> float:
+    """Mean hops with k nodes in a bucket: log2 N / (1 + mean longest of k coin runs).
+
+    copies: k. The last buckets hold all there are, so that it is up to 15 % more.
+    Source: each hop fixes one bit, and those in which the best of k agrees by chance;
+    the order is that of Cai & Devroye 2013, arXiv 1309.5866.
+    """
+    _require(peers=peers, copies=copies)
+    runs = sum(1 - (1 - 2.0**-run) ** copies for run in range(1, 64))
+    return log2(peers) / (1 + runs)
+
+
+def most_keys(peers: int) -> float:
+    """How many times the mean the fullest node of a ring holds: 1 + 1/2 + ... + 1/N.
+
+    Source: the longest of N arcs between random points; Feller, volume 2, I.9.
+    """
+    _require(peers=peers)
+    return sum(1 / number for number in range(1, peers + 1))
+
+
+def nodes_without_key(peers: int, keys: int) -> float:
+    """Share of the ring's nodes that hold no key: (N - 1) / (N - 1 + K).
+
+    More than the (1 - 1/N)^K of balls in equal bins, for arcs differ.
+    Source: of N - 1 other nodes and K keys in random order, a node comes first.
+    """
+    _require(peers=peers, keys=keys)
+    return (peers - 1) / (peers - 1 + keys) if peers > 1 else 0.0
+
+
+def steps_walk(p: float, degree: int) -> float:
+    """Mean steps of a random walk to a copy: (1 - q)/q (d - 1)/(d - 2).
+
+    p: q, the share of nodes with a copy. degree: d >= 3 of every node.
+    Assumes a random regular graph of many nodes.
+    Source: a geometric number of new nodes, and a walk that returns with probability
+    1 / (d - 1); for the setting Lv et al. 2002, ICS.
+    """
+    _require(p=p, degree=degree)
+    return (1 - p) / p * (degree - 1) / (degree - 2)
+
+
+def reached_flood(degree: int, hops: int) -> float:
+    """Nodes that a flood reaches: 1 + d ((d - 1)^t - 1) / (d - 2).
+
+    degree: d >= 3 of every node. hops: t, after which nobody passes it on.
+    Assumes a random regular graph of far more nodes.
+    Source: a tree, in which nobody is reached twice.
+    """
+    _require(degree=degree)
+    return 1 + degree * ((degree - 1) ** hops - 1) / (degree - 2)

@@ -50,6 +50,17 @@ class Page:
         text = indent(before + "\n".join(new) + after, space) if new else ""
         self.source = re.sub(lines, lambda _: text, self.source, flags=re.MULTILINE)
 
+    def module(self, family: str, name: str, about: str) -> ModuleType:
+        """Return the page as a module of its own, with its changes made."""
+        module = ModuleType(f"{family}.{name}", about)
+        module.__file__ = file = f"<museum: {name}>"
+        # Without a time the entry stays for good: tracebacks and `inspect` read it.
+        lines = self.source.splitlines(keepends=True)
+        linecache.cache[file] = (len(self.source), None, lines, file)
+        sys.modules[module.__name__] = module  # dataclasses and pickle look there
+        exec(compile(self.source, file, "exec", dont_inherit=True), vars(module))
+        return module
+
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
@@ -134,14 +145,7 @@ def _changed(exhibit: Exhibit) -> ModuleType:
         exhibit.edit(page)
     if page.source == inspect.getsource(exhibit.page):
         return exhibit.page
-    module = ModuleType(f"{exhibit.edit.__module__}.{exhibit.name}", exhibit.mistake)
-    module.__file__ = file = f"<museum: {exhibit.name}>"
-    # Without a time the entry stays for good: tracebacks and `inspect` read it.
-    lines = page.source.splitlines(keepends=True)
-    linecache.cache[file] = (len(page.source), None, lines, file)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look there
-    exec(compile(page.source, file, "exec", dont_inherit=True), vars(module))
-    return module
+    return page.module(exhibit.edit.__module__, exhibit.name, exhibit.mistake)
 
 
 # The correct protocols: how they are built, and the network that each survives

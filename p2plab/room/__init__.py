@@ -1,0 +1,1 @@
+"""Rooms of many peers: what a node promises, virtual time, the pages, the checker."""
