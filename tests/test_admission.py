@@ -113,9 +113,7 @@ def test_who_does_not_answer_is_named_and_the_text_is_not_lost(
         assert failed.value.text == "are you there?"
 
 
-def test_a_late_yes_is_still_a_yes_unless_the_withdrawal_came_before(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_a_late_yes_is_still_a_yes(server: RendezvousServer, alice: Peer) -> None:
     killed(alice)
     with Peer("bob", server.url, accept="ask") as bob:
         bob.register()
@@ -129,7 +127,7 @@ def test_a_late_yes_is_still_a_yes_unless_the_withdrawal_came_before(
         assert alice.send_text("bob", "there you are").attempts == 1
 
 
-def test_a_yes_that_is_quicker_than_the_withdrawal_is_a_meeting(
+def test_a_yes_before_the_withdrawal_counts(
     server: RendezvousServer, alice: Peer
 ) -> None:
     with Peer("bob", server.url, accept="ask") as bob:
@@ -159,7 +157,7 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("way", ["timeout", "ctrl-c", "close"])
-def test_who_gives_up_is_gone_at_once_from_those_who_wait(
+def test_who_gives_up_waits_no_more(
     either: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     withdrawn: list[Request] = []
@@ -192,9 +190,7 @@ def test_who_gives_up_is_gone_at_once_from_those_who_wait(
             asked[0].accept()
 
 
-def test_a_request_that_is_over_goes_when_it_is_answered(
-    server: RendezvousServer,
-) -> None:
+def test_a_request_that_is_over_goes_when_answered(server: RendezvousServer) -> None:
     with Peer("bob", server.url, accept="ask") as bob:
         bob.register()
         with Peer("zoe", server.url) as zoe:
@@ -208,9 +204,7 @@ def test_a_request_that_is_over_goes_when_it_is_answered(
         assert bob.requests == []
 
 
-def test_who_has_left_waits_no_more_and_who_is_there_does(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_who_has_left_waits_no_more(server: RendezvousServer, alice: Peer) -> None:
     with Peer("bob", server.url, accept="ask") as bob:
         bob.register()
         with Peer("zoe", server.url) as zoe:
@@ -257,7 +251,7 @@ def test_knocking_again_reaches_a_peer_whose_inbox_was_lost(
         assert alice.introduce("bob", PATIENCE).peer == "bob"
 
 
-def test_an_introduction_serves_later_sends_until_the_peer_is_another(
+def test_an_introduction_serves_later_sends_too(
     server: RendezvousServer, alice: Peer
 ) -> None:
     with Peer("bob", server.url) as bob:
@@ -275,9 +269,7 @@ def test_an_introduction_serves_later_sends_until_the_peer_is_another(
         assert [each.text for each in bob.texts.inbox] == ["four"]
 
 
-def test_only_who_has_a_name_can_be_introduced(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_who_is_introduced_has_a_name(server: RendezvousServer, alice: Peer) -> None:
     with (
         Peer("bob", server.url) as bob,
         pytest.raises(P2PLabError, match="register first"),
@@ -285,9 +277,7 @@ def test_only_who_has_a_name_can_be_introduced(
         bob.send_text("alice", "hello")
 
 
-def test_peers_of_one_rendezvous_meet_in_their_rooms_alone(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_peers_meet_in_their_rooms_alone(server: RendezvousServer, alice: Peer) -> None:
     with Peer("bob", server.url, room="other") as bob:
         bob.register()
         assert bob.peers() == []
@@ -300,9 +290,7 @@ def test_an_impossible_policy_is_refused() -> None:
         Peer("bob", "http://127.0.0.1:1", accept="everybody")  # type: ignore[arg-type]
 
 
-def test_who_listens_may_fail_and_the_admission_goes_on(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_who_listens_may_fail(server: RendezvousServer, alice: Peer) -> None:
     told: list[Met] = []
 
     def fail(met: Met) -> None:
@@ -368,9 +356,7 @@ def test_closing_ends_a_call_that_waits(server: RendezvousServer, alice: Peer) -
         client.leave(held)
 
 
-def test_a_peer_goes_on_through_the_second_server_when_the_first_dies(
-    tmp_path: Path,
-) -> None:
+def test_a_peer_goes_on_through_the_second_server(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path) as redis,
         RendezvousServer(redis_url=redis.url) as one,

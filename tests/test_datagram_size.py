@@ -74,9 +74,7 @@ def test_sealed_datagrams_of_the_default_size_fit_into_the_smallest_ipv6_packet(
 
 
 @pytest.mark.parametrize("protocol", ["stop_and_wait", "selective_repeat", "fast"])
-def test_a_path_that_drops_large_datagrams_is_named_and_smaller_ones_arrive(
-    protocol: str,
-) -> None:
+def test_a_path_that_drops_large_datagrams_is_named(protocol: str) -> None:
     with (
         UdpSocket() as here,
         UdpSocket() as there,
@@ -97,7 +95,7 @@ def test_a_link_that_loses_everything_is_not_taken_for_a_small_path() -> None:
         assert not isinstance(over(transfer).error, DatagramsTooLarge)
 
 
-def test_a_system_that_refuses_large_datagrams_is_named_at_once(
+def test_a_system_that_refuses_large_ones_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Small(socket.socket):

@@ -53,7 +53,7 @@ def test_a_correct_protocol_survives_with_status_0(tmp_path: Path) -> None:
     assert "(seed 5)" in verdict["sentence"]
 
 
-def test_a_broken_one_is_told_with_a_ladder_and_status_1(
+def test_a_broken_one_has_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -90,7 +90,7 @@ def test_a_broken_one_is_told_with_a_ladder_and_status_1(
         ),
     ],
 )
-def test_whatever_happens_there_is_a_verdict(
+def test_there_is_a_verdict(
     tmp_path: Path, answer: str, promise: str, words: str
 ) -> None:
     if sys.platform == "win32" and ("10**10" in answer or "ctypes" in answer):
@@ -134,7 +134,7 @@ def test_what_a_file_has_started_ends_with_it(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_no_protocol_in_the_file_is_status_2(
+def test_without_a_protocol_it_is_status_2(
     tmp_path: Path, text: str, words: str
 ) -> None:
     file = tmp_path / "mine.py"

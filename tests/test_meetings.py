@@ -105,9 +105,7 @@ def test_who_has_the_address_and_no_key_is_not_heard(alice: Peer, bob: Peer) -> 
     eventually(lambda: bob.texts.strangers == 1, "its session is nobody's")
 
 
-def test_a_peer_that_has_forgotten_the_meeting_is_met_anew(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_a_peer_that_forgot_is_met_anew(server: RendezvousServer, alice: Peer) -> None:
     with Peer("bob", server.url) as bob:
         bob.register()
         alice.send_text("bob", "first")
@@ -118,9 +116,7 @@ def test_a_peer_that_has_forgotten_the_meeting_is_met_anew(
         assert [each.text for each in again.texts.inbox] == ["second"]
 
 
-def test_nobody_is_met_who_does_not_want_to(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_nobody_is_met_against_its_will(server: RendezvousServer, alice: Peer) -> None:
     with Peer("bob", server.url, accept="nobody") as bob:
         bob.register()
         with pytest.raises(IntroductionRefused, match="bob does not want to meet"):
@@ -128,7 +124,7 @@ def test_nobody_is_met_who_does_not_want_to(
         assert list(alice.meetings) == []
 
 
-def test_the_rendezvous_sees_where_a_peers_datagrams_come_from(
+def test_the_rendezvous_sees_where_we_are(
     server: RendezvousServer, alice: Peer
 ) -> None:
     eventually(lambda: alice.pictures.observed, "STUN has answered")
@@ -148,9 +144,7 @@ def words_of(rows: list[Seen], who: str | None) -> list[str]:
     return list(dict.fromkeys(each.what for each in rows if each.who == who))
 
 
-def test_a_meeting_leaves_one_trace_of_both_peers_and_the_rendezvous(
-    alice: Peer, bob: Peer
-) -> None:
+def test_a_meeting_leaves_one_trace_of_all_three(alice: Peer, bob: Peer) -> None:
     meeting = alice.introduce("bob")
     meeting.contact.wait()
     eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
@@ -173,9 +167,7 @@ def test_a_meeting_leaves_one_trace_of_both_peers_and_the_rendezvous(
     ]
 
 
-def test_no_probe_of_a_trace_is_heard_before_it_was_sent(
-    alice: Peer, bob: Peer
-) -> None:
+def test_no_probe_is_heard_before_it_was_sent(alice: Peer, bob: Peer) -> None:
     meeting = alice.introduce("bob")
     meeting.contact.wait()
     eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
@@ -189,7 +181,7 @@ def test_no_probe_of_a_trace_is_heard_before_it_was_sent(
             assert sent.get((other, each.probe), 0.0) <= each.at
 
 
-def test_while_the_rendezvous_is_away_a_trace_has_our_own_part(
+def test_without_rendezvous_a_trace_has_our_part(
     server: RendezvousServer, alice: Peer, bob: Peer
 ) -> None:
     meeting = alice.introduce("bob")

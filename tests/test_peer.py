@@ -71,9 +71,7 @@ def arrived(peer: Peer, place: int = -1) -> Transfer:
 # The main job
 
 
-def test_peers_find_each_other_and_talk_as_in_the_report(
-    alice: Peer, bob: Peer, tmp_path: Path
-) -> None:
+def test_peers_find_each_other_and_talk(alice: Peer, bob: Peer, tmp_path: Path) -> None:
     assert [peer.name for peer in alice.peers()] == ["bob"]
     assert [peer.name for peer in bob.peers()] == ["alice"]
 
@@ -143,7 +141,7 @@ def test_many_pictures_and_texts_cross_at_once(alice: Peer, bob: Peer) -> None:
         assert [over(each).state for each in pictures] == [State.DONE] * 4
 
 
-def test_news_are_told_once_for_a_text_and_twice_for_a_picture(
+def test_a_text_is_told_once_a_picture_twice(
     server: RendezvousServer, alice: Peer
 ) -> None:
     news: list[object] = []
@@ -157,9 +155,7 @@ def test_news_are_told_once_for_a_text_and_twice_for_a_picture(
         assert len(news) == 3, "what we send is no news to us"
 
 
-def test_clearing_the_inbox_keeps_what_is_still_arriving(
-    alice: Peer, bob: Peer
-) -> None:
+def test_clearing_the_inbox_keeps_what_arrives(alice: Peer, bob: Peer) -> None:
     alice.send_text("bob", "hello")
     link = ScriptedLink(late=dict.fromkeys(range(2, 99), FAR.delay), delay=0)
     alice.send_picture("bob", PICTURE, setup(timeout=9.0), link)
@@ -206,9 +202,7 @@ def test_what_is_no_url_is_refused_before_a_port_is_opened(url: str) -> None:
 # Peers and rendezvous that are away
 
 
-def test_a_peer_that_dies_after_we_have_met_leaves_a_transfer_that_stalls(
-    alice: Peer, bob: Peer
-) -> None:
+def test_a_peer_that_dies_leaves_a_transfer_that_stalls(alice: Peer, bob: Peer) -> None:
     alice.introduce("bob").contact.wait()
     bob.pictures.close()  # its name stays at the rendezvous until the lease ends
     for transfer in (
@@ -281,9 +275,7 @@ def test_a_heartbeat_takes_a_lost_name_again_or_says_who_has_it() -> None:
 # The end
 
 
-def test_a_closed_peer_leaves_keeps_its_inbox_and_says_that_it_is_closed(
-    alice: Peer, bob: Peer
-) -> None:
+def test_a_closed_peer_leaves_and_keeps_its_inbox(alice: Peer, bob: Peer) -> None:
     alice.send_text("bob", "hello")
     alice.send_picture("bob", PICTURE).wait(PATIENCE)
     before = repr(bob)
@@ -305,9 +297,7 @@ def test_a_closed_peer_leaves_keeps_its_inbox_and_says_that_it_is_closed(
         alice.send_text("bob", "are you there?")
 
 
-def test_closing_a_peer_ends_its_transfers_at_the_other_peer_too(
-    alice: Peer, bob: Peer
-) -> None:
+def test_closing_a_peer_ends_transfers_at_both(alice: Peer, bob: Peer) -> None:
     transfer = alice.send_picture("bob", PICTURE, setup("stop_and_wait"), Link())
     eventually(lambda: bob.inbox, "it has begun")
     bob.close()
@@ -317,9 +307,7 @@ def test_closing_a_peer_ends_its_transfers_at_the_other_peer_too(
         arrived(bob).wait(PATIENCE)
 
 
-def test_whoever_hears_the_news_may_close_the_peer(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_who_hears_news_may_close_a_peer(server: RendezvousServer, alice: Peer) -> None:
     closed = threading.Event()
 
     def close(news: object) -> None:
@@ -333,9 +321,7 @@ def test_whoever_hears_the_news_may_close_the_peer(
         assert isinstance(over(transfer).error, TransferStopped)
 
 
-def test_a_peer_takes_what_its_limits_and_its_owner_allow(
-    server: RendezvousServer, alice: Peer
-) -> None:
+def test_a_peer_takes_what_it_allows(server: RendezvousServer, alice: Peer) -> None:
     def no_files(offer: Offer, address: tuple[str, int]) -> str | None:
         return None if offer.content.kind == "picture" else "pictures only, please"
 

@@ -64,7 +64,7 @@ def known(case: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["right", "wrong"])
 @pytest.mark.parametrize("wish", OPERATIONS)
-def test_every_answer_is_one_that_the_description_lists(
+def test_every_answer_is_described(
     server: RendezvousServer, wish: str, kind: str
 ) -> None:
     if kind == "wrong" and wish in ("GET /", "GET /rooms/{room}/peers/{name}"):
