@@ -39,9 +39,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
     return have
 
 
-def test_addresses_are_found_without_a_default_route(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_addresses_need_no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = own_addresses()
     ask = addresses._on_the_way
     monkeypatch.setattr(
@@ -143,9 +141,7 @@ def test_on_any_network_peers_meet_and_tell_no_address_in_vain(
     assert "all met" in run.stdout
 
 
-def test_all_addresses_are_printed(
-    own: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_addresses_are_printed(own: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with RendezvousServer("0.0.0.0", redis_url="") as server:
         own("10.0.0.5", "192.168.1.7")
         tell_where(server)

@@ -116,7 +116,7 @@ def test_a_late_yes_is_still_a_yes(alice: Peer, bob: Peer) -> None:
     assert alice.send_text("bob", "there you are").attempts == 1
 
 
-def test_a_yes_before_the_withdrawal_counts(alice: Peer, bob: Peer) -> None:
+def test_a_quick_yes_counts(alice: Peer, bob: Peer) -> None:
     withdraw = alice.rendezvous.answer
 
     def too_late(*words: Any) -> None:
@@ -198,7 +198,7 @@ def test_knocking_again_reaches_a_peer_whose_inbox_was_lost(
         assert alice.introduce("bob", PATIENCE).peer == "bob"
 
 
-def test_an_introduction_serves_later_sends_too(
+def test_an_introduction_serves_later_sends(
     server: RendezvousServer, alice: Peer
 ) -> None:
     with joined(server, "bob") as bob:

@@ -73,7 +73,7 @@ def test_stop_and_wait_without_loss_is_exact(delay: float, ack_time: float) -> N
 
 @pytest.mark.parametrize("timeout", [K, 2 * K])
 @pytest.mark.parametrize(("loss", "ack_loss"), [(0.01, 0.0), (0.05, 0.0), (0.05, 0.05)])
-def test_lossy_stop_and_wait_is_as_computed(
+def test_stop_and_wait_loses_as_told(
     timeout: float, loss: float, ack_loss: float
 ) -> None:
     sender = StopAndWaitSender(FixedRto(timeout))

@@ -83,9 +83,7 @@ def decoded(*pieces: bytes) -> list[Frame]:
 
 
 @given(st.lists(frames, max_size=5), st.data())
-def test_frames_survive_any_cut_of_the_bytes(
-    sent: list[Frame], data: st.DataObject
-) -> None:
+def test_frames_survive_any_cut(sent: list[Frame], data: st.DataObject) -> None:
     stream = tagged(*map(encode, sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=9)))
     bounds = itertools.pairwise([0, *cuts, len(stream)])

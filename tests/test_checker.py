@@ -362,9 +362,7 @@ def test_a_driver_that_pulls_late_becomes_quick_again() -> None:
     assert times[-100] == times[-1]
 
 
-def test_a_slow_machine_finds_the_fewest_faults(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_slow_machines_find_the_fewest_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     exhibit = EXHIBITS["backs_off_for_every_packet"]
     counts = set()
     for slowness in (1, 5, 30):

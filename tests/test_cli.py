@@ -267,9 +267,7 @@ def test_what_cannot_be_done_is_answered(lab: Lab, line: str, said: str) -> None
     assert answer(lab.peer("grace"), line).startswith(said)
 
 
-def test_an_unknown_protocol_is_answered_with_the_known(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_an_unknown_protocol_is_answered_with_known(lab: Lab, tmp_path: Path) -> None:
     grace = lab.peer("grace")
     path = tmp_path / "a picture.png"
     Image.fromarray(sample_picture(32)).save(path)
@@ -284,9 +282,7 @@ def test_an_unknown_protocol_is_answered_with_the_known(
     assert answer(grace, "help nosuch").startswith("there is no command nosuch: type")
 
 
-def test_an_absent_package_is_told_with_how_to_install_it(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_an_absent_package_is_told_with_its_cure(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(sample_picture(32)).save(path)
     absent = (
@@ -306,9 +302,7 @@ def test_an_absent_package_is_told_with_how_to_install_it(
     assert run.stdout.count(how) == 3, run.stdout + run.stderr
 
 
-def test_where_nothing_can_be_saved_is_told_what_to_do(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_where_nothing_can_be_saved_is_told_a_cure(lab: Lab, tmp_path: Path) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     ivan.send_picture("judy", sample_picture(32)).wait(20)
     eventually(lambda: judy.inbox, "it has come")
@@ -407,9 +401,7 @@ class Taken:
             raise NameTaken("taken", self.left.pop(0))
 
 
-def test_a_name_of_a_lost_peer_is_waited_for(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_lost_peer_s_name_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     slept: list[float] = []
     register(cast(Peer, Taken(18.4, 13.4, 3.4)), slept.append)
     assert slept == [5, 5, 3.4]
@@ -496,9 +488,7 @@ def test_a_transfer_tells_how_far_it_is(
     assert end == "arrived after 2.00 s"
 
 
-def test_what_arrives_is_told_at_times(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_news_are_told_at_times(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2plab.commands.console.EVERY", 0.01)
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     console = Console(judy)
@@ -568,9 +558,7 @@ def test_a_text_that_nobody_takes_can_be_sent_again(lab: Lab) -> None:
     assert getattr(text, "text", "") == "are  you there?"
 
 
-def test_a_peer_that_falls_silent_is_told(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_peer_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     ivan.introduce("judy").contact.wait()
     judy.pictures.close()

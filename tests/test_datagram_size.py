@@ -95,9 +95,7 @@ def test_a_link_that_loses_everything_is_not_taken_for_a_small_path() -> None:
         assert not isinstance(over(transfer).error, DatagramsTooLarge)
 
 
-def test_a_system_that_refuses_large_ones_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_system_that_refuses_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Small(socket.socket):
         def sendto(self, data: bytes, address: tuple[str, int]) -> int:  # type: ignore[override]
             if len(data) > 9216:  # as macOS does it, unless it is told otherwise

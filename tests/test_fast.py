@@ -109,9 +109,7 @@ def test_ranges_of_what_was_never_sent_are_ignored() -> None:
 @given(
     st.dictionaries(st.integers(0, 49), st.binary(max_size=30), min_size=1), st.data()
 )
-def test_coded_packets_replace_missing_ones(
-    packets: dict[int, bytes], data: st.DataObject
-) -> None:
+def test_codes_replace_missing(packets: dict[int, bytes], data: st.DataObject) -> None:
     packets = {seq: packets.get(seq, b"") for seq in range(50)}
     lost = data.draw(st.sets(st.sampled_from(range(50)), min_size=1, max_size=5))
     numbers = {seq: to_number(payload) for seq, payload in packets.items()}

@@ -110,7 +110,7 @@ def test_an_outage_ends() -> None:
         ("copies_delivered", {"outage": {1: "x"}}, "0 to 30 s, got x"),
     ],
 )
-def test_what_no_network_does_is_refused(
+def test_no_such_network_is_refused(
     name: str, faults: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):

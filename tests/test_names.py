@@ -57,9 +57,7 @@ def test_a_name_that_mixes_scripts_or_hides_is_refused(name: str, words: str) ->
     "other",
     ["ALICE", "aLIce", "ａｌｉｃｅ", "\u0430\u04cf\u0456\u0441\u0435"],  # all Cyrillic
 )
-def test_what_looks_like_a_held_name_is_taken(
-    client: RendezvousClient, other: str
-) -> None:
+def test_a_lookalike_of_a_name_is_taken(client: RendezvousClient, other: str) -> None:
     def register(name: str) -> Registration:
         return client.register(name, ["192.0.2.1"], 1, 1)
 

@@ -75,9 +75,7 @@ def test_random_bytes_and_json_are_no_offer(given: bytes) -> None:
     ),
     json_values,
 )
-def test_any_value_in_an_offer_is_possible_or_refused(
-    path: tuple[str, ...], value: object
-) -> None:
+def test_any_offer_is_possible_or_refused(path: tuple[str, ...], value: object) -> None:
     try:
         offer = Offer.from_bytes(changed(*path, to=value))
     except BadContent:

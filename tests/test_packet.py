@@ -38,9 +38,7 @@ several = settings(derandomize=True, deadline=None, database=None, max_examples=
 
 @several
 @given(PACKETS, WORDS, WORDS)
-def test_all_fields_survive_the_wire(
-    packet: Packet, transfer: int, number: int
-) -> None:
+def test_fields_survive_the_wire(packet: Packet, transfer: int, number: int) -> None:
     got, *numbers = decode(encode(packet, transfer, number))
     assert decode(encode(got))[0] == got  # a timestamp is not rounded again
     assert numbers == [transfer, number]

@@ -361,9 +361,7 @@ def test_the_clock_may_be_far_from_zero_where_stamps_have_wrapped() -> None:
         max_size=400,
     )
 )
-def test_whatever_a_peer_says_costs_little(
-    said: list[tuple[Packet, int, float]],
-) -> None:
+def test_what_a_peer_says_costs_little(said: list[tuple[Packet, int, float]]) -> None:
     contact, now, probes = Alone((HOST, BOB)), 0.0, 0
     for packet, port, pause in said:
         now += pause

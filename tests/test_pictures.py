@@ -242,9 +242,7 @@ def test_a_picture_that_is_cut_short_says_how_far_it_goes() -> None:
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".avif", ".png", ".jpg"])
 @pytest.mark.parametrize("mode", ["I;16", "I", "F", "CMYK"])
-def test_every_depth_is_kept_in_every_format(
-    mode: str, suffix: str, tmp_path: Path
-) -> None:
+def test_every_format_keeps_every_depth(mode: str, suffix: str, tmp_path: Path) -> None:
     middle: Any = {"F": 0.5, "CMYK": (127, 127, 127, 0)}.get(mode, 32_768)
     chunks = cut(Image.new(mode, (16, 16), middle))
     assembly = Assembly(chunks.content)

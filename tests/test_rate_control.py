@@ -45,9 +45,7 @@ def used(link: Link, rate: float | None) -> float:
     ],
     ids=["clean", "1 % loss", "5 % loss", "slow"],
 )
-def test_a_long_transfer_hardly_ever_leaves_the_link_idle(
-    link: Link, least: float
-) -> None:
+def test_a_long_transfer_leaves_the_link_hardly_idle(link: Link, least: float) -> None:
     assert used(link, None) > least
 
 
@@ -58,9 +56,7 @@ def test_whoever_is_told_the_rate_does_not_take_losses_for_a_crowd(loss: float) 
 
 @pytest.mark.parametrize("seed", [4, 6])  # the worst of seven
 @pytest.mark.parametrize("rate", [None, FAST.rate], ids=["found", "told"])
-def test_a_burst_that_takes_all_acks_costs_a_moment(
-    rate: float | None, seed: int
-) -> None:
+def test_a_burst_of_lost_acks_costs_a_moment(rate: float | None, seed: int) -> None:
     assert used(replace(BURSTS, seed=seed), rate) > 0.7
 
 

@@ -110,9 +110,7 @@ def test_a_name_is_held_by_its_token(server: RendezvousServer, name: str) -> Non
         (Quotas(peers=1), 503, "room_full"),
     ],
 )
-def test_who_must_wait_is_told_how_long(
-    limits: Quotas, status: int, error: str
-) -> None:
+def test_who_must_wait_is_told_when(limits: Quotas, status: int, error: str) -> None:
     with RendezvousServer(redis_url="", limits=limits) as server:
         register(server, "a")
         answer = ask(server, "PUT", "/rooms/lobby/peers/b", json=CLAIM)
@@ -184,7 +182,7 @@ def test_wrong_requests_are_refused(
         ("tcpport", [1]),
     ],
 )
-def test_a_wrong_place_is_told(
+def test_a_wrong_claim_is_told_the_place(
     server: RendezvousServer, place: str, wrong: list[object]
 ) -> None:
     for value in wrong:
@@ -417,7 +415,7 @@ CLAIMS = st.fixed_dictionaries(
 
 @given(st.text(min_size=1, max_size=70), CLAIMS | VALUES)
 @settings(max_examples=150, deadline=None)
-def test_any_claim_is_answered(
+def test_claims_are_answered(
     server: RendezvousServer, name: str, claim: object
 ) -> None:
     path = f"/rooms/lobby/peers/{quote(name, safe='', errors='replace')}"
@@ -434,7 +432,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield run
 
 
-def test_servers_share_a_redis(
+def test_servers_share_redis(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("P2PLAB_REDIS_URL", redis.url)

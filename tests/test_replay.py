@@ -223,7 +223,7 @@ def test_packets_that_did_not_wait_for_an_answer_are_told_again(protocol: str) -
 
 
 @pytest.mark.parametrize("protocol", ["go_back_n", "selective_repeat"])
-def test_a_slow_clock_hides_nothing(
+def test_slow_ticks_hide_nothing(
     protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine = time.monotonic
@@ -286,9 +286,7 @@ def test_other_bytes_of_the_same_length_are_noticed(mine: Any) -> None:
     assert "other bytes were delivered" in autopsy(transfer).note
 
 
-def test_a_name_without_meaning_is_said(
-    mine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_name_is_said(mine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     transfer = send(mine())
     monkeypatch.delitem(PROTOCOLS, "mine")
     assert autopsy(transfer).note.startswith("Not replayed: ")
@@ -453,9 +451,7 @@ def test_one_class_works_between_two_processes(mine: Any, importable: None) -> N
     assert verdict.trace.rows
 
 
-def test_a_name_unknown_to_the_other_side_is_refused(
-    mine: Any, importable: None
-) -> None:
+def test_a_name_unknown_to_the_other_is_refused(mine: Any, importable: None) -> None:
     with another_process(PEER, "knows not") as process, two_sockets() as (here, _):
         address = ("127.0.0.1", int(line_of(process)))
         transfer = here.send(address, CHUNKS, mine())

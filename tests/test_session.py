@@ -91,9 +91,7 @@ def test_who_is_not_of_this_session_opens_nothing(other: Session) -> None:
 
 @several
 @given(st.lists(st.integers(0, 3 * WINDOW - 1), max_size=60), st.integers(1, 9))
-def test_any_order_and_copies_open_each_packet_once(
-    order: list[int], seed: int
-) -> None:
+def test_any_order_and_copies_open_packets_once(order: list[int], seed: int) -> None:
     alice, bob = both()
     packets = [alice.seal(bytes(2))]
     packets += [alice.seal(bytes(2)) for _ in range(max(order, default=0))]

@@ -135,7 +135,7 @@ def test_alone_it_has_all_of_the_path_and_hardly_a_queue(rate: float | None) -> 
 
 @pytest.mark.parametrize("loss", [0.0, 0.01])
 @pytest.mark.parametrize("rate", [None, RATE], ids=["found", "told"])
-def test_a_path_that_becomes_longer_costs_only_seconds(
+def test_a_path_that_becomes_longer_costs_seconds(
     rate: float | None, loss: float
 ) -> None:
     flow, near = fast(0.0, rate=rate), replace(LINK, delay=0.01, loss=loss)

@@ -57,9 +57,7 @@ def test_a_seed_gives_this_very_trace_on_every_platform(protocol: str) -> None:
     [NASTY, Link(loss=GilbertElliott.from_mean(0.2, 5), seed=1)],
     ids=["", "bursts"],
 )
-def test_everything_arrives_once_in_order_on_a_wire_too(
-    protocol: str, link: Link
-) -> None:
+def test_everything_arrives_once_in_order(protocol: str, link: Link) -> None:
     setup, got = Setup(protocol, window=4, timeout=0.5), list[bytes]()
     kept = run(setup, link, on_payload=got.append)
     assert kept.done

@@ -19,9 +19,7 @@ TEXT, FILE = "سلام Bob، خوبی؟", "گربه.txt"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_any_terminal_shows_what_comes_and_saves_it(
-    encoding: str, tmp_path: Path
-) -> None:
+def test_any_terminal_shows_and_saves_what_comes(encoding: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     with (
         Lab() as lab,

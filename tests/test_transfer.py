@@ -94,9 +94,7 @@ with UdpSocket() as here:
 
 @pytest.mark.parametrize("protocol", [*TEXTBOOK, "best_effort"])
 @pytest.mark.parametrize("link", [None, Link(delay=0.002)])
-def test_where_nothing_is_lost_all_is_sent_once(
-    protocol: str, link: AnyLink | None
-) -> None:
+def test_without_loss_all_is_sent_once(protocol: str, link: AnyLink | None) -> None:
     with both_ends(setup(protocol, timeout=5.0), link) as (transfer, received):
         assert transfer.wait(PATIENCE).state is State.DONE
         assert same_pixels(transfer)
@@ -153,9 +151,7 @@ def test_bytes_arrive_in_few_and_many_payloads(size: int, payload_size: int) -> 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("link", [None, BAD], ids=["none", "bad"])
-def test_the_trace_has_the_fate_of_every_packet(
-    protocol: str, link: AnyLink | None
-) -> None:
+def test_the_trace_has_every_packets_fate(protocol: str, link: AnyLink | None) -> None:
     with both_ends(setup(protocol), link) as (transfer, received):
         over(transfer)
         eventually(
