@@ -194,9 +194,7 @@ HERE = "at test_checker_breaches.py, line "
     ("sender", "receiver", "promise", "words"),
     [
         (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
-        (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
         (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
-        (NeedsArguments, Receiver, "interface", "`def __init__(self, rto: float)"),
         (Sender(), Receiver, "interface", "is a machine already: hand over its class"),
         (lambda: Sender, Receiver, "interface", "Sender is a class: hand over a mach"),
         (OnlyOnce, Receiver, "interface", "OnlyOnce() raised RuntimeError: the fourth"),
@@ -204,9 +202,7 @@ HERE = "at test_checker_breaches.py, line "
         (Misnamed, Receiver, "interface", "Misnamed.channel is 'dupp', and not one of"),
         (Sender, Sender, "interface", "Is it a sender? See first_attempt.py, line"),
         (None, Receiver, "interface", "The sender is None: hand over a class"),
-        ("Sender", Receiver, "interface", "The sender is 'Sender': hand over a class"),
         (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
-        (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
         (Yields, Receiver, "packets", "`yield` makes it a generator"),
         (NeverSaysNone, Receiver, "packets", "still did not say None"),
         (TextPayload, Receiver, "packets", "whose payload is 'text'"),
@@ -217,7 +213,6 @@ HERE = "at test_checker_breaches.py, line "
         (LoopsForEver, Receiver, "end", f"an endless loop or a pause {HERE}"),
         (Quits, Receiver, "no exception", f"Quits.on_packet raised SystemExit {HERE}"),
         (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
-        (Sender, Misspells, "no exception", "'Packet' object has no attribute"),
         (Sender, HandsOverText, "payloads", "next_payload returned 'A' (str)"),
         (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
         (PlainNumbers, Receiver, "same again", "packet number 1 was DATA "),
@@ -230,11 +225,7 @@ HERE = "at test_checker_breaches.py, line "
     ],
 )
 def test_a_breach_is_told_with_its_line_and_the_remedy(
-    sender: Any,
-    receiver: Any,
-    promise: str,
-    words: str,
-    capsys: pytest.CaptureFixture[str],
+    sender: Any, receiver: Any, promise: str, words: str, capsys: Any
 ) -> None:
     Shared.seen.clear()
     verdict = verdict_on(sender, receiver)

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +104,8 @@ def test_the_demo_says_that_nothing_gets_through_a_loss_of_one(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_rendezvous_prints_its_address_and_ends_cleanly() -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_rendezvous_prints_its_address_and_ends_cleanly(name: str) -> None:
     with subprocess.Popen(
         [*P2PLAB, "rendezvous"], stdout=subprocess.PIPE, text=True
     ) as server:
@@ -115,8 +115,8 @@ def test_rendezvous_prints_its_address_and_ends_cleanly() -> None:
         with RendezvousClient(address[0]) as client:
             client.register("ada", ["127.0.0.1"], 5001, 5002)
             assert [peer.name for peer in client.peers()] == ["ada"]
-        server.send_signal(signal.SIGTERM)
-        assert "stopped" in server.stdout.read()
+        server.send_signal(getattr(signal, name))
+        assert server.stdout.read() == "rendezvous stopped\n"
     assert server.returncode == 0
 
 
@@ -327,19 +327,11 @@ def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
 
 def test_what_arrives_is_told_while_somebody_types(lab: Lab) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
-    ended = threading.Event()
-
-    class Screen(io.StringIO):
-        def write(self, words: str) -> int:
-            if "complete" in words:
-                ended.set()
-            return super().write(words)
-
     console = Console(judy)
-    console.stdout = screen = Screen()
+    console.stdout = screen = io.StringIO()
     ivan.send_text("judy", "hello")
     ivan.send_picture("judy", sample_picture(32))
-    assert ended.wait(20)
+    eventually(lambda: "complete" in screen.getvalue(), "the picture is here")
     text, begun, complete = re.findall(r"\n\[(.*)\]\njudy> ", screen.getvalue())
     assert text == "ivan: 'hello'"
     assert begun == "picture from ivan, 32x32, 0% here"
@@ -429,6 +421,11 @@ def endless(stop: Callable[[Transfer], None] | None = None) -> Transfer:
     return transfer
 
 
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pause in ("EVERY", "REDRAWN"):
+        monkeypatch.setattr(f"p2plab.commands.console.{pause}", 0.001)
+
+
 class Screen(io.StringIO):
     """Presses Ctrl-C when a word is written on it; a terminal, or a file."""
 
@@ -450,8 +447,7 @@ class Screen(io.StringIO):
 def test_ctrl_c_stops_the_transfer_alone(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: bool
 ) -> None:
-    for pause in ("EVERY", "REDRAWN"):
-        monkeypatch.setattr(f"p2plab.commands.console.{pause}", 0.001)
+    often(monkeypatch)
     peer = lab.peer("ann")
     transfer = endless(lambda it: it.end(1.0, TransferStopped("stopped", it)))
     monkeypatch.setattr(peer, "send_picture", lambda *_: transfer)
@@ -468,8 +464,7 @@ def test_ctrl_c_stops_the_transfer_alone(
 def test_a_transfer_tells_how_far_it_is(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, terminal: bool, start: str
 ) -> None:
-    for pause in ("EVERY", "REDRAWN"):
-        monkeypatch.setattr(f"p2plab.commands.console.{pause}", 0.001)
+    often(monkeypatch)
     peer, transfer = lab.peer("ann"), endless()
     monkeypatch.setattr(peer, "send_file", lambda *_: transfer)
     console = Console(peer)

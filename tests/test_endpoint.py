@@ -160,14 +160,6 @@ def test_a_promise_that_is_broken_in_a_run_is_named(
     assert pickle.loads(pickle.dumps(told)).args == told.args  # from another process
 
 
-def test_a_broken_promise_is_said_with_its_time_and_its_cure() -> None:
-    assert str(broken(changed(Sender, on_timeout=lambda self, now: None))) == (
-        "Sender: at t=1.500 on_timeout was called, nothing was sent, and the "
-        "deadline is still 1.500. Restart the timer (deadline = now + rto) or stop it "
-        "(deadline = None)."
-    )
-
-
 def test_a_large_window_that_arrives_at_one_moment_is_no_endless_next_packet() -> None:
     setup = Setup("go_back_n", window=15_000, timeout=1.0)
     ends, link = (setup.sender(), setup.receiver()), ScriptedLink(lose={1})

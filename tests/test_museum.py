@@ -108,7 +108,7 @@ def test_two_processes_differ_in_the_order_of_a_set_alone(tmp_path: Path) -> Non
 def test_a_correct_protocol_survives(name: str) -> None:
     it = HEALTHY[name]
     for channel in {it.channel, "corrupt"}:
-        verdict = verdict_on(it, channel, budget=0.3)
+        verdict = verdict_on(it, channel, budget=0.15)
         assert (verdict.kind, verdict.faults) == ("survived", ()), verdict
         assert verdict.to_json()["ladder"] == []
         search = Search((it.sender, it.receiver), CHANNELS[channel], 5, inf, inf)

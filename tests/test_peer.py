@@ -11,7 +11,6 @@ from loopback import (
     FAR,
     PATIENCE,
     PICTURE,
-    SHORT,
     assembled,
     eventually,
     over,
@@ -33,7 +32,6 @@ from p2plab.errors import (
     PeerNotFound,
     RendezvousAway,
     TransferRefused,
-    TransferStalled,
     TransferStopped,
 )
 from p2plab.net.chat import Message
@@ -166,13 +164,6 @@ def test_a_full_inbox_refuses_in_words_until_it_is_cleared(
 
 
 # Peers and rendezvous that are away
-
-
-def test_a_peer_that_dies_leaves_a_transfer_that_stalls(alice: Peer, bob: Peer) -> None:
-    alice.introduce("bob").contact.wait()
-    bob.pictures.close()  # its name stays at the rendezvous until the lease ends
-    with pytest.raises(TransferStalled, match="nobody has answered our offer"):
-        alice.send_picture("bob", PICTURE, patience=SHORT).wait(PATIENCE)
 
 
 def test_while_the_rendezvous_is_away_what_runs_goes_on_and_it_may_return() -> None:

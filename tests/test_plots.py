@@ -174,30 +174,21 @@ def test_no_label_of_a_ladder_stands_below_it(ax: Axes) -> None:
     assert "labels had no room" in ax.get_xlabel()
 
 
-def test_ladders_stand_side_by_side_under_their_names() -> None:
-    traces = {
-        name: run(Setup(name, window=4, timeout=0.25), ScriptedLink(lose=(3,)), 8)
-        for name in ("go_back_n", "selective_repeat")
-    }
-    axes = plots.ladders(traces)
-    assert [ax.get_title() for ax in axes] == list(traces)
-    assert "selective_repeat: Ladder diagram from 0" in plots.alt_text(axes[0])
-    with pytest.raises(ValueError, match="at least one"):
-        plots.ladders({})
-
-
-def test_ladders_have_one_time_scale_so_that_the_longer_run_looks_longer() -> None:
+def test_ladders_stand_side_by_side_on_one_time_scale() -> None:
     traces = {
         name: run(Setup(name, window=4, timeout=0.15), ScriptedLink(lose=(3,)), 8)
         for name in ("stop_and_wait", "go_back_n", "selective_repeat")
     }
     axes = plots.ladders(traces)
+    assert [ax.get_title() for ax in axes] == list(traces)
     assert len({ax.get_ylim() for ax in axes}) == 1
     slow, *others = [max(corners(ax, each)[3] for each in arrows(ax)) for ax in axes]
     assert max(others) < 0.6 * slow
-    ends = ["1050 ms", "550 ms", "450 ms"]
-    for end, ax in zip(ends, axes, strict=True):
+    for end, ax in zip(("1050 ms", "550 ms", "450 ms"), axes, strict=True):
         assert f"to {end}" in str(ax.get_label())
+    assert "selective_repeat: Ladder diagram from 0" in plots.alt_text(axes[2])
+    with pytest.raises(ValueError, match="at least one"):
+        plots.ladders({})
 
 
 def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:

@@ -217,7 +217,9 @@ def test_who_hangs_up_waits_no_more_nor_does_its_connection_to_redis(
         eventually(lambda: blocked(0), "and no more")
 
 
-def test_who_leaves_waits_no_more(server: RendezvousServer, client: RendezvousClient) -> None:
+def test_who_leaves_waits_no_more(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
     ann = register(client, "ann")
     call = later(lambda: client.inbox(ann, wait=WAIT))
     waiting(server)

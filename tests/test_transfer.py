@@ -71,22 +71,6 @@ with UdpSocket(limits=Limits(patience=0.5), on_transfer=news) as here:
         }), flush=True)
     sys.stdin.read()
 """
-GIVES = """
-import sys
-from p2plab import Link, Setup, sample_picture
-from p2plab.content.chunks import cut
-from p2plab.content.content import Chunks
-from p2plab.net.udp import UdpSocket
-with UdpSocket() as here:
-    transfer = here.send(
-        ("127.0.0.1", int(sys.argv[1])),
-        cut(sample_picture(64)),
-        Setup("selective_repeat", window=4, timeout=0.03),
-        link=Link(delay=0.001, loss=0.2, duplicate=0.1, corrupt=0.1, seed=3),
-    )
-    print(transfer.wait(20).state, flush=True)
-    sys.stdin.read()
-"""
 
 
 # Everything arrives
@@ -392,32 +376,6 @@ def test_a_picture_goes_from_this_process_to_another_one() -> None:
         assert {row.what for row in transfer.trace} >= {SEND, "arrive"}
         assert process.communicate(timeout=PATIENCE)[1] == ""
         assert process.returncode == 0
-
-
-def test_a_picture_comes_from_another_process_to_this_one() -> None:
-    with (
-        UdpSocket() as there,
-        another_process(GIVES, str(there.address[1])) as process,
-    ):
-        assert line_of(process) == "done"
-        (received,) = there.transfers()
-        assert same_pixels(received.wait(PATIENCE))
-        assert process.communicate(timeout=PATIENCE) == ("", "")
-        assert process.returncode == 0
-
-
-def test_a_sender_that_is_killed_half_way_leaves_the_receiver_what_has_come() -> None:
-    slow = GIVES.replace("delay=0.001, loss=0.2", "delay=0.05, loss=0.2")
-    with UdpSocket(limits=Limits(patience=SHORT)) as there:
-        with another_process(slow, str(there.address[1])) as process:
-            eventually(lambda: there.transfers(), "it has begun")
-            (transfer,) = there.transfers()
-            eventually(lambda: transfer.progress > 0, "something has arrived")
-            process.kill()
-        with pytest.raises(TransferStalled, match="has said nothing"):
-            transfer.wait(PATIENCE)
-    assert transfer.picture().size == (64, 64)
-    assert of_kind(transfer.trace, DATA)
 
 
 def test_a_receiver_that_is_killed_half_way_leaves_the_sender_its_progress() -> None:
