@@ -19,7 +19,6 @@ from p2plab.core.link import (
     Fate,
     GilbertElliott,
     Link,
-    ScriptedLink,
 )
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.errors import P2PLabError
@@ -162,11 +161,3 @@ def test_few_bits_for_the_numbers_are_enough_while_the_order_is_kept(
 ) -> None:
     ends = machines(page, timer(), ENOUGH_BITS[page])
     assert keeps_its_promises(ends, payloads, link)
-
-
-def test_a_black_out_loses_what_is_sent_in_the_dark() -> None:
-    link = BlackOut(ScriptedLink(delay=0.25), 1.0, 2.0)
-    channel = link.forward()
-    assert channel.transmit(1, 0.5) == [(0.75, "arrive")]
-    assert channel.transmit(1, 1.0) == [(1.0, "loss")]
-    assert channel.transmit(1, 2.0) == [(2.25, "arrive")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import random
 import struct
 import zlib
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_pictures import SIGNATURE, chunk, saved
 
 from p2plab.content import content
 from p2plab.content.chunks import VERMILION, Assembly, cut
@@ -47,12 +47,6 @@ def upload(name: str, content: bytes) -> Any:
     when = datetime(2024, 1, 1, tzinfo=UTC)
     file = {"name": name, "type": "", "size": len(content), "content": content}
     return ipywidgets.FileUpload(value=(file | {"last_modified": when},)).value
-
-
-def png(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format, **options)
-    return file.getvalue()
 
 
 # Cutting and putting together
@@ -168,25 +162,6 @@ def test_every_picture_is_sent_in_the_mode_of_ours_that_shows_the_same(
     assert (np.asarray(received).reshape(np.shape(pixels)) == pixels).all()
 
 
-@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_a_colour_that_is_declared_transparent_is_transparent(mode: str) -> None:
-    data = png(Image.new(mode, (3, 3)), transparency=(0, 0, 0) if mode == "RGB" else 0)
-    received = together(cut(data, kind="picture")).picture()
-    assert received.mode == "RGBA"
-    assert received.getpixel((0, 0)) == (0, 0, 0, 0)
-
-
-def test_orientation_is_applied_and_an_animation_is_sent_as_its_first_picture() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    data = png(Image.new("RGB", (30, 20)), "JPEG", exif=exif)
-    assert together(cut(data, kind="picture")).picture().size == (20, 30)
-    first, second = Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 200)
-    data = png(first, "GIF", save_all=True, append_images=[second])
-    received = together(cut(data, kind="picture")).picture().convert("L")
-    assert received.getextrema() == (10, 10)
-
-
 @pytest.mark.parametrize(
     ("array", "mode"),
     [
@@ -229,7 +204,7 @@ def test_a_picture_file_is_a_picture_and_all_else_arrives_as_it_is(
 ) -> None:
     # Pillow could write a PDF, and cannot read it.
     cat, report = tmp_path / "cat.PNG", tmp_path / "report.pdf"
-    cat.write_bytes(png(Image.fromarray(SAMPLE)))
+    cat.write_bytes(saved(Image.fromarray(SAMPLE), "PNG"))
     report.write_bytes(b"%PDF" * 999)
     for path, kind in ((cat, "picture"), (report, "file")):
         for thing in (path, str(path), upload(path.name, path.read_bytes())):
@@ -297,7 +272,7 @@ def test_a_file_that_cannot_be_sent_is_refused_with_the_reason(tmp_path: Path) -
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_truncated_picture_is_refused(format: str) -> None:
-    data = png(Image.fromarray(SAMPLE), format)
+    data = saved(Image.fromarray(SAMPLE), format)
     for length in (1, 20, len(data) // 2):
         with pytest.raises(
             BadContent, match=r"is not a picture that Pillow can open|cut short"
@@ -307,7 +282,7 @@ def test_a_truncated_picture_is_refused(format: str) -> None:
 
 @given(st.integers(0, 3000), st.binary(min_size=1, max_size=9))
 def test_a_damaged_picture_is_a_picture_or_refused(place: int, damage: bytes) -> None:
-    data = png(Image.fromarray(SAMPLE), "TIFF")
+    data = saved(Image.fromarray(SAMPLE), "TIFF")
     data = data[:place] + damage + data[place + len(damage) :]
     with contextlib.suppress(BadContent):
         assert together(cut(data, kind="picture")).verify()
@@ -315,13 +290,9 @@ def test_a_damaged_picture_is_a_picture_or_refused(place: int, damage: bytes) ->
 
 @pytest.mark.parametrize("side", [6_000, 7_000, 60_000])
 def test_a_picture_that_unpacks_to_too_much_is_refused_unopened(side: int) -> None:
-    def block(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    header = block(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    pixels = block(b"IDAT", zlib.compress(bytes(1000)))
-    bomb = b"\x89PNG\r\n\x1a\n" + header + pixels + block(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    bomb = SIGNATURE + header + pixels + chunk(b"IEND", b"")
     with pytest.raises(BadContent, match=r"0,000,000 (bytes|pixels)"):
         cut(bomb, kind="picture")
 
@@ -479,10 +450,10 @@ def test_a_saved_picture_has_lost_nothing(mode: str, tmp_path: Path) -> None:
     picture = picture_of(mode, 9, 7)
     assembly = together(cut(picture, name="cat.jpg"))
     for path in (assembly.save(tmp_path), assembly.save(tmp_path / "cat.tiff")):
-        with Image.open(path) as saved:
-            assert path.name == f"cat.{saved.format or ''}".lower()
-            assert saved.mode in (mode, "I;16B")
-            assert saved.tobytes() == picture.tobytes()
+        with Image.open(path) as image:
+            assert path.name == f"cat.{image.format or ''}".lower()
+            assert image.mode in (mode, "I;16B")
+            assert image.tobytes() == picture.tobytes()
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", "cat.xyz", "cat"])
@@ -494,8 +465,8 @@ def test_a_format_that_would_lose_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_half_a_picture_can_be_saved_and_half_a_file_cannot(tmp_path: Path) -> None:
-    with Image.open(Assembly(cut(SAMPLE).content).save(tmp_path)) as saved:
-        assert saved.size == (48, 48)
+    with Image.open(Assembly(cut(SAMPLE).content).save(tmp_path)) as image:
+        assert image.size == (48, 48)
     with pytest.raises(TransferError, match="0 of 1 chunks are here"):
         Assembly(cut(b"abc").content).save(tmp_path)
 

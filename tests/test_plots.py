@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -18,12 +19,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 from PIL import Image
+from test_metrics import GO_BACK_4, seen_by
+from test_metrics import run as run_of
 
 from p2plab import plots
 from p2plab.content.chunks import NOT_YET, VERMILION
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import simulate_picture
-from p2plab.core.link import ARRIVE, AnyLink, Link, ScriptedLink
+from p2plab.core.link import ARRIVE, Link, ScriptedLink
 from p2plab.core.meeting import Seen
 from p2plab.core.packet import HEADER_SIZE, Kind
 from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Row, Trace
@@ -32,7 +35,6 @@ from p2plab.measure.metrics import summarise, transmissions
 from p2plab.plots import style
 from p2plab.plots.ladder import numbers
 from p2plab.protocols import Setup
-from p2plab.sim.simulator import simulate
 
 Figure = Callable[[Trace, Axes | None], Axes]
 FIGURES: list[Figure] = [
@@ -41,17 +43,9 @@ FIGURES: list[Figure] = [
     plots.window_over_time,
     plots.rtt,
 ]
-GO_BACK_4 = Setup("go_back_n", window=4, timeout=0.25)
 
 
-def run(setup: Setup, link: AnyLink, count: int = 10) -> Trace:
-    payloads = [bytes([i % 256]) * 1000 for i in range(count)]
-    return simulate(setup.sender(), setup.receiver(), payloads, link).trace
-
-
-def seen_by(host: str, trace: Trace) -> Trace:
-    rows = [row for row in trace.rows if row[1] == host]
-    return Trace(trace.about, {host: trace.names[host]}, rows, [])
+run = partial(run_of, size=1000)
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -55,51 +54,56 @@ def client(server: RendezvousServer) -> Iterator[RendezvousClient]:
         yield run
 
 
-class Impostor(BaseHTTPRequestHandler):
-    """Answers everything with the one answer that its server was given.
+@contextmanager
+def answering(
+    answer: bytes, tls: ssl.SSLContext | None = None, lose: int = 0
+) -> Iterator[int]:
+    """Yield a port where everybody gets this answer, whatever they ask.
 
-    With `lose`, so many requests get no answer before, as in a network that loses them.
+    lose: so many get none before, as in a network that loses requests.
     """
 
-    protocol_version = "HTTP/1.1"
-    server: Any  # see impostor()
+    def secured(line: socket.socket) -> socket.socket:
+        return tls.wrap_socket(line, server_side=True) if tls else line
 
-    def answer(self) -> None:
-        if self.server.lose:
-            self.server.lose -= 1
-            self.rfile.read(1)  # until the client gives up
-            return
-        status, body, to = self.server.given
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Location", to)
-        self.end_headers()
-        self.wfile.write(body)
+    def serve() -> None:
+        with suppress(OSError):
+            for number in count():
+                line, _ = listener.accept()
+                with line, suppress(OSError), secured(line) as inside:
+                    inside.recv(10_000)
+                    if number >= lose:
+                        inside.sendall(answer)
+                        inside.shutdown(socket.SHUT_WR)
+                    while inside.recv(10_000):  # until the client hangs up
+                        pass
 
-    do_GET = do_PUT = do_POST = do_DELETE = answer
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join()
 
-    def log_message(self, *args: object) -> None:
-        """Keep the test's output clean."""
+
+def http(status: int, body: bytes, to: str = "/") -> bytes:
+    head = f"HTTP/1.1 {status} said\r\nLocation: {to}\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @contextmanager
 def impostor(
     status: int, body: bytes, lose: int = 0, to: str = "/"
 ) -> Iterator[RendezvousClient]:
-    http: Any = ThreadingHTTPServer(("127.0.0.1", 0), Impostor)
-    with http:
-        http.given, http.lose = (status, body, to), lose
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        url = f"http://127.0.0.1:{http.server_address[1]}"
-        with RendezvousClient(url, timeout=0.3 if lose else 2.0) as client:
-            try:
-                yield client
-            finally:
-                client.close()  # or the server would wait for the next request
-                http.shutdown()
-                thread.join()
+    """Yield a client of what answers everything with this."""
+    with answering(http(status, body, to), lose=lose) as port:
+        url, timeout = f"http://127.0.0.1:{port}", 0.3 if lose else 2.0
+        with RendezvousClient(url, timeout=timeout) as client:
+            yield client
 
 
 def test_a_peer_comes_and_goes(
@@ -251,32 +255,6 @@ def cause(url: str, timeout: float = 2.0) -> str:
         words = str(caught.value)
         assert words.isprintable()
         return words
-
-
-@contextmanager
-def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Yield a port where everybody gets this answer, whatever they ask."""
-
-    def secured(line: socket.socket) -> socket.socket:
-        return tls.wrap_socket(line, server_side=True) if tls else line
-
-    def serve() -> None:
-        with suppress(OSError):
-            while line := listener.accept()[0]:
-                with line, suppress(OSError), secured(line) as inside:
-                    inside.recv(10_000)
-                    inside.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-            thread.join()
 
 
 @pytest.mark.parametrize(
