@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import p2plab
 from p2plab import Link, ScriptedLink, Setup, sample_picture, simulate_picture
 from p2plab.content.transfer import Transfer
 from p2plab.measure.metrics import transmissions
+from p2plab.room.swarm import Swarm, torrent
 from p2plab.ui.stage import HERE, Stage, program
 
 NODE = shutil.which("node")
@@ -160,7 +162,7 @@ def test_of_a_long_transfer_that_goes_on_the_last_is_shown_and_all_that_came(
 ) -> None:
     run = transfer("selective_repeat")
     whole = Stage(run)
-    monkeypatch.setattr("p2plab.ui.stage.RECENT", 20)
+    monkeypatch.setattr("p2plab.ui.stage.columns.RECENT", 20)
     monkeypatch.setattr(Transfer, "ended", property(lambda self: False))
     stage = Stage(run)
     assert stage.header["live"]
@@ -172,3 +174,22 @@ def test_of_a_long_transfer_that_goes_on_the_last_is_shown_and_all_that_came(
     monkeypatch.undo()
     stage.show(run)
     assert stage.columns == whole.columns, "at the end all of it"
+
+
+def test_a_room_of_many_peers_reaches_the_stage_as_a_map() -> None:
+    pieces = [bytes([n]) * 500 for n in range(8)]
+    hashes = torrent(pieces)
+
+    def make(me: str, chance: Random) -> Swarm:
+        return Swarm(me, chance, hashes, dict(enumerate(pieces)) if me == "p0" else {})
+
+    run = p2plab.simulate_room(make, 5, loss=0.1, seed=1)
+    stage = Stage(run)
+    assert stage.header["lifelines"] == ["p0", "p1", "p2", "p3", "p4"]
+    assert stage.header["things"] == 8
+    assert len(column(stage, "messages/sent")) == len(run.messages)
+    assert len(column(stage, "has/at")) == 5 * 8
+    assert (column(stage, "messages/fate") == 2).sum() == sum(
+        message.fate in ("loss", "gone") for message in run.messages
+    )
+    assert stage.header["moves"] == []
