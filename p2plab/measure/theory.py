@@ -368,7 +368,7 @@ def hops_kademlia(peers: int, copies: int) -> float:
 def most_keys(peers: int) -> float:
     """How many times the mean the fullest node of a ring holds: 1 + 1/2 + ... + 1/N.
 
-    Source: the longest of N arcs between random points; Feller, volume 2, I.9.
+    Source: the mean of the longest of N spacings; David & Nagaraja, Order Statistics.
     """
     _require(peers=peers)
     return sum(1 / number for number in range(1, peers + 1))
@@ -404,4 +404,4 @@ def reached_flood(degree: int, hops: int) -> float:
     Source: a tree, in which nobody is reached twice.
     """
     _require(degree=degree)
-    return 1 + degree * ((degree - 1) ** hops - 1) / (degree - 2)
+    return 1 + degree * (float(degree - 1) ** hops - 1) / (degree - 2)
