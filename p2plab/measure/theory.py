@@ -18,10 +18,10 @@ from p2plab.core.validation import number
 
 _INTERVALS: Final = {
     **dict.fromkeys(("packet_size", "rate"), "(0, inf)"),
-    **dict.fromkeys(("delay", "a"), "[0, inf)"),
+    **dict.fromkeys(("delay", "a", "ups"), "[0, inf)"),
     **dict.fromkeys(("window", "count", "bits"), "[1, inf)"),
     **dict.fromkeys(("peers", "pieces", "copies", "keys", "degree"), "[1, inf)"),
-    **dict.fromkeys(("size", "up", "ups", "fanout"), "(0, inf)"),
+    **dict.fromkeys(("size", "up", "fanout"), "(0, inf)"),
     **dict.fromkeys(("loss", "ack_loss"), "[0, 1)"),
     **dict.fromkeys(("p", "r"), "(0, 1]"),
     **dict.fromkeys(("loss_bad", "loss_good", "share"), "[0, 1]"),
@@ -230,7 +230,7 @@ def time_swarm(
     Assumes a fluid, and is met in the limit of many pieces only.
     Source: Kurose & Ross, section 2.5, equations 2.2 and 2.3.
     """
-    _require(peers=peers, size=size, up=up)
+    _require(peers=peers, size=size, up=up, ups=ups)
     alone = max(8 * size / up, 8 * size / down)
     return max(alone, 8 * peers * size / (up + ups))
 
