@@ -137,8 +137,8 @@ _EXHIBITS: Final = (
     _flood(
         "forgets_who_asked",
         "It does not remember from whom a question came: no answer finds back.",
-        ("elif back := self.came.get((item, asker, number)):\n"
-         'self.out.append((back, Message("found", answer)))',),
+        ("self.came[item, asker, number] = who", "self.came[item, asker, number] = ''"),
+        ("if back is not None and back", "if back and back"),
     ),
     _flood(
         "answers_strangers",
