@@ -34,7 +34,7 @@ export function isThere(scene, peer, now) {
 
 // Where the peers stand: on a circle, or where the room says (shares of a turn).
 export function mapPlaces(scene, width, height) {
-  const radius = Math.min(width, height) / 2 - 26, count = scene.lifelines.length;
+  const radius = Math.min(width, height) / 2 - 34, count = scene.lifelines.length;
   return scene.lifelines.map((_, peer) => {
     const turn = 2 * Math.PI * (scene.turns?.[peer] ?? peer / count) - Math.PI / 2;
     return { x: width / 2 + radius * Math.cos(turn), y: height / 2 + radius * Math.sin(turn) };
