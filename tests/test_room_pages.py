@@ -98,6 +98,17 @@ def test_free_riders_cost_the_others_time() -> None:
     assert slots_taken(20, 32, riders=10) > 1.5 * slots_taken(20, 32)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_tit_for_tat_bites_only_where_nobody_stays_who_is_done(leaves: bool) -> None:
+    slow = {"up": UP / 4}
+    how = {"serve": tit_for_tat, "leaves_when_complete": leaves}
+    run, _ = swarm(30, 64, 8, slow, **how)
+    times = run.reached(64)
+    riders = fmean(times[name] for name in names_of(9)[1:])
+    ratio = riders / fmean(times[name] for name in names_of(31)[9:])
+    assert ratio > 1.4 if leaves else ratio < 1.2
+
+
 def test_the_others_finish_although_the_seed_dies_once_all_pieces_are_out() -> None:
     run, _ = swarm(8, 16, room={"churn": [Change(0.6, "p0", "die")]})
     assert run.here == set(names_of(9)) - {"p0"}

@@ -112,7 +112,7 @@ _EXHIBITS: Final = (
     _swarm(
         "too_polite",
         "It serves only those who have given it something; all wait for the first one.",
-        ("if wants]", "if wants and self.given.get(who)]"),
+        ("if wants]", "if wants and self.balance.get(who)]"),
     ),
     _swarm(
         "asks_everybody",
@@ -131,7 +131,7 @@ _EXHIBITS: Final = (
         "keeps_it_to_itself",
         "It does not say what it has got, so that all depend on the seed.",
         ('self.out.extend((each, Message("have", piece)) for each in self.theirs)',),
-        ("self.out.extend((who, everything) for who in self.unheard())", "pass"),
+        ("in self.unheard()", "in []"),
         ("(self.asked or self.unheard())", "self.asked"),
     ),
     _flood(
