@@ -155,6 +155,16 @@ def test_endless_messages_and_timeouts_end() -> None:
     assert promises == {Promise.END, Promise.TIMER}
 
 
+def test_who_talks_without_end_is_named() -> None:
+    class Talker(Writer):
+        def next_message(self, now: float) -> Any:
+            return "p1", Message("a")
+
+    run = room(lambda me, _: Talker() if me == "p0" else Writer(), 2, most=1_000)
+    assert [(each.who, each.promise) for each in run.broken] == [("p0", Promise.END)]
+    assert not run.ended
+
+
 def test_a_node_that_wants_to_leave_leaves() -> None:
     class Leaver(Writer):
         have = (1,)

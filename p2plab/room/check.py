@@ -509,12 +509,12 @@ class Search:
         except Stuck as why:
             broken = Broken(0.0, "a node", Promise.END, str(why), str(why.line))
             return None, Finding(Promise.END, broken=broken)
-        if run.broken:
-            return run, Finding(run.broken[0].promise, broken=run.broken[0])
         if not run.ended:
             last = run.messages[-1] if run.messages else None
             who, thing = (last.sender, last.kind) if last else ("a timer", "nothing")
             return run, Finding(Together.ENDS, who, thing, time=run.time)
+        if run.broken:
+            return run, Finding(run.broken[0].promise, broken=run.broken[0])
         return run, self.task.judge(trial, run)
 
     def judge(self, trial: Trial) -> RoomRun | None:

@@ -225,6 +225,12 @@ class Room:
             self.now, _, _, action, arguments = heappop(heap)
             action(*arguments)
         run.time, run.ended = self.now, not heap
+        if self._number >= most:
+            senders = Counter(passage.sender for passage in run.messages)
+            [(name, sent)] = senders.most_common(1)
+            what = f"had sent {sent:,} of {most:,} messages, and there was no end to it"
+            breach = _Breach(Promise.END, "next_message", what)
+            run.broken.append(_broken(self.now, self.peers[name], breach))
         return run
 
     def _push(self, time: float, rank: int, action: Any, *arguments: Any) -> None:
@@ -418,8 +424,8 @@ def _broken(now: float, peer: _Peer, why: Exception) -> Broken:
     """Say what a node did, and where in its source."""
     if isinstance(why, _Breach):
         promise, member, what = why.args
-        code = getattr(type(peer.node), member).__code__
-        file, line = code.co_filename, code.co_firstlineno
+        code = getattr(getattr(type(peer.node), member, None), "__code__", None)
+        file, line = (code.co_filename, code.co_firstlineno) if code else ("?", 0)
     else:
         promise, what = Promise.NO_EXCEPTION, f"raised {type(why).__name__}: {why}"
         frames = traceback.extract_tb(why.__traceback__)
@@ -444,7 +450,7 @@ def simulate_room(
     faults: Iterable[Fault] = (),
     seed: int = 0,
     until: float = 600.0,
-    most: int = 2_000_000,
+    most: int = 1_000_000,
 ) -> RoomRun:
     """Let many nodes talk in virtual time; one seed gives one run, on every system.
 
@@ -455,7 +461,8 @@ def simulate_room(
     delay: one way [s], or (least, most), drawn for each pair.
     loss: probability that a message is lost, in [0, 1).
     churn: who arrives, leaves or dies when. faults: what happens to single messages.
-    until: when it ends [s of virtual time]; most: messages, after which it ends.
+    until: when it ends [s of virtual time]; most: messages, after which it ends and who
+        sent most of them is named.
     Raises ValueError outside these ranges. A node that breaks its contract dies, is
     named in `broken`, and the others go on.
     """
