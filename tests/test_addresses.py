@@ -39,9 +39,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
     return have
 
 
-def test_addresses_are_found_without_a_default_route_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_addresses_need_no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = own_addresses()
     ask = addresses._on_the_way
     monkeypatch.setattr(
@@ -124,7 +122,7 @@ with RendezvousServer(host, redis_url="") as server:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_on_any_network_peers_register_meet_and_tell_no_address_in_vain(
+def test_on_any_network_peers_meet_and_tell_no_address_in_vain(
     network: str, host: str
 ) -> None:
     needs_ipv6()
@@ -143,9 +141,7 @@ def test_on_any_network_peers_register_meet_and_tell_no_address_in_vain(
     assert "all met" in run.stdout
 
 
-def test_all_addresses_are_printed_for_other_machines(
-    own: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_addresses_are_printed(own: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with RendezvousServer("0.0.0.0", redis_url="") as server:
         own("10.0.0.5", "192.168.1.7")
         tell_where(server)
@@ -178,7 +174,7 @@ def test_a_lab_that_lets_others_in_tells_an_address_that_they_reach(own: Any) ->
         ("192.168.1.7", "192.168.1.7", False),
     ],
 )
-def test_who_listens_to_itself_and_is_seen_from_elsewhere_is_told_the_cure(
+def test_who_listens_to_itself_alone_is_told_the_cure(
     host: str, seen: str, alone: bool
 ) -> None:
     why = shut_in(host, Registration("ada", "token", 60, seen))

@@ -146,7 +146,7 @@ def test_everything_arrives_in_order_also_when_a_link_goes_dark_and_heals(
 
 @several
 @given(ANY, PAYLOADS, BLACK_OUTS)
-def test_fast_gets_everything_across_any_network_too(
+def test_fast_crosses_any_network_too(
     link: Link, payloads: list[bytes], dark: tuple[float, float]
 ) -> None:
     for each in (link, BlackOut(link, dark[0], sum(dark))):

@@ -306,9 +306,7 @@ def numbered(theirs: int, ours: int, signed: bool = False) -> Makers:
         (numbered(2**16, 2**30), 2**16 + 1),
     ],
 )
-def test_numbers_that_begin_again_late_are_looked_at(
-    makers: Makers, payloads: int
-) -> None:
+def test_numbers_that_begin_again_late_are_seen(makers: Makers, payloads: int) -> None:
     verdict = check(*makers, budget=20)
     assert (verdict.promise, verdict.faults) == ("termination", ())
     assert f"{payloads} payloads" in verdict.sentence
@@ -364,9 +362,7 @@ def test_a_driver_that_pulls_late_becomes_quick_again() -> None:
     assert times[-100] == times[-1]
 
 
-def test_the_fewest_faults_are_found_however_slow_the_machine_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_slow_machines_find_the_fewest_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     exhibit = EXHIBITS["backs_off_for_every_packet"]
     counts = set()
     for slowness in (1, 5, 30):
@@ -431,9 +427,7 @@ FIELD = (
     ],
     ids=["global", "not cleared", "object", "class", "module", "field"],
 )
-def test_what_passes_only_by_sharing_more_than_packets_is_broken(
-    text: str, tmp_path: Path
-) -> None:
+def test_sharing_more_than_packets_is_broken(text: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {"__name__": "prank"}
     exec(text, names)
     for channel in CHANNELS:

@@ -128,9 +128,7 @@ def test_a_busy_port_is_named_and_not_a_stack_trace() -> None:
     assert "port" in run.stderr
 
 
-def test_the_console_peer_lists_sends_and_shows_its_inbox(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_the_console_lists_sends_and_shows_its_inbox(lab: Lab, tmp_path: Path) -> None:
     bob = lab.peer("bob")
     Image.fromarray(sample_picture(32)).save(tmp_path / "a picture.png")
     picture_file = tmp_path / "a picture.png"
@@ -265,15 +263,11 @@ def test_a_name_cannot_steer_the_terminal(lab: Lab) -> None:
         ("file bob no.txt", "no.txt cannot be read: "),
     ],
 )
-def test_what_cannot_be_carried_out_is_answered_in_a_sentence(
-    lab: Lab, line: str, said: str
-) -> None:
+def test_what_cannot_be_done_is_answered(lab: Lab, line: str, said: str) -> None:
     assert answer(lab.peer("grace"), line).startswith(said)
 
 
-def test_a_protocol_that_does_not_exist_is_answered_with_those_that_do(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_an_unknown_protocol_is_answered_with_known(lab: Lab, tmp_path: Path) -> None:
     grace = lab.peer("grace")
     path = tmp_path / "a picture.png"
     Image.fromarray(sample_picture(32)).save(path)
@@ -288,9 +282,7 @@ def test_a_protocol_that_does_not_exist_is_answered_with_those_that_do(
     assert answer(grace, "help nosuch").startswith("there is no command nosuch: type")
 
 
-def test_a_protocol_whose_package_is_absent_is_answered_with_how_to_install_it(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_an_absent_package_is_told_with_its_cure(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(sample_picture(32)).save(path)
     absent = (
@@ -310,9 +302,7 @@ def test_a_protocol_whose_package_is_absent_is_answered_with_how_to_install_it(
     assert run.stdout.count(how) == 3, run.stdout + run.stderr
 
 
-def test_a_place_where_nothing_can_be_saved_is_named_with_what_to_do(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_where_nothing_can_be_saved_is_told_a_cure(lab: Lab, tmp_path: Path) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     ivan.send_picture("judy", sample_picture(32)).wait(20)
     eventually(lambda: judy.inbox, "it has come")
@@ -356,9 +346,7 @@ def test_what_arrives_is_told_while_somebody_types(lab: Lab) -> None:
     assert complete == ("picture from ivan, 32x32, complete; to keep it, type save 1")
 
 
-def test_a_file_is_sent_from_the_terminal_and_saved_as_it_was(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_a_file_is_sent_and_saved_as_it_was(lab: Lab, tmp_path: Path) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     notes, saved = tmp_path / "some notes.txt", tmp_path / "saved"
     notes.write_bytes(b"as it is\r\n\x00" * 500)
@@ -413,9 +401,7 @@ class Taken:
             raise NameTaken("taken", self.left.pop(0))
 
 
-def test_a_name_whose_peer_was_cut_off_is_waited_for(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_lost_peer_s_name_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     slept: list[float] = []
     register(cast(Peer, Taken(18.4, 13.4, 3.4)), slept.append)
     assert slept == [5, 5, 3.4]
@@ -502,9 +488,7 @@ def test_a_transfer_tells_how_far_it_is(
     assert end == "arrived after 2.00 s"
 
 
-def test_what_arrives_is_told_now_and_then(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_news_are_told_at_times(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2plab.commands.console.EVERY", 0.01)
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     console = Console(judy)
@@ -574,9 +558,7 @@ def test_a_text_that_nobody_takes_can_be_sent_again(lab: Lab) -> None:
     assert getattr(text, "text", "") == "are  you there?"
 
 
-def test_a_peer_that_falls_silent_is_told_without_a_trace(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_peer_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     ivan.introduce("judy").contact.wait()
     judy.pictures.close()

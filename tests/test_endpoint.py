@@ -98,9 +98,7 @@ async def waits(self: Any, packet: Any, now: float) -> None: ...
         ("send", lambda self: None, "is called with 1 argument"),
     ],
 )
-def test_a_member_that_a_driver_cannot_use_is_refused(
-    member: str, method: Any, words: str
-) -> None:
+def test_an_unusable_member_is_refused(member: str, method: Any, words: str) -> None:
     told = broken(changed(Sender, **{member: method}))
     assert (told.promise, told.member) == (Promise.INTERFACE, member)
     assert re.search(words, str(told))
@@ -203,9 +201,7 @@ def test_a_next_packet_that_returns_something_else_is_found(answer: Any) -> None
 @pytest.mark.parametrize(
     ("member", "time"), [("on_packet", 0.5), ("next_packet", 0.0), ("on_timeout", 1.5)]
 )
-def test_an_exception_in_a_machine_names_the_member_the_time_and_the_cause(
-    member: str, time: float
-) -> None:
+def test_an_exception_in_a_machine_names_its_place(member: str, time: float) -> None:
     def wrong(self: Sender, *told: Any) -> None:
         raise KeyError("base")
 
@@ -257,9 +253,7 @@ class Paced(Sender):
 
 
 @pytest.mark.parametrize(("rate", "gap"), [(8.0, 0.125), (None, 0.0)])
-def test_pacing_spaces_the_packets_exactly_and_fires_no_timer(
-    rate: float | None, gap: float
-) -> None:
+def test_pacing_spaces_packets_exactly(rate: float | None, gap: float) -> None:
     sender = Paced()
     sender.pacing_rate = rate
     ends = FinishSender(sender, FixedRto(1.0)), FinishReceiver(Receiver())

@@ -40,9 +40,7 @@ def test_a_process_pool_and_threads_give_the_same_rows_in_the_same_order() -> No
         assert there == here
 
 
-def test_progress_is_shown_only_when_asked_for(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_progress_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = sweep(SETUPS[:1], [0.0], [0, 1], count=2)
     assert capsys.readouterr() == ("", "")
     assert sweep(SETUPS[:1], [0.0], [0, 1], count=2, progress=True) == quiet

@@ -94,9 +94,7 @@ def test_no_small_run_breaks_it() -> None:
     assert verdict.kind == "survived", str(verdict)
 
 
-def test_without_the_package_the_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_the_package_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "raptorq", None)
     with pytest.raises(P2PLabError, match="pip install raptorq"):
         FountainReceiver(8)

@@ -110,7 +110,7 @@ def test_an_outage_ends() -> None:
         ("copies_delivered", {"outage": {1: "x"}}, "0 to 30 s, got x"),
     ],
 )
-def test_what_the_network_cannot_do_is_refused_in_words(
+def test_no_such_network_is_refused(
     name: str, faults: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):

@@ -241,9 +241,7 @@ def threads() -> list[str]:
     ],
     ids=["a text", "http", "an unknown session", "nothing"],
 )
-def test_who_proves_nothing_is_a_stranger_and_nothing_of_it_is_believed(
-    data: bytes,
-) -> None:
+def test_who_proves_nothing_is_a_stranger_and_not_believed(data: bytes) -> None:
     with (
         talk(PROOF_TIMEOUT=0.1) as both,
         socket.create_connection(both.server.address) as stranger,
@@ -330,9 +328,7 @@ def test_stopping_waits_for_no_proof_and_closing_for_none_either() -> None:
 
 @several
 @given(st.binary(max_size=100), st.booleans())
-def test_any_bytes_in_a_handshake_are_forged_or_an_end(
-    data: bytes, as_server: bool
-) -> None:
+def test_any_bytes_are_forged_or_an_end(data: bytes, as_server: bool) -> None:
     alice, bob = introduced()
     near, far = socket.socketpair()
     with near, far:

@@ -89,9 +89,7 @@ def test_a_timeout_drawn_by_lot_is_never_the_same_and_otherwise_right() -> None:
     assert all(run.delivered == list(FIVE) for run in runs)
 
 
-def test_two_processes_differ_in_the_order_of_a_set_and_only_there(
-    tmp_path: Path,
-) -> None:
+def test_two_processes_differ_in_the_order_of_a_set_alone(tmp_path: Path) -> None:
     assert verdict_on(EXHIBITS["order_of_a_set"], budget=0.3).kind == "survived"
     file = tmp_path / "exhibit.py"
     file.write_text(

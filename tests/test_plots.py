@@ -255,9 +255,7 @@ def test_sequence_numbers_are_written_shortly(seqs: list[int], text: str) -> Non
 
 
 @pytest.mark.parametrize("protocol", ["selective_repeat", "best_effort"])
-def test_over_time_ends_with_the_numbers_of_the_summary(
-    ax: Axes, protocol: str
-) -> None:
+def test_over_time_ends_as_the_summary_says(ax: Axes, protocol: str) -> None:
     trace = run(Setup(protocol, 8), Link(loss=0.2, duplicate=0.2, seed=1), 60)
     plots.over_time(trace, ax)
     summary = summarise(trace)
@@ -324,9 +322,7 @@ def test_packets_over_loss_has_the_least_that_is_possible(ax: Axes) -> None:
     draw(plots.packets_over_loss([], plots.blank()))
 
 
-def test_the_table_of_a_sweep_has_a_row_for_each_loss_and_both_figures_numbers() -> (
-    None
-):
+def test_the_table_of_a_sweep_has_both_figures_numbers() -> None:
     results = sweep([Setup("stop_and_wait", timeout=0.15)], [0.0, 0.2], [0], count=30)
     page = str(plots.loss_table(results))
     assert page.count("<tr>") == 3
@@ -399,9 +395,7 @@ def test_an_alt_text_and_a_table_are_escaped(ax: Axes) -> None:
     assert page.count(">14</td>") >= 2
 
 
-def test_showing_a_figure_closes_it_so_that_it_is_not_shown_twice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_showing_a_figure_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     displayed: list[object] = []
     monkeypatch.setattr("IPython.display.display", displayed.append)
     ax = plots.ladder(run(GO_BACK_4, Link()))
@@ -540,9 +534,7 @@ def test_what_others_wrote_stays_text_in_a_meeting(ax: Axes) -> None:
 
 
 @pytest.mark.parametrize("look", ["default", "dark_background"])
-def test_whatever_the_style_nothing_is_drawn_in_the_colour_of_the_ground(
-    look: str,
-) -> None:
+def test_in_no_style_anything_has_the_colour_of_the_ground(look: str) -> None:
     link = Link(delay=0.02, loss=0.2, corrupt=0.1, duplicate=0.1, rate=1e6, seed=1)
     setup = Setup("go_back_n", window=4)
     trace = simulate_picture(sample_picture(64), setup, link).trace

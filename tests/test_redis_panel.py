@@ -23,9 +23,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RendezvousServer]:
         yield server
 
 
-def test_names_leases_and_meetings_are_there_and_their_secrets_are_not(
-    server: RendezvousServer,
-) -> None:
+def test_names_and_meetings_are_shown_without_secrets(server: RendezvousServer) -> None:
     with Peer("ann", server.url) as ann, Peer("bob", server.url) as bob:
         ann.register(lease=30)
         bob.register(lease=30)

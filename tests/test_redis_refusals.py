@@ -137,7 +137,7 @@ def test_a_redis_with_as_many_clients_as_it_takes_is_told(tmp_path: Path) -> Non
         ("rediss+cluster", "", "does not speak TLS"),
     ],
 )
-def test_a_url_that_does_not_fit_its_redis_is_told(
+def test_a_url_of_another_redis_is_told(
     tmp_path: Path, scheme: str, place: str, words: str
 ) -> None:
     with RedisServer(tmp_path) as server:
@@ -155,9 +155,7 @@ def test_a_node_of_a_cluster_is_no_single_redis(tmp_path: Path) -> None:
     ("host", "clients"),
     [("127.0.0.1", "no"), ("127.0.0.1", "yes"), ("127.0.0.2", "no")],
 )
-def test_a_redis_that_wants_tls_is_told(
-    tmp_path: Path, host: str, clients: str
-) -> None:
+def test_a_redis_with_tls_is_told(tmp_path: Path, host: str, clients: str) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         [
@@ -235,9 +233,7 @@ def saying(greeting: bytes, answer: bytes) -> Iterator[str]:
         ("", "-NEW Nobody knows it yet.", "NEW Nobody knows it yet"),
     ],
 )
-def test_what_is_said_in_place_of_an_answer_is_told(
-    greeting: str, answer: str, words: str
-) -> None:
+def test_another_server_is_told(greeting: str, answer: str, words: str) -> None:
     ends = [f"{each}\r\n".encode() if each else b"" for each in (greeting, answer)]
     with saying(*ends) as url:
         assert words in trouble(url)
@@ -276,9 +272,7 @@ def test_a_redis_that_is_not_there_is_told(url: str, words: str) -> None:
         ("127.0.0.1:6379", "redis://HOST"),
     ],
 )
-def test_a_url_that_cannot_be_read_is_told_without_its_password(
-    url: str, words: str
-) -> None:
+def test_a_wrong_url_is_told_without_its_password(url: str, words: str) -> None:
     with pytest.raises(ValueError, match="cannot be read") as why:
         connect(url)
     assert words in str(why.value)

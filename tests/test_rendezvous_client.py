@@ -102,7 +102,7 @@ def impostor(
                 thread.join()
 
 
-def test_a_peer_registers_is_found_and_leaves(
+def test_a_peer_comes_and_goes(
     client: RendezvousClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # which is not asked
@@ -122,9 +122,7 @@ def test_a_peer_registers_is_found_and_leaves(
     client.leave(ann)  # twice is once
 
 
-def test_the_list_has_all_pages(
-    server: RendezvousServer, client: RendezvousClient
-) -> None:
+def test_all_pages_are_read(server: RendezvousServer, client: RendezvousClient) -> None:
     names = [f"Zoë{number:03}" for number in range(230)]
     for name in names:
         client.register(name, ["10.0.0.1"], 1, 2)
@@ -188,14 +186,12 @@ def test_a_url_that_cannot_be_one_is_refused_and_no_password_is_shown(url: str) 
     assert "ann" not in str(caught.value)
 
 
-def test_what_the_rendezvous_refuses_is_said_in_its_words(
-    client: RendezvousClient,
-) -> None:
+def test_a_refusal_is_said_in_its_words(client: RendezvousClient) -> None:
     with pytest.raises(RendezvousError, match=r"tcp_port: .* 65535"):
         client.register("ann", ["10.0.0.1"], 70_000, 2)
 
 
-def test_when_the_rendezvous_is_back_the_same_client_goes_on(
+def test_a_client_outlives_a_restart(
     server: RendezvousServer, client: RendezvousClient
 ) -> None:
     ann = client.register("ann", ["10.0.0.1"], 1, 2)
@@ -293,18 +289,14 @@ def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "the answer was cut"),
     ],
 )
-def test_what_is_no_answer_is_said_and_not_called_silence(
-    answer: bytes, words: str
-) -> None:
+def test_what_is_no_answer_is_not_called_silence(answer: bytes, words: str) -> None:
     with answering(answer) as port:
         assert words in cause(f"http://127.0.0.1:{port}")
     with answering(answer) as port:
         assert "TLS fails" in cause(f"https://127.0.0.1:{port}")
 
 
-def test_a_proxy_that_does_not_let_us_through_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_proxy_that_refuses_us_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "")
     assert "NO_PROXY" in cause("http://rooms.example:8000")
@@ -387,9 +379,7 @@ def test_tls_and_its_certificates_are_named_and_the_cures_work(
         ("candidates", [[[]], [HERE] * 11]),
     ],
 )
-def test_a_meeting_that_cannot_be_is_not_believed(
-    field: str, wrong: list[object]
-) -> None:
+def test_an_impossible_meeting_is_refused(field: str, wrong: list[object]) -> None:
     for value in wrong:
         body = json.dumps({"events": [MET | {field: value}], "next": "1-0"}).encode()
         with impostor(200, body) as client, pytest.raises(RendezvousError):

@@ -64,9 +64,7 @@ def known(case: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["right", "wrong"])
 @pytest.mark.parametrize("wish", OPERATIONS)
-def test_every_answer_is_one_that_the_description_lists(
-    server: RendezvousServer, wish: str, kind: str
-) -> None:
+def test_answers_are_described(server: RendezvousServer, wish: str, kind: str) -> None:
     if kind == "wrong" and wish in ("GET /", "GET /rooms/{room}/peers/{name}"):
         return  # there is nothing to get wrong, as far as a description goes
     description = schemathesis.openapi.from_url(f"{server.url}/openapi.json")

@@ -223,7 +223,7 @@ def test_packets_that_did_not_wait_for_an_answer_are_told_again(protocol: str) -
 
 
 @pytest.mark.parametrize("protocol", ["go_back_n", "selective_repeat"])
-def test_a_clock_that_ticks_slowly_hides_nothing(
+def test_slow_ticks_hide_nothing(
     protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine = time.monotonic
@@ -244,9 +244,7 @@ def test_a_simulated_run_is_told_again_whatever_the_network_does(protocol: str) 
 
 @pytest.mark.parametrize("link", [LOSSY, BAD])
 @pytest.mark.parametrize("sender", [Paced, Seeded])
-def test_machines_are_asked_in_vain_paced_and_seeded_alike(
-    mine: Any, sender: type, link: Link
-) -> None:
+def test_machines_are_asked_in_vain_alike(mine: Any, sender: type, link: Link) -> None:
     assert_told_again(send(mine(sender, Late), link))
 
 
@@ -288,9 +286,7 @@ def test_other_bytes_of_the_same_length_are_noticed(mine: Any) -> None:
     assert "other bytes were delivered" in autopsy(transfer).note
 
 
-def test_a_name_that_means_nothing_any_more_is_said(
-    mine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_name_is_said(mine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     transfer = send(mine())
     monkeypatch.delitem(PROTOCOLS, "mine")
     assert autopsy(transfer).note.startswith("Not replayed: ")
@@ -440,9 +436,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
-def test_the_same_classes_work_between_two_processes(
-    mine: Any, importable: None
-) -> None:
+def test_one_class_works_between_two_processes(mine: Any, importable: None) -> None:
     with another_process(PEER, "knows") as process, two_sockets() as (here, _):
         address = ("127.0.0.1", int(line_of(process)))
         transfer = here.send(address, CHUNKS, mine(), link=LOSSY).wait(PATIENCE)
@@ -457,9 +451,7 @@ def test_the_same_classes_work_between_two_processes(
     assert verdict.trace.rows
 
 
-def test_a_name_that_the_other_side_does_not_know_is_refused_in_words(
-    mine: Any, importable: None
-) -> None:
+def test_a_name_unknown_to_the_other_is_refused(mine: Any, importable: None) -> None:
     with another_process(PEER, "knows not") as process, two_sockets() as (here, _):
         address = ("127.0.0.1", int(line_of(process)))
         transfer = here.send(address, CHUNKS, mine())

@@ -160,9 +160,7 @@ def test_what_is_no_trace_is_refused_by_its_name(change: Any, tmp_path: Path) ->
         Trace.load(tmp_path / "nothing.json")
 
 
-def test_a_machine_may_keep_anything_and_its_trace_can_still_be_saved(
-    tmp_path: Path,
-) -> None:
+def test_whatever_a_machine_keeps_its_trace_can_be_saved(tmp_path: Path) -> None:
     class Keeping(Sender):
         sndpkt: Any = None
 

@@ -94,9 +94,7 @@ with UdpSocket() as here:
 
 @pytest.mark.parametrize("protocol", [*TEXTBOOK, "best_effort"])
 @pytest.mark.parametrize("link", [None, Link(delay=0.002)])
-def test_where_nothing_is_lost_everything_arrives_and_is_sent_once(
-    protocol: str, link: AnyLink | None
-) -> None:
+def test_without_loss_all_is_sent_once(protocol: str, link: AnyLink | None) -> None:
     with both_ends(setup(protocol, timeout=5.0), link) as (transfer, received):
         assert transfer.wait(PATIENCE).state is State.DONE
         assert same_pixels(transfer)
@@ -118,9 +116,7 @@ def test_where_nothing_is_lost_everything_arrives_and_is_sent_once(
     ],
     ids=["bad", "bursts", "narrow", "scripted"],
 )
-def test_a_picture_arrives_as_it_was_whatever_the_link_does(
-    protocol: str, link: AnyLink
-) -> None:
+def test_a_picture_arrives_whatever_the_link_does(protocol: str, link: AnyLink) -> None:
     with both_ends(setup(protocol), link) as (transfer, received):
         assert same_pixels(transfer.wait(PATIENCE))
         assert received.state is State.DONE
@@ -140,9 +136,7 @@ def test_best_effort_ends_with_its_holes_named() -> None:
     ("size", "payload_size"),
     [(0, 1200), (1, 1200), (40, 8), (4_000, 1453), (200_000, 65_000)],
 )
-def test_bytes_arrive_as_they_were_in_few_and_in_many_payloads(
-    size: int, payload_size: int
-) -> None:
+def test_bytes_arrive_in_few_and_many_payloads(size: int, payload_size: int) -> None:
     thing = (bytes(range(256)) * 800)[:size]
     chunks = cut(thing, payload_size=payload_size)
     with both_ends(setup(), replace(BAD, loss=0.05), chunks=chunks) as ends:
@@ -157,9 +151,7 @@ def test_bytes_arrive_as_they_were_in_few_and_in_many_payloads(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("link", [None, BAD], ids=["none", "bad"])
-def test_the_trace_has_both_ends_and_the_fate_of_every_packet_in_order_of_time(
-    protocol: str, link: AnyLink | None
-) -> None:
+def test_the_trace_has_every_packets_fate(protocol: str, link: AnyLink | None) -> None:
     with both_ends(setup(protocol), link) as (transfer, received):
         over(transfer)
         eventually(
@@ -218,9 +210,7 @@ def test_a_scripted_loss_looks_the_same_in_virtual_time_and_on_real_sockets() ->
 
 @pytest.mark.parametrize("protocol", TEXTBOOK)
 @pytest.mark.parametrize("lost", [0, 1])
-def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
-    protocol: str, lost: int
-) -> None:
+def test_neither_side_hangs_without_a_last_answer(protocol: str, lost: int) -> None:
     answers = CHUNKS.content.count + 1  # an ACK for each packet, and the FIN's
     link = ScriptedLink(lose_back={answers - lost}, delay=0)
     # Without a retransmission before the end, so that the answers can be counted.
@@ -259,9 +249,7 @@ def stuck() -> AnyLink:
 
 @pytest.mark.parametrize("side", [SENDER, RECEIVER])
 @pytest.mark.parametrize("how", ["stop", "close"])
-def test_stop_or_close_half_way_ends_both_sides_and_keeps_what_there_is(
-    side: str, how: str
-) -> None:
+def test_stop_or_close_ends_both_sides_and_keeps_all(side: str, how: str) -> None:
     with two_sockets() as (here, there):
         transfer = here.send(there.address, CHUNKS, setup(timeout=9.0), link=stuck())
         received = twin(there, transfer)

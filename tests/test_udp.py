@@ -86,9 +86,7 @@ def slow() -> AnyLink:
     ("limits", "told"),
     [(Limits(max_bytes=100), "12,288 bytes"), (Limits(max_transfers=0), "limit")],
 )
-def test_an_offer_beyond_the_limits_is_refused_and_costs_nothing(
-    limits: Limits, told: str
-) -> None:
+def test_an_offer_beyond_the_limits_is_refused(limits: Limits, told: str) -> None:
     with two_sockets(limits=limits) as (here, there):
         transfers = [here.send(there.address, CHUNKS) for _ in range(3)]
         for each in transfers:
@@ -318,9 +316,7 @@ def test_content_that_is_not_what_was_offered_fails_at_both_ends() -> None:
 
 
 @pytest.mark.parametrize("kind", [ACK, NAK, FIN, DATA, Kind.OFFER])
-def test_a_receiver_that_answers_nonsense_harms_only_its_own_transfer(
-    kind: Kind,
-) -> None:
+def test_who_answers_nonsense_harms_only_its_own_transfer(kind: Kind) -> None:
     with two_sockets() as (here, there), Stranger(here.address) as mallory:
         transfer = here.send(mallory.address, CHUNKS, setup(), patience=PATIENCE)
         assert mallory.hear().kind == Kind.OFFER
@@ -430,9 +426,7 @@ def test_whoever_hears_the_news_may_stop_the_transfer_or_close_the_socket(
     ("host", "port", "told"),
     [("127.0.0.1", 65_536, "65535"), ("127.0.0.1", -1, "-1"), ("192.0.2.1", 0, "host")],
 )
-def test_a_host_or_port_that_cannot_be_ours_is_refused_with_what_to_do(
-    host: str, port: int, told: str
-) -> None:
+def test_an_impossible_host_or_port_is_refused(host: str, port: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         UdpSocket(host, port)
     with UdpSocket() as first, pytest.raises(PortInUse, match="port 0"):
