@@ -13,6 +13,7 @@ const { withFault } = await load("faults");
 const { fates } = await load("picture");
 const { curveWords, seriesOf } = await load("curves");
 const { tableRows } = await load("table");
+const { isThere, mapPlaces, peerAt, shareOf, withNeighbours } = await load("map");
 const { sceneOf, words } = await load("stage");
 
 const sent = JSON.parse(readFileSync(scenes, "utf-8"));
@@ -139,4 +140,24 @@ test("the table has what the lifelines show, and no future", () => {
     assert.ok(parseFloat(sentAt) <= now + 0.001);
     assert.ok(ended === "" || parseFloat(ended) <= now + 0.001 || fate === "on its way");
   }
+});
+
+test("a map has a place for each peer, found by a click, and tells what each one has", () => {
+  const run = scene("room"), size = { width: 400, height: 300 };
+  mapPlaces(run, 400, 300).forEach(({ x, y }, peer) => assert.equal(peerAt(run, x, y, size), peer));
+  assert.equal(peerAt(run, 200, 150, size), -1);
+  assert.equal(shareOf(run, 0, 0), 1);
+  assert.equal(shareOf(run, 1, 0), 0);
+  assert.equal(shareOf(run, 1, run.end), 1);
+  assert.deepEqual([isThere(run, 4, 0.4), isThere(run, 4, 0.6)], [true, false]);
+  assert.match(words(run, run.end), /4 of 5 peers are there/);
+});
+
+test("the lifelines of a room are one peer's and those of whom it talks with", () => {
+  const run = scene("room"), part = withNeighbours(run, 2);
+  assert.equal(part.lifelines[0], "p2");
+  assert.equal(new Set(part.lifelines).size, 5);
+  part.messages.sent.forEach((_, i) => assert.ok(part.messages.from[i] === 0 || part.messages.to[i] === 0));
+  const own = [...run.messages.from].filter((from, i) => from === 2 || run.messages.to[i] === 2).length;
+  assert.equal(part.messages.sent.length, own);
 });

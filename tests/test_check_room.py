@@ -129,6 +129,11 @@ def test_an_error_names_the_line_of_the_node() -> None:
     assert f"line {line} of test_check_room.py" in verdict.sentence
 
 
+def test_a_node_that_does_not_show_what_it_found_is_told_so() -> None:
+    with pytest.raises(TypeError, match="AntiEntropy has no `answers`"):
+        check_room(lambda me, chance, *_: AntiEntropy(me, chance), "search")
+
+
 def test_an_unknown_task_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"gossip.*swarm.*ring.*'chess'"):
         check_room(Swarm, "chess")

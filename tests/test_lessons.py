@@ -139,6 +139,11 @@ PREDICTIONS: dict[str, list[tuple[str, ...]]] = {
             "last.answer = 'Fountain '",
         ),
     ],
+    "07-one-file-many-peers.ipynb": [
+        ("seconds.answer = 1.6", "seconds.answer = 12"),
+        ("times.answer = 7", "times.answer = 2"),
+        ("slower.answer = measured[2] / measured[0]", "slower.answer = 40"),
+    ],
 }
 
 # What a student of lesson 05 runs before a cell: files with solutions, and cells.

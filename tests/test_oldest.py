@@ -23,7 +23,7 @@ from p2plab.commands.cli import main
 
 folder = Path(sys.argv[1])
 assert main(["demo", "--folder", str(folder)]) == 0
-panel = p2plab.TransferPanel(protocol="go_back_n", picture=64, loss=0.1, replay=0.0)
+panel = p2plab.TransferPanel(protocol="go_back_n", picture=64, loss=0.1)
 panel.run().wait()
 assert panel.transfer.assembly.verify()
 axes = plots.ladder(panel.transfer.trace)

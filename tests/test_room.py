@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -155,6 +155,16 @@ def test_endless_messages_and_timeouts_end() -> None:
     assert promises == {Promise.END, Promise.TIMER}
 
 
+def test_who_talks_without_end_is_named() -> None:
+    class Talker(Writer):
+        def next_message(self, now: float) -> Any:
+            return "p1", Message("a")
+
+    run = room(lambda me, _: Talker() if me == "p0" else Writer(), 2, most=1_000)
+    assert [(each.who, each.promise) for each in run.broken] == [("p0", Promise.END)]
+    assert not run.ended
+
+
 def test_a_node_that_wants_to_leave_leaves() -> None:
     class Leaver(Writer):
         have = (1,)
@@ -171,6 +181,9 @@ def test_a_node_that_wants_to_leave_leaves() -> None:
         ({"peers": ["a", "b", "a"]}, "'a' is there twice"),
         ({"knows": {"p0": ["p9"]}}, "'p9'"),
         ({"churn": [Change(0.0, "x", "die")]}, "'x'"),
+        ({"churn": [Change(0.0, "p1", "explode")]}, "arrive, leave, die"),
+        ({"churn": [Change(1.0, "p1", "die"), Change(2.0, "p1", "arrive")]}, "back"),
+        ({"faults": [Fault("lost", 0)]}, "loss, duplicate"),
         ({"loss": 1.0}, "loss"),
         ({"up": 0}, "up"),
         ({"delay": -1}, "delay"),
@@ -196,4 +209,4 @@ def test_graphs_have_the_degrees_that_they_say() -> None:
 
 def test_a_node_without_a_member_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match="object has no deadline"):
-        room(lambda *_: object(), 2)
+        room(lambda *_: cast(Any, object()), 2)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ import p2plab
 from p2plab import Link, ScriptedLink, Setup, sample_picture, simulate_picture
 from p2plab.content.transfer import Transfer
 from p2plab.measure.metrics import transmissions
+from p2plab.room.swarm import Swarm, torrent
+from p2plab.room.virtual import DIE, Change, RoomRun
 from p2plab.ui.stage import HERE, Stage, program
 
 NODE = shutil.which("node")
@@ -24,6 +27,18 @@ TEST = Path(__file__).parent / "stage.test.mjs"
 
 def transfer(protocol: str, link: Link | ScriptedLink = LINK) -> Transfer:
     return simulate_picture(sample_picture(64), Setup(protocol, window=8), link)
+
+
+def room() -> RoomRun:
+    """Five peers; the last one dies after half a second."""
+    pieces = [bytes([n]) * 500 for n in range(8)]
+    hashes = torrent(pieces)
+
+    def make(me: str, chance: Random) -> Swarm:
+        return Swarm(me, chance, hashes, dict(enumerate(pieces)) if me == "p0" else {})
+
+    churn = [Change(0.5, "p4", DIE)]
+    return p2plab.simulate_room(make, 5, up=4e5, loss=0.1, churn=churn, seed=1)
 
 
 def column(stage: Stage, name: str) -> np.ndarray:
@@ -133,11 +148,15 @@ def test_a_saved_page_holds_all_that_it_needs(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(NODE is None, reason="Node is not installed")
 def test_the_layout_in_node(tmp_path: Path) -> None:
+    link = Link(delay=0.02, loss=0.12, rate=2e6, seed=1)
     protocols = "best_effort", "go_back_n", "selective_repeat"
+    runs: dict[str, Transfer | RoomRun] = {
+        each: transfer(each, link) for each in protocols
+    }
     scenes = {}
-    for protocol in protocols:
-        stage = Stage(transfer(protocol, Link(delay=0.02, loss=0.12, rate=2e6, seed=1)))
-        scenes[protocol] = {
+    for name, each in {**runs, "room": room()}.items():
+        stage = Stage(each)
+        scenes[name] = {
             "header": stage.header,
             "columns": base64.b64encode(stage.columns).decode(),
             "picture": base64.b64encode(stage.picture).decode(),
@@ -160,7 +179,7 @@ def test_of_a_long_transfer_that_goes_on_the_last_is_shown_and_all_that_came(
 ) -> None:
     run = transfer("selective_repeat")
     whole = Stage(run)
-    monkeypatch.setattr("p2plab.ui.stage.RECENT", 20)
+    monkeypatch.setattr("p2plab.ui.stage.columns.RECENT", 20)
     monkeypatch.setattr(Transfer, "ended", property(lambda self: False))
     stage = Stage(run)
     assert stage.header["live"]
@@ -172,3 +191,16 @@ def test_of_a_long_transfer_that_goes_on_the_last_is_shown_and_all_that_came(
     monkeypatch.undo()
     stage.show(run)
     assert stage.columns == whole.columns, "at the end all of it"
+
+
+def test_a_room_of_many_peers_reaches_the_stage_as_a_map() -> None:
+    run = room()
+    stage = Stage(run)
+    assert stage.header["lifelines"] == ["p0", "p1", "p2", "p3", "p4"]
+    assert stage.header["things"] == 8
+    assert len(column(stage, "messages/sent")) == len(run.messages)
+    assert 4 * 8 <= len(column(stage, "has/at")) <= 5 * 8
+    assert (column(stage, "messages/fate") == 2).sum() == sum(
+        message.fate in ("loss", "gone") for message in run.messages
+    )
+    assert stage.header["moves"] == []

@@ -91,10 +91,12 @@ FORMULAS = [
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda each: each.__name__)
 def test_impossible_arguments_are_named(formula: Callable[..., object]) -> None:
     names = inspect.signature(formula).parameters
-    wholes = {"window", "count", "bits"}
+    of_rooms = {"peers", "pieces", "copies", "degree", "hops", "keys"}
+    wholes = {"window", "count", "bits"} | of_rooms
     right = {name: 1 if name in wholes else 0.5 for name in names if name != "timeout"}
+    right |= dict.fromkeys(of_rooms.intersection(names), 4)
     formula(**right)
-    for name in names:
+    for name in names.keys() & theory._INTERVALS.keys():
         wrong = [nan, -1, inf] if "loss" in name else [nan, -1]
         wrong += [1.5, 0] if name in wholes else []
         for value in wrong:

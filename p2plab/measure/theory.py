@@ -18,10 +18,10 @@ from p2plab.core.validation import number
 
 _INTERVALS: Final = {
     **dict.fromkeys(("packet_size", "rate"), "(0, inf)"),
-    **dict.fromkeys(("delay", "a"), "[0, inf)"),
+    **dict.fromkeys(("delay", "a", "ups"), "[0, inf)"),
     **dict.fromkeys(("window", "count", "bits"), "[1, inf)"),
     **dict.fromkeys(("peers", "pieces", "copies", "keys", "degree"), "[1, inf)"),
-    **dict.fromkeys(("size", "up", "ups", "fanout"), "(0, inf)"),
+    **dict.fromkeys(("size", "up", "fanout"), "(0, inf)"),
     **dict.fromkeys(("loss", "ack_loss"), "[0, 1)"),
     **dict.fromkeys(("p", "r"), "(0, 1]"),
     **dict.fromkeys(("loss_bad", "loss_good", "share"), "[0, 1]"),
@@ -230,7 +230,7 @@ def time_swarm(
     Assumes a fluid, and is met in the limit of many pieces only.
     Source: Kurose & Ross, section 2.5, equations 2.2 and 2.3.
     """
-    _require(peers=peers, size=size, up=up)
+    _require(peers=peers, size=size, up=up, ups=ups)
     alone = max(8 * size / up, 8 * size / down)
     return max(alone, 8 * peers * size / (up + ups))
 
@@ -368,7 +368,7 @@ def hops_kademlia(peers: int, copies: int) -> float:
 def most_keys(peers: int) -> float:
     """How many times the mean the fullest node of a ring holds: 1 + 1/2 + ... + 1/N.
 
-    Source: the longest of N arcs between random points; Feller, volume 2, I.9.
+    Source: the mean of the longest of N spacings; David & Nagaraja, Order Statistics.
     """
     _require(peers=peers)
     return sum(1 / number for number in range(1, peers + 1))
@@ -404,4 +404,4 @@ def reached_flood(degree: int, hops: int) -> float:
     Source: a tree, in which nobody is reached twice.
     """
     _require(degree=degree)
-    return 1 + degree * ((degree - 1) ** hops - 1) / (degree - 2)
+    return 1 + degree * (float(degree - 1) ** hops - 1) / (degree - 2)

@@ -114,14 +114,16 @@ class Task:
     """What a kind of node is made for.
 
     make: builds the room's nodes from a class. judge: finds what is wrong with a run
-    in which every node kept its contract. thing: the word for what is counted.
-    rooms: the smallest ones, in order. liars: whether a body can be wrong.
+    in which every node kept its contract, from what it `reads` of them.
+    thing: the word for what is counted. rooms: the smallest ones, in order.
+    liars: whether a body can be wrong.
     """
 
     make: Callable[[Any, Trial], Make]
     judge: Callable[[Trial, RoomRun], Finding | None]
     thing: str
     rooms: Callable[[], Iterator[Trial]]
+    reads: str = "have"
     liars: bool = False
 
 
@@ -364,9 +366,9 @@ TASKS: Final = {
     "gossip": Task(_gossip, _judge_gossip, "rumour", every_room),
     "rumour": Task(_gossip, _judge_rumour, "rumour", every_room),
     "swarm": Task(_swarm, _judge_swarm, "piece", every_room, liars=True),
-    "search": Task(_search, _judge_search, "item", every_room),
-    "ring": Task(_keys, _judge_keys(ring.owner), "key", every_ring),
-    "xor": Task(_keys, _judge_keys(xor.owner), "key", every_ring),
+    "search": Task(_search, _judge_search, "item", every_room, "answers"),
+    "ring": Task(_keys, _judge_keys(ring.owner), "key", every_ring, "answers"),
+    "xor": Task(_keys, _judge_keys(xor.owner), "key", every_ring, "answers"),
 }
 
 
@@ -399,7 +401,7 @@ class RoomVerdict:
     def sentence(self) -> str:
         """Who knows whom, what went wrong, and which promise that broke."""
         if self.finding and self.trial is None:
-            return on_one_line(f"{self.finding}.".capitalize())
+            return on_one_line(f"In some room {self.finding}.")
         if self.finding is None or self.trial is None:
             return f"No promise was broken in {count_of(self.rooms, 'room')}."
         trial, thing = self.trial, TASKS[self.task].thing
@@ -509,12 +511,18 @@ class Search:
         except Stuck as why:
             broken = Broken(0.0, "a node", Promise.END, str(why), str(why.line))
             return None, Finding(Promise.END, broken=broken)
-        if run.broken:
-            return run, Finding(run.broken[0].promise, broken=run.broken[0])
         if not run.ended:
             last = run.messages[-1] if run.messages else None
             who, thing = (last.sender, last.kind) if last else ("a timer", "nothing")
             return run, Finding(Together.ENDS, who, thing, time=run.time)
+        if run.broken:
+            return run, Finding(run.broken[0].promise, broken=run.broken[0])
+        for node in run.nodes.values():
+            if not hasattr(node, self.task.reads):
+                name = type(node).__name__
+                raise TypeError(
+                    f"{name} has no `{self.task.reads}`, which is looked at"
+                )
         return run, self.task.judge(trial, run)
 
     def judge(self, trial: Trial) -> RoomRun | None:

@@ -70,10 +70,12 @@ class Rounds(Gossip):
     ) -> None:
         super().__init__(me, chance, rumours)
         self.push, self.pull, self.rounds = push, pull, rounds
+        self.knew = bool(self.have)  # anything, when the round began
         self.deadline = PERIOD
 
     def on_timeout(self, now: float) -> None:
         self.rounds -= 1
+        self.knew = bool(self.have)
         self.deadline = now + PERIOD if self.rounds > 0 else None
         if not self.peers:
             return
@@ -84,8 +86,8 @@ class Rounds(Gossip):
             self.tell(who, "tell")
 
     def on_message(self, who: str, message: Message, now: float) -> None:
-        if message.kind != "tell" and self.have:
-            self.tell(who, "tell")  # what it knew before the call
+        if message.kind == "ask" and self.knew:  # no rumour goes two ways in a round
+            self.tell(who, "tell")
         super().on_message(who, message, now)
 
 

@@ -78,4 +78,4 @@ class Node(Protocol):
         """To whom to write what, or None while there is nothing to say."""
 
 
-Make: TypeAlias = Callable[[str, Random], Any]
+Make: TypeAlias = Callable[[str, Random], Node]

@@ -32,6 +32,7 @@ class Search:
     def __init__(self, me: str, chance: Chance, seeks: Iterable[str] = ()) -> None:
         self.me, self.chance, self.seeks = me, chance, tuple(seeks)
         self.peers: list[str] = []
+        self.gone: set[str] = set()
         self.answers: dict[str, tuple[str, int]] = {}
         self.came: dict[tuple[str, str, int], str] = {}
         self.asked = 0
@@ -53,10 +54,11 @@ class Search:
     def on_peer(self, who: str, here: bool, now: float) -> None:
         if here:
             self.peers.append(who)
+            self.gone.discard(who)
         else:
+            self.gone.add(who)  # its questions need no answer any more
             self.peers = [each for each in self.peers if each != who]
             self.out = deque(each for each in self.out if each[0] != who)
-            self.came = {what: back for what, back in self.came.items() if back != who}
 
     def on_timeout(self, now: float) -> None:
         missing = [item for item in self.seeks if item not in self.answers]
@@ -96,8 +98,10 @@ class Search:
         item, asker, number, hops, holder = answer
         if asker == self.me:
             self.answers.setdefault(item, (holder, hops))
-        elif back := self.came.get((item, asker, number)):
-            self.out.append((back, Message("found", answer)))
+        else:
+            back = self.came.get((item, asker, number))
+            if back is not None and back not in self.gone:
+                self.out.append((back, Message("found", answer)))
 
     def next_message(self, now: float) -> tuple[str, Message] | None:
         return self.out.popleft() if self.out else None
@@ -132,7 +136,7 @@ class Flood(Search):
 class Walk(Flood):
     """A question goes to one after the other, drawn by chance, until it is answered."""
 
-    ttl, tries = 256, 4
+    ttl = 256
 
     def onward(self, item: str, came_from: str) -> Iterable[str]:
         return [self.chance.choice(self.peers)] if self.peers else []

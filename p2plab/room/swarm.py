@@ -20,6 +20,7 @@ from hashlib import sha256
 from p2plab.room.node import Chance, Message
 
 PATIENCE = 1.0  # seconds until a piece is asked for again, elsewhere if possible
+CREDIT = 2  # pieces that tit for tat gives in advance
 PAUSE = 0.5  # seconds between two "all" to somebody who has not heard it
 
 Choose = Callable[[Sequence[int], Sequence[int], Chance], int]
@@ -45,26 +46,29 @@ def rarest_first(pieces: Sequence[int], counts: Sequence[int], chance: Chance) -
     return chance.choice([piece for piece in pieces if counts[piece] == fewest])
 
 
-# Whom of those who wait (longest first), having got `given[who]` pieces from each
+# Whom of those who wait (longest first); balance[who]: pieces we got from them, less
+# those we sent them. Who has everything keeps no balance.
 
 
-def in_turn(waiting: Sequence[str], given: Mapping[str, int], chance: Chance) -> str:
+def in_turn(waiting: Sequence[str], balance: Mapping[str, int], chance: Chance) -> str:
     """Who was served longest ago."""
     return waiting[0]
 
 
 def tit_for_tat(
-    waiting: Sequence[str], given: Mapping[str, int], chance: Chance
-) -> str:
-    """Who gave us most; now and then anybody, for newcomers have nothing to give."""
-    if chance.random() < 0.25:  # the optimistic slot
-        return chance.choice(waiting)
-    return max(waiting, key=lambda who: given.get(who, 0))
+    waiting: Sequence[str], balance: Mapping[str, int], chance: Chance
+) -> str | None:
+    """Who gave us most, now and then anybody; but nobody who owes us CREDIT pieces."""
+    fair = [who for who in waiting if balance.get(who, 0) > -CREDIT]
+    if not fair:
+        return None
+    if chance.random() < 0.25:  # the optimistic slot: newcomers have nothing to give
+        return chance.choice(fair)
+    return max(fair, key=lambda who: balance.get(who, 0))
 
 
-def nobody(waiting: Sequence[str], given: Mapping[str, int], chance: Chance) -> None:
+def nobody(waiting: Sequence[str], balance: Mapping[str, int], chance: Chance) -> None:
     """A free rider serves nobody."""
-    return
 
 
 class Swarm:
@@ -96,7 +100,7 @@ class Swarm:
         self.counts = [0] * len(hashes)
         self.asked: dict[int, tuple[str, float]] = {}
         self.wanted: dict[str, dict[int, None]] = {}  # by others, longest first
-        self.given: dict[str, int] = {}  # pieces that others gave us
+        self.balance: dict[str, int] = {}  # pieces that we got, less those we sent
         self.heard: dict[str, int] = {}  # the last "all" that has reached them
         self.failed: dict[str, int] = {}  # requests that were not answered in time
         self.liars: set[str] = set()
@@ -165,7 +169,7 @@ class Swarm:
             self.theirs[who] = set()
         elif piece not in self.have:
             self.have[piece] = body
-            self.given[who] = self.given.get(who, 0) + 1
+            self.balance[who] = self.balance.get(who, 0) + 1
             self.out.extend((each, Message("have", piece)) for each in self.theirs)
         self.ask(now)
 
@@ -217,9 +221,11 @@ class Swarm:
         if self.out:
             return self.out.popleft()
         waiting = [who for who, wants in self.wanted.items() if wants]
-        who = self.serve(waiting, self.given, self.chance) if waiting else None
+        balance = {} if self.complete else self.balance
+        who = self.serve(waiting, balance, self.chance) if waiting else None
         if who is None:
             return None
+        self.balance[who] = self.balance.get(who, 0) - 1
         wants = self.wanted.pop(who)
         piece = next(iter(wants))
         del wants[piece]

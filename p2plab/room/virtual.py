@@ -27,6 +27,8 @@ COME: Final = "arrive"
 LEAVE: Final = "leave"  # says good-bye: acquaintances hear of it at once
 DIE: Final = "die"  # they notice only after NOTICE seconds
 LIE: Final = "lie"  # what it sends from now on has wrong bytes
+CHANGES: Final = (COME, LEAVE, DIE)
+FAULTS: Final = (LOSS, DUPLICATE, LATE, DIE, LIE)
 
 MEMBERS: Final = ["deadline", "on_peer", "on_message", "on_timeout", "next_message"]
 NOTICE: Final = 3.0  # seconds until a silent death is noticed
@@ -179,8 +181,8 @@ class Room:
         up: float | Mapping[str, float] | None,
         delay: float | tuple[float, float],
         loss: float,
-        churn: Iterable[Change],
-        faults: Iterable[Fault],
+        churn: Sequence[Change],
+        faults: Sequence[Fault],
         seed: int,
     ) -> None:
         self.now, self._order, self._number = 0.0, 0, 0
@@ -204,7 +206,6 @@ class Room:
             if lacks := [member for member in MEMBERS if not hasattr(node, member)]:
                 name = type(node).__name__
                 raise TypeError(f"{name} has no {lacks[0]}, which every Node needs")
-        churn = sorted(churn)
         late = {change.who for change in churn if change.what == COME}
         for name in names:
             self.peers[name].here = name not in late
@@ -225,6 +226,12 @@ class Room:
             self.now, _, _, action, arguments = heappop(heap)
             action(*arguments)
         run.time, run.ended = self.now, not heap
+        if self._number >= most:
+            senders = Counter(passage.sender for passage in run.messages)
+            [(name, sent)] = senders.most_common(1)
+            what = f"had sent {sent:,} of {most:,} messages, and there was no end to it"
+            breach = _Breach(Promise.END, "next_message", what)
+            run.broken.append(_broken(self.now, self.peers[name], breach))
         return run
 
     def _push(self, time: float, rank: int, action: Any, *arguments: Any) -> None:
@@ -418,8 +425,8 @@ def _broken(now: float, peer: _Peer, why: Exception) -> Broken:
     """Say what a node did, and where in its source."""
     if isinstance(why, _Breach):
         promise, member, what = why.args
-        code = getattr(type(peer.node), member).__code__
-        file, line = code.co_filename, code.co_firstlineno
+        code = getattr(getattr(type(peer.node), member, None), "__code__", None)
+        file, line = (code.co_filename, code.co_firstlineno) if code else ("?", 0)
     else:
         promise, what = Promise.NO_EXCEPTION, f"raised {type(why).__name__}: {why}"
         frames = traceback.extract_tb(why.__traceback__)
@@ -444,7 +451,7 @@ def simulate_room(
     faults: Iterable[Fault] = (),
     seed: int = 0,
     until: float = 600.0,
-    most: int = 2_000_000,
+    most: int = 1_000_000,
 ) -> RoomRun:
     """Let many nodes talk in virtual time; one seed gives one run, on every system.
 
@@ -455,7 +462,8 @@ def simulate_room(
     delay: one way [s], or (least, most), drawn for each pair.
     loss: probability that a message is lost, in [0, 1).
     churn: who arrives, leaves or dies when. faults: what happens to single messages.
-    until: when it ends [s of virtual time]; most: messages, after which it ends.
+    until: when it ends [s of virtual time]; most: messages, after which it ends and who
+        sent most of them is named.
     Raises ValueError outside these ranges. A node that breaks its contract dies, is
     named in `broken`, and the others go on.
     """
@@ -465,7 +473,14 @@ def simulate_room(
             f"the name {twice[0]!r} is there twice: give each peer its own"
         )
     knows = complete(names) if knows is None else knows
-    churn = list(churn)
+    churn, faults = sorted(churn), list(faults)
+    seen: set[str] = set()
+    for _, who, what in churn:
+        if what == COME and who in seen:
+            raise ValueError(f"{who!r} comes back: give it another name")
+        seen.add(who)
+    _require("a change", {what for _, _, what in churn}, CHANGES)
+    _require("a fault", {fault.kind for fault in faults}, FAULTS)
     strangers = {*knows, *(change.who for change in churn)} - set(names)
     strangers |= {who for others in knows.values() for who in others} - set(names)
     if strangers:
@@ -478,3 +493,9 @@ def simulate_room(
             number("up", rate, 1e6, "(0, inf)", " bit/s")
     room = Room(make, names, knows, up, delay, loss, churn, faults, seed)
     return room.go(until, most)
+
+
+def _require(name: str, found: set[str], words: Sequence[str]) -> None:
+    """Raise ValueError for a word that is none of those that there are."""
+    if wrong := found.difference(words):
+        raise ValueError(f"{name} is one of {', '.join(words)}, got {min(wrong)!r}")

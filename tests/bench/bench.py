@@ -8,6 +8,7 @@ from checker import checker
 from figures import head, show
 from links import links
 from moving import moving
+from rooms import rooms
 from sockets import pictures
 from stage import stage
 from startup import startup
@@ -38,6 +39,12 @@ if __name__ == "__main__":
         "selective repeat, window 64, RFC 6298, 10,000 payloads of 1,200 bytes, "
         "100 Mbit/s, 10 ms; packets with ACKs for a second of a processor; medians",
         virtual(),
+    )
+    show(
+        "rooms",
+        "many nodes in virtual time, against packets of two; correct nodes that the "
+        "checker accuses in rooms by chance; medians",
+        rooms(),
     )
     show(
         "getting started",

@@ -15,7 +15,7 @@ export function seriesOf(scene, kind) {
 
 function delivered(scene) {
   const times = Float64Array.from(scene.hereAt).filter(isFinite).sort();
-  return [{ name: "payloads delivered", colour: "data", times, values: times.map((_, i) => i + 1) }];
+  return [{ name: scene.things ? "pieces delivered" : "payloads delivered", colour: "data", times, values: times.map((_, i) => i + 1) }];
 }
 
 function inFlight(scene) {

@@ -11,7 +11,7 @@ const ARRAYS = { f8: Float64Array, i4: Int32Array, u1: Uint8Array };
 // columns, picture: an ArrayBuffer or DataView each, with the columns in it.
 export function decode(header, columns, picture) {
   const tables = { ...read(header.columns, columns), ...read(header.picture_columns, picture) };
-  const scene = { ...header, messages: tables.messages, marks: tables.marks, trips: tables.trips };
+  const scene = { ...header, messages: tables.messages, marks: tables.marks, trips: tables.trips, has: tables.has, changes: tables.changes };
   scene.picture = { ...header.picture, ...tables.picture };
   scene.hereAt = tables.payloads.here; // when each payload was delivered [s]
   scene.states = header.lifelines.map((_, line) => tables[`states${line}`] ?? { time: [] });
@@ -137,7 +137,7 @@ export function storyOf(scene, chosen) {
 
 export function nameOf(scene, i) {
   const { messages: m } = scene;
-  return `${scene.kinds[m.kind[i]] ?? "packet"} ${m.seq[i]}`;
+  return [scene.kinds[m.kind[i]] ?? "packet", scene.things && m.seq[i] < 0 ? "" : m.seq[i]].join(" ").trim();
 }
 
 // A story in a sentence, in the order in which it happened.

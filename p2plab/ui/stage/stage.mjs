@@ -6,6 +6,7 @@ import { addFirsts, BOXES, firstBox, receiverBoxes, senderBoxes, showStrip } fro
 import { drawPicture } from "./picture.mjs";
 import { CURVES, curveWords, drawCurves, seriesOf } from "./curves.mjs";
 import { difference, showFaults, showMoves, withFault } from "./faults.mjs";
+import { addHoldings, drawMap, drawPieces, peerAt, ROOM_LEGEND, roomWords, withNeighbours } from "./map.mjs";
 import { showTable, tableRows } from "./table.mjs";
 
 const PLAY_FOR = 8; // how long a run takes on the stage at first [s]
@@ -17,6 +18,7 @@ const BOX = 27; // the width of one in a window strip [px]
 // Everything that has to be known of a run before it is drawn.
 export function sceneOf(header, columns, picture) {
   const scene = addFirsts(decode(header, columns, picture));
+  if (scene.things) addHoldings(scene);
   scene.longest = scene.messages.sent.reduce(
     (most, sent, i) => Math.max(most, (scene.messages.ended[i] || 0) - sent), scene.flight);
   scene.later = spread(scene);
@@ -27,6 +29,7 @@ export function sceneOf(header, columns, picture) {
 
 // What is shown of a run at a moment, in words: for people who do not see the picture.
 export function words(scene, now) {
+  if (scene.things) return `${seconds(now)} of ${seconds(scene.end)}: ${roomWords(scene, now)}`;
   const { messages: m } = scene;
   let sent = 0, lost = 0, damaged = 0, again = 0, here = 0;
   for (let i = 0; i < m.sent.length && m.sent[i] <= now; i++) {
@@ -86,6 +89,9 @@ class Stage {
       </div>
       <input class="cursor" type="range" min="0" max="1000" step="any" aria-label="Moment">
       <div class="parts">
+        <figure class="part-map">
+          <canvas class="map" role="img"></canvas><canvas class="pieces" aria-hidden="true"></canvas>
+        </figure>
         <canvas class="lifelines part-lifelines" tabindex="0" role="img"></canvas>
         <figure class="part-picture"><canvas class="picture" role="img"></canvas></figure>
       </div>
@@ -102,7 +108,7 @@ class Stage {
       <details><summary>The packets in sight, as a table</summary><table></table></details>`;
     const find = (name) => this.root.querySelector(name);
     this.parts = { select: find("select"), table: find("table"), details: find("details") };
-    for (const name of ["controls", "speed", "curves", "curve-words", "cursor", "lifelines", "picture", "sender", "receiver",
+    for (const name of ["controls", "speed", "curves", "curve-words", "cursor", "map", "pieces", "lifelines", "picture", "sender", "receiver",
       "counts", "story", "moves", "faults", "change"]) this.parts[name] = find(`.${name}`);
     for (const [value, textContent] of Object.entries(CURVES)) {
       this.parts.select.append(Object.assign(document.createElement("option"), { value, textContent }));
@@ -129,6 +135,10 @@ class Stage {
     this.parts.cursor.oninput = () => this.jump((this.parts.cursor.value / 1000) * this.scene.end);
     this.root.onkeydown = (event) => this.key(event);
     this.listenToPointer(this.parts.lifelines);
+    this.parts.map.onclick = (event) => {
+      const peer = peerAt(this.scene, event.offsetX, event.offsetY, this.size(this.parts.map));
+      if (peer >= 0) this.lookAt(peer);
+    };
   }
 
   load() {
@@ -137,11 +147,15 @@ class Stage {
     if (this.root.hidden) return;
     const before = this.scene, faults = this.model.get("faults") ?? [];
     const atEnd = !before || this.now >= before.end;
-    this.scene = sceneOf(header, columns, picture);
+    this.scene = this.lines = sceneOf(header, columns, picture);
+    if (this.scene.things) this.lookAt(0);
     this.light(null);
     this.offer(null);
-    for (const part of ["lifelines", "picture", "strips", "curves"]) {
-      const there = header.parts.includes(part) && (part !== "picture" || this.scene.picture.width);
+    const room = Boolean(this.scene.things);
+    if (room) this.root.querySelector(".legend").textContent = ROOM_LEGEND;
+    for (const part of ["map", "lifelines", "picture", "strips", "curves"]) {
+      const there = header.parts.includes(part) && (part !== "picture" || this.scene.picture.width) &&
+        (room ? part !== "strips" : part !== "map");
       this.root.querySelector(`.part-${part}`).hidden = !there;
     }
     showFaults(this.parts.faults, faults, header.code, (list) => this.meddle(list));
@@ -153,6 +167,13 @@ class Stage {
     if (header.run !== before?.run || before.live) this.speed = Math.max(this.scene.end / PLAY_FOR, 1e-6);
     if (header.playing && header.run !== before?.run && !this.still) this.play(0);
     else this.go(header.live || atEnd ? this.scene.end : this.now);
+  }
+
+  // Show the lifeline of a peer of many.
+  lookAt(peer) {
+    this.peer = peer;
+    this.lines = withNeighbours(this.scene, peer);
+    this.light(null);
   }
 
   go(moment) {
@@ -256,17 +277,17 @@ class Stage {
 
   // Light up the story of the next or previous message that has been sent.
   choose(step) {
-    const chosen = this.chosen ?? (step > 0 ? -1 : this.scene.messages.sent.length);
+    const chosen = this.chosen ?? (step > 0 ? -1 : this.lines.messages.sent.length);
     const next = chosen + step;
-    if (!(this.scene.messages.sent[next] >= 0)) return;
+    if (!(this.lines.messages.sent[next] >= 0)) return;
     this.light(next);
-    if (this.scene.messages.sent[next] > this.now) this.go(this.scene.messages.sent[next]);
+    if (this.lines.messages.sent[next] > this.now) this.go(this.lines.messages.sent[next]);
   }
 
   light(chosen) {
     this.chosen = chosen;
-    this.story = chosen === null ? null : storyOf(this.scene, chosen);
-    this.parts.story.textContent = this.story ? inWords(this.scene, this.story) : "";
+    this.story = chosen === null ? null : storyOf(this.lines, chosen);
+    this.parts.story.textContent = this.story ? inWords(this.lines, this.story) : "";
     this.draw();
   }
 
@@ -313,7 +334,7 @@ class Stage {
         this.view = { from: this.view.from + move, until: this.view.until + move };
         return this.draw();
       }
-      const found = messageAt(this.scene, x, y, this.frame());
+      const found = messageAt(this.lines, x, y, this.frame());
       if (this.pinned === null && found !== (this.chosen ?? -1)) this.light(found < 0 ? null : found);
     };
     canvas.onpointerleave = () => !held && this.pinned === null && this.light(null);
@@ -326,7 +347,7 @@ class Stage {
 
   // A click on a packet pins its story; a click beside all of them moves the cursor.
   click(x, y) {
-    const found = messageAt(this.scene, x, y, this.frame());
+    const found = messageAt(this.lines, x, y, this.frame());
     if (found >= 0) {
       this.playing = false;
       this.light(found);
@@ -347,7 +368,7 @@ class Stage {
 
   at() {
     const { width, height } = this.size(this.parts.lifelines);
-    return places(width, height, this.scene.lifelines.length, this.view);
+    return places(width, height, this.lines.lifelines.length, this.view);
   }
 
   // A canvas as sharp as the screen, to be drawn on in CSS pixels.
@@ -373,11 +394,16 @@ class Stage {
 
   drawNow() {
     const { scene, now, parts } = this, ink = inkOf(this.root);
-    drawLifelines(this.context(parts.lifelines), scene, { ...this.frame(), lit: this.story, ink });
+    drawLifelines(this.context(parts.lifelines), this.lines, { ...this.frame(), lit: this.story, ink });
     const kind = parts.select.value;
     drawCurves(this.context(parts.curves), scene, { ...this.size(parts.curves), now, kind, ink });
     parts["curve-words"].textContent = curveWords(seriesOf(scene, kind), now);
     parts.curves.setAttribute("aria-label", `${CURVES[kind]}. ${parts["curve-words"].textContent}`);
+    if (scene.things) {
+      drawMap(this.context(parts.map), scene, { ...this.size(parts.map), now, chosen: this.peer, ink });
+      drawPieces(this.context(parts.pieces), scene, { ...this.size(parts.pieces), now, ink });
+      parts.map.setAttribute("aria-label", `A map of the room. ${words(scene, now)}`);
+    }
     if (scene.picture.width) {
       parts.picture.width = scene.picture.width;
       parts.picture.height = scene.picture.height;
@@ -396,7 +422,7 @@ class Stage {
     parts.cursor.value = (1000 * now) / scene.end;
     parts.cursor.setAttribute("aria-valuetext", seconds(now));
     parts.speed.textContent = `${Number(this.speed.toPrecision(2))} × real time`;
-    if (parts.details.open) showTable(parts.table, tableRows(scene, this.view, now));
+    if (parts.details.open) showTable(parts.table, tableRows(this.lines, this.view, now));
     const play = parts.controls.querySelector(".play");
     play.textContent = this.playing ? "❚❚" : "▶";
     this.root.dataset.now = now.toFixed(6);
