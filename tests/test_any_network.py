@@ -74,13 +74,9 @@ def keeps_its_promises(
         if delivered != payloads[: len(delivered)]:
             raise P2PLabError("not what was sent")
 
-    about: dict[str, Any] = {
-        "on_payload": deliver,
-        "record": False,
-        "patience": 20_000.0,
-    }
+    options |= {"on_payload": deliver, "record": False, "patience": 20_000.0}
     try:
-        run = simulate(sender, receiver, payloads, link, **about, **options)
+        run = simulate(sender, receiver, payloads, link, **options)
     except P2PLabError:
         return False
     silent = sender.deadline is None and receiver.deadline is None

@@ -473,9 +473,7 @@ def test_half_a_picture_can_be_saved_and_half_a_file_cannot(tmp_path: Path) -> N
 
 def test_the_sample_picture_is_the_same_on_every_machine_and_has_any_size() -> None:
     fingerprint = hashlib.sha256(sample_picture().tobytes()).hexdigest()
-    assert fingerprint == (
-        "5b7f3b7885b3ba8cd0fb62a125abe3d6aa2160decaaffb06f86969d929df6438"
-    )
+    assert fingerprint[:40] == "5b7f3b7885b3ba8cd0fb62a125abe3d6aa2160de"
     for size in (1, 2, 5, 100):
         assert sample_picture(size).shape == (size, size, 3)
     for size in (0, -1, 2049):

@@ -316,15 +316,6 @@ def test_where_nothing_can_be_saved_is_told_a_cure(lab: Lab, tmp_path: Path) -> 
     assert "Errno" not in said
 
 
-def test_help_lists_what_one_can_type_and_nothing_else(lab: Lab) -> None:
-    heading, *commands = answer(lab.peer("heidi"), "help").splitlines()
-    assert "type" in heading
-    assert [line.split()[0].strip(":") for line in commands] == [
-        *("accept", "again", "clear", "file", "help", "inbox", "list", "picture"),
-        *("quit", "refuse", "save", "text"),
-    ]
-
-
 def test_what_arrives_is_told_while_somebody_types(lab: Lab) -> None:
     ivan, judy = lab.peer("ivan"), lab.peer("judy")
     console = Console(judy)

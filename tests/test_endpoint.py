@@ -25,9 +25,8 @@ from p2plab.sim.simulator import simulate
 def run(sender: Any, receiver: Any = None, payloads: int = 3, **options: Any) -> Any:
     options.setdefault("link", ScriptedLink(lose={2}, delay=0.25))
     receiver = Receiver() if receiver is None else receiver
-    return simulate(
-        sender, receiver, [b"%d" % each for each in range(payloads)], **options
-    )
+    content = [b"%d" % each for each in range(payloads)]
+    return simulate(sender, receiver, content, **options)
 
 
 def broken(sender: Any, receiver: Any = None, **options: Any) -> BrokenContract:

@@ -44,9 +44,8 @@ def lost(link: AnyLink, count: int = MANY) -> list[bool]:
 
 # Chance that can be repeated
 
-EVERYTHING = Link(
-    jitter=0.1, loss=0.1, duplicate=0.1, corrupt=0.1, reorder=0.1, rate=1e6, queue=50
-)
+SHARES = dict.fromkeys(("loss", "duplicate", "corrupt", "reorder"), 0.1)
+EVERYTHING = Link(jitter=0.1, rate=1e6, queue=50, **SHARES)  # type: ignore[arg-type]
 
 
 def test_a_seed_makes_one_network_and_each_of_its_directions_another() -> None:

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from p2plab.checker import CHANNELS, Verdict, check
+from p2plab import break_it
+from p2plab.checker import CHANNELS, Fault, Verdict, check
+from p2plab.checker.game import MOST, MOVES
 from p2plab.checker.search import Search
 from p2plab.commands.grader import grade
 from p2plab.core.link import ScriptedLink
@@ -62,12 +64,27 @@ def test_every_exhibit_has_a_record() -> None:
     assert sorted((*PAR, *NONDETERMINISTIC)) == sorted(EXHIBITS)
 
 
+def moves(faults: tuple[Fault, ...]) -> dict[str, Any]:
+    """Return what a player writes to get these faults."""
+    written: dict[str, Any] = {}
+    for kind, way, number, extra in faults:
+        name = MOVES[kind].split("=")[0] + "_back" * way
+        if kind in MOST:
+            written.setdefault(name, {})[number + 1] = extra
+        else:
+            written.setdefault(name, set()).add(number + 1)
+    return written
+
+
 @pytest.mark.parametrize("name", PAR)
 def test_a_mistake_shows_itself_after_as_few_faults_as_recorded(name: str) -> None:
     verdict = verdict_on(EXHIBITS[name])
     assert verdict.kind != "survived", verdict
     assert len(verdict.faults) == PAR[name], verdict
     assert sum(row.what in (SEND, RETRANSMIT) for row in verdict.trace) <= 25
+    attempt = break_it(name, **moves(verdict.faults))  # by hand, in the game
+    assert attempt.broken, str(attempt)
+    assert attempt.used == attempt.par == PAR[name]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from loopback import PATIENCE, eventually, later
+from loopback import PATIENCE, later
 from processes import Server
 from redis import Redis
 from redis.crc import key_slot
@@ -26,16 +24,6 @@ SESSION = "00c0ffee00c0ffee"
 WAIT = 20.0  # s, which no test here waits to the end
 QUICK = ("--cluster-node-timeout", "500")  # ms until a node counts as dead
 Result = TypeVar("Result")
-
-# Keeps a name until it is killed.
-KEEPER = """
-import sys
-from p2plab.rendezvous.client import RendezvousClient
-with RendezvousClient(sys.argv[1]) as client:
-    client.register("ghost", ["192.168.1.7"], 5001, 5002, lease=5)
-    print("here", flush=True)
-    sys.stdin.read()
-"""
 
 
 def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
@@ -148,20 +136,6 @@ def test_a_server_that_is_killed_loses_no_introduction(redis: RedisServer) -> No
         assert isinstance(met, Met)
         assert here.url == second.url
         assert here.heartbeat(ann).lease == 300
-
-
-def test_a_dead_peer_s_lease_ends(server: Server, client: RendezvousClient) -> None:
-    words = [sys.executable, "-c", KEEPER, server.url]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as ghost:
-        assert ghost.stdout is not None
-        assert ghost.stdout.readline() == "here\n"
-        ghost.kill()
-    assert [peer.name for peer in client.peers()] == ["ghost"]
-    eventually(lambda: client.peers() == [], "the lease has ended")
-    with pytest.raises(PeerNotFound):
-        client.peer("ghost")
 
 
 def test_when_a_node_dies_its_replica_goes_on_with_all(tmp_path: Path) -> None:

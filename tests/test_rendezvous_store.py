@@ -274,9 +274,7 @@ async def test_who_accepts_is_told_together_with_the_caller(store: Store) -> Non
     assert await store.observed(ann.nonce, "198.51.100.7", 40_000)
     assert await ask(store, ann.token) == "asked"
     told = await store.inbox(LOBBY, "bob", bob.token)
-    assert told.events == [Notice("asked", SESSION, "ann")], (
-        "and nothing more before the answer"
-    )
+    assert told.events == [Notice("asked", SESSION, "ann")], "and nothing more"
     assert await inbox(store, "ann", ann.token) == []
     assert await answer(store, bob.token) == "met"
     (here,) = await inbox(store, "ann", ann.token)
@@ -374,10 +372,8 @@ async def test_who_takes_a_name_over_gets_nothing_of_another(store: Store) -> No
     later = await two(store)
     assert await inbox(store, "ann", later.ann) == []
     assert await inbox(store, "bob", later.bob) == []
-    for wish in (
-        answer(store, later.bob),
-        store.meeting(LOBBY, "ann", later.ann, SESSION),
-    ):
+    meeting = store.meeting(LOBBY, "ann", later.ann, SESSION)
+    for wish in (answer(store, later.bob), meeting):
         assert (await refusal(wish)).reason == "no_such_introduction"
 
 

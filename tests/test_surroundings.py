@@ -69,8 +69,9 @@ def test_two_panels_in_two_cells_live_side_by_side_without_ids_of_cells() -> Non
     assert last[0]["text"].split() == ["False", "False", "1.0"]
 
 
-@pytest.mark.parametrize("backend", ["inline", "notebook"])
-@pytest.mark.parametrize("style", ["default", "dark_background"])
+@pytest.mark.parametrize(
+    ("backend", "style"), [("inline", "default"), ("notebook", "dark_background")]
+)
 def test_a_figure_is_shown_once_in_any_backend(backend: str, style: str) -> None:
     _, made, shown = outputs(
         f"%matplotlib {backend}\nfrom matplotlib import pyplot\nimport p2plab\n"

@@ -376,17 +376,3 @@ def test_a_picture_goes_from_this_process_to_another_one() -> None:
         assert {row.what for row in transfer.trace} >= {SEND, "arrive"}
         assert process.communicate(timeout=PATIENCE)[1] == ""
         assert process.returncode == 0
-
-
-def test_a_receiver_that_is_killed_half_way_leaves_the_sender_its_progress() -> None:
-    with another_process(TAKES) as process, UdpSocket() as here:
-        address = "127.0.0.1", int(line_of(process))
-        link = ways(ScriptedLink(delay=0.05), ScriptedLink(delay=0))
-        slow = setup("stop_and_wait")
-        transfer = here.send(address, CHUNKS, slow, link=link, patience=SHORT)
-        eventually(lambda: transfer.progress > 0, "something was acknowledged")
-        process.kill()
-        with pytest.raises(TransferStalled, match="has said nothing"):
-            transfer.wait(PATIENCE)
-    assert 0 < transfer.progress < 1
-    assert of_kind(transfer.trace, DATA)

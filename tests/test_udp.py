@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-import math
 import random
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -37,7 +35,7 @@ from p2plab.content.offer import ANSWER, Limits, Offer
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import AnyLink, ScriptedLink
 from p2plab.core.packet import ACK, DATA, FIN, NAK, Kind, Packet, encode
-from p2plab.core.trace import RECEIVER, SENDER
+from p2plab.core.trace import RECEIVER
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -334,16 +332,6 @@ def test_who_answers_nonsense_harms_only_its_own_transfer(kind: Kind) -> None:
 # Many at once, and what stays of them
 
 
-def test_many_transfers_at_once_in_both_directions_over_one_socket() -> None:
-    link, endless = ScriptedLink(delay=0.003), math.inf
-    with two_sockets(limits=Limits(patience=endless)) as (here, there):
-        transfers = [
-            one.send(other.address, CHUNKS, setup(), link=link, patience=endless)
-            for one, other in [(here, there), (there, here)] * 8
-        ]
-        assert all(same_pixels(each.wait(PATIENCE)) for each in transfers)
-
-
 def test_who_has_a_share_of_the_transfers_waits_for_its_turn_in_words() -> None:
     with two_sockets() as (here, there):
         running = [here.send(there.address, CHUNKS, link=slow()) for _ in range(8)]
@@ -367,19 +355,6 @@ def test_a_socket_forgets_what_is_long_over_however_it_ended() -> None:
             assert len(each.transfers()) <= REMEMBERED + 1
 
 
-@pytest.mark.parametrize("side", [SENDER, RECEIVER])
-def test_both_ends_of_a_transfer_may_be_on_one_socket(side: str) -> None:
-    with UdpSocket() as here:
-        assert moves_a_picture(here, here)
-        assert len(here.transfers()) == 2
-        transfer = here.send(here.address, CHUNKS, link=slow())
-        eventually(lambda: len(here.transfers()) == 4, "it has come back to us")
-        both = here.transfers()[2:]
-        next(each for each in both if each.role == side).stop()
-        assert all(isinstance(over(each).error, TransferStopped) for each in both)
-        assert transfer in both
-
-
 def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -> None:
     cell = contextvars.ContextVar("cell", default="first")
     news: list[tuple[str, bool, str]] = []
@@ -397,26 +372,6 @@ def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -
             eventually(lambda: len(news) == 2, "both news have come")
             assert news == [(RECEIVER, False, "first"), (RECEIVER, True, "first")]
             news.clear()
-
-
-@pytest.mark.parametrize("act", [Transfer.stop, None])
-def test_whoever_hears_the_news_may_stop_the_transfer_or_close_the_socket(
-    act: Callable[[Transfer], None] | None,
-) -> None:
-    sockets: list[UdpSocket] = []
-
-    def on_transfer(transfer: Transfer) -> None:
-        if act is None:
-            sockets[0].close()
-        else:
-            act(transfer)
-
-    with two_sockets(on_transfer=on_transfer) as (here, there):
-        sockets.append(there)
-        transfer = here.send(there.address, CHUNKS, link=slow())
-        with pytest.raises(TransferStopped):
-            transfer.wait(PATIENCE)
-        assert there.callback_error is None
 
 
 # Ports, addresses, closing
