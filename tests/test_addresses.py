@@ -42,9 +42,8 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_addresses_need_no_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = own_addresses()
     ask = addresses._on_the_way
-    monkeypatch.setattr(
-        addresses, "_on_the_way", lambda to: "" if to in NOWHERE else ask(to)
-    )
+    nowhere = lambda to: "" if to in NOWHERE else ask(to)  # noqa: E731
+    monkeypatch.setattr(addresses, "_on_the_way", nowhere)
     assert set(own_addresses()) == set(with_it)
     assert not any(ip_address(each).is_loopback for each in with_it)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import hears_the_end
+from loopback import hears_the_end, later
 from talk import (
     FOR_EVER,
     PATIENCE,
@@ -156,11 +156,8 @@ def test_200_texts_use_one_connection_and_arrive_in_order() -> None:
 
 def test_many_clients_and_many_threads_of_one_client_send_at_once() -> None:
     (ann, to_ann), (ben, to_ben) = introduced("ann", 1), introduced("ben", 2)
-    with (
-        ChatServer(known(to_ann, to_ben)) as server,
-        ChatClient() as a,
-        ChatClient() as b,
-    ):
+    sessions = known(to_ann, to_ben)
+    with ChatServer(sessions) as server, ChatClient() as a, ChatClient() as b:
 
         def write(part: int) -> None:
             client, session = (a, ann) if part < 3 else (b, ben)
@@ -198,7 +195,7 @@ def test_a_text_whose_ack_is_late_is_sent_again_and_shown_once() -> None:
     assert delivery.seconds > 0.29  # the ACK of the first copy ended it
     assert {row.id for row in rows} == {delivery.id}
     story = [(who, event, attempt) for _, who, event, _, attempt in rows]
-    for earlier, later in itertools.pairwise(
+    for first, then in itertools.pairwise(
         [
             ("ann", "send", 1),
             ("bob", "arrive", 1),
@@ -209,7 +206,7 @@ def test_a_text_whose_ack_is_late_is_sent_again_and_shown_once() -> None:
             ("ann", "ack", delivery.attempts),
         ]
     ):
-        assert story.index(earlier) < story.index(later), story
+        assert story.index(first) < story.index(then), story
 
 
 def test_acks_are_lost_as_the_seed_says() -> None:
@@ -317,16 +314,12 @@ def test_a_kept_connection_that_the_peer_has_closed_costs_no_attempt() -> None:
 def test_a_peer_that_restarts_gets_the_text_and_knows_the_copy() -> None:
     arrived = threading.Event()
     with talk(ack_delay=FOR_EVER, on_message=lambda _: arrived.set()) as both:
-        deliveries = []
-        sending = in_thread(
-            lambda: deliveries.append(both.send("hello", timeout=0.2, tries=200))
-        )
+        sending = later(lambda: both.send("hello", timeout=0.2, tries=200))
         assert arrived.wait(PATIENCE)
         both.server.stop()
         both.server.ack_delay = 0
         both.server.start()
-        sending.join(PATIENCE)
-        assert [delivery.attempts > 1 for delivery in deliveries] == [True]
+        assert sending.result(PATIENCE).attempts > 1
         assert both.shown == ["hello"]
 
 

@@ -57,16 +57,16 @@ def p2plab(*words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
+def popen(*words: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    command = [*P2PLAB, *words]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
 @contextmanager
 def terminal(lab: Lab, name: str, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Be a peer in a terminal; it is registered from here on."""
-    with subprocess.Popen(
-        [*P2PLAB, "peer", name, "--rendezvous", lab.url, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as peer:
+    with popen("peer", name, "--rendezvous", lab.url, *words) as peer:
         type_in(peer, "list")
         until(peer, "nobody else", "since")
         yield peer
@@ -106,9 +106,8 @@ def test_the_demo_says_that_nothing_gets_through_a_loss_of_one(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_rendezvous_prints_its_address_and_ends_cleanly(name: str) -> None:
-    with subprocess.Popen(
-        [*P2PLAB, "rendezvous"], stdout=subprocess.PIPE, text=True
-    ) as server:
+    command = [*P2PLAB, "rendezvous"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = re.search(r"http://\S+", server.stdout.readline())
         assert address is not None
@@ -171,14 +170,11 @@ def test_the_console_peer_saves_what_it_has_received(lab: Lab, tmp_path: Path) -
 
 def test_a_person_at_the_terminal_accepts_and_refuses(lab: Lab) -> None:
     dave, erin = lab.peer("dave"), lab.peer("erin")
-    with (
-        terminal(lab, "carol", "--accept", "ask") as carol,
-        ThreadPoolExecutor(2) as pool,
-    ):
+    asking = terminal(lab, "carol", "--accept", "ask")
+    with asking as carol, ThreadPoolExecutor(2) as pool:
         text = pool.submit(dave.send_text, "carol", "let me in")
-        assert "type accept dave or refuse dave" in until(
-            carol, "dave wants to meet you"
-        )
+        asked = until(carol, "dave wants to meet you")
+        assert "type accept dave or refuse dave" in asked
         assert not text.done()
         type_in(carol, "accept")
         until(carol, "you have met dave")
@@ -308,9 +304,7 @@ def test_where_nothing_can_be_saved_is_told_a_cure(lab: Lab, tmp_path: Path) -> 
     eventually(lambda: judy.inbox, "it has come")
     missing = tmp_path / "saved"
     _, said = answer(judy, f"save 0 {missing}").splitlines()
-    assert said.startswith(
-        f"there is no folder {missing}: make it first, or take .png or .tiff"
-    )
+    assert said.startswith(f"there is no folder {missing}: make it first, or take .png")
     _, said = answer(judy, f"save 0 {missing / 'it.png'}").splitlines()
     assert said.startswith(f"{missing / 'it.png'} cannot be written: ")
     assert "Errno" not in said
@@ -356,12 +350,7 @@ def test_the_version_is_the_installed_one() -> None:
 def test_a_redis_that_is_away_is_told_when_the_rendezvous_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    with subprocess.Popen(
-        [*P2PLAB, "rendezvous", "--redis", f"redis://127.0.0.1:{port}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
+    with popen("rendezvous", "--redis", f"redis://127.0.0.1:{port}") as server:
         assert server.stdout is not None
         assert server.stderr is not None
         assert "http://" in server.stdout.readline()  # it runs, and waits for its Redis

@@ -83,15 +83,6 @@ def test_stop_and_wait_reaches_what_the_theory_says() -> None:
         assert [point.mean for point in points] == pytest.approx(expected, rel=0.04)
 
 
-def test_pipelining_without_loss_reaches_what_the_theory_says() -> None:
-    windows = [1, 4, 8]
-    for protocol in ("go_back_n", "selective_repeat"):
-        setups = [Setup(protocol, window, timeout=0.3) for window in windows]
-        for result in sweep(setups, [0.0], [0], count=400):
-            expected = result.experiment.expected_goodput()
-            assert result.summary.goodput == pytest.approx(expected, rel=0.02)
-
-
 def test_a_link_without_a_rate_has_an_expected_goodput_too() -> None:
     result = Experiment(SETUPS[0], Link(delay=0.05), count=200).run()
     expected = result.experiment.expected_goodput()

@@ -207,9 +207,8 @@ def test_data_after_an_offer_that_is_refused_reaches_nobody() -> None:
 
 
 def test_no_small_run_breaks_it() -> None:
-    verdict = check(
-        lambda: sender(8), lambda: FastReceiver(8), "late", budget=1.5, seed=1
-    )
+    ends = lambda: sender(8), lambda: FastReceiver(8)
+    verdict = check(*ends, "late", budget=1.5, seed=1)
     assert verdict.kind == "survived", str(verdict)
 
 

@@ -88,9 +88,8 @@ def test_no_small_run_breaks_it() -> None:
     from p2plab.checker import check
 
     machines()  # or skip
-    verdict = check(
-        lambda: machines(8)[0], lambda: machines(8)[1], "late", budget=1.5, seed=1
-    )
+    ends = lambda: machines(8)[0], lambda: machines(8)[1]
+    verdict = check(*ends, "late", budget=1.5, seed=1)
     assert verdict.kind == "survived", str(verdict)
 
 

@@ -167,9 +167,7 @@ def test_a_payload_from_a_coded_packet_is_delivered_in_turn(protocol: str) -> No
     if protocol == "fountain":
         pytest.importorskip("raptorq")
     setup = Setup(protocol, window=64)
-    run = simulate(
-        setup.sender(), setup.receiver(), [bytes(100)] * 60, Link(0.05, loss=0.2)
-    )
-    moves = transmissions(run.trace)
+    trace = run(setup, Link(0.05, loss=0.2), 60)
+    moves = transmissions(trace)
     assert any(move.seq < 0 for move in moves)
-    assert [n for _, n in deliveries(run.trace.rows, moves)] == [*range(60)]
+    assert [n for _, n in deliveries(trace.rows, moves)] == [*range(60)]

@@ -37,12 +37,8 @@ from p2plab.plots.ladder import numbers
 from p2plab.protocols import Setup
 
 Figure = Callable[[Trace, Axes | None], Axes]
-FIGURES: list[Figure] = [
-    plots.ladder,
-    plots.over_time,
-    plots.window_over_time,
-    plots.rtt,
-]
+CURVES: list[Figure] = [plots.over_time, plots.window_over_time, plots.rtt]
+FIGURES = [plots.ladder, *CURVES]
 
 
 run = partial(run_of, size=1000)
@@ -201,15 +197,13 @@ def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
 
 
 def test_damage_and_a_full_queue_have_marks_of_their_own(ax: Axes) -> None:
-    plots.ladder(
-        run(Setup("stop_and_wait", timeout=0.2), ScriptedLink(corrupt=(1,))), ax
-    )
+    stop_and_wait = Setup("stop_and_wait", timeout=0.2)
+    plots.ladder(run(stop_and_wait, ScriptedLink(corrupt=(1,))), ax)
     legend = ax.get_legend()
     assert legend is not None
     assert "damaged" in [text.get_text() for text in legend.get_texts()]
-    full = plots.ladder(
-        run(Setup(window=8, timeout=1.0), Link(rate=1e5, queue=3), 8), plots.blank()
-    )
+    crowded = run(Setup(window=8, timeout=1.0), Link(rate=1e5, queue=3), 8)
+    full = plots.ladder(crowded, plots.blank())
     assert Counter(arrow.get_gid() for arrow in arrows(full))["queue full"] == 4
 
 
@@ -524,8 +518,8 @@ def test_in_no_style_anything_has_the_colour_of_the_ground(look: str) -> None:
     setup = Setup("go_back_n", window=4)
     trace = simulate_picture(sample_picture(64), setup, link).trace
     with pyplot.style.context(look):
-        for draw in (plots.ladder, plots.over_time, plots.window_over_time, plots.rtt):
-            ax = draw(trace)
+        for figure in FIGURES:
+            ax = figure(trace, None)
             ground = np.array(to_rgb(ax.figure.get_facecolor()))
             for each in ax.findobj(Line2D) + ax.findobj(Text):
                 colour = each.get_color()

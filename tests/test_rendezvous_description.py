@@ -31,13 +31,8 @@ NOT_SAID = [
     checks.negative_data_rejection,
     checks.ignored_auth,
 ]
-WORDS = {
-    "room": "lobby",
-    "name": "ann",
-    "from": "ann",
-    "to": "ann",
-    "session": "00c0ffee00c0ffee",
-}
+WORDS = {**dict.fromkeys(("name", "from", "to"), "ann"), "room": "lobby"}
+WORDS["session"] = "00c0ffee00c0ffee"
 
 
 @pytest.fixture(scope="module")

@@ -112,10 +112,8 @@ def test_a_redis_that_lost_all_gets_its_names_again(tmp_path: Path) -> None:
         with pytest.raises(PeerNotFound):
             until_back(lambda: client.heartbeat(ann))
         for each in (ann, bob):
-            again = client.register(
-                each.name, ["192.168.1.7"], 5001, 5002, token=each.token
-            )
-            assert again.token == each.token
+            again = (each.name, ["192.168.1.7"], 5001, 5002)
+            assert client.register(*again, token=each.token).token == each.token
         client.introduce(ann, "bob", SESSION)
         meet(client, client, ann, bob)
 

@@ -286,9 +286,8 @@ def test_a_transfer_that_kept_no_trace_is_judged_by_what_has_arrived() -> None:
     for each, kind in (("go_back_n", "survived"), ("best_effort", "broken")):
         with two_sockets(record=False) as (here, there):
             link = ScriptedLink(delay=0.001, lose={3})
-            transfer = here.send(
-                there.address, CHUNKS, Setup(each), link=link, record=False
-            )
+            options: Any = {"link": link, "record": False}
+            transfer = here.send(there.address, CHUNKS, Setup(each), **options)
             over(twin(there, over(transfer)))
         verdict = autopsy(transfer)
         assert verdict.kind == kind
@@ -372,9 +371,8 @@ def test_a_network_that_is_down_is_not_the_protocols_fault(link: Any) -> None:
     with two_sockets() as (here, there):
         if link is None:
             there.close()
-        transfer = here.send(
-            there.address, CHUNKS, setup(), link=link, patience=5 * SHORT
-        )
+        patient: Any = {"link": link, "patience": 5 * SHORT}
+        transfer = here.send(there.address, CHUNKS, setup(), **patient)
         verdict = autopsy(over(transfer))
     assert (verdict.kind, verdict.promise) == ("unjudged", None)
     assert str(verdict).startswith("not the protocol's fault: ")

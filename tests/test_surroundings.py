@@ -33,9 +33,7 @@ def test_any_terminal_shows_and_saves_what_comes(encoding: str, tmp_path: Path) 
         ) as bob,
     ):
         ann = lab.peer("ann")
-        eventually(
-            lambda: [each.name for each in ann.peers()] == ["bob"], "bob is here"
-        )
+        eventually(lambda: "<bob" in repr(ann.peers()), "bob is here")
         assert ann.send_text("bob", TEXT).attempts == 1
         (tmp_path / "from").mkdir()
         sent = tmp_path / "from" / FILE
