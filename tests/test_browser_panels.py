@@ -271,8 +271,8 @@ IN_SIGHT = (
     ".p2p-stage .cursor",
     ".p2p-stage .picture",
     ".p2p-stage .lifelines",
-    ".p2p-stage .sender ol",
-    ".p2p-stage .receiver ol",
+    ".p2p-stage .sender",
+    ".p2p-stage .receiver",
 )
 
 
@@ -326,7 +326,7 @@ def test_on_a_narrow_screen_the_panel_is_one_column_in_the_order_of_use(
     lab_page.screenshot("transfer-panel-412")
     tops = [page.locator(each).evaluate_all(EDGES)[0][1] for each in IN_SIGHT]
     order = [".p2p-loss-slider", ".p2p-send", ".p2p-stage .play"]
-    order += [".p2p-stage .lifelines", ".p2p-stage .picture", ".p2p-stage .sender ol"]
+    order += [".p2p-stage .lifelines", ".p2p-stage .picture", ".p2p-stage .sender"]
     at = dict(zip(IN_SIGHT, tops, strict=True))
     assert [at[each] for each in order] == sorted(at[each] for each in order)
     inside = page.locator(".p2p-transfer-panel").locator(
