@@ -128,6 +128,7 @@ test("curves say what the machines had and what was measured", () => {
   const windowed = seriesOf(run, "window"), trips = seriesOf(run, "trips");
   assert.equal(windowed.most, 8);
   assert.match(curveWords(seriesOf(run, "delivered"), run.end), new RegExp(`: ${run.payloads}$`));
+  assert.equal(curveWords(seriesOf(run, "delivered"), 0), "payloads delivered: none");
   assert.ok(trips.series.some(({ dots, values }) => dots && values.every((seconds) => seconds >= 0.04)));
   assert.equal(curveWords(seriesOf(scene("best_effort"), "window"), 1), "This run does not tell it.");
 });

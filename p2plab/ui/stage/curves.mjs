@@ -8,7 +8,8 @@ export const CURVES = { delivered: "Delivered", window: "Window", trips: "Round 
 // What a curve is made of: steps (a value holds until the next one) or dots, each with
 // the name of its colour; `most` is the upper end of the scale.
 export function seriesOf(scene, kind) {
-  const found = { delivered, window: inFlight, trips }[kind](scene).filter(({ times }) => times.length);
+  const all = { delivered, window: inFlight, trips }[kind](scene);
+  const found = all.filter(({ times }) => times.length || kind === "delivered");
   const values = found.flatMap((series) => [...series.values].filter(isFinite));
   return { series: found, most: kind === "delivered" ? scene.payloads : Math.max(...values, 0) };
 }
@@ -22,8 +23,8 @@ function inFlight(scene) {
   const told = scene.states[0], [base, next, size] = ["send_base", "next_seq_num", "window.size"].map((name) => told[name]);
   const used = base && next ? base.map((n, i) => next[i] - n) : [];
   return [
-    { name: "packets in use of the window", colour: "data", times: base && next ? told.time : [], values: used },
-    { name: "its size", colour: "plain", times: size ? told.time : [], values: size ?? [] },
+    { name: "packets in flight", colour: "data", times: base && next ? told.time : [], values: used },
+    { name: "window", colour: "plain", times: size ? told.time : [], values: size ?? [] },
   ];
 }
 
@@ -40,7 +41,7 @@ export function curveWords({ series }, now) {
   if (!series.length) return "This run does not tell it.";
   return series.map(({ name, times, values }) => {
     const at = lastBefore(times, now);
-    return `${name}: ${at < 0 || !isFinite(values[at]) ? "none yet" : Number(values[at].toPrecision(4))}`;
+    return `${name}: ${at < 0 || !isFinite(values[at]) ? "none" : Number(values[at].toPrecision(4))}`;
   }).join(", ");
 }
 
