@@ -9,7 +9,7 @@ const load = (name) => import(`${folder}/${name}.mjs`);
 const { lineOf, places, spread, thinned, ticks, visible } = await load("lifelines");
 const { inWords, lastBefore, stepFrom, storyOf } = await load("scene");
 const { receiverBoxes, senderBoxes } = await load("strips");
-const { withFault } = await load("faults");
+const { difference, withFault } = await load("faults");
 const { fates } = await load("picture");
 const { curveWords, seriesOf } = await load("curves");
 const { tableRows } = await load("table");
@@ -161,4 +161,11 @@ test("the lifelines of a room are one peer's and those of whom it talks with", (
   part.messages.sent.forEach((_, i) => assert.ok(part.messages.from[i] === 0 || part.messages.to[i] === 0));
   const own = [...run.messages.from].filter((from, i) => from === 2 || run.messages.to[i] === 2).length;
   assert.equal(part.messages.sent.length, own);
+});
+
+test("two runs are told apart in words, and what looks alike is called the same", () => {
+  const before = { completeAt: 2.76, sends: 204 };
+  assert.equal(difference(before, { completeAt: 2.7600001, sends: 205 }),
+    "With this fault: as before: complete after 2.760 s. 205 packets sent; without it: 204 packets sent.");
+  assert.match(difference(before, { completeAt: Infinity, sends: 204 }), /^With this fault: never complete; without/);
 });

@@ -104,7 +104,7 @@ def test_a_student_plays_a_run_steps_through_it_and_kills_a_packet(
     stage.locator(".moves .lose").click()
     number = moves[arrived].number + 1
     stage.locator(".faults code", has_text=f"lose={{{number}}}").wait_for()
-    stage.locator(".change", has_text="With this fault").wait_for()
+    stage.locator(".change", has_text="With this fault:").wait_for()
     other = run(ScriptedLink(lose={number}, link=LINK))
     canvas.focus()
     page.keyboard.press("End")
@@ -113,6 +113,7 @@ def test_a_student_plays_a_run_steps_through_it_and_kills_a_packet(
     lab_page.screenshot("stage-fault")
     stage.locator(".faults button", has_text="Undo").click()
     stage.locator(".faults code").wait_for(state="detached")
+    assert stage.locator(".change").inner_text() == ""
     canvas.focus()
     page.keyboard.press("End")
     stage.locator(".counts", has_text=f"{end:.3f} s of {end:.3f} s").wait_for()

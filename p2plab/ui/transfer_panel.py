@@ -148,8 +148,10 @@ class TransferPanel(Panel):
                 self.note.value = said("note", WAITING)
             ended = self._ended.wait(timeout) and self.view.flush(timeout)
         except KeyboardInterrupt:
+            until = time.monotonic() + STOPPED_IN
             self.stop()
-            self._ended.wait(STOPPED_IN)
+            while not self._ended.wait(0.5) and time.monotonic() < until:
+                self.stop()  # it may have begun only now
             self.view.flush(STOPPED_IN)
             return self
         finally:

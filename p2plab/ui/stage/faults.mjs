@@ -42,6 +42,7 @@ export function difference(before, after) {
     [before.completeAt, after.completeAt, (at) => (isFinite(at) ? `complete after ${at.toFixed(3)} s` : "never complete")],
     [before.sends, after.sends, (n) => `${n} packets sent`],
   ];
-  const told = parts.map(([was, is, words]) => (was === is ? `as before: ${words(is)}` : `${words(is)}, not: ${words(was)}`));
-  return `With this fault ${told.join("; ")}.`;
+  const told = parts.map(([was, is, words]) => [words(was), words(is)])
+    .map(([was, is]) => (was === is ? `as before: ${is}` : `${is}; without it: ${was}`));
+  return `With this fault: ${told.join(". ")}.`;
 }

@@ -57,6 +57,7 @@ class Stage {
     this.root = root;
     this.now = 0;
     this.playing = false;
+    this.had = 0; // faults
     this.pinned = null; // the message that was clicked
     this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.build();
@@ -159,7 +160,9 @@ class Stage {
       this.root.querySelector(`.part-${part}`).hidden = !there;
     }
     showFaults(this.parts.faults, faults, header.code, (list) => this.meddle(list));
-    this.parts.change.textContent = [header.words, this.meddled && header.picture ? difference(before, this.scene) : ""].join(" ").trim();
+    const more = this.meddled && faults.length >= Math.max(1, this.had); // not taken back
+    this.had = faults.length;
+    this.parts.change.textContent = [header.words, more && header.picture ? difference(before, this.scene) : ""].join(" ").trim();
     this.meddled = false;
     if (!this.zoomed) this.view = this.viewAtFirst();
     const empty = !this.scene.messages.sent.length; // a machine that could not even be built
