@@ -50,9 +50,10 @@ class Talk:
         tries: int = 5,
     ) -> Delivery:
         """Let Alice send a text to Bob, or to who is at an address in his place."""
-        knobs: Any = {"timeout": timeout, "tries": tries}
         to = to or self.server.address
-        return self.client.send_text(to, text, self.session, **knobs)
+        return self.client.send_text(
+            to, text, self.session, timeout=timeout, tries=tries
+        )
 
     @property
     def events(self) -> list[str]:

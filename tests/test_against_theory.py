@@ -73,7 +73,7 @@ def test_stop_and_wait_without_loss_is_exact(delay: float, ack_time: float) -> N
 
 @pytest.mark.parametrize("timeout", [K, 2 * K])
 @pytest.mark.parametrize(("loss", "ack_loss"), [(0.01, 0.0), (0.05, 0.0), (0.05, 0.05)])
-def test_stop_and_wait_loses_as_told(
+def test_stop_and_wait_with_loss_is_within_one_per_cent(
     timeout: float, loss: float, ack_loss: float
 ) -> None:
     sender = StopAndWaitSender(FixedRto(timeout))
@@ -137,7 +137,9 @@ def test_go_back_n_that_notices_a_loss_after_one_round_trip_is_within_six_per_ce
 
 
 @pytest.mark.parametrize(("loss", "ack_loss"), [(0.01, 0.0), (0.05, 0.0), (0.1, 0.05)])
-def test_selective_repeat_s_sends_per_packet(loss: float, ack_loss: float) -> None:
+def test_selective_repeat_s_transmissions_per_packet(
+    loss: float, ack_loss: float
+) -> None:
     sender = SelectiveRepeatSender(FixedRto(3 * K), FixedWindow(20))
     result = run(sender, SelectiveRepeatReceiver(20), 8000, loss, ack_loss)
     wanted = theory.transmissions_per_packet(loss, ack_loss)
@@ -187,7 +189,9 @@ def test_pipelining_without_loss_is_exact(window: int) -> None:
     ],
     ids=repr,
 )
-def test_gilbert_and_elliott_lose_as_formulas_say(chain: GilbertElliott) -> None:
+def test_gilbert_and_elliott_lose_what_their_formulas_say(
+    chain: GilbertElliott,
+) -> None:
     gone = []
     for seed in range(8):
         channel = Link(loss=chain, seed=seed).forward()

@@ -19,6 +19,7 @@ from p2plab.core.link import (
     Fate,
     GilbertElliott,
     Link,
+    ScriptedLink,
 )
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.errors import P2PLabError
@@ -74,9 +75,13 @@ def keeps_its_promises(
         if delivered != payloads[: len(delivered)]:
             raise P2PLabError("not what was sent")
 
-    options |= {"on_payload": deliver, "record": False, "patience": 20_000.0}
+    about: dict[str, Any] = {
+        "on_payload": deliver,
+        "record": False,
+        "patience": 20_000.0,
+    }
     try:
-        run = simulate(sender, receiver, payloads, link, **options)
+        run = simulate(sender, receiver, payloads, link, **about, **options)
     except P2PLabError:
         return False
     silent = sender.deadline is None and receiver.deadline is None
@@ -141,7 +146,7 @@ def test_everything_arrives_in_order_also_when_a_link_goes_dark_and_heals(
 
 @several
 @given(ANY, PAYLOADS, BLACK_OUTS)
-def test_fast_crosses_any_network_too(
+def test_fast_gets_everything_across_any_network_too(
     link: Link, payloads: list[bytes], dark: tuple[float, float]
 ) -> None:
     for each in (link, BlackOut(link, dark[0], sum(dark))):
@@ -157,3 +162,11 @@ def test_few_bits_for_the_numbers_are_enough_while_the_order_is_kept(
 ) -> None:
     ends = machines(page, timer(), ENOUGH_BITS[page])
     assert keeps_its_promises(ends, payloads, link)
+
+
+def test_a_black_out_loses_what_is_sent_in_the_dark() -> None:
+    link = BlackOut(ScriptedLink(delay=0.25), 1.0, 2.0)
+    channel = link.forward()
+    assert channel.transmit(1, 0.5) == [(0.75, "arrive")]
+    assert channel.transmit(1, 1.0) == [(1.0, "loss")]
+    assert channel.transmit(1, 2.0) == [(2.25, "arrive")]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import random
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback import PATIENCE, PICTURE, SHORT, same_pixels, setup
+from loopback import PATIENCE, PICTURE, SHORT, eventually, over, same_pixels, setup
 from loopback import no_thread_stays as no_thread_stays  # for every test here
 
 from p2plab.content.transfer import Transfer
 from p2plab.core.link import GilbertElliott, Link, ScriptedLink
 from p2plab.core.rtt import FixedRto, Rfc6298
 from p2plab.errors import (
+    BadContent,
     NameTaken,
     NotDelivered,
     PeerNotFound,
     PeerUnreachable,
     PortInUse,
+    TransferStopped,
 )
 from p2plab.peer.lab import Lab
 from p2plab.peer.peer import Peer
@@ -54,6 +61,17 @@ def test_a_name_that_is_taken(lab: Lab) -> None:
     assert still_in_order(lab)
 
 
+@pytest.mark.parametrize(
+    "name", ["", "two words", "ann/../bob", "x" * 65, "-ann", "😀", "\ud800"]
+)
+def test_a_name_that_is_illegal(lab: Lab, name: str) -> None:
+    with pytest.raises(ValueError, match=r"letters, digits|at most 64|invisible"):
+        lab.peer(name)
+    with pytest.raises(ValueError, match=r"letters, digits|at most 64|invisible"):
+        lab.peers["alice"].send_text(name, "hello")
+    assert still_in_order(lab)
+
+
 def test_a_port_that_is_taken_or_none(lab: Lab) -> None:
     alice = lab.peers["alice"]
     tcp, udp = alice.texts.address[1], alice.pictures.address[1]
@@ -75,7 +93,9 @@ def test_a_dead_peer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         carol.register()
         carol.texts.stop()
         carol.pictures.close()
-        with pytest.raises(NotDelivered, match="the peer has ended") as text:
+        with pytest.raises(
+            NotDelivered, match="the peer has ended, or a firewall"
+        ) as text:
             alice.send_text("carol", "my words")
         assert text.value.text == "my words"
         assert isinstance(text.value.__cause__, PeerUnreachable)
@@ -83,6 +103,20 @@ def test_a_dead_peer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
             alice.send_picture("carol", PICTURE)
     with pytest.raises(PeerNotFound, match="list of peers"):
         alice.send_text("carol", "my words")
+    assert still_in_order(lab)
+
+
+def test_a_picture_file_that_is_no_picture(lab: Lab, tmp_path: Path) -> None:
+    alice = lab.peers["alice"]
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    for thing in (tmp_path / "cat.png", tmp_path / "dog.png", tmp_path, b"", None, 5):
+        with pytest.raises(BadContent, match=r"\w+ \w+"):
+            alice.send_picture("bob", thing)
+    with pytest.raises(ValueError, match="payload_size"):
+        alice.send_picture("bob", PICTURE, payload_size=0)
+    with pytest.raises(PeerNotFound):
+        alice.send_picture("nobody", PICTURE)
+    assert lab.peers["bob"].inbox == []
     assert still_in_order(lab)
 
 
@@ -119,3 +153,80 @@ def test_numbers_of_numpy_are_numbers() -> None:
     link = Link(loss=np.float32(0.1), queue=np.int64(20))  # type: ignore[arg-type]  # that is what is tested
     assert link.queue == 20
     assert Setup(window=np.int32(8), timeout=np.float32(0.5)).window == 8  # type: ignore[arg-type]  # likewise
+
+
+def test_a_slider_moved_during_a_transfer_is_for_the_next_one(lab: Lab) -> None:
+    alice = lab.peers["alice"]
+    settings = {"delay": 0.01, "loss": 0.0}
+    transfer = alice.send_picture("bob", PICTURE, setup(), Link(**settings))  # type: ignore[arg-type]  # only floats are in it
+    settings["loss"] = 0.9
+    assert same_pixels(transfer.wait(PATIENCE))
+    assert "loss=0.0" in str(transfer.trace.about["link"])
+    assert not [row for row in transfer.trace if row.what == "loss"]
+
+
+def test_stop_pressed_half_way(lab: Lab) -> None:
+    late = dict.fromkeys(range(6, 99), 30.0)
+    link = ScriptedLink(late=late, delay=0.001)
+    transfer = lab.peers["alice"].send_picture("bob", PICTURE, setup(), link)
+    eventually(lambda: transfer.progress > 0.2, "some of it has arrived")
+    transfer.stop()
+    with pytest.raises(TransferStopped, match="stopped here"):
+        transfer.wait(PATIENCE)
+    received = lab.peers["bob"].inbox[0]
+    assert isinstance(received, Transfer)
+    assert isinstance(over(received).error, TransferStopped)
+    assert transfer.assembly is received.assembly is not None
+    first = (1200 - 4) // 3  # pixels of a payload
+    picture = np.asarray(received.picture()).reshape(-1, 3)
+    assert np.array_equal(picture[:first], PICTURE.reshape(-1, 3)[:first])
+    assert len(transfer.trace) > 4
+    assert still_in_order(lab)
+
+
+def test_random_bytes_to_every_port_that_we_open(lab: Lab) -> None:
+    alice, bob = lab.peers["alice"], lab.peers["bob"]
+    link = ScriptedLink(delay=0.002)
+    transfer = alice.send_picture("bob", PICTURE, setup("stop_and_wait"), link)
+    ports = [lab.server.port, alice.texts.address[1], bob.texts.address[1]]
+    throwers = [
+        threading.Thread(target=throw_at_tcp, args=(port, seed))
+        for seed, port in enumerate(ports)
+    ]
+    for thrower in throwers:
+        thrower.start()
+    with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+        chance = random.Random(1)
+        for _ in range(10 * ROUNDS):
+            for peer in (alice, bob):
+                stranger.sendto(rubbish(chance), peer.pictures.address)
+    for thrower in throwers:
+        thrower.join(PATIENCE)
+    assert same_pixels(transfer.wait(PATIENCE))
+    assert bob.pictures.strays > 0
+    assert bob.texts.strangers > 0
+    assert still_in_order(lab)
+    assert [type(each) for each in bob.inbox].count(Transfer) == 2
+    assert len(bob.inbox) == 3
+
+
+def throw_at_tcp(port: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(ROUNDS):
+        with (
+            suppress(OSError),  # it hangs up on us, and is right
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as stranger,
+        ):
+            stranger.sendall(rubbish(chance))
+
+
+def rubbish(chance: random.Random) -> bytes:
+    beginnings = (
+        b"",
+        b"p2",
+        b"GET ",
+        b"PUT /peers/",
+        b"\x00\x00\x00\x20T",
+        b"p2\x05\x01",
+    )
+    return chance.choice(beginnings) + chance.randbytes(chance.randrange(1, 1500))

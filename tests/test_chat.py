@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import hears_the_end, later
+from loopback import hears_the_end
 from talk import (
     FOR_EVER,
     PATIENCE,
@@ -83,7 +83,9 @@ def decoded(*pieces: bytes) -> list[Frame]:
 
 
 @given(st.lists(frames, max_size=5), st.data())
-def test_frames_survive_any_cut(sent: list[Frame], data: st.DataObject) -> None:
+def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(
+    sent: list[Frame], data: st.DataObject
+) -> None:
     stream = tagged(*map(encode, sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=9)))
     bounds = itertools.pairwise([0, *cuts, len(stream)])
@@ -91,13 +93,17 @@ def test_frames_survive_any_cut(sent: list[Frame], data: st.DataObject) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
-def test_random_bytes_are_corrupt_or_half_a_frame(pieces: list[bytes]) -> None:
+def test_random_bytes_are_corrupt_or_the_beginning_of_a_frame(
+    pieces: list[bytes],
+) -> None:
     with suppress(CorruptPacket):
         assert decoded(*pieces) == []
 
 
 @given(frames, st.data())
-def test_a_changed_frame_is_never_believed(frame: Frame, data: st.DataObject) -> None:
+def test_a_frame_with_one_byte_changed_is_never_believed(
+    frame: Frame, data: st.DataObject
+) -> None:
     changed = bytearray(tagged(encode(frame)))
     place = data.draw(st.integers(0, len(changed) - 1))
     changed[place] ^= data.draw(st.integers(1, 255))
@@ -156,8 +162,11 @@ def test_200_texts_use_one_connection_and_arrive_in_order() -> None:
 
 def test_many_clients_and_many_threads_of_one_client_send_at_once() -> None:
     (ann, to_ann), (ben, to_ben) = introduced("ann", 1), introduced("ben", 2)
-    sessions = known(to_ann, to_ben)
-    with ChatServer(sessions) as server, ChatClient() as a, ChatClient() as b:
+    with (
+        ChatServer(known(to_ann, to_ben)) as server,
+        ChatClient() as a,
+        ChatClient() as b,
+    ):
 
         def write(part: int) -> None:
             client, session = (a, ann) if part < 3 else (b, ben)
@@ -195,7 +204,7 @@ def test_a_text_whose_ack_is_late_is_sent_again_and_shown_once() -> None:
     assert delivery.seconds > 0.29  # the ACK of the first copy ended it
     assert {row.id for row in rows} == {delivery.id}
     story = [(who, event, attempt) for _, who, event, _, attempt in rows]
-    for first, then in itertools.pairwise(
+    for earlier, later in itertools.pairwise(
         [
             ("ann", "send", 1),
             ("bob", "arrive", 1),
@@ -206,7 +215,7 @@ def test_a_text_whose_ack_is_late_is_sent_again_and_shown_once() -> None:
             ("ann", "ack", delivery.attempts),
         ]
     ):
-        assert story.index(first) < story.index(then), story
+        assert story.index(earlier) < story.index(later), story
 
 
 def test_acks_are_lost_as_the_seed_says() -> None:
@@ -314,12 +323,16 @@ def test_a_kept_connection_that_the_peer_has_closed_costs_no_attempt() -> None:
 def test_a_peer_that_restarts_gets_the_text_and_knows_the_copy() -> None:
     arrived = threading.Event()
     with talk(ack_delay=FOR_EVER, on_message=lambda _: arrived.set()) as both:
-        sending = later(lambda: both.send("hello", timeout=0.2, tries=200))
+        deliveries = []
+        sending = in_thread(
+            lambda: deliveries.append(both.send("hello", timeout=0.2, tries=200))
+        )
         assert arrived.wait(PATIENCE)
         both.server.stop()
         both.server.ack_delay = 0
         both.server.start()
-        assert sending.result(PATIENCE).attempts > 1
+        sending.join(PATIENCE)
+        assert [delivery.attempts > 1 for delivery in deliveries] == [True]
         assert both.shown == ["hello"]
 
 
@@ -363,7 +376,9 @@ def test_an_interrupted_text_leaves_the_client_fit_for_the_next() -> None:
         (b"hello", "a text is a str, got bytes"),
     ],
 )
-def test_a_text_that_cannot_be_carried_is_not_sent(text: Any, reason: str) -> None:
+def test_a_text_that_cannot_be_carried_is_refused_and_nothing_is_sent(
+    text: Any, reason: str
+) -> None:
     with talk() as both:
         with pytest.raises(BadContent, match=reason):
             both.send(text)

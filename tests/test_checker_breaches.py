@@ -11,7 +11,7 @@ import pytest
 from first_attempt import Receiver, Sender
 
 from p2plab.checker import Verdict, check
-from p2plab.core.packet import ACK, Packet
+from p2plab.core.packet import ACK, DATA, Packet
 
 
 def verdict_on(
@@ -55,13 +55,29 @@ class OnlyOnce(Sender):
             raise RuntimeError("the fourth")
 
 
+class Async(Sender):
+    async def on_packet(  # type: ignore[override]
+        self, packet: Packet, now: float
+    ) -> None: ...
+
+
 class Misnamed(Sender):
     channel = "dupp"
+
+
+class ReturnsAList(Changed):
+    def change(self, packet: Packet, now: float) -> Any:
+        return [packet]
 
 
 class Yields(Sender):
     def next_packet(self, now: float) -> Any:
         yield super().next_packet(now)
+
+
+class NeverSaysNone(Sender):
+    def next_packet(self, now: float) -> Any:
+        return Packet(DATA, 0, b"again")
 
 
 class TextPayload(Changed):
@@ -77,6 +93,11 @@ class HugeNumber(Changed):
 class Stamped(Changed):
     def change(self, packet: Packet, now: float) -> Any:
         return packet._replace(ts_val="now")  # type: ignore[arg-type]
+
+
+class StuckTimer(Sender):
+    def on_timeout(self, now: float) -> None:
+        return
 
 
 class WordyTimer(Changed):
@@ -173,21 +194,30 @@ HERE = "at test_checker_breaches.py, line "
     ("sender", "receiver", "promise", "words"),
     [
         (NoDeadline, Receiver, "interface", "NoDeadline has no deadline"),
+        (NoDeadline, Receiver, "interface", "`class NoDeadline:`"),
         (NeedsArguments, Receiver, "interface", "give each of its parameters a defa"),
+        (NeedsArguments, Receiver, "interface", "`def __init__(self, rto: float)"),
         (Sender(), Receiver, "interface", "is a machine already: hand over its class"),
         (lambda: Sender, Receiver, "interface", "Sender is a class: hand over a mach"),
         (OnlyOnce, Receiver, "interface", "OnlyOnce() raised RuntimeError: the fourth"),
+        (Async, Receiver, "interface", "Async.on_packet is `async`, and nobody awaits"),
         (Misnamed, Receiver, "interface", "Misnamed.channel is 'dupp', and not one of"),
         (Sender, Sender, "interface", "Is it a sender? See first_attempt.py, line"),
         (None, Receiver, "interface", "The sender is None: hand over a class"),
+        ("Sender", Receiver, "interface", "The sender is 'Sender': hand over a class"),
+        (ReturnsAList, Receiver, "packets", "next_packet returned [Packet("),
+        (ReturnsAList, Receiver, "packets", "`def next_packet(self, now: float)"),
         (Yields, Receiver, "packets", "`yield` makes it a generator"),
+        (NeverSaysNone, Receiver, "packets", "still did not say None"),
         (TextPayload, Receiver, "packets", "whose payload is 'text'"),
         (HugeNumber, Receiver, "packets", "A seq is a whole number of 32 bits"),
         (Stamped, Receiver, "packets", "They are times in seconds, or None"),
+        (StuckTimer, Receiver, "timer", "Restart the timer"),
         (WordyTimer, Receiver, "timer", "WordyTimer.deadline is 'soon' (a str)"),
         (LoopsForEver, Receiver, "end", f"an endless loop or a pause {HERE}"),
         (Quits, Receiver, "no exception", f"Quits.on_packet raised SystemExit {HERE}"),
         (Sender, Misspells, "no exception", "`self.acks.append(Packet(ACK, packet.seq"),
+        (Sender, Misspells, "no exception", "'Packet' object has no attribute"),
         (Sender, HandsOverText, "payloads", "next_payload returned 'A' (str)"),
         (Random, Receiver, "same again", "`self.deadline = now + random.random()`"),
         (PlainNumbers, Receiver, "same again", "packet number 1 was DATA "),
@@ -200,7 +230,11 @@ HERE = "at test_checker_breaches.py, line "
     ],
 )
 def test_a_breach_is_told_with_its_line_and_the_remedy(
-    sender: Any, receiver: Any, promise: str, words: str, capsys: Any
+    sender: Any,
+    receiver: Any,
+    promise: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Shared.seen.clear()
     verdict = verdict_on(sender, receiver)

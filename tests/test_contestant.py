@@ -16,7 +16,9 @@ SCRIPT = ROOT / "tests" / "bench" / "contestant.py"
 
 
 @pytest.mark.parametrize("told", [[], ["--rate", "1e8"], ["--aggressive"]])
-def test_a_file_moves_between_two_processes(tmp_path: Path, told: list[str]) -> None:
+def test_a_file_moves_from_one_process_to_another(
+    tmp_path: Path, told: list[str]
+) -> None:
     given, taken = tmp_path / "given", tmp_path / "taken"
     given.write_bytes(os.urandom(200_000))
     with socket.socket(type=socket.SOCK_DGRAM) as free:

@@ -69,12 +69,14 @@ def test_sealed_datagrams_of_the_default_size_fit_into_the_smallest_ipv6_packet(
     with Lab() as lab:
         alice, _ = lab.peer("alice"), lab.peer("bob")
         link = Link(delay=0.002, loss=0.1, seed=1)
-        over(alice.send_picture("bob", sample_picture(64), Setup(protocol), link))
+        over(alice.send_picture("bob", sample_picture(128), Setup(protocol), link))
     assert 1150 < max(sizes) <= IPV6_MINIMUM - HEADERS
 
 
-@pytest.mark.parametrize("protocol", ["stop_and_wait", "fast"])
-def test_a_path_that_drops_large_datagrams_is_named(protocol: str) -> None:
+@pytest.mark.parametrize("protocol", ["stop_and_wait", "selective_repeat", "fast"])
+def test_a_path_that_drops_large_datagrams_is_named_and_smaller_ones_arrive(
+    protocol: str,
+) -> None:
     with (
         UdpSocket() as here,
         UdpSocket() as there,
@@ -95,7 +97,9 @@ def test_a_link_that_loses_everything_is_not_taken_for_a_small_path() -> None:
         assert not isinstance(over(transfer).error, DatagramsTooLarge)
 
 
-def test_a_system_that_refuses_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_refuses_large_datagrams_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Small(socket.socket):
         def sendto(self, data: bytes, address: tuple[str, int]) -> int:  # type: ignore[override]
             if len(data) > 9216:  # as macOS does it, unless it is told otherwise

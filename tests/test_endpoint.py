@@ -25,8 +25,9 @@ from p2plab.sim.simulator import simulate
 def run(sender: Any, receiver: Any = None, payloads: int = 3, **options: Any) -> Any:
     options.setdefault("link", ScriptedLink(lose={2}, delay=0.25))
     receiver = Receiver() if receiver is None else receiver
-    content = [b"%d" % each for each in range(payloads)]
-    return simulate(sender, receiver, content, **options)
+    return simulate(
+        sender, receiver, [b"%d" % each for each in range(payloads)], **options
+    )
 
 
 def broken(sender: Any, receiver: Any = None, **options: Any) -> BrokenContract:
@@ -97,7 +98,9 @@ async def waits(self: Any, packet: Any, now: float) -> None: ...
         ("send", lambda self: None, "is called with 1 argument"),
     ],
 )
-def test_an_unusable_member_is_refused(member: str, method: Any, words: str) -> None:
+def test_a_member_that_a_driver_cannot_use_is_refused(
+    member: str, method: Any, words: str
+) -> None:
     told = broken(changed(Sender, **{member: method}))
     assert (told.promise, told.member) == (Promise.INTERFACE, member)
     assert re.search(words, str(told))
@@ -159,6 +162,14 @@ def test_a_promise_that_is_broken_in_a_run_is_named(
     assert pickle.loads(pickle.dumps(told)).args == told.args  # from another process
 
 
+def test_a_broken_promise_is_said_with_its_time_and_its_cure() -> None:
+    assert str(broken(changed(Sender, on_timeout=lambda self, now: None))) == (
+        "Sender: at t=1.500 on_timeout was called, nothing was sent, and the "
+        "deadline is still 1.500. Restart the timer (deadline = now + rto) or stop it "
+        "(deadline = None)."
+    )
+
+
 def test_a_large_window_that_arrives_at_one_moment_is_no_endless_next_packet() -> None:
     setup = Setup("go_back_n", window=15_000, timeout=1.0)
     ends, link = (setup.sender(), setup.receiver()), ScriptedLink(lose={1})
@@ -192,7 +203,9 @@ def test_a_next_packet_that_returns_something_else_is_found(answer: Any) -> None
 @pytest.mark.parametrize(
     ("member", "time"), [("on_packet", 0.5), ("next_packet", 0.0), ("on_timeout", 1.5)]
 )
-def test_an_exception_in_a_machine_names_its_place(member: str, time: float) -> None:
+def test_an_exception_in_a_machine_names_the_member_the_time_and_the_cause(
+    member: str, time: float
+) -> None:
     def wrong(self: Sender, *told: Any) -> None:
         raise KeyError("base")
 
@@ -244,7 +257,9 @@ class Paced(Sender):
 
 
 @pytest.mark.parametrize(("rate", "gap"), [(8.0, 0.125), (None, 0.0)])
-def test_pacing_spaces_packets_exactly(rate: float | None, gap: float) -> None:
+def test_pacing_spaces_the_packets_exactly_and_fires_no_timer(
+    rate: float | None, gap: float
+) -> None:
     sender = Paced()
     sender.pacing_rate = rate
     ends = FinishSender(sender, FixedRto(1.0)), FinishReceiver(Receiver())

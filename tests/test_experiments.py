@@ -40,7 +40,9 @@ def test_a_process_pool_and_threads_give_the_same_rows_in_the_same_order() -> No
         assert there == here
 
 
-def test_progress_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_only_when_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     quiet = sweep(SETUPS[:1], [0.0], [0, 1], count=2)
     assert capsys.readouterr() == ("", "")
     assert sweep(SETUPS[:1], [0.0], [0, 1], count=2, progress=True) == quiet
@@ -81,6 +83,15 @@ def test_stop_and_wait_reaches_what_the_theory_says() -> None:
     for points in goodputs(results).values():
         expected = [r.experiment.expected_goodput() for r in results[::5]]
         assert [point.mean for point in points] == pytest.approx(expected, rel=0.04)
+
+
+def test_pipelining_without_loss_reaches_what_the_theory_says() -> None:
+    windows = [1, 4, 8]
+    for protocol in ("go_back_n", "selective_repeat"):
+        setups = [Setup(protocol, window, timeout=0.3) for window in windows]
+        for result in sweep(setups, [0.0], [0], count=400):
+            expected = result.experiment.expected_goodput()
+            assert result.summary.goodput == pytest.approx(expected, rel=0.02)
 
 
 def test_a_link_without_a_rate_has_an_expected_goodput_too() -> None:

@@ -74,7 +74,9 @@ def test_a_packet_alone_is_acknowledged_after_1_ms_and_a_copy_at_once() -> None:
 
 
 @pytest.mark.parametrize("count", [1, REPEATED + 5])
-def test_a_timeout_repeats_no_more_than_are_in_flight(count: int) -> None:
+def test_a_timeout_repeats_several_packets_and_no_more_than_are_in_flight(
+    count: int,
+) -> None:
     machine = sender(64, *[b"x"] * count)
     pulled(machine, 0.0)
     machine.on_timeout(1.0)
@@ -109,7 +111,9 @@ def test_ranges_of_what_was_never_sent_are_ignored() -> None:
 @given(
     st.dictionaries(st.integers(0, 49), st.binary(max_size=30), min_size=1), st.data()
 )
-def test_codes_replace_missing(packets: dict[int, bytes], data: st.DataObject) -> None:
+def test_coded_packets_replace_any_packets_that_are_missing(
+    packets: dict[int, bytes], data: st.DataObject
+) -> None:
     packets = {seq: packets.get(seq, b"") for seq in range(50)}
     lost = data.draw(st.sets(st.sampled_from(range(50)), min_size=1, max_size=5))
     numbers = {seq: to_number(payload) for seq, payload in packets.items()}
@@ -207,8 +211,9 @@ def test_data_after_an_offer_that_is_refused_reaches_nobody() -> None:
 
 
 def test_no_small_run_breaks_it() -> None:
-    ends = lambda: sender(8), lambda: FastReceiver(8)
-    verdict = check(*ends, "late", budget=1.5, seed=1)
+    verdict = check(
+        lambda: sender(8), lambda: FastReceiver(8), "late", budget=1.5, seed=1
+    )
     assert verdict.kind == "survived", str(verdict)
 
 

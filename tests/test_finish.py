@@ -97,7 +97,9 @@ def transfer(link: Any, protocol: str = "go_back_n") -> tuple[Run, Any, Any]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_both_sides_end_for_every_loss_of_two_near_the_fin(protocol: str) -> None:
+def test_both_sides_end_for_every_loss_of_two_packets_around_the_fin(
+    protocol: str,
+) -> None:
     for lost in combinations([*range(1, 9), *range(-8, 0)], 2):
         lose, lose_back = {n for n in lost if n > 0}, {-n for n in lost if n < 0}
         link = ScriptedLink(lose=lose, lose_back=lose_back)

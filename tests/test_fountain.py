@@ -88,12 +88,15 @@ def test_no_small_run_breaks_it() -> None:
     from p2plab.checker import check
 
     machines()  # or skip
-    ends = lambda: machines(8)[0], lambda: machines(8)[1]
-    verdict = check(*ends, "late", budget=1.5, seed=1)
+    verdict = check(
+        lambda: machines(8)[0], lambda: machines(8)[1], "late", budget=1.5, seed=1
+    )
     assert verdict.kind == "survived", str(verdict)
 
 
-def test_without_the_package_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "raptorq", None)
     with pytest.raises(P2PLabError, match="pip install raptorq"):
         FountainReceiver(8)

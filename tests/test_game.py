@@ -8,12 +8,25 @@ import sys
 from typing import Any
 
 import pytest
-from test_museum import NONDETERMINISTIC, moves
+from test_museum import NONDETERMINISTIC
+from test_museum import PAR as RECORDED
 
 import p2plab
-from p2plab.checker import CHANNELS, Fault
+from p2plab.checker import CHANNELS, Fault, check
 from p2plab.checker.game import MOST, MOVES
 from p2plab.museum import EXHIBITS
+
+
+def moves(faults: tuple[Fault, ...]) -> dict[str, Any]:
+    """Return what a player writes to get these faults."""
+    written: dict[str, Any] = {}
+    for kind, way, number, extra in faults:
+        name = MOVES[kind].split("=")[0] + "_back" * way
+        if kind in MOST:
+            written.setdefault(name, {})[number + 1] = extra
+        else:
+            written.setdefault(name, set()).add(number + 1)
+    return written
 
 
 def test_an_attempt_is_scored_and_shown_with_a_ladder() -> None:
@@ -37,6 +50,16 @@ def test_a_harmless_fault_is_shown_with_what_it_did() -> None:
     assert lost in attempt.verdict.sentence
     drawn = attempt._repr_html_()
     assert re.findall(r"delivers b&#x27;(\w)", drawn) == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_par_can_be_reached_with_the_moves_that_the_game_has(name: str) -> None:
+    exhibit = EXHIBITS[name]
+    smallest = check(exhibit.sender, exhibit.receiver, exhibit.channel, budget=10)
+    attempt = p2plab.break_it(name, **moves(smallest.faults))
+    assert attempt.broken, str(attempt)
+    assert attempt.used == attempt.par == len(smallest.faults)
+    assert attempt.par <= RECORDED[name]
 
 
 def test_of_two_that_differ_only_the_one_that_does_so_here_can_be_broken() -> None:
@@ -87,7 +110,7 @@ def test_an_outage_ends() -> None:
         ("copies_delivered", {"outage": {1: "x"}}, "0 to 30 s, got x"),
     ],
 )
-def test_no_such_network_is_refused(
+def test_what_the_network_cannot_do_is_refused_in_words(
     name: str, faults: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):

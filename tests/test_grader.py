@@ -53,7 +53,9 @@ def test_a_correct_protocol_survives_with_status_0(tmp_path: Path) -> None:
     assert "(seed 5)" in verdict["sentence"]
 
 
-def test_broken_has_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_one_is_told_with_a_ladder_and_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     signed = "a = packet.seq; self.acks.append(Packet(ACK, a - 256 * (a > 127)))"
     assert "129 payloads" in judged(written(tmp_path, signed)).stdout
@@ -88,7 +90,9 @@ def test_broken_has_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ),
     ],
 )
-def test_a_verdict_comes(tmp_path: Path, answer: str, promise: str, words: str) -> None:
+def test_whatever_happens_there_is_a_verdict(
+    tmp_path: Path, answer: str, promise: str, words: str
+) -> None:
     if sys.platform == "win32" and ("10**10" in answer or "ctypes" in answer):
         pytest.skip("Windows limits no memory, and reports crashes otherwise")
     verdict = graded(tmp_path, answer)
@@ -130,7 +134,9 @@ def test_what_a_file_has_started_ends_with_it(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_without_a_protocol_status_is_2(tmp_path: Path, text: str, words: str) -> None:
+def test_no_protocol_in_the_file_is_status_2(
+    tmp_path: Path, text: str, words: str
+) -> None:
     file = tmp_path / "mine.py"
     file.write_text(text, encoding="utf-8")
     ran = judged(str(file), "--json")

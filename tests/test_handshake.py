@@ -15,7 +15,6 @@ from loopback import eventually, hears_the_end
 from talk import (
     FOR_EVER,
     PATIENCE,
-    Talk,
     in_thread,
     introduced,
     known,
@@ -186,7 +185,7 @@ def test_a_recorded_connection_played_again_is_a_stranger() -> None:
         with man_in_the_middle(both.server.address, record) as to:
             both.send("hello", to)
             both.client.close()
-        with stranger_of(both) as again:
+        with socket.create_connection(both.server.address) as again:
             again.sendall(recorded)
             assert hears_the_end(again)
         assert both.shown == ["hello"]
@@ -228,10 +227,6 @@ def test_nobody_can_use_up_the_id_of_another_ones_next_text() -> None:
 # ---- strangers
 
 
-def stranger_of(both: Talk) -> socket.socket:
-    return socket.create_connection(both.server.address)
-
-
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
@@ -246,15 +241,23 @@ def threads() -> list[str]:
     ],
     ids=["a text", "http", "an unknown session", "nothing"],
 )
-def test_who_proves_nothing_is_a_stranger_and_not_believed(data: bytes) -> None:
-    with talk(PROOF_TIMEOUT=0.1) as both, stranger_of(both) as stranger:
+def test_who_proves_nothing_is_a_stranger_and_nothing_of_it_is_believed(
+    data: bytes,
+) -> None:
+    with (
+        talk(PROOF_TIMEOUT=0.1) as both,
+        socket.create_connection(both.server.address) as stranger,
+    ):
         stranger.sendall(data)
         assert hears_the_end(stranger)
         assert (both.server.strangers, both.server.broken, both.shown) == (1, 0, [])
 
 
 def test_who_proves_bit_by_bit_has_no_longer_than_all_others() -> None:
-    with talk(PROOF_TIMEOUT=0.2) as both, stranger_of(both) as slow:
+    with (
+        talk(PROOF_TIMEOUT=0.2) as both,
+        socket.create_connection(both.server.address) as slow,
+    ):
         slow.settimeout(0.02)
         sent = 0
         with suppress(ConnectionError):
@@ -272,7 +275,7 @@ def test_who_proves_bit_by_bit_has_no_longer_than_all_others() -> None:
 def test_any_number_of_silent_strangers_keep_no_peer_out() -> None:
     with talk(PROOF_TIMEOUT=60.0, CONNECTIONS=2) as both, ExitStack() as stack:
         strangers = [
-            stack.enter_context(stranger_of(both))
+            stack.enter_context(socket.create_connection(both.server.address))
             for _ in range(3 * STRANGERS_OF_SOURCE)
         ]
         both.send("hello")
@@ -301,7 +304,10 @@ def test_a_newcomer_ends_the_oldest_of_too_many_connections(most: int) -> None:
 
 
 def test_stopping_waits_for_no_proof_and_closing_for_none_either() -> None:
-    with talk(PROOF_TIMEOUT=FOR_EVER) as both, stranger_of(both) as stranger:
+    with (
+        talk(PROOF_TIMEOUT=FOR_EVER) as both,
+        socket.create_connection(both.server.address) as stranger,
+    ):
         both.server.stop()
         assert hears_the_end(stranger)
         assert "p2plab-chat" not in threads()
@@ -324,7 +330,9 @@ def test_stopping_waits_for_no_proof_and_closing_for_none_either() -> None:
 
 @several
 @given(st.binary(max_size=100), st.booleans())
-def test_any_bytes_are_forged_or_an_end(data: bytes, as_server: bool) -> None:
+def test_any_bytes_in_a_handshake_are_forged_or_an_end(
+    data: bytes, as_server: bool
+) -> None:
     alice, bob = introduced()
     near, far = socket.socketpair()
     with near, far:
@@ -347,7 +355,7 @@ def test_random_bytes_to_the_port_harm_nobody() -> None:
         @settings(several, max_examples=50)
         @given(st.binary(max_size=300), st.booleans())
         def throw(data: bytes, polite: bool) -> None:
-            with stranger_of(both) as connection:
+            with socket.create_connection(both.server.address) as connection:
                 with suppress(OSError):  # the server was quicker
                     connection.sendall(b"p2t1" + bob.id + data if polite else data)
                     connection.shutdown(socket.SHUT_WR)

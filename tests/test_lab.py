@@ -94,7 +94,9 @@ def test_making_a_peer_again_replaces_it() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::1"])
-def test_a_lab_may_listen_on_every_address_or_speak_ipv6(host: str) -> None:
+def test_a_lab_may_listen_on_every_address_of_the_machine_or_speak_ipv6(
+    host: str,
+) -> None:
     if host == "::1":
         needs_ipv6()
     with Lab(host=host) as lab:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -16,9 +17,6 @@ from loopback import (
 from loopback import (
     no_thread_stays as no_thread_stays,  # for every test here
 )
-from peers import alice as alice
-from peers import bob as bob
-from peers import joined
 from talk import introduced
 
 from p2plab.core.meeting import (
@@ -36,20 +34,34 @@ from p2plab.core.meeting import (
     together,
 )
 from p2plab.core.packet import Kind
-from p2plab.errors import NotDelivered
+from p2plab.errors import IntroductionRefused, NotDelivered
 from p2plab.net.chat import ChatClient
 from p2plab.net.paths import HOST
 from p2plab.peer.meetings import MOST_BYTES, shortened, size
 from p2plab.peer.peer import Peer
+from p2plab.rendezvous.client import RendezvousClient
 from p2plab.rendezvous.model import MAX_EVENTS
 from p2plab.rendezvous.server import RendezvousServer
 
 
 @pytest.fixture
 def server() -> Iterator[RendezvousServer]:
-    """One that a test may stop."""
     with RendezvousServer(redis_url="") as server:
         yield server
+
+
+@pytest.fixture
+def alice(server: RendezvousServer) -> Iterator[Peer]:
+    with Peer("alice", server.url) as peer:
+        peer.register()
+        yield peer
+
+
+@pytest.fixture
+def bob(server: RendezvousServer) -> Iterator[Peer]:
+    with Peer("bob", server.url) as peer:
+        peer.register()
+        yield peer
 
 
 def test_both_sides_hold_the_same_meeting_and_a_path(alice: Peer, bob: Peer) -> None:
@@ -61,6 +73,15 @@ def test_both_sides_hold_the_same_meeting_and_a_path(alice: Peer, bob: Peer) -> 
     assert other.contact.wait().address == alice.pictures.address
     assert other.session.id == meeting.session.id
     assert (other.peer, meeting.peer) == ("alice", "bob")
+
+
+def test_a_peer_in_a_list_and_a_path_are_shown_in_words(alice: Peer, bob: Peer) -> None:
+    shown = repr(alice.peers())
+    assert re.fullmatch(r"\[<bob, registered at \d\d:\d\d:\d\d>\]", shown)
+    path = alice.introduce("bob").contact.wait()
+    port = bob.pictures.address[1]
+    shown = rf"<Path to 127.0.0.1, port {port}: round trip \d+\.\d\d ms>"
+    assert re.fullmatch(shown, repr(path))
 
 
 def test_sending_introduces_by_itself_and_once(alice: Peer, bob: Peer) -> None:
@@ -84,19 +105,39 @@ def test_who_has_the_address_and_no_key_is_not_heard(alice: Peer, bob: Peer) -> 
     eventually(lambda: bob.texts.strangers == 1, "its session is nobody's")
 
 
-def test_a_peer_that_forgot_is_met_anew(server: RendezvousServer, alice: Peer) -> None:
-    with joined(server, "bob") as bob:
+def test_a_peer_that_has_forgotten_the_meeting_is_met_anew(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", server.url) as bob:
+        bob.register()
         alice.send_text("bob", "first")
         tcp_port = bob.texts.address[1]
-    with joined(server, "bob", tcp_port=tcp_port) as again:
+    with Peer("bob", server.url, tcp_port=tcp_port) as again:
+        again.register()
         alice.send_text("bob", "second")
         assert [each.text for each in again.texts.inbox] == ["second"]
 
 
-def test_the_rendezvous_sees_where_we_are(alice: Peer, bob: Peer) -> None:
+def test_nobody_is_met_who_does_not_want_to(
+    server: RendezvousServer, alice: Peer
+) -> None:
+    with Peer("bob", server.url, accept="nobody") as bob:
+        bob.register()
+        with pytest.raises(IntroductionRefused, match="bob does not want to meet"):
+            alice.send_text("bob", "hello")
+        assert list(alice.meetings) == []
+
+
+def test_the_rendezvous_sees_where_a_peers_datagrams_come_from(
+    server: RendezvousServer, alice: Peer
+) -> None:
     eventually(lambda: alice.pictures.observed, "STUN has answered")
     assert alice.pictures.observed == alice.pictures.address
-    assert HOST in {each.kind for each in bob.introduce("alice").met.candidates}
+    with RendezvousClient(server.url) as client, Peer("bob", server.url) as bob:
+        assert client.url == server.url
+        bob.register()
+        kinds = {each.kind for each in bob.introduce("alice").met.candidates}
+        assert HOST in kinds
 
 
 # What was seen of a meeting
@@ -107,7 +148,9 @@ def words_of(rows: list[Seen], who: str | None) -> list[str]:
     return list(dict.fromkeys(each.what for each in rows if each.who == who))
 
 
-def test_a_meeting_leaves_one_trace_of_all_three(alice: Peer, bob: Peer) -> None:
+def test_a_meeting_leaves_one_trace_of_both_peers_and_the_rendezvous(
+    alice: Peer, bob: Peer
+) -> None:
     meeting = alice.introduce("bob")
     meeting.contact.wait()
     eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
@@ -128,17 +171,25 @@ def test_a_meeting_leaves_one_trace_of_all_three(alice: Peer, bob: Peer) -> None
     assert asking == [
         *(("alice", INTRODUCE), (None, ASKED), ("bob", ASKED), ("bob", ACCEPT)),
     ]
+
+
+def test_no_probe_of_a_trace_is_heard_before_it_was_sent(
+    alice: Peer, bob: Peer
+) -> None:
+    meeting = alice.introduce("bob")
+    meeting.contact.wait()
+    eventually(lambda: words_of(meeting.seen(), "bob"), "bob has told his part")
+    rows = meeting.seen()
     for went, came in ((PROBE, HEAR), (ANSWER, CONFIRM)):
         sent = {(e.who, e.probe): e.at for e in rows if e.what == went}
-        for each in (each for each in rows if each.what == came):
+        arrived = [each for each in rows if each.what == came]
+        assert arrived
+        for each in arrived:
             other = "bob" if each.who == "alice" else "alice"
-            assert sent.get((other, each.probe), 0.0) <= each.at, "heard after it went"
-    assert alice.registration is not None
-    for secret in (meeting.met.key.hex(), alice.registration.token):
-        assert secret not in repr(rows)
+            assert sent.get((other, each.probe), 0.0) <= each.at
 
 
-def test_without_rendezvous_a_trace_has_our_part(
+def test_while_the_rendezvous_is_away_a_trace_has_our_own_part(
     server: RendezvousServer, alice: Peer, bob: Peer
 ) -> None:
     meeting = alice.introduce("bob")
@@ -148,6 +199,15 @@ def test_without_rendezvous_a_trace_has_our_part(
     assert {each.who for each in rows} == {"alice"}
     assert "introduce" in words_of(rows, "alice")
     server.start()
+
+
+def test_a_trace_has_no_key_and_no_token(alice: Peer, bob: Peer) -> None:
+    meeting = alice.introduce("bob")
+    meeting.contact.wait()
+    told = repr(meeting.seen())
+    assert alice.registration is not None
+    assert meeting.met.key.hex() not in told
+    assert alice.registration.token not in told
 
 
 def test_a_report_that_is_too_long_loses_its_last_probes_and_says_so() -> None:

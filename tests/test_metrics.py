@@ -56,7 +56,9 @@ def test_a_delay_counts_the_waiting_for_an_earlier_packet() -> None:
     assert summary.mean_delay == pytest.approx((3 * 0.05 + 0.30) / 4)
 
 
-def test_goodput_counts_a_payload_once_though_copies_are_delivered() -> None:
+def test_goodput_counts_a_payload_once_though_best_effort_hands_over_its_copies() -> (
+    None
+):
     setup = Setup("best_effort")
     link = ScriptedLink(lose=(2,), duplicate=(1, 4), late={4: 0.05})
     payloads = [bytes([i]) * 100 for i in range(4)]
@@ -163,11 +165,15 @@ def test_a_round_trip_of_a_packet_sent_twice_is_marked() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["fast", "fountain"])
-def test_a_payload_from_a_coded_packet_is_delivered_in_turn(protocol: str) -> None:
+def test_a_payload_that_a_coded_packet_made_known_is_delivered_in_its_turn(
+    protocol: str,
+) -> None:
     if protocol == "fountain":
         pytest.importorskip("raptorq")
     setup = Setup(protocol, window=64)
-    trace = run(setup, Link(0.05, loss=0.2), 60)
-    moves = transmissions(trace)
+    run = simulate(
+        setup.sender(), setup.receiver(), [bytes(100)] * 60, Link(0.05, loss=0.2)
+    )
+    moves = transmissions(run.trace)
     assert any(move.seq < 0 for move in moves)
-    assert [n for _, n in deliveries(trace.rows, moves)] == [*range(60)]
+    assert [n for _, n in deliveries(run.trace.rows, moves)] == [*range(60)]

@@ -12,9 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from p2plab import break_it
-from p2plab.checker import CHANNELS, Fault, Verdict, check
-from p2plab.checker.game import MOST, MOVES
+from p2plab.checker import CHANNELS, Verdict, check
 from p2plab.checker.search import Search
 from p2plab.commands.grader import grade
 from p2plab.core.link import ScriptedLink
@@ -64,27 +62,12 @@ def test_every_exhibit_has_a_record() -> None:
     assert sorted((*PAR, *NONDETERMINISTIC)) == sorted(EXHIBITS)
 
 
-def moves(faults: tuple[Fault, ...]) -> dict[str, Any]:
-    """Return what a player writes to get these faults."""
-    written: dict[str, Any] = {}
-    for kind, way, number, extra in faults:
-        name = MOVES[kind].split("=")[0] + "_back" * way
-        if kind in MOST:
-            written.setdefault(name, {})[number + 1] = extra
-        else:
-            written.setdefault(name, set()).add(number + 1)
-    return written
-
-
 @pytest.mark.parametrize("name", PAR)
 def test_a_mistake_shows_itself_after_as_few_faults_as_recorded(name: str) -> None:
     verdict = verdict_on(EXHIBITS[name])
     assert verdict.kind != "survived", verdict
     assert len(verdict.faults) == PAR[name], verdict
     assert sum(row.what in (SEND, RETRANSMIT) for row in verdict.trace) <= 25
-    attempt = break_it(name, **moves(verdict.faults))  # by hand, in the game
-    assert attempt.broken, str(attempt)
-    assert attempt.used == attempt.par == PAR[name]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +89,9 @@ def test_a_timeout_drawn_by_lot_is_never_the_same_and_otherwise_right() -> None:
     assert all(run.delivered == list(FIVE) for run in runs)
 
 
-def test_two_processes_differ_in_the_order_of_a_set_alone(tmp_path: Path) -> None:
+def test_two_processes_differ_in_the_order_of_a_set_and_only_there(
+    tmp_path: Path,
+) -> None:
     assert verdict_on(EXHIBITS["order_of_a_set"], budget=0.3).kind == "survived"
     file = tmp_path / "exhibit.py"
     file.write_text(
@@ -125,7 +110,7 @@ def test_two_processes_differ_in_the_order_of_a_set_alone(tmp_path: Path) -> Non
 def test_a_correct_protocol_survives(name: str) -> None:
     it = HEALTHY[name]
     for channel in {it.channel, "corrupt"}:
-        verdict = verdict_on(it, channel, budget=0.15)
+        verdict = verdict_on(it, channel, budget=0.3)
         assert (verdict.kind, verdict.faults) == ("survived", ()), verdict
         assert verdict.to_json()["ladder"] == []
         search = Search((it.sender, it.receiver), CHANNELS[channel], 5, inf, inf)

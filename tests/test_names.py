@@ -48,7 +48,9 @@ def test_a_name_of_one_script_is_a_name(name: str) -> None:
         ("\u202ealice", "U\\+202E"),
     ],
 )
-def test_a_name_that_mixes_scripts_or_hides_is_refused(name: str, words: str) -> None:
+def test_a_name_that_mixes_scripts_or_hides_something_is_refused_in_words(
+    name: str, words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         legal_name(name)
 
@@ -57,7 +59,9 @@ def test_a_name_that_mixes_scripts_or_hides_is_refused(name: str, words: str) ->
     "other",
     ["ALICE", "aLIce", "ａｌｉｃｅ", "\u0430\u04cf\u0456\u0441\u0435"],  # all Cyrillic
 )
-def test_a_lookalike_of_a_name_is_taken(client: RendezvousClient, other: str) -> None:
+def test_what_looks_like_a_name_that_is_held_is_taken_until_it_is_free(
+    client: RendezvousClient, other: str
+) -> None:
     def register(name: str) -> Registration:
         return client.register(name, ["192.0.2.1"], 1, 1)
 

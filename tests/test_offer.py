@@ -75,7 +75,9 @@ def test_random_bytes_and_json_are_no_offer(given: bytes) -> None:
     ),
     json_values,
 )
-def test_any_offer_is_possible_or_refused(path: tuple[str, ...], value: object) -> None:
+def test_an_offer_with_any_value_anywhere_is_possible_or_refused(
+    path: tuple[str, ...], value: object
+) -> None:
     try:
         offer = Offer.from_bytes(changed(*path, to=value))
     except BadContent:
@@ -96,7 +98,9 @@ def test_any_offer_is_possible_or_refused(path: tuple[str, ...], value: object) 
         (("sender",), "a\u202eb"),
     ],
 )
-def test_a_malformed_offer_is_refused(path: tuple[str, ...], value: object) -> None:
+def test_a_malformed_offer_is_refused_by_the_name_of_its_fault(
+    path: tuple[str, ...], value: object
+) -> None:
     named = "name" if path == ("sender",) else path[-1]
     with pytest.raises(BadContent, match=named):
         Offer.from_bytes(changed(*path, to=value))

@@ -63,7 +63,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(900)
-def test_the_oldest_dependencies_still_do(python: Path, tmp_path: Path) -> None:
+def test_the_oldest_dependencies_run_the_demo_a_panel_and_a_ladder(
+    python: Path, tmp_path: Path
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
     done = subprocess.run(
         [str(python), "-c", BY_HAND, str(tmp_path)],

@@ -38,7 +38,9 @@ several = settings(derandomize=True, deadline=None, database=None, max_examples=
 
 @several
 @given(PACKETS, WORDS, WORDS)
-def test_fields_survive_the_wire(packet: Packet, transfer: int, number: int) -> None:
+def test_every_field_survives_the_wire(
+    packet: Packet, transfer: int, number: int
+) -> None:
     got, *numbers = decode(encode(packet, transfer, number))
     assert decode(encode(got))[0] == got  # a timestamp is not rounded again
     assert numbers == [transfer, number]
@@ -78,7 +80,9 @@ def test_a_flipped_bit_a_lost_end_and_a_tail_are_noticed(packet: Packet) -> None
     [(0, ord("q")), (2, 0), (2, max(Kind) + 1), (3, 0), (3, 1 | 8)],
     ids=["the magic", "no kind", "an unknown kind", "no version", "another version"],
 )
-def test_a_header_that_is_not_ours_is_refused(place: int, value: int) -> None:
+def test_a_header_that_is_not_ours_is_refused_even_with_a_good_checksum(
+    place: int, value: int
+) -> None:
     header = bytearray(encode(Packet(DATA, 1))[: HEADER_SIZE - 4])
     header[place] = value
     with pytest.raises(CorruptPacket, match="not one of ours"):
@@ -100,6 +104,8 @@ def test_the_largest_payload_travels_and_one_byte_more_does_not() -> None:
     ("seq", "transfer", "number"),
     [(2**31, 0, 0), (-(2**31) - 1, 0, 0), (0, -1, 0), (0, 2**32, 0), (0, 0, 2**32)],
 )
-def test_a_number_over_32_bits_is_refused(seq: int, transfer: int, number: int) -> None:
+def test_a_number_that_needs_more_than_32_bits_is_refused(
+    seq: int, transfer: int, number: int
+) -> None:
     with pytest.raises(ValueError, match="does not fit its header"):
         encode(Packet(DATA, seq), transfer, number)

@@ -149,7 +149,9 @@ def test_a_fifth_of_all_packets_lost_still_finds_a_path_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("late", [0.3, 1.0, 2.9, 60.0])
-def test_a_side_that_begins_late_is_found_after_a_failure(late: float) -> None:
+def test_a_side_that_begins_late_is_found_and_finds_even_after_a_failure(
+    late: float,
+) -> None:
     world = World()
     both = world.introduce([(HOST, BOB)], [(HOST, ALICE)], late)
     world.run(late)
@@ -284,7 +286,9 @@ def test_only_a_better_path_replaces_the_first_and_only_soon(
     assert (found(contact) == second) is wins
 
 
-def test_once_a_path_is_found_only_better_ones_are_still_asked() -> None:
+def test_once_a_path_is_found_only_better_ones_are_still_asked_and_not_for_long() -> (
+    None
+):
     contact = Alone((OBSERVED, BOB_SEEN), (OBSERVED, NOBODY), (HOST, BOB))
     contact.confirm(contact.probes(0.0)[BOB_SEEN], BOB_SEEN, 0.01)
     asked: set[Address] = set()
@@ -361,7 +365,9 @@ def test_the_clock_may_be_far_from_zero_where_stamps_have_wrapped() -> None:
         max_size=400,
     )
 )
-def test_what_a_peer_says_costs_little(said: list[tuple[Packet, int, float]]) -> None:
+def test_whatever_an_introduced_peer_says_costs_little_and_breaks_nothing(
+    said: list[tuple[Packet, int, float]],
+) -> None:
     contact, now, probes = Alone((HOST, BOB)), 0.0, 0
     for packet, port, pause in said:
         now += pause

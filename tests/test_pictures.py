@@ -228,7 +228,9 @@ def test_what_is_masked_in_an_array_is_transparent() -> None:
         (SIGNATURE + b"\0\0\0\x0dIHDR" + bytes(17), "bad header checksum"),
     ],
 )
-def test_a_file_that_is_no_picture_is_named(data: bytes, told: str) -> None:
+def test_a_file_that_is_no_picture_is_named_by_its_bytes(
+    data: bytes, told: str
+) -> None:
     with pytest.raises(BadContent, match=rf"photo\.jpg.*{told}"):
         cut(data, kind="picture", name="photo.jpg")
 
@@ -242,7 +244,9 @@ def test_a_picture_that_is_cut_short_says_how_far_it_goes() -> None:
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".avif", ".png", ".jpg"])
 @pytest.mark.parametrize("mode", ["I;16", "I", "F", "CMYK"])
-def test_every_format_keeps_every_depth(mode: str, suffix: str, tmp_path: Path) -> None:
+def test_greys_and_colours_of_every_depth_are_kept_in_every_format(
+    mode: str, suffix: str, tmp_path: Path
+) -> None:
     middle: Any = {"F": 0.5, "CMYK": (127, 127, 127, 0)}.get(mode, 32_768)
     chunks = cut(Image.new(mode, (16, 16), middle))
     assembly = Assembly(chunks.content)

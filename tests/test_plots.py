@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -19,14 +18,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
 from PIL import Image
-from test_metrics import GO_BACK_4, seen_by
-from test_metrics import run as run_of
 
 from p2plab import plots
 from p2plab.content.chunks import NOT_YET, VERMILION
 from p2plab.content.sample import sample_picture
 from p2plab.content.transfer import simulate_picture
-from p2plab.core.link import ARRIVE, Link, ScriptedLink
+from p2plab.core.link import ARRIVE, AnyLink, Link, ScriptedLink
 from p2plab.core.meeting import Seen
 from p2plab.core.packet import HEADER_SIZE, Kind
 from p2plab.core.trace import OTHER, RECEIVER, SEND, SENDER, Row, Trace
@@ -35,13 +32,26 @@ from p2plab.measure.metrics import summarise, transmissions
 from p2plab.plots import style
 from p2plab.plots.ladder import numbers
 from p2plab.protocols import Setup
+from p2plab.sim.simulator import simulate
 
 Figure = Callable[[Trace, Axes | None], Axes]
-CURVES: list[Figure] = [plots.over_time, plots.window_over_time, plots.rtt]
-FIGURES = [plots.ladder, *CURVES]
+FIGURES: list[Figure] = [
+    plots.ladder,
+    plots.over_time,
+    plots.window_over_time,
+    plots.rtt,
+]
+GO_BACK_4 = Setup("go_back_n", window=4, timeout=0.25)
 
 
-run = partial(run_of, size=1000)
+def run(setup: Setup, link: AnyLink, count: int = 10) -> Trace:
+    payloads = [bytes([i % 256]) * 1000 for i in range(count)]
+    return simulate(setup.sender(), setup.receiver(), payloads, link).trace
+
+
+def seen_by(host: str, trace: Trace) -> Trace:
+    rows = [row for row in trace.rows if row[1] == host]
+    return Trace(trace.about, {host: trace.names[host]}, rows, [])
 
 
 @pytest.fixture
@@ -164,21 +174,30 @@ def test_no_label_of_a_ladder_stands_below_it(ax: Axes) -> None:
     assert "labels had no room" in ax.get_xlabel()
 
 
-def test_ladders_stand_side_by_side_on_one_time_scale() -> None:
+def test_ladders_stand_side_by_side_under_their_names() -> None:
+    traces = {
+        name: run(Setup(name, window=4, timeout=0.25), ScriptedLink(lose=(3,)), 8)
+        for name in ("go_back_n", "selective_repeat")
+    }
+    axes = plots.ladders(traces)
+    assert [ax.get_title() for ax in axes] == list(traces)
+    assert "selective_repeat: Ladder diagram from 0" in plots.alt_text(axes[0])
+    with pytest.raises(ValueError, match="at least one"):
+        plots.ladders({})
+
+
+def test_ladders_have_one_time_scale_so_that_the_longer_run_looks_longer() -> None:
     traces = {
         name: run(Setup(name, window=4, timeout=0.15), ScriptedLink(lose=(3,)), 8)
         for name in ("stop_and_wait", "go_back_n", "selective_repeat")
     }
     axes = plots.ladders(traces)
-    assert [ax.get_title() for ax in axes] == list(traces)
     assert len({ax.get_ylim() for ax in axes}) == 1
     slow, *others = [max(corners(ax, each)[3] for each in arrows(ax)) for ax in axes]
     assert max(others) < 0.6 * slow
-    for end, ax in zip(("1050 ms", "550 ms", "450 ms"), axes, strict=True):
+    ends = ["1050 ms", "550 ms", "450 ms"]
+    for end, ax in zip(ends, axes, strict=True):
         assert f"to {end}" in str(ax.get_label())
-    assert "selective_repeat: Ladder diagram from 0" in plots.alt_text(axes[2])
-    with pytest.raises(ValueError, match="at least one"):
-        plots.ladders({})
 
 
 def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
@@ -197,13 +216,15 @@ def test_a_long_trace_is_drawn_in_part_and_says_so(ax: Axes) -> None:
 
 
 def test_damage_and_a_full_queue_have_marks_of_their_own(ax: Axes) -> None:
-    stop_and_wait = Setup("stop_and_wait", timeout=0.2)
-    plots.ladder(run(stop_and_wait, ScriptedLink(corrupt=(1,))), ax)
+    plots.ladder(
+        run(Setup("stop_and_wait", timeout=0.2), ScriptedLink(corrupt=(1,))), ax
+    )
     legend = ax.get_legend()
     assert legend is not None
     assert "damaged" in [text.get_text() for text in legend.get_texts()]
-    crowded = run(Setup(window=8, timeout=1.0), Link(rate=1e5, queue=3), 8)
-    full = plots.ladder(crowded, plots.blank())
+    full = plots.ladder(
+        run(Setup(window=8, timeout=1.0), Link(rate=1e5, queue=3), 8), plots.blank()
+    )
     assert Counter(arrow.get_gid() for arrow in arrows(full))["queue full"] == 4
 
 
@@ -234,7 +255,9 @@ def test_sequence_numbers_are_written_shortly(seqs: list[int], text: str) -> Non
 
 
 @pytest.mark.parametrize("protocol", ["selective_repeat", "best_effort"])
-def test_over_time_ends_as_the_summary_says(ax: Axes, protocol: str) -> None:
+def test_over_time_ends_with_the_numbers_of_the_summary(
+    ax: Axes, protocol: str
+) -> None:
     trace = run(Setup(protocol, 8), Link(loss=0.2, duplicate=0.2, seed=1), 60)
     plots.over_time(trace, ax)
     summary = summarise(trace)
@@ -301,7 +324,9 @@ def test_packets_over_loss_has_the_least_that_is_possible(ax: Axes) -> None:
     draw(plots.packets_over_loss([], plots.blank()))
 
 
-def test_the_table_of_a_sweep_has_both_figures_numbers() -> None:
+def test_the_table_of_a_sweep_has_a_row_for_each_loss_and_both_figures_numbers() -> (
+    None
+):
     results = sweep([Setup("stop_and_wait", timeout=0.15)], [0.0, 0.2], [0], count=30)
     page = str(plots.loss_table(results))
     assert page.count("<tr>") == 3
@@ -374,7 +399,9 @@ def test_an_alt_text_and_a_table_are_escaped(ax: Axes) -> None:
     assert page.count(">14</td>") >= 2
 
 
-def test_showing_a_figure_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_showing_a_figure_closes_it_so_that_it_is_not_shown_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     displayed: list[object] = []
     monkeypatch.setattr("IPython.display.display", displayed.append)
     ax = plots.ladder(run(GO_BACK_4, Link()))
@@ -513,13 +540,15 @@ def test_what_others_wrote_stays_text_in_a_meeting(ax: Axes) -> None:
 
 
 @pytest.mark.parametrize("look", ["default", "dark_background"])
-def test_in_no_style_anything_has_the_colour_of_the_ground(look: str) -> None:
+def test_whatever_the_style_nothing_is_drawn_in_the_colour_of_the_ground(
+    look: str,
+) -> None:
     link = Link(delay=0.02, loss=0.2, corrupt=0.1, duplicate=0.1, rate=1e6, seed=1)
     setup = Setup("go_back_n", window=4)
     trace = simulate_picture(sample_picture(64), setup, link).trace
     with pyplot.style.context(look):
-        for figure in FIGURES:
-            ax = figure(trace, None)
+        for draw in (plots.ladder, plots.over_time, plots.window_over_time, plots.rtt):
+            ax = draw(trace)
             ground = np.array(to_rgb(ax.figure.get_facecolor()))
             for each in ax.findobj(Line2D) + ax.findobj(Text):
                 colour = each.get_color()

@@ -57,7 +57,9 @@ def test_after_done_the_application_may_send_more(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", RELIABLE)
 @pytest.mark.parametrize("number", [1, 7, -1, -5, 2**31 - 1, -(2**31)])
-def test_an_ack_for_a_packet_never_sent_is_ignored(protocol: str, number: int) -> None:
+def test_an_ack_for_a_packet_that_was_never_sent_is_ignored(
+    protocol: str, number: int
+) -> None:
     s = sender(protocol).ack(number).says().app(b"a").says(0).ack(number).says()
     assert not s.machine.done
     assert s.machine.deadline == 1.0
@@ -65,7 +67,9 @@ def test_an_ack_for_a_packet_never_sent_is_ignored(protocol: str, number: int) -
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)
-def test_an_ack_counts_between_timeout_and_next_pull(protocol: str) -> None:
+def test_an_ack_counts_that_comes_between_the_timeout_and_the_next_pull(
+    protocol: str,
+) -> None:
     machine = sender(protocol).machine
     machine.send(b"a")
     machine.next_packet(0.0)
@@ -77,7 +81,9 @@ def test_an_ack_counts_between_timeout_and_next_pull(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)
-def test_a_sender_takes_only_acks_and_a_receiver_only_data(protocol: str) -> None:
+def test_a_sender_believes_only_acks_and_a_receiver_takes_only_data(
+    protocol: str,
+) -> None:
     for kind in {DATA, ACK, NAK, FIN}:
         s, r = sender(protocol).app(b"a").says(0), receiver(protocol)
         s.machine.on_packet(Packet(kind, 0), 0.5)
@@ -90,7 +96,9 @@ def test_a_sender_takes_only_acks_and_a_receiver_only_data(protocol: str) -> Non
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)
-def test_a_duplicate_is_acknowledged_and_delivered_once(protocol: str) -> None:
+def test_a_receiver_acknowledges_a_duplicate_again_and_delivers_it_once(
+    protocol: str,
+) -> None:
     r = receiver(protocol).data(0, b"a").acks(0).delivers(b"a")
     r.data(0, b"a").acks(0).delivers()  # the first ACK may have been lost
     r.data(1, b"b").acks(1).delivers(b"b")
@@ -98,7 +106,9 @@ def test_a_duplicate_is_acknowledged_and_delivered_once(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", RELIABLE)
-def test_a_packet_has_its_time_and_its_ack_echoes_it(protocol: str) -> None:
+def test_a_packet_has_the_time_it_was_sent_at_and_its_ack_echoes_it(
+    protocol: str,
+) -> None:
     ours, theirs = sender(protocol).machine, receiver(protocol).machine
     ours.send(b"a")
     packet = ours.next_packet(7.5)

@@ -45,7 +45,9 @@ def used(link: Link, rate: float | None) -> float:
     ],
     ids=["clean", "1 % loss", "5 % loss", "slow"],
 )
-def test_a_long_transfer_leaves_the_link_hardly_idle(link: Link, least: float) -> None:
+def test_a_long_transfer_that_has_to_find_the_rate_leaves_the_link_hardly_ever_idle(
+    link: Link, least: float
+) -> None:
     assert used(link, None) > least
 
 
@@ -56,7 +58,9 @@ def test_whoever_is_told_the_rate_does_not_take_losses_for_a_crowd(loss: float) 
 
 @pytest.mark.parametrize("seed", [4, 6])  # the worst of seven
 @pytest.mark.parametrize("rate", [None, FAST.rate], ids=["found", "told"])
-def test_a_burst_of_lost_acks_costs_a_moment(rate: float | None, seed: int) -> None:
+def test_a_burst_that_takes_all_acks_costs_a_moment_and_not_half_a_minute(
+    rate: float | None, seed: int
+) -> None:
     assert used(replace(BURSTS, seed=seed), rate) > 0.7
 
 
@@ -90,7 +94,9 @@ def test_a_draining_lasts_until_something_has_met_the_emptier_queue() -> None:
 
 
 @pytest.mark.parametrize(("shorter", "least"), [(0.04, 0.1), (0.0, 0.16)])
-def test_an_rtt_that_stays_is_the_path_s_own(shorter: float, least: float) -> None:
+def test_an_rtt_that_no_draining_shortens_is_the_paths_own(
+    shorter: float, least: float
+) -> None:
     path, now = learned()
     drainings = 0
     while drainings < MAX_PROBES:

@@ -23,7 +23,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[RendezvousServer]:
         yield server
 
 
-def test_names_and_meetings_are_shown_without_secrets(server: RendezvousServer) -> None:
+def test_names_leases_and_meetings_are_there_and_their_secrets_are_not(
+    server: RendezvousServer,
+) -> None:
     with Peer("ann", server.url) as ann, Peer("bob", server.url) as bob:
         ann.register(lease=30)
         bob.register(lease=30)
@@ -47,11 +49,15 @@ def test_names_and_meetings_are_shown_without_secrets(server: RendezvousServer) 
 
 def test_the_table_follows_what_happens_and_closing_it_stops_the_looks() -> None:
     with RendezvousServer(redis_url="") as server:
-        panel, ann_s = RedisPanel(server, key="test"), ">ann, in room lobby</th>"
+        panel = RedisPanel(server, key="test")
         with Peer("ann", server.url) as ann:
             ann.register()
-            eventually(lambda: ann_s in panel.table.value, "ann is there")
-        eventually(lambda: ann_s not in panel.table.value, "ann has left")
+            eventually(
+                lambda: ">ann, in room lobby</th>" in panel.table.value, "ann is there"
+            )
+        eventually(
+            lambda: ">ann, in room lobby</th>" not in panel.table.value, "ann has left"
+        )
         assert "The store in this process holds" in panel.status.value
         panel.close()
 

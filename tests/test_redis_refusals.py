@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,11 @@ import redis as redis_client
 import requests
 from redis_server import RedisServer, ThreeNodes, free_port
 
-from p2plab.rendezvous.model import Quotas
 from p2plab.rendezvous.server import RendezvousServer
 from p2plab.rendezvous.store import connect
 
 PLAIN = {"addresses": ["192.0.2.1"], "tcp_port": 1, "udp_port": 1}
 PASSWORD = "hunter2"
-MANY = Quotas(names_per_minute=10**6)
-NUMBERS = count()
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -37,9 +33,9 @@ def either_loop(
 
 def trouble(url: str) -> str:
     """What a start says; a registration and a look at Redis must say the same."""
-    with RendezvousServer(redis_url=url, limits=MANY) as server:
+    with RendezvousServer(redis_url=url) as server:
         told = server.redis_trouble()
-        where = f"{server.url}/rooms/lobby/peers/p{next(NUMBERS)}"
+        where = f"{server.url}/rooms/lobby/peers/ann"
         answer = requests.put(where, json=PLAIN, timeout=10)
         assert answer.status_code == (503 if told else 201)
         if told:
@@ -50,81 +46,86 @@ def trouble(url: str) -> str:
     return told
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One for all tests; each leaves it as it was, or cured."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 def tell(server: RedisServer, *commands: str, password: str = "") -> None:
     with redis_client.Redis(port=server.port, password=password or None) as client:
         for command in commands:
             client.execute_command(*command.split())
 
 
-ANN, SET_ANN = f"ann:{PASSWORD}@", "ACL SETUSER ann"
-ALL_OF_OURS = f"{SET_ANN} resetkeys ~{{p2p}}* +@all"
-LOCKED, MIN = f"ACL SETUSER default >{PASSWORD}", "CONFIG SET min-replicas-to-write"
+ANN = f"ann:{PASSWORD}@"
 
 
 @pytest.mark.parametrize(
-    ("breaking", "login", "words", "cure", "then"),
+    ("breaking", "login", "words", "cure", "login_then"),
     [
         ("REPLICAOF 127.0.0.1 1", "", "read-only replica", "REPLICAOF NO ONE", ""),
-        (f"{MIN} 1", "", "too few replicas", f"{MIN} 0", ""),
-        (LOCKED, "", "wants a password", "PING", f":{PASSWORD}@"),
-        (LOCKED, f":{PASSWORD}x@", "is not right", "PING", f":{PASSWORD}@"),
+        (
+            "CONFIG SET min-replicas-to-write 1",
+            *("", "too few replicas", "CONFIG SET min-replicas-to-write 0", ""),
+        ),
+        (
+            f"CONFIG SET requirepass {PASSWORD}",
+            *("", "wants a password", "PING", f":{PASSWORD}@"),
+        ),
+        (
+            f"CONFIG SET requirepass {PASSWORD}",
+            *(f":{PASSWORD}x@", "is not right", "PING", f":{PASSWORD}@"),
+        ),
         ("PING", f":{PASSWORD}@", "has no password", "PING", ""),
-        (f"{SET_ANN} on >{PASSWORD} ~* +@read", ANN, "may not do", ALL_OF_OURS, ANN),
-        (f"{SET_ANN} on >{PASSWORD} ~x* +@all", ANN, "may not do", ALL_OF_OURS, ANN),
+        (
+            f"ACL SETUSER ann on >{PASSWORD} ~* +@read",
+            *(ANN, "may not do", "ACL SETUSER ann resetkeys ~{p2p}* +@all", ANN),
+        ),
+        (
+            f"ACL SETUSER ann on >{PASSWORD} ~other* +@all",
+            *(ANN, "may not do", "ACL SETUSER ann resetkeys ~{p2p}* +@all", ANN),
+        ),
     ],
 )
 def test_what_a_redis_refuses_is_told_with_a_cure_that_works(
-    redis: RedisServer, breaking: str, login: str, words: str, cure: str, then: str
+    tmp_path: Path, breaking: str, login: str, words: str, cure: str, login_then: str
 ) -> None:
-    tell(redis, breaking)
-    assert words in trouble(f"redis://{login}127.0.0.1:{redis.port}")
-    password = PASSWORD if then[:1] == ":" else ""
-    tell(redis, cure, password=password)
-    assert not trouble(f"redis://{then}127.0.0.1:{redis.port}")
-    tell(redis, "ACL SETUSER default nopass", "ACL DELUSER ann", password=password)
+    with RedisServer(tmp_path) as server:
+        tell(server, breaking)
+        assert words in trouble(f"redis://{login}127.0.0.1:{server.port}")
+        tell(server, cure, password=PASSWORD if login_then[:1] == ":" else "")
+        assert not trouble(f"redis://{login_then}127.0.0.1:{server.port}")
 
 
-def test_a_redis_without_memory_is_told_before_the_first_name(
-    redis: RedisServer,
-) -> None:
-    tell(redis, "CONFIG SET maxmemory 1")
-    with RendezvousServer(redis_url=redis.url) as rendezvous:
-        assert "no memory left" in rendezvous.redis_trouble()
-        tell(redis, "CONFIG SET maxmemory 200mb")
-        assert not rendezvous.redis_trouble()
+def test_a_redis_without_memory_is_told_before_the_first_name(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server:
+        tell(server, "CONFIG SET maxmemory 1")
+        with RendezvousServer(redis_url=server.url) as rendezvous:
+            assert "no memory left" in rendezvous.redis_trouble()
+            tell(server, "CONFIG SET maxmemory 200mb")
+            assert not rendezvous.redis_trouble()
 
 
-def test_a_redis_that_cannot_save_is_told(redis: RedisServer) -> None:
-    (redis.folder / "dump.rdb").mkdir()  # nothing can be saved there
-    tell(redis, "SET a b", "BGSAVE")
-    with redis_client.Redis(port=redis.port) as client:
-        client.config_set("save", "3600 1")
-        while client.info("persistence")["rdb_bgsave_in_progress"]:
-            pass
-    assert "cannot save to its disk" in trouble(redis.url)
-    tell(redis, "CONFIG SET stop-writes-on-bgsave-error no")
-    assert not trouble(redis.url)
+def test_a_redis_that_cannot_save_is_told(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server:
+        (tmp_path / "dump.rdb").mkdir()  # nothing can be saved there
+        tell(server, "SET a b", "BGSAVE")
+        with redis_client.Redis(port=server.port) as client:
+            client.config_set("save", "3600 1")
+            while client.info("persistence")["rdb_bgsave_in_progress"]:
+                pass
+        assert "cannot save to its disk" in trouble(server.url)
+        tell(server, "CONFIG SET stop-writes-on-bgsave-error no")
+        assert not trouble(server.url)
 
 
 @pytest.mark.usefixtures("either_loop")
-def test_a_redis_with_as_many_clients_as_it_takes_is_told(redis: RedisServer) -> None:
-    tell(redis, "CONFIG SET maxclients 33")
-    held = [redis_client.Redis(port=redis.port) for _ in range(33)]
-    with suppress(redis_client.ConnectionError):
+def test_a_redis_with_as_many_clients_as_it_takes_is_told(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, "--maxclients", "33") as server:
+        held = [redis_client.Redis(port=server.port) for _ in range(33)]
+        with suppress(redis_client.ConnectionError):
+            for each in held:
+                each.ping()
+        assert "CONFIG SET maxclients 10000" in trouble(server.url)
+        held[0].config_set("maxclients", 10000)
+        assert not trouble(server.url)
         for each in held:
-            each.ping()
-    assert "CONFIG SET maxclients 10000" in trouble(redis.url)
-    held[0].config_set("maxclients", 10000)
-    assert not trouble(redis.url)
-    for each in held:
-        each.close()
+            each.close()
 
 
 @pytest.mark.parametrize(
@@ -136,10 +137,11 @@ def test_a_redis_with_as_many_clients_as_it_takes_is_told(redis: RedisServer) ->
         ("rediss+cluster", "", "does not speak TLS"),
     ],
 )
-def test_a_url_of_another_redis_is_told(
-    redis: RedisServer, scheme: str, place: str, words: str
+def test_a_url_that_does_not_fit_its_redis_is_told(
+    tmp_path: Path, scheme: str, place: str, words: str
 ) -> None:
-    assert words in trouble(f"{scheme}://127.0.0.1:{redis.port}{place}")
+    with RedisServer(tmp_path) as server:
+        assert words in trouble(f"{scheme}://127.0.0.1:{server.port}{place}")
 
 
 def test_a_node_of_a_cluster_is_no_single_redis(tmp_path: Path) -> None:
@@ -148,35 +150,40 @@ def test_a_node_of_a_cluster_is_no_single_redis(tmp_path: Path) -> None:
     assert sum("node of a cluster" in each for each in told) == 2
 
 
-def certificate(folder: Path, host: str) -> tuple[Path, Path]:
-    """A key, and a certificate that it has signed itself."""
-    key, certificate = folder / f"{host}.key", folder / f"{host}.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    words += ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{host}"]
-    words += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
-    return key, certificate
-
-
 @pytest.mark.usefixtures("either_loop")
-def test_a_redis_with_tls_is_told(tmp_path: Path) -> None:
-    (key, ours), (_, other) = (certificate(tmp_path, f"127.0.0.{n}") for n in (1, 2))
+@pytest.mark.parametrize(
+    ("host", "clients"),
+    [("127.0.0.1", "no"), ("127.0.0.1", "yes"), ("127.0.0.2", "no")],
+)
+def test_a_redis_that_wants_tls_is_told(
+    tmp_path: Path, host: str, clients: str
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{host}"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
     port = free_port()
-    options = ["--tls-port", str(port), "--tls-cert-file", str(ours)]
-    options += ["--tls-key-file", str(key), "--tls-ca-cert-file", str(ours)]
-    with RedisServer(tmp_path, *options) as server:
+    options = ["--tls-port", str(port), "--tls-cert-file", str(certificate)]
+    options += ["--tls-key-file", str(key), "--tls-auth-clients", clients]
+    with RedisServer(tmp_path, *options, "--tls-ca-cert-file", str(certificate)):
         plain, tls = f"redis://127.0.0.1:{port}", f"rediss://127.0.0.1:{port}"
-        trusted = f"{tls}?ssl_ca_certs={ours}"
+        trusted = f"{tls}?ssl_ca_certs={certificate}"
+        ours = f"{trusted}&ssl_certfile={certificate}&ssl_keyfile={key}"
         assert "may want TLS" in trouble(plain)
         assert "no file of a certificate" in trouble(f"{tls}?ssl_ca_certs=/no/such")
+        if host != "127.0.0.1":
+            assert "for another host" in trouble(ours)
+            return
         assert "not trusted" in trouble(tls)
-        assert "certificate of ours" in trouble(trusted)
-        assert not trouble(f"{trusted}&ssl_certfile={ours}&ssl_keyfile={key}")
-        tell(server, "CONFIG SET tls-auth-clients no")
-        assert not trouble(trusted)
-        files = f"tls-cert-file {other} tls-key-file {other.with_suffix('.key')}"
-        tell(server, f"CONFIG SET {files}")
-        assert "for another host" in trouble(f"{tls}?ssl_ca_certs={other}")
+        if clients == "yes":
+            assert "certificate of ours" in trouble(trusted)
+        assert not trouble(ours if clients == "yes" else trusted)
 
 
 @contextmanager
@@ -210,36 +217,29 @@ def saying(greeting: bytes, answer: bytes) -> Iterator[str]:
 
 @pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize(
-    ("greeting", "words"),
+    ("greeting", "answer", "words"),
     [
-        ("", "says nothing"),
-        ("SSH-2.0", "is no Redis"),
-        ("-DENIED Redis is running in protected mode", "protected mode"),
-        ("-ERR max number of clients reached", "as many clients"),
+        ("", "", "says nothing"),
+        ("", "HTTP/1.1 400 Bad Request", "is no Redis"),
+        ("", "+OK", "is no Redis"),
+        ("SSH-2.0", "", "is no Redis"),
+        ("-DENIED Redis is running in protected mode", "", "protected mode"),
+        ("-ERR max number of clients reached", "", "as many clients"),
+        ("", "-LOADING Redis is loading the dataset in memory", "still loads"),
+        ("", "-MASTERDOWN Link with MASTER is down", "whose master is away"),
+        ("", "-BUSY Redis is busy running a script", "busy with a script"),
+        ("", "-CLUSTERDOWN Hash slot not served", "start all of its nodes"),
+        ("", "-TRYAGAIN Multiple keys request", "wait a moment"),
+        ("", "-ERR unknown command 'EVAL'", "Redis 6.2 or newer"),
+        ("", "-ERR", "without words"),
+        ("", "-NEW Nobody knows it yet.", "NEW Nobody knows it yet"),
     ],
 )
-def test_who_greets_or_is_silent_is_told(greeting: str, words: str) -> None:
-    with saying(f"{greeting}\r\n".encode() if greeting else b"", b"") as url:
-        assert words in trouble(url)
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        ("HTTP/1.1 400 Bad Request", "is no Redis"),
-        ("+OK", "is no Redis"),
-        ("-LOADING Redis is loading the dataset in memory", "still loads"),
-        ("-MASTERDOWN Link with MASTER is down", "whose master is away"),
-        ("-BUSY Redis is busy running a script", "busy with a script"),
-        ("-CLUSTERDOWN Hash slot not served", "start all of its nodes"),
-        ("-TRYAGAIN Multiple keys request", "wait a moment"),
-        ("-ERR unknown command 'EVAL'", "Redis 6.2 or newer"),
-        ("-ERR", "without words"),
-        ("-NEW Nobody knows it yet.", "NEW Nobody knows it yet"),
-    ],
-)
-def test_another_server_is_told(answer: str, words: str) -> None:
-    with saying(b"", f"{answer}\r\n".encode()) as url:
+def test_what_is_said_in_place_of_an_answer_is_told(
+    greeting: str, answer: str, words: str
+) -> None:
+    ends = [f"{each}\r\n".encode() if each else b"" for each in (greeting, answer)]
+    with saying(*ends) as url:
         assert words in trouble(url)
 
 
@@ -276,7 +276,9 @@ def test_a_redis_that_is_not_there_is_told(url: str, words: str) -> None:
         ("127.0.0.1:6379", "redis://HOST"),
     ],
 )
-def test_a_wrong_url_is_told_without_its_password(url: str, words: str) -> None:
+def test_a_url_that_cannot_be_read_is_told_without_its_password(
+    url: str, words: str
+) -> None:
     with pytest.raises(ValueError, match="cannot be read") as why:
         connect(url)
     assert words in str(why.value)

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import count
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -54,59 +55,54 @@ def client(server: RendezvousServer) -> Iterator[RendezvousClient]:
         yield run
 
 
-@contextmanager
-def answering(
-    answer: bytes, tls: ssl.SSLContext | None = None, lose: int = 0
-) -> Iterator[int]:
-    """Yield a port where everybody gets this answer, whatever they ask.
+class Impostor(BaseHTTPRequestHandler):
+    """Answers everything with the one answer that its server was given.
 
-    lose: so many get none before, as in a network that loses requests.
+    With `lose`, so many requests get no answer before, as in a network that loses them.
     """
 
-    def secured(line: socket.socket) -> socket.socket:
-        return tls.wrap_socket(line, server_side=True) if tls else line
+    protocol_version = "HTTP/1.1"
+    server: Any  # see impostor()
 
-    def serve() -> None:
-        with suppress(OSError):
-            for number in count():
-                line, _ = listener.accept()
-                with line, suppress(OSError), secured(line) as inside:
-                    inside.recv(10_000)
-                    if number >= lose:
-                        inside.sendall(answer)
-                        inside.shutdown(socket.SHUT_WR)
-                    while inside.recv(10_000):  # until the client hangs up
-                        pass
+    def answer(self) -> None:
+        if self.server.lose:
+            self.server.lose -= 1
+            self.rfile.read(1)  # until the client gives up
+            return
+        status, body, to = self.server.given
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Location", to)
+        self.end_headers()
+        self.wfile.write(body)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-            thread.join()
+    do_GET = do_PUT = do_POST = do_DELETE = answer
 
-
-def http(status: int, body: bytes, to: str = "/") -> bytes:
-    head = f"HTTP/1.1 {status} said\r\nLocation: {to}\r\nConnection: close\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output clean."""
 
 
 @contextmanager
 def impostor(
     status: int, body: bytes, lose: int = 0, to: str = "/"
 ) -> Iterator[RendezvousClient]:
-    """Yield a client of what answers everything with this."""
-    with answering(http(status, body, to), lose=lose) as port:
-        url, timeout = f"http://127.0.0.1:{port}", 0.3 if lose else 2.0
-        with RendezvousClient(url, timeout=timeout) as client:
-            yield client
+    http: Any = ThreadingHTTPServer(("127.0.0.1", 0), Impostor)
+    with http:
+        http.given, http.lose = (status, body, to), lose
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{http.server_address[1]}"
+        with RendezvousClient(url, timeout=0.3 if lose else 2.0) as client:
+            try:
+                yield client
+            finally:
+                client.close()  # or the server would wait for the next request
+                http.shutdown()
+                thread.join()
 
 
-def test_a_peer_comes_and_goes(
+def test_a_peer_registers_is_found_and_leaves(
     client: RendezvousClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # which is not asked
@@ -126,7 +122,9 @@ def test_a_peer_comes_and_goes(
     client.leave(ann)  # twice is once
 
 
-def test_all_pages_are_read(server: RendezvousServer, client: RendezvousClient) -> None:
+def test_the_list_has_all_pages(
+    server: RendezvousServer, client: RendezvousClient
+) -> None:
     names = [f"Zoë{number:03}" for number in range(230)]
     for name in names:
         client.register(name, ["10.0.0.1"], 1, 2)
@@ -190,12 +188,14 @@ def test_a_url_that_cannot_be_one_is_refused_and_no_password_is_shown(url: str) 
     assert "ann" not in str(caught.value)
 
 
-def test_a_refusal_is_said_in_its_words(client: RendezvousClient) -> None:
+def test_what_the_rendezvous_refuses_is_said_in_its_words(
+    client: RendezvousClient,
+) -> None:
     with pytest.raises(RendezvousError, match=r"tcp_port: .* 65535"):
         client.register("ann", ["10.0.0.1"], 70_000, 2)
 
 
-def test_a_client_outlives_a_restart(
+def test_when_the_rendezvous_is_back_the_same_client_goes_on(
     server: RendezvousServer, client: RendezvousClient
 ) -> None:
     ann = client.register("ann", ["10.0.0.1"], 1, 2)
@@ -257,6 +257,32 @@ def cause(url: str, timeout: float = 2.0) -> str:
         return words
 
 
+@contextmanager
+def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Yield a port where everybody gets this answer, whatever they ask."""
+
+    def secured(line: socket.socket) -> socket.socket:
+        return tls.wrap_socket(line, server_side=True) if tls else line
+
+    def serve() -> None:
+        with suppress(OSError):
+            while line := listener.accept()[0]:
+                with line, suppress(OSError), secured(line) as inside:
+                    inside.recv(10_000)
+                    inside.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join()
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -267,14 +293,18 @@ def cause(url: str, timeout: float = 2.0) -> str:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "the answer was cut"),
     ],
 )
-def test_what_is_no_answer_is_not_called_silence(answer: bytes, words: str) -> None:
+def test_what_is_no_answer_is_said_and_not_called_silence(
+    answer: bytes, words: str
+) -> None:
     with answering(answer) as port:
         assert words in cause(f"http://127.0.0.1:{port}")
     with answering(answer) as port:
         assert "TLS fails" in cause(f"https://127.0.0.1:{port}")
 
 
-def test_a_proxy_that_refuses_us_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_does_not_let_us_through_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "")
     assert "NO_PROXY" in cause("http://rooms.example:8000")
@@ -357,7 +387,9 @@ def test_tls_and_its_certificates_are_named_and_the_cures_work(
         ("candidates", [[[]], [HERE] * 11]),
     ],
 )
-def test_an_impossible_meeting_is_refused(field: str, wrong: list[object]) -> None:
+def test_a_meeting_that_cannot_be_is_not_believed(
+    field: str, wrong: list[object]
+) -> None:
     for value in wrong:
         body = json.dumps({"events": [MET | {field: value}], "next": "1-0"}).encode()
         with impostor(200, body) as client, pytest.raises(RendezvousError):

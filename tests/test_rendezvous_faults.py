@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from loopback import PATIENCE, later
+from loopback import PATIENCE, eventually, later
 from processes import Server
+from proxy import Proxy
 from redis import Redis
 from redis.crc import key_slot
-from redis_server import RedisServer, ThreeNodes
+from redis_server import RedisServer, ThreeNodes, free_port
 
 from p2plab.errors import PeerNotFound, RendezvousAway
 from p2plab.rendezvous.client import RendezvousClient
@@ -24,6 +27,16 @@ SESSION = "00c0ffee00c0ffee"
 WAIT = 20.0  # s, which no test here waits to the end
 QUICK = ("--cluster-node-timeout", "500")  # ms until a node counts as dead
 Result = TypeVar("Result")
+
+# Keeps a name until it is killed.
+KEEPER = """
+import sys
+from p2plab.rendezvous.client import RendezvousClient
+with RendezvousClient(sys.argv[1]) as client:
+    client.register("ghost", ["192.168.1.7"], 5001, 5002, lease=5)
+    print("here", flush=True)
+    sys.stdin.read()
+"""
 
 
 def register(client: RendezvousClient, name: str, port: int = 5000) -> Registration:
@@ -100,7 +113,9 @@ def test_a_redis_that_writes_its_log_brings_back_names_and_unread_introductions(
     meet(client, client, ann, bob)
 
 
-def test_a_redis_that_lost_all_gets_its_names_again(tmp_path: Path) -> None:
+def test_a_redis_that_writes_nothing_loses_all_and_every_owner_takes_its_name_again(
+    tmp_path: Path,
+) -> None:
     with (
         RedisServer(tmp_path, "--appendonly", "no") as redis,
         Server(redis.url) as server,
@@ -112,31 +127,67 @@ def test_a_redis_that_lost_all_gets_its_names_again(tmp_path: Path) -> None:
         with pytest.raises(PeerNotFound):
             until_back(lambda: client.heartbeat(ann))
         for each in (ann, bob):
-            again = (each.name, ["192.168.1.7"], 5001, 5002)
-            assert client.register(*again, token=each.token).token == each.token
+            again = client.register(
+                each.name, ["192.168.1.7"], 5001, 5002, token=each.token
+            )
+            assert again.token == each.token
         client.introduce(ann, "bob", SESSION)
         meet(client, client, ann, bob)
 
 
-def test_a_server_that_is_killed_loses_no_introduction(redis: RedisServer) -> None:
+def test_a_server_killed_after_it_stored_an_answer_and_before_it_told_anybody(
+    redis: RedisServer,
+) -> None:
     with (
         Server(redis.url) as first,
-        Server(redis.url) as second,
-        RendezvousClient([first.url, second.url], timeout=PATIENCE) as here,
-        RendezvousClient(second.url) as there,
+        Proxy(first.port) as between,
+        Server(redis.url, port=free_port()) as second,
+        RendezvousClient([between.url, second.url], timeout=PATIENCE) as here,
+        RendezvousClient([between.url, second.url], timeout=PATIENCE) as there,
+        Redis(port=redis.port, decode_responses=True) as store,
     ):
+        second.kill()  # until it is needed
         ann, bob = register(here, "ann"), register(there, "bob")
         here.introduce(ann, "bob", SESSION)
+        between.hold()  # nobody hears anything from the first server any more
         waits = later(lambda: next_events(here, ann)[0])
+        answers = later(lambda: until_back(lambda: there.answer(bob, SESSION, True)))
+        row = key("lobby", f"i:{SESSION}")
+        eventually(lambda: store.hget(row, "state") == "met", "the answer is stored")
+        assert not answers.done()
+        assert not waits.done()
+        second.start()
         first.kill()
-        meet(here, there, ann, bob)
+        between.cut()
         (met,) = waits.result(PATIENCE)
         assert isinstance(met, Met)
+        answers.result(PATIENCE)  # given once more, through the second server
+        mine = [each for each in next_events(there, bob)[0] if isinstance(each, Met)]
+        assert [each.key for each in mine] == [met.key]
         assert here.url == second.url
-        assert here.heartbeat(ann).lease == 300
+        here.heartbeat(ann)
+        assert [peer.name for peer in here.peers()] == ["ann", "bob"]
 
 
-def test_when_a_node_dies_its_replica_goes_on_with_all(tmp_path: Path) -> None:
+def test_a_peer_that_dies_without_leaving_is_gone_when_its_lease_ends(
+    server: Server, client: RendezvousClient
+) -> None:
+    words = [sys.executable, "-c", KEEPER, server.url]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as ghost:
+        assert ghost.stdout is not None
+        assert ghost.stdout.readline() == "here\n"
+        ghost.kill()
+    assert [peer.name for peer in client.peers()] == ["ghost"]
+    eventually(lambda: client.peers() == [], "the lease has ended")
+    with pytest.raises(PeerNotFound):
+        client.peer("ghost")
+
+
+def test_when_a_node_of_the_cluster_dies_its_replica_goes_on_with_all_it_had(
+    tmp_path: Path,
+) -> None:
     with (
         ThreeNodes(tmp_path, *QUICK, replicas=1) as cluster,
         Server(cluster.url) as server,
@@ -160,7 +211,9 @@ def test_when_a_node_dies_its_replica_goes_on_with_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
-def test_a_clock_that_jumps_changes_nothing(redis: RedisServer, jump: float) -> None:
+def test_a_servers_clock_that_jumps_changes_nothing(
+    redis: RedisServer, jump: float
+) -> None:
     with (
         Server(redis.url, clock=jump) as wrong,
         Server(redis.url) as right,
@@ -173,3 +226,22 @@ def test_a_clock_that_jumps_changes_nothing(redis: RedisServer, jump: float) -> 
         meet(here, there, ann, bob)
         assert [peer.name for peer in there.peers()] == ["ann", "bob"]
         assert here.heartbeat(ann).lease == 300
+
+
+def test_an_answer_that_a_proxy_cuts_at_any_byte_loses_nothing(server: Server) -> None:
+    with (
+        Proxy(server.port) as proxy,
+        RendezvousClient(proxy.url) as here,
+        RendezvousClient(server.url) as there,
+    ):
+        ann, bob = register(here, "ann"), register(there, "bob")
+        place, length = BEGINNING, 300  # of an answer with one event in it
+        for cut in range(0, length, 3):
+            session = f"{cut:016x}"
+            waits = later(lambda: next_events(here, ann, place))  # noqa: B023
+            proxy.left = cut
+            there.introduce(bob, "ann", session)
+            eventually(lambda: proxy.left == 0 or waits.done(), "the line is cut")  # noqa: B023
+            proxy.left = None
+            events, place = waits.result(PATIENCE)
+            assert [event.session for event in events] == [session]

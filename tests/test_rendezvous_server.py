@@ -87,7 +87,9 @@ def test_a_peer_registers_and_learns_how_it_was_seen(server: RendezvousServer) -
 
 
 @pytest.mark.parametrize("name", ["carol", "हिन्दी", "Zoe\u0308"])
-def test_a_name_is_held_by_its_token(server: RendezvousServer, name: str) -> None:
+def test_a_name_is_held_by_its_token_until_it_is_given_back(
+    server: RendezvousServer, name: str
+) -> None:
     token = owner(register(server, name))
     spelling = unicodedata.normalize("NFC", name)
     path = f"/rooms/lobby/peers/{quote(spelling)}"
@@ -110,7 +112,9 @@ def test_a_name_is_held_by_its_token(server: RendezvousServer, name: str) -> Non
         (Quotas(peers=1), 503, "room_full"),
     ],
 )
-def test_who_must_wait_is_told_when(limits: Quotas, status: int, error: str) -> None:
+def test_who_has_to_wait_is_told_how_long(
+    limits: Quotas, status: int, error: str
+) -> None:
     with RendezvousServer(redis_url="", limits=limits) as server:
         register(server, "a")
         answer = ask(server, "PUT", "/rooms/lobby/peers/b", json=CLAIM)
@@ -163,7 +167,7 @@ def test_what_is_not_there_is_told_so(
         ("/rooms/lobby/peers/ann/inbox?wait={}", ["nan", "26"]),
     ],
 )
-def test_wrong_requests_are_refused(
+def test_a_wrong_request_is_refused(
     server: RendezvousServer, path: str, wrong: list[str]
 ) -> None:
     for each in wrong:
@@ -205,7 +209,7 @@ def test_a_wrong_claim_is_told_the_place(
         (json.dumps(CLAIM).encode(), "application/xml; charset=\xff", "invalid"),
     ],
 )
-def test_no_claim_is_told_so(
+def test_what_is_not_a_claim_is_told_so(
     server: RendezvousServer, body: bytes, kind: str, error: str
 ) -> None:
     headers = {"Content-Type": kind}
@@ -223,7 +227,7 @@ def test_a_body_has_at_most_4096_bytes(server: RendezvousServer) -> None:
     assert ask(server, "PUT", path, data=body, headers=JSON).status_code == 201
 
 
-def test_a_slow_body_is_not_waited_for(
+def test_a_body_that_does_not_come_is_not_waited_for(
     server: RendezvousServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "BODY_PATIENCE", 0.05)
@@ -322,6 +326,28 @@ RendezvousServer(redis_url="").start()  # and the end of the program stops it
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT for a child")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_in_the_foreground_it_prints_its_address_and_ends_on_a_signal(
+    name: str,
+) -> None:
+    script = "from p2plab.rendezvous.server import serve_forever; serve_forever()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[2]
+        with requests.Session() as session:
+            session.trust_env = False
+            assert session.get(url, timeout=5).status_code == 200
+        process.send_signal(getattr(signal, name))
+        assert process.stdout.read() == "rendezvous stopped\n"
+        assert process.wait(10) == 0
+
+
 # Bytes from strangers
 
 
@@ -379,6 +405,30 @@ def test_requests_that_almost_make_sense_are_answered(
     assert answer[:10] in (b"HTTP/1.1 1", b"HTTP/1.1 2", b"HTTP/1.1 4"), answer
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner)
+    ),
+    max_leaves=8,
+)
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("addresses", "tcp_port", "udp_port", "lease"), VALUES)
+    | {"\ud800": VALUES},
+)
+
+
+@given(st.text(min_size=1, max_size=70), CLAIMS | VALUES)
+@settings(max_examples=150, deadline=None)
+def test_no_claim_is_too_strange(
+    server: RendezvousServer, name: str, claim: object
+) -> None:
+    path = f"/rooms/lobby/peers/{quote(name, safe='', errors='replace')}"
+    answer = ask(server, "PUT", path, data=json.dumps(claim), headers=JSON)
+    assert answer.status_code in (201, 404, 405, 409, 413, 422), answer.text
+
+
 # A real Redis
 
 
@@ -388,7 +438,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield run
 
 
-def test_servers_share_redis(
+def test_servers_over_one_redis_see_the_same_names(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("P2PLAB_REDIS_URL", redis.url)

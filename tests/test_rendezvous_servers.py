@@ -144,7 +144,9 @@ def test_a_met_that_a_dying_server_did_not_tell_is_there_at_the_other(
 # Privacy
 
 
-def test_addresses_and_ports_are_in_no_list(client: RendezvousClient) -> None:
+def test_addresses_and_ports_are_in_no_list_and_no_look_up(
+    client: RendezvousClient,
+) -> None:
     ann = register(client, "ann", 5551)
     for path in ("peers", "peers/ann"):
         text = get(f"{client.url}/rooms/lobby/{path}").text
@@ -156,7 +158,7 @@ def test_addresses_and_ports_are_in_no_list(client: RendezvousClient) -> None:
 # Limits
 
 
-def test_a_third_caller_sends_the_first_away(
+def test_a_third_caller_of_one_name_makes_the_first_one_go(
     server: RendezvousServer, client: RendezvousClient
 ) -> None:
     ann = register(client, "ann")
@@ -188,7 +190,7 @@ def test_so_many_callers_of_one_source_may_wait_and_it_is_told_for_how_long(
     assert all(call.result(PATIENCE)[0] for call in calls)
 
 
-def test_whoever_waits_goes_when_the_server_stops(
+def test_when_the_server_stops_whoever_waits_goes_home_at_once(
     server: RendezvousServer, client: RendezvousClient
 ) -> None:
     ann = register(client, "ann")
@@ -217,7 +219,7 @@ def test_who_hangs_up_waits_no_more_nor_does_its_connection_to_redis(
         eventually(lambda: blocked(0), "and no more")
 
 
-def test_who_leaves_waits_no_more(
+def test_who_leaves_ends_its_own_waiting(
     server: RendezvousServer, client: RendezvousClient
 ) -> None:
     ann = register(client, "ann")
@@ -245,7 +247,7 @@ def test_the_client_goes_on_with_the_next_server(server: RendezvousServer) -> No
         client.peers()
 
 
-def test_of_many_each_hears_its_own_news(
+def test_of_many_who_wait_each_hears_what_is_meant_for_it(
     servers: list[RendezvousServer], clients: list[RendezvousClient]
 ) -> None:
     here, there = clients

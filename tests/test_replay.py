@@ -39,8 +39,7 @@ from p2plab.content.transfer import WHY, State, Transfer, simulate_transfer
 from p2plab.core.link import AnyLink, Link, ScriptedLink
 from p2plab.core.packet import DATA, MACHINE_KINDS, Kind, Packet
 from p2plab.core.trace import RECEIVER, RETRANSMIT, SEND, SENDER, Trace
-from p2plab.errors import BrokenContract, TransferStalled
-from p2plab.museum import EXHIBITS
+from p2plab.errors import BrokenContract, TransferRefused, TransferStalled
 from p2plab.protocols import PROTOCOLS, Setup
 from p2plab.sim.replay import Replay, replay
 from p2plab.sim.simulator import simulate
@@ -56,8 +55,20 @@ class MySender(Sender):
 # Mistakes
 
 
-FORGETFUL = EXHIBITS["copies_delivered"].receiver
-MUTE = EXHIBITS["ack_not_repeated"].receiver
+class Forgetful(Receiver):
+    """Takes a copy for a new packet."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        self.expected = packet.seq
+        super().on_packet(packet, now)
+
+
+class Mute(Receiver):
+    """Does not acknowledge a copy."""
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if packet.seq == self.expected:
+            super().on_packet(packet, now)
 
 
 class Gambler(MySender):
@@ -140,7 +151,7 @@ class Paced(MySender):
 def mine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give a pair of classes a name."""
 
-    def register(sender: Any = MySender, receiver: Any = Receiver) -> Setup:
+    def register(sender: type = MySender, receiver: type = Receiver) -> Setup:
         pair = (lambda setup, rtt: sender(), lambda setup: receiver())
         monkeypatch.setitem(PROTOCOLS, "mine", pair)
         return Setup("mine")
@@ -190,9 +201,8 @@ def assert_told_again(transfer: Transfer) -> None:
 # Packet for packet
 
 
-@pytest.mark.parametrize(
-    ("link", "timestamps"), [(LOSSY, True), (BAD, True), (BAD, False), (None, True)]
-)
+@pytest.mark.parametrize("timestamps", [True, False])
+@pytest.mark.parametrize("link", [LOSSY, BAD, None])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_real_run_is_told_again_from_its_trace(
     protocol: str, link: Link | None, timestamps: bool
@@ -213,7 +223,7 @@ def test_packets_that_did_not_wait_for_an_answer_are_told_again(protocol: str) -
 
 
 @pytest.mark.parametrize("protocol", ["go_back_n", "selective_repeat"])
-def test_slow_ticks_hide_nothing(
+def test_a_clock_that_ticks_slowly_hides_nothing(
     protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fine = time.monotonic
@@ -234,7 +244,9 @@ def test_a_simulated_run_is_told_again_whatever_the_network_does(protocol: str) 
 
 @pytest.mark.parametrize("link", [LOSSY, BAD])
 @pytest.mark.parametrize("sender", [Paced, Seeded])
-def test_machines_are_asked_in_vain_alike(mine: Any, sender: type, link: Link) -> None:
+def test_machines_are_asked_in_vain_paced_and_seeded_alike(
+    mine: Any, sender: type, link: Link
+) -> None:
     assert_told_again(send(mine(sender, Late), link))
 
 
@@ -264,7 +276,7 @@ def test_chance_is_not_told_again_and_nobody_is_accused_of_it(mine: Any) -> None
 
 
 def test_a_class_that_was_changed_since_is_noticed(mine: Any) -> None:
-    transfer = send(mine(MySender, FORGETFUL))
+    transfer = send(mine(MySender, Forgetful))
     mine(MySender, type("Silent", (Receiver,), {"on_packet": lambda *told: None}))
     assert not replayed(autopsy(transfer))
 
@@ -276,7 +288,9 @@ def test_other_bytes_of_the_same_length_are_noticed(mine: Any) -> None:
     assert "other bytes were delivered" in autopsy(transfer).note
 
 
-def test_an_unknown_name_is_said(mine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_means_nothing_any_more_is_said(
+    mine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     transfer = send(mine())
     monkeypatch.delitem(PROTOCOLS, "mine")
     assert autopsy(transfer).note.startswith("Not replayed: ")
@@ -286,8 +300,9 @@ def test_a_transfer_that_kept_no_trace_is_judged_by_what_has_arrived() -> None:
     for each, kind in (("go_back_n", "survived"), ("best_effort", "broken")):
         with two_sockets(record=False) as (here, there):
             link = ScriptedLink(delay=0.001, lose={3})
-            options: Any = {"link": link, "record": False}
-            transfer = here.send(there.address, CHUNKS, Setup(each), **options)
+            transfer = here.send(
+                there.address, CHUNKS, Setup(each), link=link, record=False
+            )
             over(twin(there, over(transfer)))
         verdict = autopsy(transfer)
         assert verdict.kind == kind
@@ -305,7 +320,7 @@ def test_a_good_transfer_has_nothing_to_explain(protocol: str) -> None:
 
 
 def test_the_first_wrong_delivery_is_shown_with_what_led_to_it(mine: Any) -> None:
-    verdict = autopsy(send(mine(MySender, FORGETFUL), LOST_ACK))
+    verdict = autopsy(send(mine(MySender, Forgetful), LOST_ACK))
     assert (verdict.kind, verdict.promise) == ("broken", "in_order_delivery")
     assert "delivered payload 4 twice when payload 5 was next" in verdict.sentence
     assert verdict.trace.rows[-1].what == "deliver"
@@ -319,7 +334,7 @@ def arrows(trace: Trace) -> int:
 
 
 def test_a_stalled_transfer_is_shown_from_its_end(mine: Any) -> None:
-    setup = mine(MySender, MUTE)
+    setup = mine(MySender, Mute)
     simulated = simulate_transfer(CHUNKS, setup, LOST_ACK)
     with two_sockets() as (here, there):
         real = here.send(there.address, CHUNKS, setup, link=LOST_ACK, patience=SHORT)
@@ -371,8 +386,9 @@ def test_a_network_that_is_down_is_not_the_protocols_fault(link: Any) -> None:
     with two_sockets() as (here, there):
         if link is None:
             there.close()
-        patient: Any = {"link": link, "patience": 5 * SHORT}
-        transfer = here.send(there.address, CHUNKS, setup(), **patient)
+        transfer = here.send(
+            there.address, CHUNKS, setup(), link=link, patience=5 * SHORT
+        )
         verdict = autopsy(over(transfer))
     assert (verdict.kind, verdict.promise) == ("unjudged", None)
     assert str(verdict).startswith("not the protocol's fault: ")
@@ -406,7 +422,8 @@ import sys
 from p2plab.protocols import PROTOCOLS
 from p2plab.net.udp import UdpSocket
 
-PROTOCOLS["mine"] = (lambda setup, rtt: Sender(), lambda setup: Receiver())
+if sys.argv[1] == "knows":
+    PROTOCOLS["mine"] = (lambda setup, rtt: Sender(), lambda setup: Receiver())
 with UdpSocket() as socket:
     print(socket.address[1], flush=True)
     sys.stdin.readline()
@@ -416,12 +433,17 @@ with UdpSocket() as socket:
 """
 
 
-def test_one_class_works_between_two_processes(
-    mine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Path(sys.modules["p2plab"].__path__[0]).parent  # where it is not installed
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other processes import what this one does."""
+    folder = Path(sys.modules["p2plab"].__path__[0]).parent
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    with another_process(PEER) as process, two_sockets() as (here, _):
+
+
+def test_the_same_classes_work_between_two_processes(
+    mine: Any, importable: None
+) -> None:
+    with another_process(PEER, "knows") as process, two_sockets() as (here, _):
         address = ("127.0.0.1", int(line_of(process)))
         transfer = here.send(address, CHUNKS, mine(), link=LOSSY).wait(PATIENCE)
         assert process.stdin
@@ -433,6 +455,16 @@ def test_one_class_works_between_two_processes(
     assert verdict.kind == "survived"
     assert verdict.note == "Not replayed: the other end is in another process."
     assert verdict.trace.rows
+
+
+def test_a_name_that_the_other_side_does_not_know_is_refused_in_words(
+    mine: Any, importable: None
+) -> None:
+    with another_process(PEER, "knows not") as process, two_sockets() as (here, _):
+        address = ("127.0.0.1", int(line_of(process)))
+        transfer = here.send(address, CHUNKS, mine())
+        with pytest.raises(TransferRefused, match="there is no protocol 'mine'"):
+            transfer.wait(PATIENCE)
 
 
 def test_two_classes_can_be_named_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,10 @@ import json
 import logging
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,6 @@ import pytest
 import requests
 from loopback import PATIENCE, PICTURE, eventually
 from matplotlib.axes import Axes
-from test_rendezvous_client import answering, http
 
 from p2plab import plots
 from p2plab.core.meeting import Seen
@@ -121,13 +124,37 @@ def test_even_such_a_name_would_stay_text_in_panel_table_and_figure() -> None:
     assert shown.count("&lt;b&gt;x&lt;/b&gt;") >= 3
 
 
+@contextmanager
+def hostile_rendezvous(message: str) -> Iterator[str]:
+    """Refuses everything, in its own words."""
+    refusal = {"error": "bug", "message": message, "do": "", "retry_after": None}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.send_response(409)
+            self.end_headers()
+            self.wfile.write(json.dumps(refusal).encode())
+
+        def log_message(self, *words: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def test_the_words_of_a_rendezvous_cannot_steer_the_terminal() -> None:
-    words = "\x1b[31m\x1b]0;gotcha\x07no\r"
-    refusal = {"error": "bug", "message": words, "do": "", "retry_after": None}
-    command = [sys.executable, "-m", "p2plab", "peer", "ann", "--rendezvous"]
-    with answering(http(409, json.dumps(refusal).encode())) as port:
-        command.append(f"http://127.0.0.1:{port}")
-        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    with hostile_rendezvous("\x1b[31m\x1b]0;gotcha\x07no\r") as url:
+        run = subprocess.run(
+            [sys.executable, "-m", "p2plab", "peer", "ann", "--rendezvous", url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert run.returncode == 1
     assert r"gotcha\x07no" in run.stderr
     assert run.stderr.rstrip("\n").isprintable()

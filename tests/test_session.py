@@ -80,7 +80,9 @@ def test_any_bytes_are_forged_and_nothing_worse(datagram: bytes) -> None:
         pytest.param(Session(ID, KEY, CALLEE, "bob"), id="the same role, or a mirror"),
     ],
 )
-def test_who_is_not_of_this_session_opens_nothing(other: Session) -> None:
+def test_who_is_not_the_other_side_of_this_session_opens_nothing(
+    other: Session,
+) -> None:
     _, bob = both()
     sealed = other.seal(b"I am alice")
     with pytest.raises(Forged):
@@ -91,7 +93,9 @@ def test_who_is_not_of_this_session_opens_nothing(other: Session) -> None:
 
 @several
 @given(st.lists(st.integers(0, 3 * WINDOW - 1), max_size=60), st.integers(1, 9))
-def test_any_order_and_copies_open_packets_once(order: list[int], seed: int) -> None:
+def test_any_order_with_copies_each_packet_once_and_all_within_the_window(
+    order: list[int], seed: int
+) -> None:
     alice, bob = both()
     packets = [alice.seal(bytes(2))]
     packets += [alice.seal(bytes(2)) for _ in range(max(order, default=0))]

@@ -113,7 +113,7 @@ def fast(starts_at: float, **knobs: Any) -> Flow:
 @pytest.mark.parametrize(
     "link", [LINK, LOSSY, LONG, QUICK], ids=["short", "lossy", "long", "quick"]
 )
-def test_two_share_from_the_later_start(
+def test_two_share_from_the_start_of_the_later_on(
     link: Link, starts_at: float, told: bool
 ) -> None:
     rate = link.rate if told else None
@@ -135,7 +135,7 @@ def test_alone_it_has_all_of_the_path_and_hardly_a_queue(rate: float | None) -> 
 
 @pytest.mark.parametrize("loss", [0.0, 0.01])
 @pytest.mark.parametrize("rate", [None, RATE], ids=["found", "told"])
-def test_a_path_that_becomes_longer_costs_seconds(
+def test_a_path_that_becomes_longer_costs_seconds_and_not_the_rest_of_the_transfer(
     rate: float | None, loss: float
 ) -> None:
     flow, near = fast(0.0, rate=rate), replace(LINK, delay=0.01, loss=loss)

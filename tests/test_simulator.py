@@ -57,7 +57,9 @@ def test_a_seed_gives_this_very_trace_on_every_platform(protocol: str) -> None:
     [NASTY, Link(loss=GilbertElliott.from_mean(0.2, 5), seed=1)],
     ids=["", "bursts"],
 )
-def test_everything_arrives_once_in_order(protocol: str, link: Link) -> None:
+def test_everything_arrives_once_and_in_order_with_a_trace_on_a_wire_or_without(
+    protocol: str, link: Link
+) -> None:
     setup, got = Setup(protocol, window=4, timeout=0.5), list[bytes]()
     kept = run(setup, link, on_payload=got.append)
     assert kept.done
@@ -99,7 +101,9 @@ def test_a_run_ends_when_both_sides_are_done(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", [*TEXTBOOK, "fast"])
-def test_a_transfer_of_hours_outlives_patience_and_stamps(protocol: str) -> None:
+def test_a_transfer_of_hours_on_a_wire_outlives_patience_and_the_stamps(
+    protocol: str,
+) -> None:
     """They have 32 bits of microseconds, and begin anew after 71 minutes."""
     link = ScriptedLink(delay=100.0)
     result = run(Setup(protocol, window=1), link, wire=True)

@@ -131,7 +131,9 @@ def test_the_sample_request_is_read_field_by_field() -> None:
 @pytest.mark.parametrize(
     ("vector", "address"), [(IPV4_RESPONSE, HERE), (IPV6_RESPONSE, HERE_6)]
 )
-def test_sample_responses_tell_an_address(vector: bytes, address: Address) -> None:
+def test_the_sample_responses_tell_their_address(
+    vector: bytes, address: Address
+) -> None:
     message = parse(vector)
     assert (message.kind, message.address, message.unknown) == (SUCCESS, address, [])
     told = {XOR_MAPPED_ADDRESS: write_address(address, TRANSACTION)}
@@ -143,7 +145,9 @@ def test_sample_responses_tell_an_address(vector: bytes, address: Address) -> No
     st.tuples(st.ip_addresses().map(str), st.integers(0, 65_535)),
     st.binary(min_size=12, max_size=12),
 )
-def test_every_address_can_be_told(address: Address, transaction: bytes) -> None:
+def test_every_address_survives_being_told(
+    address: Address, transaction: bytes
+) -> None:
     answer = answer_to(Message(REQUEST, COOKIE + transaction, {}), address)
     assert answer is not None
     told = parse(encode(answer)).address
@@ -221,7 +225,9 @@ PLAIN: Final = write_address(HERE, bytes(16))
         {0x8020: b"", XOR_MAPPED_ADDRESS: XOR, 0xFFFF: b"?"},
     ],
 )
-def test_any_attribute_may_have_the_address(attributes: dict[int, bytes]) -> None:
+def test_an_address_is_taken_from_whichever_attribute_has_one(
+    attributes: dict[int, bytes],
+) -> None:
     query = Query(transaction=TRANSACTION)
     assert query.on_datagram(encode(Message(SUCCESS, TRANSACTION, attributes)))
     assert query.address == HERE
@@ -263,7 +269,9 @@ def test_a_refusal_or_an_answer_without_an_address_ends_the_question_in_words(
         encode(Message(INDICATION, TRANSACTION, {MAPPED_ADDRESS: PLAIN})),
     ],
 )
-def test_an_unreadable_answer_is_no_silence_and_may_be_followed(unread: bytes) -> None:
+def test_an_answer_that_cannot_be_read_is_no_silence_and_a_better_one_may_follow(
+    unread: bytes,
+) -> None:
     for better in (False, True):
         query = Query(transaction=TRANSACTION)
         query.next_datagram(0.0)
@@ -352,13 +360,17 @@ def test_everything_else_stays_without_an_answer(datagram: bytes) -> None:
 @given(
     st.dictionaries(st.integers(0, 0x7FFF), st.binary(max_size=8), max_size=20),
 )
-def test_no_answer_is_much_longer_than_asked(attributes: dict[int, bytes]) -> None:
+def test_no_answer_is_much_longer_than_its_request(
+    attributes: dict[int, bytes],
+) -> None:
     datagram = encode(Message(REQUEST, TRANSACTION, attributes))
     if answer := answer_to(parse(datagram), HERE_6):
         assert len(encode(answer)) <= len(datagram) + 24
 
 
-def test_a_source_is_answered_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_source_is_answered_only_so_often_in_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = 100.0
     monkeypatch.setattr("p2plab.net.stun.monotonic", lambda: now)
     with (
@@ -388,7 +400,9 @@ def test_an_asker_that_is_gone_does_not_end_the_server() -> None:
 
 @settings(several, max_examples=20)
 @given(st.lists(st.binary(max_size=100), max_size=20), st.data())
-def test_the_server_survives_any_bytes(noise: list[bytes], data: st.DataObject) -> None:
+def test_the_server_survives_what_is_thrown_at_it(
+    noise: list[bytes], data: st.DataObject
+) -> None:
     with serving(per_source=10**9) as server, sockets(count=2) as (bad, honest):
         for each in noise:
             damaged = bytearray(SAMPLE_REQUEST)

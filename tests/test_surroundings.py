@@ -19,7 +19,9 @@ TEXT, FILE = "سلام Bob، خوبی؟", "گربه.txt"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_any_terminal_shows_and_saves_what_comes(encoding: str, tmp_path: Path) -> None:
+def test_a_terminal_of_any_encoding_shows_what_comes_and_can_save_it(
+    encoding: str, tmp_path: Path
+) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     with (
         Lab() as lab,
@@ -33,7 +35,9 @@ def test_any_terminal_shows_and_saves_what_comes(encoding: str, tmp_path: Path) 
         ) as bob,
     ):
         ann = lab.peer("ann")
-        eventually(lambda: "<bob" in repr(ann.peers()), "bob is here")
+        eventually(
+            lambda: [each.name for each in ann.peers()] == ["bob"], "bob is here"
+        )
         assert ann.send_text("bob", TEXT).attempts == 1
         (tmp_path / "from").mkdir()
         sent = tmp_path / "from" / FILE
@@ -67,10 +71,11 @@ def test_two_panels_in_two_cells_live_side_by_side_without_ids_of_cells() -> Non
     assert last[0]["text"].split() == ["False", "False", "1.0"]
 
 
-@pytest.mark.parametrize(
-    ("backend", "style"), [("inline", "default"), ("notebook", "dark_background")]
-)
-def test_a_figure_is_shown_once_in_any_backend(backend: str, style: str) -> None:
+@pytest.mark.parametrize("backend", ["inline", "notebook"])
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_a_figure_is_shown_once_in_any_backend_and_style(
+    backend: str, style: str
+) -> None:
     _, made, shown = outputs(
         f"%matplotlib {backend}\nfrom matplotlib import pyplot\nimport p2plab\n"
         f"pyplot.style.use({style!r})\n"

@@ -51,7 +51,9 @@ COAST_TO_COAST = theory.delay_ratio(0.015, packet_size=1000, rate=GIGABIT)
         (theory.mean_loss_gilbert_elliott(0.2, 0.3, 0.25, 0.25), 0.25),
     ],
 )
-def test_formulas_give_what_textbooks_say(value: float, wanted: Any) -> None:
+def test_formulas_give_what_textbooks_and_hands_have_worked(
+    value: float, wanted: Any
+) -> None:
     assert value == (approx(wanted) if isinstance(wanted, int | float) else wanted)
 
 
@@ -61,7 +63,9 @@ def test_a_timeout_below_one_round_trip_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.01, 0.3])
-def test_the_branches_of_go_back_n_meet_at_a_full_pipe(loss: float) -> None:
+def test_the_two_branches_of_go_back_n_meet_where_the_window_fills_the_pipe(
+    loss: float,
+) -> None:
     above = theory.utilisation_go_back_n(5, 11, loss)
     assert theory.utilisation_go_back_n(5.0000001, 11, loss) == approx(above, rel=1e-6)
 
@@ -89,7 +93,9 @@ FORMULAS = [
 
 
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda each: each.__name__)
-def test_impossible_arguments_are_named(formula: Callable[..., object]) -> None:
+def test_impossible_arguments_are_refused_by_their_names(
+    formula: Callable[..., object],
+) -> None:
     names = inspect.signature(formula).parameters
     of_rooms = {"peers", "pieces", "copies", "degree", "hops", "keys"}
     wholes = {"window", "count", "bits"} | of_rooms

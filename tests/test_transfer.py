@@ -47,7 +47,9 @@ from p2plab.protocols import PROTOCOLS, Setup
 
 SENDING = (SEND, RETRANSMIT)
 SETUP = setup()
-LOSSY = ScriptedLink({3, 5}, duplicate={4}, corrupt={6}, lose_back={4}, delay=0.002)
+LOSSY = ScriptedLink(
+    lose={3, 5}, duplicate={4}, corrupt={6}, lose_back={4}, delay=0.002
+)
 
 # Another process: it takes one transfer, says what it got, and lives until it is told.
 TAKES = """
@@ -69,6 +71,22 @@ with UdpSocket(limits=Limits(patience=0.5), on_transfer=news) as here:
         }), flush=True)
     sys.stdin.read()
 """
+GIVES = """
+import sys
+from p2plab import Link, Setup, sample_picture
+from p2plab.content.chunks import cut
+from p2plab.content.content import Chunks
+from p2plab.net.udp import UdpSocket
+with UdpSocket() as here:
+    transfer = here.send(
+        ("127.0.0.1", int(sys.argv[1])),
+        cut(sample_picture(64)),
+        Setup("selective_repeat", window=4, timeout=0.03),
+        link=Link(delay=0.001, loss=0.2, duplicate=0.1, corrupt=0.1, seed=3),
+    )
+    print(transfer.wait(20).state, flush=True)
+    sys.stdin.read()
+"""
 
 
 # Everything arrives
@@ -76,7 +94,9 @@ with UdpSocket(limits=Limits(patience=0.5), on_transfer=news) as here:
 
 @pytest.mark.parametrize("protocol", [*TEXTBOOK, "best_effort"])
 @pytest.mark.parametrize("link", [None, Link(delay=0.002)])
-def test_without_loss_all_is_sent_once(protocol: str, link: AnyLink | None) -> None:
+def test_where_nothing_is_lost_everything_arrives_and_is_sent_once(
+    protocol: str, link: AnyLink | None
+) -> None:
     with both_ends(setup(protocol, timeout=5.0), link) as (transfer, received):
         assert transfer.wait(PATIENCE).state is State.DONE
         assert same_pixels(transfer)
@@ -98,7 +118,9 @@ def test_without_loss_all_is_sent_once(protocol: str, link: AnyLink | None) -> N
     ],
     ids=["bad", "bursts", "narrow", "scripted"],
 )
-def test_a_picture_arrives_whatever_the_link_does(protocol: str, link: AnyLink) -> None:
+def test_a_picture_arrives_as_it_was_whatever_the_link_does(
+    protocol: str, link: AnyLink
+) -> None:
     with both_ends(setup(protocol), link) as (transfer, received):
         assert same_pixels(transfer.wait(PATIENCE))
         assert received.state is State.DONE
@@ -118,7 +140,9 @@ def test_best_effort_ends_with_its_holes_named() -> None:
     ("size", "payload_size"),
     [(0, 1200), (1, 1200), (40, 8), (4_000, 1453), (200_000, 65_000)],
 )
-def test_bytes_arrive_in_few_and_many_payloads(size: int, payload_size: int) -> None:
+def test_bytes_arrive_as_they_were_in_few_and_in_many_payloads(
+    size: int, payload_size: int
+) -> None:
     thing = (bytes(range(256)) * 800)[:size]
     chunks = cut(thing, payload_size=payload_size)
     with both_ends(setup(), replace(BAD, loss=0.05), chunks=chunks) as ends:
@@ -133,7 +157,9 @@ def test_bytes_arrive_in_few_and_many_payloads(size: int, payload_size: int) -> 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("link", [None, BAD], ids=["none", "bad"])
-def test_the_trace_has_every_packets_fate(protocol: str, link: AnyLink | None) -> None:
+def test_the_trace_has_both_ends_and_the_fate_of_every_packet_in_order_of_time(
+    protocol: str, link: AnyLink | None
+) -> None:
     with both_ends(setup(protocol), link) as (transfer, received):
         over(transfer)
         eventually(
@@ -161,8 +187,9 @@ def test_virtual_time_and_real_sockets_send_the_same_data(protocol: str) -> None
     with both_ends(patient, link) as (real, _):
         data = of_kind(real.wait(PATIENCE).trace, DATA)
     left = {row.number: row.time for row in data if row.what in SENDING}
-    came = [row for row in data if row.what not in SENDING]
-    assert all(row.time >= left[row.number] + 0.003 for row in came)
+    assert all(
+        row.time >= left[row.number] + 0.003 for row in data if row.what not in SENDING
+    )
     sent = [
         sorted((row.what, row.seq, row.size) for row in of_kind(each.trace, DATA))
         for each in (real, simulate_picture(PICTURE, patient, link))
@@ -191,7 +218,9 @@ def test_a_scripted_loss_looks_the_same_in_virtual_time_and_on_real_sockets() ->
 
 @pytest.mark.parametrize("protocol", TEXTBOOK)
 @pytest.mark.parametrize("lost", [0, 1])
-def test_neither_side_hangs_without_a_last_answer(protocol: str, lost: int) -> None:
+def test_neither_side_hangs_when_one_of_the_last_answers_is_lost(
+    protocol: str, lost: int
+) -> None:
     answers = CHUNKS.content.count + 1  # an ACK for each packet, and the FIN's
     link = ScriptedLink(lose_back={answers - lost}, delay=0)
     # Without a retransmission before the end, so that the answers can be counted.
@@ -230,7 +259,9 @@ def stuck() -> AnyLink:
 
 @pytest.mark.parametrize("side", [SENDER, RECEIVER])
 @pytest.mark.parametrize("how", ["stop", "close"])
-def test_stop_or_close_ends_both_sides_and_keeps_all(side: str, how: str) -> None:
+def test_stop_or_close_half_way_ends_both_sides_and_keeps_what_there_is(
+    side: str, how: str
+) -> None:
     with two_sockets() as (here, there):
         transfer = here.send(there.address, CHUNKS, setup(timeout=9.0), link=stuck())
         received = twin(there, transfer)
@@ -373,3 +404,43 @@ def test_a_picture_goes_from_this_process_to_another_one() -> None:
         assert {row.what for row in transfer.trace} >= {SEND, "arrive"}
         assert process.communicate(timeout=PATIENCE)[1] == ""
         assert process.returncode == 0
+
+
+def test_a_picture_comes_from_another_process_to_this_one() -> None:
+    with (
+        UdpSocket() as there,
+        another_process(GIVES, str(there.address[1])) as process,
+    ):
+        assert line_of(process) == "done"
+        (received,) = there.transfers()
+        assert same_pixels(received.wait(PATIENCE))
+        assert process.communicate(timeout=PATIENCE) == ("", "")
+        assert process.returncode == 0
+
+
+def test_a_sender_that_is_killed_half_way_leaves_the_receiver_what_has_come() -> None:
+    slow = GIVES.replace("delay=0.001, loss=0.2", "delay=0.05, loss=0.2")
+    with UdpSocket(limits=Limits(patience=SHORT)) as there:
+        with another_process(slow, str(there.address[1])) as process:
+            eventually(lambda: there.transfers(), "it has begun")
+            (transfer,) = there.transfers()
+            eventually(lambda: transfer.progress > 0, "something has arrived")
+            process.kill()
+        with pytest.raises(TransferStalled, match="has said nothing"):
+            transfer.wait(PATIENCE)
+    assert transfer.picture().size == (64, 64)
+    assert of_kind(transfer.trace, DATA)
+
+
+def test_a_receiver_that_is_killed_half_way_leaves_the_sender_its_progress() -> None:
+    with another_process(TAKES) as process, UdpSocket() as here:
+        address = "127.0.0.1", int(line_of(process))
+        link = ways(ScriptedLink(delay=0.05), ScriptedLink(delay=0))
+        slow = setup("stop_and_wait")
+        transfer = here.send(address, CHUNKS, slow, link=link, patience=SHORT)
+        eventually(lambda: transfer.progress > 0, "something was acknowledged")
+        process.kill()
+        with pytest.raises(TransferStalled, match="has said nothing"):
+            transfer.wait(PATIENCE)
+    assert 0 < transfer.progress < 1
+    assert of_kind(transfer.trace, DATA)

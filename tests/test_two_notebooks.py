@@ -105,7 +105,9 @@ def notebook() -> Iterator[Callable[[str], str]]:
         yield run
 
 
-def test_a_picture_goes_between_notebooks_and_to_a_neighbour() -> None:
+def test_a_picture_goes_between_two_notebooks_and_then_to_a_neighbours_receiver() -> (
+    None
+):
     with ExitStack() as stack:
         bob, alice = (stack.enter_context(notebook()) for _ in range(2))
         for source in named_pair():

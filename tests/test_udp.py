@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import random
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -35,7 +37,7 @@ from p2plab.content.offer import ANSWER, Limits, Offer
 from p2plab.content.transfer import State, Transfer
 from p2plab.core.link import AnyLink, ScriptedLink
 from p2plab.core.packet import ACK, DATA, FIN, NAK, Kind, Packet, encode
-from p2plab.core.trace import RECEIVER
+from p2plab.core.trace import RECEIVER, SENDER
 from p2plab.errors import (
     BadContent,
     P2PLabError,
@@ -84,7 +86,9 @@ def slow() -> AnyLink:
     ("limits", "told"),
     [(Limits(max_bytes=100), "12,288 bytes"), (Limits(max_transfers=0), "limit")],
 )
-def test_an_offer_beyond_the_limits_is_refused(limits: Limits, told: str) -> None:
+def test_an_offer_beyond_the_limits_is_refused_and_costs_nothing(
+    limits: Limits, told: str
+) -> None:
     with two_sockets(limits=limits) as (here, there):
         transfers = [here.send(there.address, CHUNKS) for _ in range(3)]
         for each in transfers:
@@ -314,7 +318,9 @@ def test_content_that_is_not_what_was_offered_fails_at_both_ends() -> None:
 
 
 @pytest.mark.parametrize("kind", [ACK, NAK, FIN, DATA, Kind.OFFER])
-def test_who_answers_nonsense_harms_only_its_own_transfer(kind: Kind) -> None:
+def test_a_receiver_that_answers_nonsense_harms_only_its_own_transfer(
+    kind: Kind,
+) -> None:
     with two_sockets() as (here, there), Stranger(here.address) as mallory:
         transfer = here.send(mallory.address, CHUNKS, setup(), patience=PATIENCE)
         assert mallory.hear().kind == Kind.OFFER
@@ -330,6 +336,16 @@ def test_who_answers_nonsense_harms_only_its_own_transfer(kind: Kind) -> None:
 
 
 # Many at once, and what stays of them
+
+
+def test_many_transfers_at_once_in_both_directions_over_one_socket() -> None:
+    link, endless = ScriptedLink(delay=0.003), math.inf
+    with two_sockets(limits=Limits(patience=endless)) as (here, there):
+        transfers = [
+            one.send(other.address, CHUNKS, setup(), link=link, patience=endless)
+            for one, other in [(here, there), (there, here)] * 8
+        ]
+        assert all(same_pixels(each.wait(PATIENCE)) for each in transfers)
 
 
 def test_who_has_a_share_of_the_transfers_waits_for_its_turn_in_words() -> None:
@@ -355,6 +371,19 @@ def test_a_socket_forgets_what_is_long_over_however_it_ended() -> None:
             assert len(each.transfers()) <= REMEMBERED + 1
 
 
+@pytest.mark.parametrize("side", [SENDER, RECEIVER])
+def test_both_ends_of_a_transfer_may_be_on_one_socket(side: str) -> None:
+    with UdpSocket() as here:
+        assert moves_a_picture(here, here)
+        assert len(here.transfers()) == 2
+        transfer = here.send(here.address, CHUNKS, link=slow())
+        eventually(lambda: len(here.transfers()) == 4, "it has come back to us")
+        both = here.transfers()[2:]
+        next(each for each in both if each.role == side).stop()
+        assert all(isinstance(over(each).error, TransferStopped) for each in both)
+        assert transfer in both
+
+
 def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -> None:
     cell = contextvars.ContextVar("cell", default="first")
     news: list[tuple[str, bool, str]] = []
@@ -374,6 +403,26 @@ def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -
             news.clear()
 
 
+@pytest.mark.parametrize("act", [Transfer.stop, None])
+def test_whoever_hears_the_news_may_stop_the_transfer_or_close_the_socket(
+    act: Callable[[Transfer], None] | None,
+) -> None:
+    sockets: list[UdpSocket] = []
+
+    def on_transfer(transfer: Transfer) -> None:
+        if act is None:
+            sockets[0].close()
+        else:
+            act(transfer)
+
+    with two_sockets(on_transfer=on_transfer) as (here, there):
+        sockets.append(there)
+        transfer = here.send(there.address, CHUNKS, link=slow())
+        with pytest.raises(TransferStopped):
+            transfer.wait(PATIENCE)
+        assert there.callback_error is None
+
+
 # Ports, addresses, closing
 
 
@@ -381,7 +430,9 @@ def test_news_come_when_a_transfer_begins_and_ends_in_the_cell_of_its_socket() -
     ("host", "port", "told"),
     [("127.0.0.1", 65_536, "65535"), ("127.0.0.1", -1, "-1"), ("192.0.2.1", 0, "host")],
 )
-def test_an_impossible_host_or_port_is_refused(host: str, port: int, told: str) -> None:
+def test_a_host_or_port_that_cannot_be_ours_is_refused_with_what_to_do(
+    host: str, port: int, told: str
+) -> None:
     with pytest.raises(ValueError, match=told):
         UdpSocket(host, port)
     with UdpSocket() as first, pytest.raises(PortInUse, match="port 0"):
@@ -406,7 +457,7 @@ def test_closing_twice_is_fine_frees_the_port_and_sending_says_so() -> None:
         here.send(address, CHUNKS)
 
 
-@pytest.mark.parametrize("again", range(8))
+@pytest.mark.parametrize("again", range(20))
 def test_transfers_offered_while_the_socket_closes_all_end(again: int) -> None:
     transfers: list[Transfer] = []
 

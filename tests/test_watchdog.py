@@ -33,7 +33,9 @@ def never_back() -> None:
         pass
 
 
-def test_who_computes_for_ever_is_interrupted_and_its_line_told() -> None:
+def test_who_computes_in_one_call_for_ever_is_interrupted_and_its_line_is_told() -> (
+    None
+):
     with Watchdog(LIMIT) as watchdog:
         watchdog.begin()
         with pytest.raises(Stuck) as raised:
@@ -125,7 +127,9 @@ def test_a_loop_on_a_socket_ends_its_own_transfer_with_its_line_and_no_other(
         assert here.send(there.address, CHUNKS, setup()).wait(PATIENCE).progress == 1
 
 
-def test_without_threads_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_thread_starts_nothing_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def no_thread(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
